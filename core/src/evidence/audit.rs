@@ -1,0 +1,1 @@
+//! Offline verification; names the first bad record.

@@ -1,0 +1,1 @@
+//! Byte DFA: build, match, intersect, empty?, shortest witness.

@@ -1,0 +1,5 @@
+//! Languages over claim values: match and prove with one automaton. Knows no mapping.
+
+pub mod automaton;
+pub mod pattern;
+pub mod space;

@@ -1,0 +1,1 @@
+//! Boxes: claim → set with an absent point; intersection and witness.

@@ -1,0 +1,167 @@
+//! The compiled folder: what `decide` reads.
+
+use crate::{diag::Span, lang::pattern::Lang, time::Seconds, workload::Claim};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Numbers never leave the process: they change with every load.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct MappingId(pub u32);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct RoleId(pub u32);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct IssuerId(pub u16);
+
+/// An `[issuer.NAME]` of policy.toml.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    pub name: Arc<str>,
+    /// Name of its profile.
+    pub profile: String,
+    /// The exact `iss`.
+    pub url: String,
+    pub multi_tenant: bool,
+    /// Owner name → immutable id. Jobs of other owners are strangers on multi-tenant issuers.
+    pub owners: BTreeMap<String, String>,
+    pub folds_names: bool,
+    pub span: Span,
+}
+
+/// A `[team.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Team {
+    pub name: String,
+    pub path: String,
+    pub contact: Option<String>,
+}
+
+/// A role's backend table, `{target.x}` already filled in; each value with its place. The service's catalogue
+/// turns it into a minter, with spanned errors.
+#[derive(Clone, Debug)]
+pub struct Parameters {
+    pub values: BTreeMap<String, (toml::Value, Span)>,
+    /// The table's header.
+    pub span: Span,
+}
+
+/// A role after expansion of its targets (`payments-deploy.production`).
+#[derive(Clone, Debug)]
+pub struct Role {
+    pub name: String,
+    pub description: String,
+    /// The backend it names (`jwt`).
+    pub backend: String,
+    pub parameters: Parameters,
+    pub sensitivity: String,
+    pub target: Option<String>,
+    pub teams: Vec<String>,
+    pub issuers: Vec<String>,
+    /// The ceiling after sensitivity and role.
+    pub max_duration: Seconds,
+    pub span: Span,
+}
+
+/// Where a condition was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    Match,
+    File,
+    Require,
+    /// The profile's default events, because the mapping names none.
+    DefaultEvents,
+    Deny,
+}
+
+/// What a condition asks of its claim.
+#[derive(Clone, Debug)]
+pub enum Test {
+    Text(Lang),
+    Is(bool),
+    /// Any of these (name, id) pairs; an empty name means that only the id is pinned.
+    Repository(Vec<(String, String)>),
+    /// A repository owner (name, id) pinned through `owners`.
+    Owner(String, String),
+    Present,
+    Absent,
+}
+
+/// One condition.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    pub claim: Claim,
+    pub test: Test,
+    pub origin: Origin,
+    pub span: Span,
+}
+
+/// A `[[mapping]]`. Its roles' `require` conditions stand with the role: see [`MappingSet::conditions_for`].
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    pub name: String,
+    pub description: String,
+    pub team: String,
+    pub issuer: IssuerId,
+    pub roles: Vec<RoleId>,
+    /// Of `[file.match]` and `[mapping.match]`, and the default events.
+    pub conditions: Vec<Condition>,
+    /// Given when none is asked; the ceiling otherwise.
+    pub duration: Option<Seconds>,
+    pub max_duration: Option<Seconds>,
+    pub span: Span,
+}
+
+/// A `[[deny]]`.
+#[derive(Clone, Debug)]
+pub struct Deny {
+    pub name: String,
+    pub reason: String,
+    /// Empty: all.
+    pub issuers: Vec<IssuerId>,
+    /// The roles it is about, expanded; all of them when it names none.
+    pub roles: Vec<RoleId>,
+    pub conditions: Vec<Condition>,
+    pub span: Span,
+}
+
+/// A compiled folder.
+#[derive(Clone, Debug)]
+pub struct MappingSet {
+    pub version: [u8; 32],
+    pub issuers: Vec<Issuer>,
+    pub teams: Vec<Team>,
+    pub roles: Vec<Role>,
+    pub mappings: Vec<Mapping>,
+    pub denies: Vec<Deny>,
+    /// `require` conditions per role and issuer.
+    pub requires: BTreeMap<(RoleId, IssuerId), Vec<Condition>>,
+    // plus private indexes, built by `finish`
+}
+
+impl MappingSet {
+    /// Builds the indexes; called once, by `load`, when everything else stands.
+    pub(crate) fn finish(self) -> Self {
+        unimplemented!()
+    }
+    pub fn issuer_named(&self, name: &str) -> Option<(IssuerId, &Issuer)> {
+        self.issuers
+            .iter()
+            .enumerate()
+            .find(|(_, issuer)| &*issuer.name == name)
+            .map(|(at, issuer)| (IssuerId(at as u16), issuer))
+    }
+    pub fn issuer(&self, id: IssuerId) -> &Issuer {
+        &self.issuers[usize::from(id.0)]
+    }
+    pub fn role(&self, id: RoleId) -> &Role {
+        &self.roles[id.0 as usize]
+    }
+    pub fn role_named(&self, name: &str) -> Option<RoleId> {
+        let _ = name;
+        unimplemented!()
+    }
+    pub fn mapping(&self, id: MappingId) -> &Mapping {
+        &self.mappings[id.0 as usize]
+    }
+    pub fn team(&self, name: &str) -> Option<&Team> {
+        self.teams.iter().find(|team| team.name == name)
+    }
+}

@@ -1,0 +1,1 @@
+//! Spanned, error-recovering trees of the folder's files.

@@ -1,0 +1,87 @@
+//! Every reason for which the broker says no: one closed list, used by answers, evidence, metrics and docs.
+//! Wording for callers is not here: `http::answer` alone knows what a caller may learn.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($variant:ident $name:literal $meaning:literal;)*) => {
+        /// Why the broker said no.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        pub enum Reason { $(#[doc = $meaning] $variant,)* }
+        impl Reason {
+            /// All reasons, in the order of the exchange's steps.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+            /// The stable snake_case name: in answers, evidence and metrics.
+            pub fn name(self) -> &'static str { match self { $(Reason::$variant => $name,)* } }
+            /// One sentence for operators and documentation.
+            pub fn meaning(self) -> &'static str { match self { $(Reason::$variant => $meaning,)* } }
+        }
+    };
+}
+
+reasons! {
+    // 1 limits and form
+    FormInvalid "form_invalid" "The form breaks RFC 8693 or the broker's own parameter rules.";
+    RateLimited "rate_limited" "Too many requests from this network.";
+    // 2 trust
+    Malformed "malformed" "The token is not three strict base64url segments of strict JSON within the limits.";
+    JweUnsupported "jwe_unsupported" "The token is encrypted (five segments).";
+    DuplicateMember "duplicate_member" "A JSON member stands twice in the token.";
+    HeaderForbidden "header_forbidden" "The token's header carries a member that would steer verification.";
+    Crit "crit" "The token's header carries `crit`.";
+    Nested "nested" "The token's header says that it holds another token (`cty`).";
+    WrongType "wrong_type" "The token's `typ` is not `JWT`.";
+    AlgNotAllowed "alg_not_allowed" "The header's `alg` is not that of the issuer's key.";
+    KidMissing "kid_missing" "The token's header has no `kid`.";
+    KidUnknown "kid_unknown" "The issuer publishes no usable key of this `kid`.";
+    IssuerUnknown "issuer_unknown" "The token's `iss` is not in the issuer table.";
+    IssuerDown "issuer_down" "The issuer's keys could not be fetched, and no usable ones are left.";
+    BadSignature "bad_signature" "The signature does not verify under the issuer's key.";
+    ClaimMissing "claim_missing" "A claim that the profile demands is absent.";
+    ClaimType "claim_type" "A claim has another type than the standard or the profile says.";
+    ClaimSyntax "claim_syntax" "A canonical claim holds characters that its syntax does not allow.";
+    Aud "aud" "The token's audience is not this broker.";
+    AudMultiple "aud_multiple" "The token names more than one audience.";
+    Exp "exp" "The token has expired, or has no expiry.";
+    Iat "iat" "The token's issue time is missing or in the future.";
+    Nbf "nbf" "The token is not valid yet.";
+    Lifetime "lifetime" "The token lives longer than its issuer's profile allows.";
+    Jti "jti" "The token has no usable `jti`.";
+    // 3 workload
+    ClaimsInconsistent "claims_inconsistent" "Claims of one token contradict each other.";
+    Stranger "stranger" "The job's owner is not listed for this issuer.";
+    // 4 delegation
+    ActorNotAllowed "actor_not_allowed" "The token or the request names an actor, and no mapping allows one.";
+    // 5 decision and plan
+    NoMapping "no_mapping" "No mapping gives this role to this job.";
+    Renamed "renamed" "A mapping pins this repository's id under another name.";
+    IdMismatch "id_mismatch" "A mapping names this repository with another id: it was re-created, or is squatted.";
+    EventNotAllowed "event_not_allowed" "Only the event keeps a mapping from matching.";
+    Denied "denied" "A deny rule of the platform team holds.";
+    RoleNeeded "role_needed" "Several roles are possible and the request names none.";
+    ScopeNotAllowed "scope_not_allowed" "The role has no such scope.";
+    TextDoesNotFit "text_does_not_fit" "A value does not fit the target's rules.";
+    // 6 admission
+    Replay "replay" "The token was used before.";
+    InFlight "in_flight" "The same token is being exchanged right now.";
+    StoreDown "store_down" "The store could not record the answer.";
+    GrantUnknown "grant_unknown" "No such refresh token or authentication request is open.";
+    // 7 issuance
+    BackendRefused "backend_refused" "The backend refused; nothing was minted.";
+    BackendDown "backend_down" "The backend did not answer; whether something was minted is unknown.";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How far the caller had proven itself: decides what it may be told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Standing {
+    /// Nobody we know: gets the one constant answer.
+    Stranger,
+    /// A verified job of a listed owner.
+    ProvenJob,
+}

@@ -1,0 +1,57 @@
+//! A workload, and the case that policy judges: a principal and, if delegated, its actors.
+
+use super::Claim;
+use crate::claims::Claims;
+use std::borrow::Cow;
+
+/// The value of a canonical claim.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Text<'t> {
+    Text(Cow<'t, str>),
+    Boolean(bool),
+}
+
+/// Whether a job has a claim (mappings, "Present, none, unknown"). One definition for all evaluation and proof.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Presence<'t> {
+    /// The token says so.
+    Present(Text<'t>),
+    /// The profile proves that the job has no such claim.
+    None,
+    /// Absent otherwise.
+    Unknown,
+}
+
+/// A verified job in canonical claims, beside its raw ones.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Workload<'t> {
+    /// The issuer's name in the mapping folder.
+    pub issuer: Cow<'t, str>,
+    pub(crate) canonical: Vec<Presence<'t>>,
+    pub(crate) raw: Claims<'t>,
+}
+
+impl<'t> Workload<'t> {
+    /// A canonical claim.
+    pub fn get(&self, claim: Claim) -> &Presence<'t> {
+        &self.canonical[claim as usize]
+    }
+    /// A canonical claim that is present and text.
+    pub fn text(&self, claim: Claim) -> Option<&str> {
+        match self.get(claim) {
+            Presence::Present(Text::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+    /// The claims as the token had them.
+    pub fn raw(&self) -> &Claims<'t> {
+        &self.raw
+    }
+}
+
+/// The judged case. `actors` is outermost first; policy reads the first only, evidence keeps all.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Case<'t> {
+    pub principal: Workload<'t>,
+    pub actors: Vec<Workload<'t>>,
+}

@@ -1,0 +1,3 @@
+//! What runs on a laptop: the local issuer.
+
+pub mod issuer;

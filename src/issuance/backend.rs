@@ -1,0 +1,104 @@
+//! The seam between the exchange and what mints.
+
+use crate::secret::Secret;
+use claimbound_core::{
+    evidence::LeaseId,
+    reason::Reason,
+    time::{Seconds, UnixSeconds},
+    workload::Case,
+};
+use std::{future::Future, pin::Pin};
+
+/// A boxed future.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One configured role at one backend, compiled when the catalogue loads.
+pub trait Minter: Send + Sync {
+    /// Fits claims' text into the target's own rules and settles lifetime; no I/O, nothing promised yet.
+    fn plan(&self, order: &Order<'_>) -> Result<Box<dyn Plan>, Unfit>;
+    /// Ends a lease as far as this target can, and says how far that was.
+    fn revoke<'a>(&'a self, handle: &'a str) -> Later<'a, Result<Ended, MintError>>;
+}
+
+/// A credential about to be minted.
+pub trait Plan: Send + Sync {
+    /// The public handle, where it is known before minting (a JWT's `jti`, a serial we choose). Known: one durable
+    /// write. Unknown: a second one binds it. This is the whole difference between a local and a remote backend.
+    fn handle(&self) -> Option<&str>;
+    /// Mints.
+    fn mint(&self) -> Later<'_, Result<Minted, MintError>>;
+}
+
+/// What to mint, for whom.
+pub struct Order<'a> {
+    pub lease: LeaseId,
+    pub role: &'a str,
+    pub mapping: &'a str,
+    pub case: &'a Case<'a>,
+    /// Issuer name, narrowest pinned immutable id, readable name: as evidence and `sub` name the principal.
+    pub principal_id: &'a str,
+    pub principal_name: &'a str,
+    pub scope: Option<&'a str>,
+    pub now: UnixSeconds,
+    pub duration: Seconds,
+}
+
+/// A minted credential.
+pub struct Minted {
+    pub handle: String,
+    pub expires: UnixSeconds,
+    pub credential: Credential,
+}
+
+/// The credential, shaped by its backend.
+pub enum Credential {
+    /// A signed JWT.
+    Jwt(Secret),
+}
+
+/// What ending a lease means: data, not optional methods.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// The target no longer accepts the credential.
+    DeadNow,
+    /// The lease is ended here; a holder of the credential can use it until it expires.
+    AtExpiry,
+}
+
+/// A denial that the plan found.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unfit {
+    #[error("`{parameter}`: {why}")]
+    Text { parameter: String, why: String },
+    #[error("the role has no scopes")]
+    Scope,
+}
+
+impl Unfit {
+    /// For evidence and answers.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Text { .. } => Reason::TextDoesNotFit,
+            Self::Scope => Reason::ScopeNotAllowed,
+        }
+    }
+}
+
+/// `Refused`: surely nothing was minted. `Unknown`: it may exist, and the lease stays open until its expiry.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MintError {
+    #[error("the backend refused: {0}")]
+    Refused(String),
+    #[error("the backend did not answer: {0}")]
+    Unknown(String),
+}
+
+impl MintError {
+    /// For evidence and answers.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Refused(_) => Reason::BackendRefused,
+            Self::Unknown(_) => Reason::BackendDown,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! {placeholders} under a target's character and length rules.

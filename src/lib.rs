@@ -1,0 +1,20 @@
+//! The service around `claimbound-core`: it brings time, keys, storage and the network to the judge.
+//!
+//! Start reading at [`exchange`]: `exchange/mod.rs` is the way of one exchange, nine steps in order.
+//! [`broker`] builds everything that the exchange needs and swaps what reloads; [`http`] speaks for it and decides
+//! nothing; [`cli`] is the command line. `docs/ARCHITECTURE.md` is the map.
+
+#![forbid(unsafe_code)]
+
+pub mod broker;
+pub mod cli;
+pub mod config;
+pub mod dev;
+pub mod exchange;
+pub mod http;
+pub mod issuance;
+pub mod keys;
+pub mod net;
+pub mod secret;
+pub mod store;
+pub mod telemetry;

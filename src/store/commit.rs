@@ -1,0 +1,135 @@
+//! Guard, Change, Commit, Outcome, Engine: the one write operation.
+
+use claimbound_core::{
+    evidence::{Chain, Entry, LeaseId},
+    time::UnixSeconds,
+    trust::SingleUse,
+};
+
+/// What must hold, checked and spent inside the transaction. Every feature that makes a grant conditional on state
+/// adds a variant here and no `if` anywhere else.
+#[derive(Clone, Debug)]
+pub enum Guard {
+    /// The token was not used before.
+    Unspent(Spend),
+    /// The lease exists and is not ended yet.
+    LeaseAlive(LeaseId),
+}
+
+/// Spending a token: who it is, for which request, and what it leads to.
+#[derive(Clone, Copy, Debug)]
+pub struct Spend {
+    pub token: SingleUse,
+    /// Digest of all parameters of the request: the *same* request may go again after `failed`, no other.
+    pub request: [u8; 32],
+    /// State of the single-use record that this commit leaves: `Issuing` until the outcome is bound, else `Settled`.
+    pub leaves: LeaseState,
+    /// Only for issuers whose jobs cannot mint again: after `failed`, at most [`RETRIES_MAX`] times more.
+    pub may_retry: bool,
+}
+
+/// How often a failed request may go again with the same token.
+pub const RETRIES_MAX: u32 = 2;
+
+/// What changes if every guard holds.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Opens a lease, in the state that its plan allows.
+    OpenLease(Lease),
+    /// Settles a lease and its token's single-use record: the outcome of minting.
+    Settle(Settled),
+    /// Ends a lease: revoked by its holder.
+    End(LeaseId),
+    /// Keeps a mapping folder by its version, if it is not kept already (canonical archive, see `store::open`).
+    KeepFolder { version: [u8; 32], archive: Vec<u8> },
+    /// Fixes a fact of this store for ever (`issuer_url`); blocked if it is fixed to another value.
+    Fix { name: &'static str, value: String },
+    /// Remembers a signing key that this store made.
+    KeepKey { kid: String },
+}
+
+/// A credential's record.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    pub id: LeaseId,
+    pub role: String,
+    pub mapping: String,
+    pub team: String,
+    /// Issuer name and immutable id of the principal.
+    pub principal_issuer: String,
+    pub principal_id: String,
+    pub opened: UnixSeconds,
+    pub expires: UnixSeconds,
+    /// The credential's public handle, where it is known beforehand (a `jti`).
+    pub handle: Option<String>,
+    pub state: LeaseState,
+    /// SHA-256 of the secret that ends it by possession (the credential itself, or the lease handle).
+    pub possession: Option<[u8; 32]>,
+    /// The token that it cost, so that settling finds its single-use record.
+    pub token: Option<[u8; 32]>,
+}
+
+/// Where a lease, or the token spent for it, stands (design, section 3, step 8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeaseState {
+    Issuing,
+    Issued,
+    /// The backend surely minted nothing.
+    Failed,
+    /// Timeout, lost connection, crash.
+    Unknown,
+    Ended,
+}
+
+/// An outcome to bind.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    pub lease: LeaseId,
+    pub state: LeaseState,
+    pub handle: Option<String>,
+    pub possession: Option<[u8; 32]>,
+}
+
+/// All of it or nothing. A commit has one record; only start-up facts may go without.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    pub guards: Vec<Guard>,
+    pub changes: Vec<Change>,
+    pub entry: Entry,
+}
+
+/// The writer's verdict.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Durable, at this place of the chain.
+    Durable { sequence: u64 },
+    /// The first guard that did not hold; nothing of this commit was written.
+    Blocked(Blocked),
+}
+
+/// What it was that did not hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blocked {
+    /// The token is spent.
+    Replay,
+    /// The same token is being exchanged right now.
+    InFlight,
+    /// The lease is unknown or ended.
+    LeaseEnded,
+    /// A fixed fact has another value.
+    FixedOtherwise,
+}
+
+/// The store cannot answer. `why` is for operators.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("store: {why}")]
+pub struct Down {
+    pub why: String,
+}
+
+/// What each database implements: synchronous, one transaction per batch, a verdict per commit. Called from the
+/// writer's thread only. A commit that is blocked undoes only itself. On `Err` nothing of the batch was written and
+/// `chain` is as it was.
+pub trait Engine: Send {
+    fn apply(&mut self, batch: &[Commit], chain: &mut Chain) -> Result<Vec<Outcome>, Down>;
+}

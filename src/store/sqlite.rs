@@ -1,0 +1,1 @@
+//! The SQLite engine and its reads: the only SQL.

@@ -1,10 +1,29 @@
 //! `claimbound.toml` as plain data: facts of the deployment. Policy facts stand in the mapping folder.
+//!
+//! A file is judged whole: unknown keys, wrong types and values that cannot be are all reported in one run, each with
+//! its place. Relative paths count from the file's own directory, so that a broker can be started from anywhere.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use claimbound_core::diag::{Code, Diagnostic, Span, did_you_mean};
+use ipnet::IpNet;
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+use url::Url;
 
 /// What a proven job may learn.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Hints {
+    #[default]
     Full,
     /// Names of mappings and conditions, no expected values.
     Names,
@@ -16,23 +35,25 @@ pub enum Hints {
 pub struct Config {
     pub listen: SocketAddr,
     pub operator_listen: Option<SocketAddr>,
-    /// Exact audience of CI tokens; no trailing slash.
+    /// Exact audience of CI tokens; no trailing slash. Left out (development only), it is the bound address of
+    /// `listen`: see [`Config::bound_at`].
     pub public_url: String,
     pub hints: Hints,
-    pub trusted_proxies: Vec<ipnet::IpNet>,
+    pub trusted_proxies: Vec<IpNet>,
     pub tls: Option<Tls>,
     pub limits: Limits,
+    /// `sqlite:PATH`.
     pub store: String,
     pub mappings: PathBuf,
     pub issuers: BTreeMap<String, IssuerNetwork>,
     pub signing_keys: PathBuf,
-    /// The name in tokens; `public_url` unless the documents are published elsewhere.
+    /// The name in our tokens: `public_url`, unless the documents are published elsewhere.
     pub issuer_url: String,
     /// Accepts loopback issuers over plain HTTP.
     pub development: bool,
 }
 
-/// Certificate and key of a listener, PEM; read again when the files change.
+/// Certificate and key of the listeners, PEM; read again when the files change.
 #[derive(Clone, Debug)]
 pub struct Tls {
     pub certificate: PathBuf,
@@ -40,20 +61,404 @@ pub struct Tls {
 }
 
 /// `[server.limits]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Open connections, over all workers.
     pub connections: usize,
-    /// Exchanges per second and network prefix before the token is read; bursts of ten times that.
+    /// Requests to `/token` and `/revoke` per second and network prefix before the token is read, in bursts of ten
+    /// times that; 0 is no limit.
     pub requests_per_second: u32,
-    /// Time to send a request's head, and its body.
+    /// Time to send a request's head, and again its body.
     pub request_seconds: u32,
 }
 
-/// Network facts of an issuer that policy.toml names.
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 10_000, requests_per_second: 200, request_seconds: 10 }
+    }
+}
+
+/// `[issuer.NAME]`: network facts of an issuer that policy.toml names.
 #[derive(Clone, Debug, Default)]
 pub struct IssuerNetwork {
     pub ca_file: Option<PathBuf>,
     pub allow_private_network: bool,
     pub max_lifetime_seconds: Option<i64>,
+}
+
+/// A configuration file that was read, for rendering its diagnostics.
+#[derive(Debug)]
+pub struct Invalid {
+    pub text: String,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+const SYNTAX: Code = Code(1001);
+const UNKNOWN_KEY: Code = Code(1002);
+const TYPE: Code = Code(1003);
+const VALUE: Code = Code(1004);
+
+#[derive(Deserialize)]
+struct File {
+    server: Server,
+    #[serde(default)]
+    store: Store,
+    #[serde(default)]
+    mappings: Mappings,
+    #[serde(default)]
+    issuer: BTreeMap<String, Issuer>,
+    #[serde(default)]
+    signing: Signing,
+}
+#[derive(Deserialize)]
+struct Server {
+    #[serde(default = "default_listen")]
+    listen: SocketAddr,
+    operator_listen: Option<Spanned<SocketAddr>>,
+    public_url: Option<Spanned<String>>,
+    #[serde(default)]
+    hints: Hints,
+    #[serde(default)]
+    trusted_proxies: Vec<Spanned<String>>,
+    tls: Option<TlsFile>,
+    #[serde(default)]
+    limits: Limits,
+}
+#[derive(Deserialize)]
+struct TlsFile {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+#[derive(Default, Deserialize)]
+struct Store {
+    url: Option<Spanned<String>>,
+}
+#[derive(Default, Deserialize)]
+struct Mappings {
+    path: Option<PathBuf>,
+}
+#[derive(Deserialize)]
+struct Issuer {
+    ca_file: Option<PathBuf>,
+    #[serde(default)]
+    allow_private_network: bool,
+    max_lifetime: Option<Spanned<String>>,
+}
+#[derive(Default, Deserialize)]
+struct Signing {
+    keys: Option<PathBuf>,
+    issuer_url: Option<Spanned<String>>,
+}
+
+/// Which keys a table may have; `*` is any name. What stands here and in the structs above is kept equal by the
+/// annotated reference file, which a test loads.
+const KEYS: &[(&str, &[&str])] = &[
+    ("", &["server", "store", "mappings", "issuer", "signing"]),
+    ("server", &["listen", "operator_listen", "public_url", "hints", "trusted_proxies", "tls", "limits"]),
+    ("server.tls", &["certificate", "key"]),
+    ("server.limits", &["connections", "requests_per_second", "request_seconds"]),
+    ("store", &["url"]),
+    ("mappings", &["path"]),
+    ("issuer", &["*"]),
+    ("issuer.*", &["ca_file", "allow_private_network", "max_lifetime"]),
+    ("signing", &["keys", "issuer_url"]),
+];
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8080))
+}
+
+impl Config {
+    /// Reads and judges a file.
+    ///
+    /// # Errors
+    /// All findings at once; the text is empty when the file could not be read.
+    pub fn read(path: &Path, development: bool) -> Result<Self, Invalid> {
+        let name: Arc<str> = path.display().to_string().into();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let help = "name the file with `--config FILE`; `docs/claimbound.toml` shows every key";
+            let span = Span { file: name.clone(), bytes: 0..0 };
+            let diagnostic = Diagnostic::error(SYNTAX, span, format!("cannot read `{name}`: {error}"), help);
+            Invalid { text: String::new(), diagnostics: vec![diagnostic] }
+        })?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        Self::parse(&text, &name, directory, development).map_err(|diagnostics| Invalid { text, diagnostics })
+    }
+
+    /// Fills in what only the bound address tells: the public URL of a development broker that was given none.
+    pub fn bound_at(&mut self, listen: SocketAddr) {
+        let own = format!("http://{listen}");
+        for url in [&mut self.public_url, &mut self.issuer_url] {
+            if url.is_empty() {
+                url.clone_from(&own);
+            }
+        }
+    }
+
+    /// Judges the text of a file named `name` whose relative paths count from `directory`.
+    ///
+    /// # Errors
+    /// All findings.
+    pub fn parse(text: &str, name: &Arc<str>, directory: &Path, development: bool) -> Result<Self, Vec<Diagnostic>> {
+        let mut judge = Judge { file: name.clone(), found: Vec::new() };
+        let (tree, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let help = "mend the TOML at this place";
+            judge.error(SYNTAX, error.span().unwrap_or(0..0), error.message().to_owned(), help);
+        }
+        if judge.found.is_empty() {
+            judge.keys(tree.get_ref(), "");
+        }
+        let file = match toml::from_str::<File>(text) {
+            Ok(file) => file,
+            Err(error) => {
+                if judge.found.is_empty() {
+                    let help = "`docs/claimbound.toml` shows every key with its type";
+                    judge.error(TYPE, error.span().unwrap_or(0..0), error.message().to_owned(), help);
+                }
+                return Err(judge.found);
+            }
+        };
+        let config = judge.values(file, directory, development);
+        if judge.found.is_empty() { Ok(config) } else { Err(judge.found) }
+    }
+}
+
+struct Judge {
+    file: Arc<str>,
+    found: Vec<Diagnostic>,
+}
+
+impl Judge {
+    fn error(&mut self, code: Code, bytes: Range<usize>, message: String, help: impl Into<String>) {
+        let span = Span { file: self.file.clone(), bytes };
+        self.found.push(Diagnostic::error(code, span, message, help));
+    }
+
+    fn keys(&mut self, table: &DeTable<'_>, path: &str) {
+        let Some((_, known)) = KEYS.iter().find(|(at, _)| *at == path) else { return };
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            let any = known.contains(&"*");
+            if !any && !known.contains(&name) {
+                let help = match did_you_mean(name, known.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("known here: {}", known.join(", ")),
+                };
+                let place = if path.is_empty() { "at the top".to_owned() } else { format!("in `[{path}]`") };
+                self.error(UNKNOWN_KEY, key.span(), format!("unknown key `{name}` {place}"), help);
+            } else if let DeValue::Table(inner) = value.get_ref() {
+                let name = if any { "*" } else { name };
+                let below = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+                self.keys(inner, &below);
+            }
+        }
+    }
+
+    fn values(&mut self, file: File, directory: &Path, development: bool) -> Config {
+        let File { server, store, mappings, issuer, signing } = file;
+        if server.public_url.is_none() && !development {
+            let help = "write `public_url = \"https://claimbound.example.com\"`: it is the audience of CI tokens";
+            self.error(VALUE, 0..0, "`[server] public_url` is missing".to_owned(), help);
+        }
+        if let Some(operator) = &server.operator_listen
+            && server.tls.is_none()
+            && !operator.get_ref().ip().is_loopback()
+        {
+            let help = "listen on 127.0.0.1, or configure `[server.tls]`";
+            let message = "`operator_listen` on a network needs TLS".to_owned();
+            self.error(VALUE, operator.span(), message, help);
+        }
+        let trusted_proxies = server.trusted_proxies.iter().filter_map(|text| self.network(text)).collect();
+        let sqlite = "sqlite:claimbound.db".to_owned();
+        let store = store.url.map_or(sqlite.clone(), |url| {
+            if !url.get_ref().starts_with("sqlite:") || url.get_ref().len() == "sqlite:".len() {
+                let help = "write `url = \"sqlite:claimbound.db\"`; PostgreSQL is not available in this version";
+                self.error(VALUE, url.span(), format!("`{}` is no store this version knows", url.get_ref()), help);
+            }
+            url.into_inner()
+        });
+        let store = store.strip_prefix("sqlite:").map_or(sqlite, |path| in_directory(directory, Path::new(path)));
+        let issuers = issuer.into_iter().map(|(name, issuer)| (name, self.issuer(issuer, directory))).collect();
+        let public_url = server.public_url.map(|url| self.url(url, "public_url", development)).unwrap_or_default();
+        let issuer_url = signing.issuer_url.map(|url| self.url(url, "issuer_url", development));
+        Config {
+            listen: server.listen,
+            operator_listen: server.operator_listen.map(Spanned::into_inner),
+            issuer_url: issuer_url.unwrap_or_else(|| public_url.clone()),
+            public_url,
+            hints: server.hints,
+            trusted_proxies,
+            tls: server
+                .tls
+                .map(|tls| Tls { certificate: directory.join(tls.certificate), key: directory.join(tls.key) }),
+            limits: server.limits,
+            store,
+            mappings: directory.join(mappings.path.unwrap_or_else(|| "mappings".into())),
+            issuers,
+            signing_keys: directory.join(signing.keys.unwrap_or_else(|| "keys".into())),
+            development,
+        }
+    }
+
+    fn network(&mut self, text: &Spanned<String>) -> Option<IpNet> {
+        let given = text.get_ref();
+        let parsed = given.parse::<IpNet>().ok().or_else(|| given.parse::<IpAddr>().ok().map(IpNet::from));
+        if parsed.is_none() {
+            let help = "write an address or a prefix, like `\"10.0.0.0/8\"`";
+            self.error(VALUE, text.span(), format!("`{given}` is no network"), help);
+        }
+        parsed
+    }
+
+    fn issuer(&mut self, issuer: Issuer, directory: &Path) -> IssuerNetwork {
+        let max_lifetime_seconds = issuer.max_lifetime.and_then(|text| {
+            let seconds = seconds(text.get_ref());
+            if seconds.is_none() {
+                let help = "write an integer and one of s, m, h, d, like `\"1h\"`";
+                self.error(VALUE, text.span(), format!("`{}` is no duration", text.get_ref()), help);
+            }
+            seconds
+        });
+        IssuerNetwork {
+            ca_file: issuer.ca_file.map(|path| directory.join(path)),
+            allow_private_network: issuer.allow_private_network,
+            max_lifetime_seconds,
+        }
+    }
+
+    /// An origin with an optional path: exactly as it will be compared, so nothing is normalised.
+    fn url(&mut self, text: Spanned<String>, key: &str, development: bool) -> String {
+        let given = text.get_ref();
+        let fault = match Url::parse(given) {
+            Err(error) => Some(format!("`{key}` is no URL: {error}")),
+            Ok(url) if url.scheme() != "https" && !(development && is_loopback(&url)) => {
+                Some(format!("`{key}` must begin with `https://`"))
+            }
+            Ok(url) if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() => {
+                Some(format!("`{key}` must be an origin and a path, nothing more"))
+            }
+            Ok(_) if given.ends_with('/') => Some(format!("`{key}` must not end with a slash: it is compared exactly")),
+            Ok(_) if is_a_clouds_audience(given) => Some(format!("`{key}` is an audience that a cloud uses")),
+            Ok(_) => None,
+        };
+        if let Some(message) = fault {
+            let help = "write the URL under which clients reach this broker, like `\"https://claimbound.example.com\"`";
+            self.error(VALUE, text.span(), message, help);
+        }
+        text.into_inner()
+    }
+}
+
+fn in_directory(directory: &Path, path: &Path) -> String {
+    format!("sqlite:{}", directory.join(path).display())
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+/// Audiences that many relying parties accept: a broker of this name would take tokens minted for them.
+fn is_a_clouds_audience(url: &str) -> bool {
+    ["https://sts.amazonaws.com", "https://iam.googleapis.com", "https://github.com/"]
+        .iter()
+        .any(|known| url.to_ascii_lowercase().starts_with(known))
+}
+
+/// An integer and one of `s m h d`, in seconds.
+fn seconds(text: &str) -> Option<i64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    let number: i64 = number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse().ok())??;
+    number.checked_mul(factor).filter(|seconds| *seconds > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str, development: bool) -> Result<Config, Vec<String>> {
+        Config::parse(text, &"claimbound.toml".into(), Path::new("/etc/claimbound"), development)
+            .map_err(|found| found.into_iter().map(|d| format!("{} {}", d.code, d.message)).collect())
+    }
+
+    #[test]
+    fn the_annotated_reference_file_loads_and_has_every_key() {
+        let text = include_str!("../docs/claimbound.toml");
+        parse(text, false).unwrap();
+        let uncommented: String = text
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|l| l.contains(" = ") || l.starts_with('[')).unwrap_or(line))
+            .fold(String::new(), |all, line| all + line + "\n");
+        let tree: toml::Table = uncommented.parse().unwrap();
+        for (path, keys) in KEYS {
+            let mut table = &tree;
+            for step in path.split('.').filter(|step| !step.is_empty()) {
+                let name = if step == "*" { table.keys().next().unwrap().clone() } else { step.to_owned() };
+                table = table[&name].as_table().unwrap();
+            }
+            for key in keys.iter().filter(|key| **key != "*") {
+                assert!(table.contains_key(*key), "docs/claimbound.toml does not show `{path}.{key}`");
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_file_gets_sensible_defaults() {
+        let config = parse("[server]\npublic_url = \"https://cb.example\"", false).unwrap();
+        assert_eq!(config.store, "sqlite:/etc/claimbound/claimbound.db");
+        assert_eq!(config.mappings, Path::new("/etc/claimbound/mappings"));
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.operator_listen, None);
+    }
+
+    #[test]
+    fn every_fault_is_told_in_one_run() {
+        let text = "[server]\npublic_url = \"http://cb.example/\"\nlisten_on = 1\ntrusted_proxies = [\"x\"]\n[sotre]\nurl = \"a\"\n[issuer.github]\nmax_lifetime = \"1\"\n";
+        let found = parse(text, false).unwrap_err();
+        assert_eq!(
+            found,
+            [
+                "CB1002 unknown key `sotre` at the top",
+                "CB1002 unknown key `listen_on` in `[server]`",
+                "CB1004 `x` is no network",
+                "CB1004 `1` is no duration",
+                "CB1004 `public_url` must begin with `https://`",
+            ]
+        );
+    }
+
+    #[test]
+    fn names_that_cannot_be_an_audience_are_refused() {
+        for (url, why) in [
+            ("https://cb.example/", "slash"),
+            ("https://cb.example?x=1", "nothing more"),
+            ("https://sts.amazonaws.com", "cloud"),
+            ("cb.example", "no URL"),
+            ("http://127.0.0.1:8080", "https"),
+        ] {
+            let found = parse(&format!("[server]\npublic_url = \"{url}\""), false).unwrap_err();
+            assert!(found.len() == 1 && found[0].contains(why), "{url}: {found:?}");
+        }
+        parse("[server]\npublic_url = \"http://127.0.0.1:8080\"", true).unwrap();
+    }
+
+    #[test]
+    fn an_operator_listener_on_a_network_needs_tls() {
+        let text = "[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"0.0.0.0:8081\"\n";
+        assert!(parse(text, false).unwrap_err()[0].contains("needs TLS"));
+        parse(&format!("{text}[server.tls]\ncertificate = \"c\"\nkey = \"k\"\n"), false).unwrap();
+    }
 }

@@ -1,1 +1,10 @@
-fn main() {}
+//! Installs the crypto provider, parses the command line, hands over.
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Named here once, so that no dependency's features can leave the process default open.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    claimbound::cli::run(claimbound::cli::Cli::parse())
+}

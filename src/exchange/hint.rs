@@ -1,6 +1,11 @@
 //! What a proven job may learn about its refusal (design, section 3): its own claims, and mappings that pin it.
 
-use claimbound_core::mapping::Got;
+use claimbound_core::{
+    diag::did_you_mean,
+    mapping::{Ask, ConditionReport, Denial, Got, MappingSet, explain, possible_roles},
+    time::UnixSeconds,
+    workload::{Case, Claim, Presence, Text},
+};
 use serde::Serialize;
 
 /// One failed condition of the nearest mapping.
@@ -37,4 +42,71 @@ pub struct Hint {
     pub contact: Option<String>,
     /// For a repository that no mapping names: the line to paste into a set.
     pub line_to_paste: Option<String>,
+}
+
+impl Hint {
+    /// Asks again, watched, and keeps what this job may know.
+    pub(super) fn about(
+        mappings: &MappingSet,
+        case: &Case<'_>,
+        ask: &Ask<'_>,
+        denial: &Denial,
+        now: UnixSeconds,
+    ) -> Self {
+        let roles: Vec<String> =
+            possible_roles(mappings, case, now).into_iter().map(|id| mappings.role(id).name.clone()).collect();
+        let (_, asked) = explain(mappings, case, ask, now);
+        let near = asked.mappings.iter().find(|report| report.pins_caller && !report.held);
+        let nearest = near.map(|report| Nearest {
+            mapping: mappings.mapping(report.mapping).name.clone(),
+            role: mappings.role(report.role).name.clone(),
+            conditions: report.conditions.iter().filter(|c| !c.held).filter_map(tell).collect(),
+        });
+        let team = near.map(|report| mappings.mapping(report.mapping).team.as_str());
+        Self {
+            nearest,
+            claims: own_claims(case),
+            did_you_mean: ask
+                .role
+                .filter(|asked| !roles.iter().any(|role| role == asked))
+                .and_then(|asked| did_you_mean(asked, roles.iter().map(String::as_str)))
+                .map(str::to_owned),
+            contact: team.and_then(|name| mappings.team(name)).and_then(|team| team.contact.clone()),
+            line_to_paste: line_to_paste(mappings, case, denial, now),
+            roles,
+        }
+    }
+}
+
+/// Conditions on persons are not told at all; of one that would show other repositories only that it differs.
+fn tell(report: &ConditionReport) -> Option<Condition> {
+    if Claim::from_name(&report.claim).is_some_and(Claim::is_person) {
+        return None;
+    }
+    let expected = if report.private { "differs".into() } else { report.expected.clone() };
+    Some(Condition { claim: report.claim.clone(), expected, got: report.got.clone() })
+}
+
+fn own_claims(case: &Case<'_>) -> Vec<(String, String)> {
+    let told = Claim::ALL.iter().filter(|claim| !claim.is_person());
+    told.filter_map(|claim| match case.principal.get(*claim) {
+        Presence::Present(Text::Text(text)) => Some((claim.name().to_owned(), text.to_string())),
+        Presence::Present(Text::Boolean(value)) => Some((claim.name().to_owned(), value.to_string())),
+        Presence::None | Presence::Unknown => None,
+    })
+    .collect()
+}
+
+/// Only when no mapping at all pins this repository: then the line is what is missing.
+fn line_to_paste(mappings: &MappingSet, case: &Case<'_>, denial: &Denial, now: UnixSeconds) -> Option<String> {
+    if !denial.roles.is_empty() {
+        return None;
+    }
+    let (id, name) = (case.principal.text(Claim::RepositoryId)?, case.principal.text(Claim::Repository)?);
+    let (_, all) = explain(mappings, case, &Ask::default(), now);
+    if all.mappings.iter().any(|report| report.pins_caller) {
+        return None;
+    }
+    let quoted = if id.bytes().all(|b| b.is_ascii_digit()) { id.to_owned() } else { format!("\"{id}\"") };
+    Some(format!("{{ name = \"{name}\", id = {quoted} }},"))
 }

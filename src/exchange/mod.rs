@@ -1,31 +1,35 @@
 //! The whole way of one exchange: nine steps, in this order, each with its own error; nothing later runs if one
-//! fails. `run` records every refusal, in one place; `grant` is the way itself.
+//! fails. [`run`] records every refusal, in one place; `grant` is the way itself.
 //!
 //! It waits at four points and nowhere else: the key refresh on an unknown `kid`, the commit, the mint and the
 //! settling commit. All between them is pure.
 
 mod hint;
 mod proof;
+mod refusal;
 mod strangers;
 mod trail;
 
 pub use hint::{Condition, Hint, Nearest};
 pub use proof::{Proof, Proven};
+pub use refusal::Refusal;
 pub use strangers::{Network, Strangers};
 
 use crate::{
-    issuance::{Credential, Minter},
+    issuance::{Credential, Minter, Order},
     keys::issuers::Issuers,
-    store::Writer,
+    store::{Change, Guard, Lease, LeaseState, Settled, Spend, Writer},
 };
 use claimbound_core::{
-    evidence::{DecisionId, LeaseId},
-    mapping::{Ask, MappingSet},
+    evidence::{DecisionId, LeaseId, What},
+    mapping::{self, Ask, Decision, MappingSet},
     reason::{Reason, Standing},
     time::{Seconds, UnixSeconds},
     workload::Profiles,
 };
 use std::net::IpAddr;
+use trail::Trail;
+pub(crate) use trail::salt;
 
 /// Mappings and what was compiled for their roles: loaded together, swapped together, read once per exchange.
 pub struct Snapshot {
@@ -83,4 +87,99 @@ pub struct Refused {
     pub role_asked: bool,
     /// What a proven job may learn; `None` for strangers and lost races.
     pub hint: Option<Box<Hint>>,
+}
+
+/// One exchange from bytes to credential, or to a refusal that is on record.
+pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> Result<Granted, Refused> {
+    let mut trail = Trail::new(request);
+    match grant(parts, request, &mut trail).await {
+        Ok(granted) => Ok(granted),
+        Err(refusal) => Err(trail::record_refusal(parts, trail, refusal).await),
+    }
+}
+
+async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'r>) -> Result<Granted, Refusal> {
+    let Parts { snapshot, now, .. } = *parts;
+
+    // 1 Limits: sizes, form and rate were judged by `http`, before a byte of the token was read.
+    // 2 Trust, 3 Workload, 4 Delegation: bytes become a proven case, or nothing does.
+    let mut decoded = Vec::new();
+    let Proven { case, spend } = proof::prove(parts, request, &mut decoded, trail).await?;
+
+    // 5 Decision. Pure; a denial is told by asking again, watched. The plan is pure too: text that does not fit its
+    // target is a denial like any other.
+    let grant = match mapping::decide(&snapshot.mappings, &case, &request.ask, now) {
+        Decision::Grant(grant) => grant,
+        Decision::Deny(denial) => return Err(Refusal::decision(snapshot, &case, &request.ask, denial, now)),
+    };
+    let (role, mapping) = (snapshot.mappings.role(grant.role), snapshot.mappings.mapping(grant.mapping));
+    trail.found(role, mapping);
+    let lease = LeaseId(request.id.0);
+    let plan = snapshot.minters[grant.role.0 as usize].plan(&Order {
+        lease,
+        role: &role.name,
+        mapping: &mapping.name,
+        case: &case,
+        principal_id: trail.principal_id(),
+        principal_name: trail.principal_name(),
+        scope: request.ask.scope,
+        now,
+        duration: grant.duration,
+    })?;
+    let (role, mapping) = (role.name.as_str(), mapping.name.as_str());
+
+    // 6 Admission: one transaction, durable before anything leaves. Whatever else must hold is one more guard on it.
+    if request.dry_run {
+        let guards = vec![Guard::Unspent(spend)];
+        trail.commit(parts, guards, vec![], What::DryRun { mapping, role }).await?;
+        return Ok(Granted::DryRun { role: role.into(), mapping: mapping.into(), duration: grant.duration });
+    }
+    let handle = plan.handle();
+    // A handle that is known beforehand is on record with the lease: that grant needs no second write.
+    let state = if handle.is_some() { LeaseState::Issued } else { LeaseState::Issuing };
+    let expires = now.plus(grant.duration.0.into());
+    let opened = Lease {
+        id: lease,
+        role: role.into(),
+        mapping: mapping.into(),
+        team: snapshot.mappings.mapping(grant.mapping).team.clone(),
+        principal_issuer: case.principal.issuer.to_string(),
+        principal_id: trail.principal_id().into(),
+        opened: now,
+        expires,
+        handle: handle.map(str::to_owned),
+        state,
+        possession: None,
+        token: Some(*spend.token.key()),
+    };
+    let guards = vec![Guard::Unspent(Spend { leaves: state, ..spend })];
+    let granted = What::Granted { mapping, role, lease, handle, expires };
+    trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
+    trail.admitted();
+
+    // 7 Issuance. A failure's refusal closes the lease in the same transaction that records it.
+    let minted = match plan.mint().await {
+        Ok(minted) => minted,
+        Err(error) => {
+            trail.owes(Change::Settle(Settled { lease, state: error.lease_state(), handle: None, possession: None }));
+            return Err(error.into());
+        }
+    };
+
+    // 8 Outcome: a handle that only the target knew is bound now.
+    if handle.is_none() {
+        let state = LeaseState::Issued;
+        let bound = Settled { lease, state, handle: Some(minted.handle.clone()), possession: None };
+        let settled = What::Settled { lease, state: state.name(), handle: Some(&minted.handle) };
+        trail.commit(parts, vec![], vec![Change::Settle(bound)], settled).await?;
+    }
+
+    // 9 Answer: only now does the credential leave.
+    let (credential, expires) = (minted.credential, minted.expires);
+    Ok(Granted::Issued(Issued { credential, expires, role: role.into(), mapping: mapping.into(), lease }))
+}
+
+/// The future may cross threads: checked here so that no one finds out late.
+fn _assert_send(parts: &'static Parts<'static>, request: &'static Request<'static>) -> impl Future + Send {
+    run(parts, request)
 }

@@ -1,20 +1,90 @@
-//! Three doors (tokens, poll, refresh), one [`Proven`].
+//! Three doors (tokens, poll, refresh), one [`Proven`]: steps 2 to 4.
 
-use crate::store::Spend;
-use claimbound_core::workload::Case;
+use super::{Parts, Refusal, Request, trail::Trail};
+use crate::store::{LeaseState, Spend};
+use claimbound_core::{
+    delegation,
+    mapping::Issuer,
+    reason::Reason,
+    trust::{self, TrustError, UnverifiedToken, Verified},
+    workload::{self, Case, Claim, Workload, WorkloadError},
+};
 
 /// Three ways in, one way through: they differ in how a case is proven and in what is spent for it.
 pub enum Proof<'r> {
     /// RFC 8693 token exchange.
     Tokens { subject: &'r str, actor: Option<&'r str> },
-    /// CIBA-style polling of a claim ceremony.
+    /// CIBA-style polling of a claim ceremony. No mapping can open one yet, so every id is unknown.
     Poll { auth_req_id: &'r str },
-    /// Renewal where the issuer cannot mint again.
+    /// Renewal where the issuer cannot mint again. None are given out yet, so every token is unknown.
     Refresh { token: &'r str },
 }
 
-/// A case that the broker believes.
+/// A case that the broker believes, and what believing it costs.
 pub struct Proven<'t> {
     pub case: Case<'t>,
-    pub spend: Option<Spend>,
+    pub spend: Spend,
+}
+
+/// Where the three ways in come together. A door that is added later is one more arm here.
+pub(super) async fn prove<'r, 't>(
+    parts: &Parts<'r>,
+    request: &Request<'r>,
+    decoded: &'t mut Vec<u8>,
+    trail: &mut Trail<'r>,
+) -> Result<Proven<'t>, Refusal>
+where
+    'r: 't,
+{
+    let (subject, actor) = match request.proof {
+        Proof::Tokens { subject, actor } => (subject, actor),
+        Proof::Poll { .. } | Proof::Refresh { .. } => return Err(Refusal::Grant(Reason::GrantUnknown)),
+    };
+    let mappings = &parts.snapshot.mappings;
+
+    // 2 Trust
+    let token = UnverifiedToken::parse(subject, decoded)?;
+    let verified = verified(parts, &token).await?;
+    // A subject token is always single use, also where its issuer's tokens are reusable as actor tokens.
+    let single_use = verified.single_use().ok_or(TrustError::Refused(Reason::Jti))?;
+    let name = verified.issuer().name.clone();
+    let (_, issuer) = mappings.issuer_named(&name).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
+    let profile = parts.snapshot.profiles.get(&issuer.profile).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
+    trail.issuer = Some(&issuer.name);
+
+    // 3 Workload
+    let workload = workload::translate(profile, &name, verified.into_claims())?;
+    admit(issuer, &workload)?;
+    let spend = Spend {
+        token: single_use,
+        request: request.digest,
+        leaves: LeaseState::Ended,
+        may_retry: !profile.can_mint_again(),
+    };
+    trail.proven(profile, &workload, spend);
+
+    // 4 Delegation
+    let case = delegation::chain(workload, actor.is_some())?;
+    Ok(Proven { case, spend })
+}
+
+/// Verifies; on an unknown `kid` asks for the issuer's keys once and verifies once more.
+async fn verified<'t>(parts: &Parts<'_>, token: &UnverifiedToken<'t>) -> Result<Verified<'t>, Refusal> {
+    match trust::verify(token, &parts.issuers.table(), parts.now) {
+        Err(TrustError::KeyUnknown { issuer }) => {
+            let table = parts.issuers.refresh(&issuer).await?;
+            Ok(trust::verify(token, &table, parts.now)?)
+        }
+        verdict => Ok(verdict?),
+    }
+}
+
+/// On an issuer that strangers share, only jobs of a listed owner are anybody we know.
+fn admit(issuer: &Issuer, workload: &Workload<'_>) -> Result<(), WorkloadError> {
+    let listed = |id: &str| issuer.owners.values().any(|owner| owner == id);
+    match workload.text(Claim::RepositoryOwnerId) {
+        Some(id) if listed(id) => Ok(()),
+        _ if issuer.multi_tenant => Err(WorkloadError::Stranger),
+        _ => Ok(()),
+    }
 }

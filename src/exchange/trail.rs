@@ -1,5 +1,152 @@
-//! What is established so far; turns a refusal into its record.
+//! What has been established so far, so that a refusal's record says exactly that much.
 
-/// What has been established so far.
-#[derive(Default)]
-pub struct Trail {}
+use super::{Parts, Refusal, Refused, Request};
+use crate::store::{Blocked, Change, Commit, Guard, Outcome, Spend};
+use aws_lc_rs::rand;
+use claimbound_core::{
+    evidence::{Details, Party, Record, What},
+    mapping::{Mapping, Role},
+    reason::{Reason, Standing},
+    workload::{Profile, Workload},
+};
+use serde_json::{Map, Value, json};
+
+/// What has been established so far. `?` leaves it as it stands.
+pub(super) struct Trail<'r> {
+    request: &'r Request<'r>,
+    /// Name of the issuer whose token verified.
+    pub(super) issuer: Option<&'r str>,
+    principal: Option<Principal>,
+    role: Option<&'r str>,
+    mapping: Option<&'r str>,
+    /// What believing the case costs; a refusal spends it too.
+    spend: Option<Spend>,
+    /// What a refusal's record must also change.
+    owed: Vec<Change>,
+    /// Claims, addresses and what was asked: erasable, hashed with a salt.
+    details: Details,
+}
+
+struct Principal {
+    issuer: String,
+    id: String,
+    name: String,
+}
+
+impl<'r> Trail<'r> {
+    pub(super) fn new(request: &'r Request<'r>) -> Self {
+        let mut json = Map::new();
+        if let Some(address) = request.address {
+            json.insert("address".into(), address.to_string().into());
+        }
+        let ask = &request.ask;
+        let asked = json!({ "role": ask.role, "duration": ask.duration.map(|d| d.0), "scope": ask.scope, "dry_run": request.dry_run });
+        json.insert("asked".into(), asked);
+        let details = Details { json };
+        Self { request, issuer: None, principal: None, role: None, mapping: None, spend: None, owed: vec![], details }
+    }
+
+    /// The caller is a job that we know: from here on every answer has its own record and spends the token.
+    pub(super) fn proven(&mut self, profile: &Profile, workload: &Workload<'_>, spend: Spend) {
+        let (id, name) = workload.principal_id(profile);
+        self.principal = Some(Principal { issuer: workload.issuer.to_string(), id: id.into(), name: name.into() });
+        self.details.json.insert("claims".into(), workload.raw().to_json());
+        self.spend = Some(spend);
+    }
+
+    /// The rules grant.
+    pub(super) fn found(&mut self, role: &'r Role, mapping: &'r Mapping) {
+        self.role = Some(&role.name);
+        self.mapping = Some(&mapping.name);
+    }
+
+    /// The token is spent, and that is on record.
+    pub(super) fn admitted(&mut self) {
+        self.spend = None;
+    }
+
+    pub(super) fn owes(&mut self, change: Change) {
+        self.owed.push(change);
+    }
+
+    pub(super) fn principal_id(&self) -> &str {
+        self.principal.as_ref().map_or("", |principal| &principal.id)
+    }
+
+    pub(super) fn principal_name(&self) -> &str {
+        self.principal.as_ref().map_or("", |principal| &principal.name)
+    }
+
+    /// The one write operation, with the record of `what` in it.
+    pub(super) async fn commit(
+        &self,
+        parts: &Parts<'_>,
+        guards: Vec<Guard>,
+        changes: Vec<Change>,
+        what: What<'_>,
+    ) -> Result<(), Refusal> {
+        let principal = self.principal.as_ref();
+        let record = Record {
+            decision: Some(self.request.id),
+            at: parts.now,
+            what,
+            principal: principal.map(|p| Party { issuer: &p.issuer, id: &p.id, name: &p.name }),
+            actor: None,
+            mappings_version: Some(parts.snapshot.mappings.version),
+        };
+        let entry = record.seal(&self.details, salt());
+        match parts.writer.commit(Commit { guards, changes, entry }).await? {
+            Outcome::Durable { .. } => Ok(()),
+            Outcome::Blocked(blocked) => Err(Refusal::Blocked(blocked)),
+        }
+    }
+}
+
+/// 256 random bits for one record's details.
+pub(crate) fn salt() -> [u8; 32] {
+    let mut salt = [0; 32];
+    rand::fill(&mut salt).expect("the system's random source answers");
+    salt
+}
+
+/// Every refusal ends here. A stranger's is counted and recorded in the background; a proven job's is one durable
+/// record, and what believing the job cost is spent with it.
+pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refusal: Refusal) -> Refused {
+    let mut reason = refusal.reason();
+    tracing::debug!(decision_id = %trail.request.id, reason = reason.name(), why = %refusal, "refused");
+    let role_asked = trail.request.ask.role.is_some();
+    let refused = |reason, standing, hint| Refused { reason, standing, role_asked, hint };
+    if trail.principal.is_none() {
+        parts.strangers.note(trail.request, trail.issuer, reason, parts);
+        return refused(reason, Standing::Stranger, None);
+    }
+
+    if let Refusal::Decision(denial, _) = &refusal {
+        if let Some(rule) = &denial.rule {
+            trail.details.json.insert("deny".into(), Value::from(rule.as_str()));
+        }
+        trail.mapping = denial.nearest.map(|id| parts.snapshot.mappings.mapping(id).name.as_str());
+    }
+    let (owed, spend) = (std::mem::take(&mut trail.owed), trail.spend.take());
+    let lost = matches!(refusal, Refusal::Blocked(Blocked::Replay | Blocked::InFlight));
+    let mut hint = refusal.into_hint();
+    // The race for the token was lost already: nothing is left to spend, and the record stands alone.
+    let guards = spend.filter(|_| !lost).map(Guard::Unspent).into_iter().collect();
+    let (role, mapping) = (trail.role.or_else(|| known_role(parts, trail.request.ask.role)), trail.mapping);
+    if let Err(worse) = trail.commit(parts, guards, owed, What::Refused { reason, role, mapping }).await {
+        // The token was spent before, or the store is down: that is the answer now, without hints; it is recorded
+        // if it can be.
+        (reason, hint) = (worse.reason(), None);
+        let told = What::Refused { reason, role, mapping: None };
+        if let Err(down) = trail.commit(parts, vec![], vec![], told).await {
+            reason = down.reason();
+        }
+    }
+    refused(reason, Standing::ProvenJob, hint)
+}
+
+/// A record names a role only if there is one of that name: what else a caller asked for stands in the details.
+fn known_role<'r>(parts: &Parts<'r>, asked: Option<&str>) -> Option<&'r str> {
+    let mappings = &parts.snapshot.mappings;
+    asked.and_then(|name| mappings.role_named(name)).map(|id| mappings.role(id).name.as_str())
+}

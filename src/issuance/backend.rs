@@ -1,6 +1,6 @@
 //! The seam between the exchange and what mints.
 
-use crate::secret::Secret;
+use crate::{secret::Secret, store::LeaseState};
 use claimbound_core::{
     evidence::LeaseId,
     reason::Reason,
@@ -65,6 +65,16 @@ pub enum Ended {
     AtExpiry,
 }
 
+impl Ended {
+    /// The name in evidence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DeadNow => "dead_now",
+            Self::AtExpiry => "at_expiry",
+        }
+    }
+}
+
 /// A denial that the plan found.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unfit {
@@ -94,6 +104,13 @@ pub enum MintError {
 }
 
 impl MintError {
+    /// The state that the lease is left in.
+    pub fn lease_state(&self) -> LeaseState {
+        match self {
+            Self::Refused(_) => LeaseState::Failed,
+            Self::Unknown(_) => LeaseState::Unknown,
+        }
+    }
     /// For evidence and answers.
     pub fn reason(&self) -> Reason {
         match self {

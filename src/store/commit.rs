@@ -81,6 +81,19 @@ pub enum LeaseState {
     Ended,
 }
 
+impl LeaseState {
+    /// The name in evidence and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Issuing => "issuing",
+            Self::Issued => "issued",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 /// An outcome to bind.
 #[derive(Clone, Debug)]
 pub struct Settled {

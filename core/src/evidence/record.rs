@@ -41,7 +41,7 @@ pub enum What<'r> {
     DryRun { mapping: &'r str, role: &'r str },
     /// `role` is the asked one, if it exists; `mapping` the nearest.
     Refused { reason: Reason, role: Option<&'r str>, mapping: Option<&'r str> },
-    /// Refusals of strangers beyond the single-record rate, summed.
+    /// Refusals of strangers beyond the single-record rate, summed; their network stands in the details.
     Summed { reason: Reason, issuer: Option<&'r str>, network: &'r str, count: u64, from: UnixSeconds },
     /// The outcome of minting: `issued`, `failed` or `unknown`.
     Settled { lease: LeaseId, state: &'r str, handle: Option<&'r str> },

@@ -1,0 +1,300 @@
+//! Composition root: builds and owns what the exchange needs; background tasks; orderly stop.
+//! Its public methods are the only face that `http` and `cli` see.
+
+mod clock;
+mod health;
+mod prepare;
+mod tasks;
+
+pub use clock::SystemClock;
+pub use health::{Health, IssuerHealth, KeyHealth, StoreHealth};
+pub use prepare::{Prepared, StartError, prepare};
+
+use crate::{
+    config::Config,
+    exchange::{self, Granted, Parts, Proof, Refused, Request, Snapshot, Strangers},
+    issuance::Ended as Effect,
+    keys::{
+        issuers::{Issuers, KeyCache, KeyTimes},
+        signing::Signer,
+    },
+    net::Client,
+    secret::Secret,
+    store::{self, Blocked, Change, Commit, Down, Guard, Outcome, Reader, Writer},
+    telemetry::{Ended, Metrics},
+};
+use claimbound_core::{
+    evidence::{DecisionId, Details, LeaseId, Record, What},
+    mapping::Ask,
+    time::{Clock, Seconds, UnixSeconds},
+};
+use std::{net::IpAddr, sync::Arc, time::Instant};
+use tokio::sync::{Mutex, RwLock, watch};
+use uuid::Uuid;
+
+/// One exchange as the form gave it, owned: it outlives the connection that asked.
+pub struct Asked {
+    pub grant: AskedGrant,
+    pub role: Option<String>,
+    pub scope: Option<String>,
+    pub duration: Option<Seconds>,
+    pub dry_run: bool,
+    /// SHA-256 over all parameters as sent (length-prefixed, in name order).
+    pub digest: [u8; 32],
+    pub address: Option<IpAddr>,
+}
+
+/// Which door. Tokens are wiped when dropped and do not print.
+pub enum AskedGrant {
+    Tokens { subject: Secret, actor: Option<Secret> },
+    Poll { auth_req_id: Secret },
+    Refresh { token: Secret },
+}
+
+/// The answer to an exchange, with what every answer names.
+pub struct Answer {
+    pub id: DecisionId,
+    /// When it was judged.
+    pub at: UnixSeconds,
+    /// Hex.
+    pub mappings_version: String,
+    pub outcome: Result<Granted, Refused>,
+}
+
+/// What `/revoke` did: RFC 7009 answers 200 either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Revoked {
+    Ended,
+    Unknown,
+}
+
+/// The running broker.
+pub struct Broker {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    snapshot: Snapshot,
+    /// Hex.
+    mappings_version: String,
+    issuers: Arc<KeyCache>,
+    signer: Arc<Signer>,
+    writer: Writer,
+    reader: Arc<dyn Reader>,
+    strangers: Strangers,
+    metrics: Metrics,
+    /// Every exchange holds it for reading while it runs: who may write knows that none does.
+    running: Arc<RwLock<()>>,
+    stopping: watch::Sender<bool>,
+    background: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+}
+
+/// Fact of a store that never changes: which issuer its tokens name.
+const ISSUER_URL: &str = "issuer_url";
+
+impl Broker {
+    /// Builds everything from a configuration that knows its public URL, and starts the background tasks.
+    ///
+    /// # Errors
+    /// All findings of folder and configuration at once; or why keys or store cannot be opened.
+    pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StartError> {
+        let now = clock.now();
+        let signer = Signer::open(&config.signing_keys, now)?;
+        let prepared = prepare(&config, &signer)?;
+        let opened = store::open(&config.store, now)?;
+        let version = prepared.snapshot.mappings.version;
+        record_start(&opened.writer, &config, &prepared, now).await?;
+
+        let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
+        let issuers = KeyCache::new(prepared.issuers, client, clock.clone(), KeyTimes::default());
+        let mappings_version = hex(&version);
+        let broker = Arc::new(Self {
+            metrics: Metrics::new(&mappings_version),
+            config,
+            clock,
+            snapshot: prepared.snapshot,
+            mappings_version,
+            issuers,
+            signer,
+            writer: opened.writer,
+            reader: opened.reader,
+            strangers: Strangers::default(),
+            running: Arc::default(),
+            stopping: watch::channel(false).0,
+            background: Mutex::default(),
+        });
+        *broker.background.lock().await = tasks::spawn(&broker);
+        Ok(broker)
+    }
+
+    /// The configuration it runs with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its source of time.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// What it judges by.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Reads of its store.
+    pub fn reader(&self) -> &Arc<dyn Reader> {
+        &self.reader
+    }
+
+    /// Runs one exchange to its end, also when the caller is gone: the work is a task of its own, or a connection
+    /// that drops during minting would leave a live credential without an outcome.
+    pub async fn exchange(self: &Arc<Self>, asked: Asked) -> Answer {
+        let broker = self.clone();
+        let task = tokio::spawn(async move {
+            let _running = broker.running.clone().read_owned().await;
+            broker.exchange_here(&asked).await
+        });
+        match task.await {
+            Ok(answer) => answer,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    async fn exchange_here(&self, asked: &Asked) -> Answer {
+        let started = Instant::now();
+        let id = DecisionId(Uuid::now_v7().as_u128());
+        let now = self.clock.now();
+        let request = Request {
+            id,
+            proof: match &asked.grant {
+                AskedGrant::Tokens { subject, actor } => {
+                    Proof::Tokens { subject: subject.reveal(), actor: actor.as_ref().map(Secret::reveal) }
+                }
+                AskedGrant::Poll { auth_req_id } => Proof::Poll { auth_req_id: auth_req_id.reveal() },
+                AskedGrant::Refresh { token } => Proof::Refresh { token: token.reveal() },
+            },
+            ask: Ask { role: asked.role.as_deref(), duration: asked.duration, scope: asked.scope.as_deref() },
+            dry_run: asked.dry_run,
+            digest: asked.digest,
+            address: asked.address,
+        };
+        let parts = Parts {
+            snapshot: &self.snapshot,
+            issuers: &*self.issuers,
+            writer: &self.writer,
+            strangers: &self.strangers,
+            now,
+        };
+        let outcome = exchange::run(&parts, &request).await;
+        let ended = match &outcome {
+            Ok(Granted::Issued(issued)) => Ended::Granted(&issued.role),
+            Ok(Granted::DryRun { .. }) => Ended::DryRun,
+            Err(refused) => Ended::Refused(refused.reason),
+        };
+        self.metrics.exchange(ended, started.elapsed());
+        Answer { id, at: now, mappings_version: self.mappings_version.clone(), outcome }
+    }
+
+    /// Ends the lease of the presented credential (RFC 7009): possession of a token that we signed is the right to.
+    ///
+    /// # Errors
+    /// The store cannot record it.
+    pub async fn revoke(self: &Arc<Self>, token: Secret) -> Result<Revoked, Down> {
+        let broker = self.clone();
+        let task = tokio::spawn(async move {
+            let _running = broker.running.clone().read_owned().await;
+            broker.revoke_here(&token).await
+        });
+        match task.await {
+            Ok(revoked) => revoked,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    async fn revoke_here(&self, token: &Secret) -> Result<Revoked, Down> {
+        let now = self.clock.now();
+        let Some(claims) = self.signer.verify(token.reveal(), now) else { return Ok(Revoked::Unknown) };
+        let lease = claims.get("lease_id").and_then(|id| id.as_str()).and_then(|id| id.parse::<LeaseId>().ok());
+        let Some(lease) = lease else { return Ok(Revoked::Unknown) };
+        let effect = self.effect_of_ending(&claims).await;
+        let record = Record {
+            decision: None,
+            at: now,
+            what: What::Ended { lease, how: "revoked", effect: effect.name() },
+            principal: None,
+            actor: None,
+            mappings_version: None,
+        };
+        let entry = record.seal(&Details::default(), exchange::salt());
+        let commit = Commit { guards: vec![Guard::LeaseAlive(lease)], changes: vec![Change::End(lease)], entry };
+        match self.writer.commit(commit).await? {
+            Outcome::Durable { .. } => {
+                self.metrics.revoked();
+                Ok(Revoked::Ended)
+            }
+            Outcome::Blocked(_) => Ok(Revoked::Unknown),
+        }
+    }
+
+    /// How far the role's backend can end what it gave; a role that is gone can only be waited out.
+    async fn effect_of_ending(&self, claims: &serde_json::Value) -> Effect {
+        let text = |name: &str| claims.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+        let Some(role) = self.snapshot.mappings.role_named(text("role")) else { return Effect::AtExpiry };
+        self.snapshot.minters[role.0 as usize].revoke(text("jti")).await.unwrap_or(Effect::AtExpiry)
+    }
+
+    /// Our published keys.
+    pub fn jwks(&self) -> serde_json::Value {
+        self.signer.jwks(self.clock.now())
+    }
+
+    /// A request was refused before its token was read (413, 415, 429, …): counted only.
+    pub fn count_turned_away(&self, status: u16) {
+        self.metrics.turned_away(status);
+    }
+
+    /// Fails readiness, waits for what runs, writes what waits, closes the store.
+    pub async fn stop(&self) {
+        self.stopping.send_replace(true);
+        drop(self.running.write().await);
+        for task in self.background.lock().await.drain(..) {
+            let _ = task.await;
+        }
+        self.writer.stop().await;
+    }
+}
+
+/// The first records of this process: which broker, which folder; the folder itself is kept by its hash.
+async fn record_start(
+    writer: &Writer,
+    config: &Config,
+    prepared: &Prepared,
+    now: UnixSeconds,
+) -> Result<(), StartError> {
+    let version = prepared.snapshot.mappings.version;
+    let commit = |what: What<'_>, changes| {
+        let record =
+            Record { decision: None, at: now, what, principal: None, actor: None, mappings_version: Some(version) };
+        Commit { guards: vec![], changes, entry: record.seal(&Details::default(), exchange::salt()) }
+    };
+    let fix = Change::Fix { name: ISSUER_URL, value: config.issuer_url.clone() };
+    let started = commit(What::Started { version: env!("CARGO_PKG_VERSION") }, vec![fix]);
+    if writer.commit(started).await? == Outcome::Blocked(Blocked::FixedOtherwise) {
+        return Err(StartError::Other(format!(
+            "this store signs as another issuer than `{}`; an issuer name is fixed at first start: put `issuer_url` \
+             back, or start with an empty store and new signing keys",
+            config.issuer_url
+        )));
+    }
+    let keep = Change::KeepFolder { version, archive: prepared.archive.clone() };
+    writer.commit(commit(What::MappingsActivated { version }, vec![keep])).await?;
+    Ok(())
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        use std::fmt::Write;
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+        text
+    })
+}

@@ -1,0 +1,107 @@
+//! Configuration + folder → everything that can be judged without starting: what `serve --check` does.
+
+use crate::{
+    config::Config,
+    exchange::Snapshot,
+    folder,
+    issuance::catalogue::{self, Deployment},
+    keys::{
+        issuers::IssuerConfig,
+        signing::{Signer, SigningError},
+    },
+    store::Down,
+};
+use claimbound_core::{
+    diag::{Code, Diagnostic, Severity, Span},
+    mapping::{self, Folder, Issuer},
+    review,
+    trust::{Algorithm, IssuerRules},
+    workload::Profiles,
+};
+use std::sync::Arc;
+
+/// What a broker starts with.
+pub struct Prepared {
+    pub snapshot: Snapshot,
+    pub issuers: Vec<IssuerConfig>,
+    /// The folder as it is kept in the store.
+    pub archive: Vec<u8>,
+    /// Warnings and notes.
+    pub diagnostics: Vec<Diagnostic>,
+    pub folder: Folder,
+}
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Findings about the mapping folder, with its files for rendering.
+    #[error("the mapping folder does not load: {} errors", diagnostics.len())]
+    Findings { folder: Folder, diagnostics: Vec<Diagnostic> },
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    #[error(transparent)]
+    Store(#[from] Down),
+    #[error("{0}")]
+    Other(String),
+}
+
+const DEVELOPMENT_ISSUER: Code = Code(1005);
+const ISSUER_NOT_IN_POLICY: Code = Code(1006);
+
+/// Reads, compiles, proves and tests the folder, and fits it to the configuration.
+///
+/// # Errors
+/// All findings at once.
+pub fn prepare(config: &Config, signer: &Arc<Signer>) -> Result<Prepared, StartError> {
+    let profiles = Profiles::builtin();
+    let folder = folder::read(&config.mappings, true)
+        .map_err(|diagnostics| StartError::Findings { folder: Folder::default(), diagnostics })?;
+    let mapping::Loaded { set, tests, mut diagnostics } = mapping::load(&folder, &profiles);
+    let Some(set) = set else { return Err(StartError::Findings { folder, diagnostics }) };
+
+    let deployment = Deployment { public_url: &config.public_url, issuer_url: &config.issuer_url };
+    let minters = catalogue::compile(&set, Some(&deployment), signer).unwrap_or_else(|found| {
+        diagnostics.extend(found);
+        Vec::new()
+    });
+    diagnostics.extend(review::run_tests(&set, &profiles, &tests).into_iter().filter_map(|test| test.failure));
+    let known = |name: &String| set.issuer_named(name).is_some();
+    for name in config.issuers.keys().filter(|name| !known(name)) {
+        let policy = Span { file: "policy.toml".into(), bytes: 0..0 };
+        let message = format!("the configuration has `[issuer.{name}]`, and policy.toml names no such issuer");
+        diagnostics.push(Diagnostic::error(ISSUER_NOT_IN_POLICY, policy, message, "name it in both, or in neither"));
+    }
+    let issuers = set.issuers.iter().map(|issuer| trusted(issuer, config, &profiles, &mut diagnostics)).collect();
+    if diagnostics.iter().any(|d| d.severity == Severity::Error) {
+        return Err(StartError::Findings { folder, diagnostics });
+    }
+    let archive = folder::archive(&folder);
+    Ok(Prepared { snapshot: Snapshot { mappings: set, minters, profiles }, issuers, archive, diagnostics, folder })
+}
+
+/// Trust facts from policy and profile, network facts from the configuration.
+fn trusted(issuer: &Issuer, config: &Config, profiles: &Profiles, found: &mut Vec<Diagnostic>) -> IssuerConfig {
+    let profile = profiles.get(&issuer.profile).expect("a folder that loads names only known profiles");
+    let network = config.issuers.get(&*issuer.name).cloned().unwrap_or_default();
+    let development = issuer.url.starts_with("http://");
+    if development && !config.development {
+        let help = "name the issuer's own `https://` URL; a development broker is started with `--development`";
+        let message = format!("issuer `{}` is a development issuer", issuer.name);
+        found.push(Diagnostic::error(DEVELOPMENT_ISSUER, issuer.span.clone(), message, help));
+    }
+    IssuerConfig {
+        name: issuer.name.to_string(),
+        url: issuer.url.clone(),
+        rules: IssuerRules {
+            audience: config.public_url.clone(),
+            max_lifetime_seconds: network.max_lifetime_seconds.unwrap_or_else(|| profile.max_lifetime_seconds()),
+            single_use: profile.single_use(),
+            requires_nbf: profile.requires_nbf(),
+            required: profile.required().to_vec(),
+        },
+        algorithms: profile.algorithms().iter().filter_map(|name| Algorithm::from_name(name)).collect(),
+        allow_private_network: network.allow_private_network || development,
+        development,
+        ca_file: network.ca_file,
+    }
+}

@@ -1,0 +1,93 @@
+//! What runs beside exchanges: strangers' records, issuers' keys, leases that a crash left, our keys' files.
+
+use super::Broker;
+use crate::{
+    exchange,
+    store::{Change, Commit, Down, LeaseState, Settled, StoredLease},
+};
+use claimbound_core::{
+    evidence::{Details, Record, What},
+    time::UnixSeconds,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
+
+/// How often leases that a crash left are looked for, and our keys' directory is read again.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// A lease may be `issuing` for so long before it counts as left: longer than any backend's time limit.
+const ISSUING_SECONDS_MAX: i64 = 120;
+
+pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
+    let strangers = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            let clock = || broker.clock.now();
+            broker.strangers.run(&broker.writer, &clock, stopping(&broker)).await;
+        })
+    };
+    let keys = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            broker.issuers.warm().await;
+            let refresh = broker.issuers.spawn_refresh();
+            stopping(&broker).await;
+            refresh.abort();
+        })
+    };
+    let sweeper = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            // Whatever was `issuing` before this process is its predecessor's: nobody works on it any more.
+            sweep(&broker, broker.clock.now()).await;
+            let mut tick = tokio::time::interval(SWEEP_INTERVAL);
+            let mut stop = std::pin::pin!(stopping(&broker));
+            loop {
+                tokio::select! {
+                    _ = tick.tick() => {}
+                    () = &mut stop => return,
+                }
+                sweep(&broker, broker.clock.now().plus(-ISSUING_SECONDS_MAX)).await;
+                if let Err(error) = broker.signer.reload() {
+                    tracing::error!(%error, "the signing keys could not be read again; the ones in memory stay");
+                }
+            }
+        })
+    };
+    vec![strangers, keys, sweeper]
+}
+
+async fn stopping(broker: &Broker) {
+    let mut stopping = broker.stopping.subscribe();
+    // An error means that the broker is gone: stopped as well.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Settles leases left `issuing` as `unknown`: their credential may exist, and they stay open until they expire.
+async fn sweep(broker: &Broker, before: UnixSeconds) {
+    let left = match broker.reader.unsettled(before) {
+        Ok(left) => left,
+        Err(error) => return tracing::error!(%error, "leases could not be looked through"),
+    };
+    for lease in left {
+        if let Err(error) = settle(broker, &lease).await {
+            return tracing::error!(%error, lease_id = %lease.id, "a lease could not be settled");
+        }
+    }
+}
+
+async fn settle(broker: &Broker, lease: &StoredLease) -> Result<(), Down> {
+    let state = LeaseState::Unknown;
+    let record = Record {
+        decision: None,
+        at: broker.clock.now(),
+        what: What::Settled { lease: lease.id, state: state.name(), handle: None },
+        principal: None,
+        actor: None,
+        mappings_version: None,
+    };
+    let settled = Settled { lease: lease.id, state, handle: None, possession: None };
+    let entry = record.seal(&Details::default(), exchange::salt());
+    broker.writer.commit(Commit { guards: vec![], changes: vec![Change::Settle(settled)], entry }).await?;
+    tracing::warn!(lease_id = %lease.id, role = lease.role, "a lease was left without an outcome: now unknown");
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! `claimbound serve`: reads, judges, binds, says that it is ready, runs until it is told to stop.
+
+use super::render;
+use crate::{
+    broker::{self, Broker, StartError, SystemClock},
+    config::Config,
+    http,
+    keys::signing::Signer,
+    telemetry,
+};
+use anyhow::Context;
+use clap::Args;
+use std::{path::PathBuf, sync::Arc};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs the broker. When it is ready it prints one line of JSON with its addresses; logs are JSON lines on standard
+/// error. Any error in configuration or folder ends it with exit code 2 and all errors.
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// The configuration; relative paths in it count from its directory
+    #[arg(long, value_name = "FILE", default_value = "claimbound.toml")]
+    config: PathBuf,
+    /// Judge configuration, folder and audiences together, and stop
+    #[arg(long)]
+    check: bool,
+    /// Accept issuers on loopback over plain HTTP; never in production
+    #[arg(long)]
+    development: bool,
+}
+
+/// Exit code 0 after an orderly stop or a clean check, 2 on any error.
+pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
+    let config = match Config::read(&args.config, args.development) {
+        Ok(config) => config,
+        Err(invalid) => {
+            render::config(&args.config, &invalid);
+            return Ok(2);
+        }
+    };
+    if args.check {
+        return check(config);
+    }
+    telemetry::init();
+    runtime()?.block_on(serve(config))
+}
+
+/// The runtime of everything but the HTTP workers, which bring their own.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}
+
+fn check(mut config: Config) -> anyhow::Result<u8> {
+    config.bound_at(config.listen);
+    match broker::prepare(&config, &Signer::ephemeral()) {
+        Ok(prepared) => {
+            render::findings(&prepared.folder, &prepared.diagnostics);
+            let set = &prepared.snapshot.mappings;
+            eprintln!(
+                "ok: {} issuers, {} roles, {} mappings, version {}",
+                set.issuers.len(),
+                set.roles.len(),
+                set.mappings.len(),
+                broker::hex(&set.version)
+            );
+            Ok(0)
+        }
+        Err(error) => refuse(error),
+    }
+}
+
+/// Prints why a broker does not start; exit code 2.
+pub(super) fn refuse(error: StartError) -> anyhow::Result<u8> {
+    match error {
+        StartError::Findings { folder, diagnostics } => {
+            render::findings(&folder, &diagnostics);
+            eprintln!("error: the mapping folder does not load");
+            Ok(2)
+        }
+        other => Err(other.into()),
+    }
+}
+
+async fn serve(mut config: Config) -> anyhow::Result<u8> {
+    let listeners = http::bind(&config).context("cannot listen")?;
+    let bound = listeners.bound();
+    config.bound_at(bound.listen);
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let broker = match Broker::start(config, Arc::new(SystemClock)).await {
+        Ok(broker) => broker,
+        Err(error) => return refuse(error),
+    };
+    let ready = serde_json::json!({
+        "event": "ready",
+        "listen": format!("{scheme}://{}", bound.listen),
+        "operator_listen": bound.operator.map(|address| format!("{scheme}://{address}")),
+        "public_url": broker.config().public_url,
+    });
+    println!("{ready}");
+    tracing::info!(listen = %bound.listen, public_url = broker.config().public_url, "ready");
+    listeners.run(broker, stop_signal()?).await.context("the HTTP server failed")?;
+    tracing::info!("stopped");
+    Ok(0)
+}
+
+/// Resolves on SIGTERM or SIGINT.
+pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
+    let mut term = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let mut int = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,81 @@
+//! Why an exchange ends without a credential: one variant per step, each with that step's own error.
+
+use super::{Hint, Snapshot};
+use crate::{
+    issuance::{MintError, Unfit},
+    keys::issuers::IssuerDown,
+    store::{Blocked, Down},
+};
+use claimbound_core::{
+    delegation::DelegationError,
+    mapping::{Ask, Denial},
+    reason::Reason,
+    time::UnixSeconds,
+    trust::TrustError,
+    workload::{Case, WorkloadError},
+};
+
+/// Why an exchange ends without a credential. `http::answer` turns it into words, by reason and standing.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
+    IssuerDown(#[from] IssuerDown),
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    #[error(transparent)]
+    Delegation(#[from] DelegationError),
+    #[error("{}", .0.reason)]
+    Decision(Denial, Box<Hint>),
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    #[error("a guard did not hold: {0:?}")]
+    Blocked(Blocked),
+    #[error(transparent)]
+    Store(#[from] Down),
+    #[error(transparent)]
+    Backend(#[from] MintError),
+    #[error("{0}")]
+    Grant(Reason),
+}
+
+impl Refusal {
+    /// A denial, and what the job may learn of it.
+    pub(super) fn decision(
+        snapshot: &Snapshot,
+        case: &Case<'_>,
+        ask: &Ask<'_>,
+        denial: Denial,
+        now: UnixSeconds,
+    ) -> Self {
+        let hint = Hint::about(&snapshot.mappings, case, ask, &denial, now);
+        Self::Decision(denial, Box::new(hint))
+    }
+
+    /// For evidence, metrics and answers.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Trust(error) => error.reason(),
+            Self::IssuerDown(_) => Reason::IssuerDown,
+            Self::Workload(error) => error.reason(),
+            Self::Delegation(error) => error.reason(),
+            Self::Decision(denial, _) => denial.reason,
+            Self::Unfit(unfit) => unfit.reason(),
+            Self::Blocked(Blocked::InFlight) => Reason::InFlight,
+            // `Replay`, and what no exchange guards today: never an issue.
+            Self::Blocked(_) => Reason::Replay,
+            Self::Store(_) => Reason::StoreDown,
+            Self::Backend(error) => error.reason(),
+            Self::Grant(reason) => *reason,
+        }
+    }
+
+    /// What a proven job may learn.
+    pub(super) fn into_hint(self) -> Option<Box<Hint>> {
+        match self {
+            Self::Decision(_, hint) => Some(hint),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Runs programs: in a clean environment, with an end in sight, stopped by the process id that we started.
+
+use std::{path::Path, process::Stdio, time::Duration};
+use tokio::process::Command;
+
+/// A command that runs longer fails its test.
+const COMMAND_SECONDS: u64 = 120;
+
+/// How a program ended.
+#[derive(Clone, Debug)]
+pub struct Exit {
+    /// The exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// A program in `directory` with nothing of the caller's environment but `PATH`; killed when it is dropped.
+pub fn command(program: &Path, directory: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(directory).env_clear().env("HOME", directory).stdin(Stdio::null()).kill_on_drop(true);
+    command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command
+}
+
+/// Runs a program to its end.
+pub async fn run(program: &Path, directory: &Path, arguments: &[&str]) -> Exit {
+    finish(command(program, directory).args(arguments)).await
+}
+
+/// Runs a prepared command to its end.
+pub async fn finish(command: &mut Command) -> Exit {
+    let output = tokio::time::timeout(Duration::from_secs(COMMAND_SECONDS), command.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("{command:?} does not end")).unwrap_or_else(|error| {
+        panic!("{command:?} does not start: {error}");
+    });
+    Exit {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Sends a signal by name (`TERM`, `HUP`, `STOP`, `CONT`) to one process. The shell's own `kill` does it: the
+/// workspace forbids unsafe code, and a system call needs it.
+pub(crate) async fn signal(pid: u32, name: &str) {
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().await;
+    assert!(status.expect("a shell can be started").success(), "process {pid} takes no signal {name}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn code_output_and_environment_are_the_program_s_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let exit = run(Path::new("sh"), directory.path(), &["-c", "echo out; echo err >&2; pwd -P; exit 3"]).await;
+        assert_eq!(exit.code, Some(3));
+        assert_eq!(exit.stdout, format!("out\n{}\n", directory.path().canonicalize().unwrap().display()));
+        assert_eq!(exit.stderr, "err\n");
+        let exit = run(Path::new("sh"), directory.path(), &["-c", "echo $CARGO_MANIFEST_DIR"]).await;
+        assert_eq!(exit.stdout, "\n");
+    }
+}

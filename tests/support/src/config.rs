@@ -1,0 +1,199 @@
+//! `claimbound.toml` and a mapping folder for one broker under test.
+
+use crate::issuer::Issuer;
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+/// The audience of `payments-secrets`, the internal role of the default folder.
+pub const SECRETS_AUDIENCE: &str = "https://openbao.acme.example";
+/// The audience of `payments-release`, the production role of the default folder.
+pub const RELEASE_AUDIENCE: &str = "https://deploy.acme.example";
+
+const POLICY: &str = r#"format = 1
+
+[issuer.github]
+profile = "github-actions"
+url = "{issuer.github}"
+owners = { acme = 65 }
+
+[team.payments]
+path = "teams/payments"
+contact = "payments-oncall@acme.example"
+issuers = ["github"]
+
+[sensitivity.production]
+max_duration = "1h"
+needs_any = ["branch", "tag"]
+"#;
+
+const ROLES: &str = r#"[role.payments-secrets]
+description = "Read the secrets of payments"
+backend = "jwt"
+teams = ["payments"]
+issuers = ["github"]
+sensitivity = "internal"
+max_duration = "1h"
+[role.payments-secrets.jwt]
+audience = "https://openbao.acme.example"
+
+[role.payments-release]
+description = "Release payments"
+backend = "jwt"
+teams = ["payments"]
+issuers = ["github"]
+sensitivity = "production"
+max_duration = "1h"
+[role.payments-release.jwt]
+audience = "https://deploy.acme.example"
+"#;
+
+const MAPPINGS: &str = r#"[file]
+issuer = "github"
+[file.match]
+repository = { set = "payments-services" }
+
+[set.payments-services]
+repositories = [
+  { name = "acme/payments-api", id = 740000001 },
+  { name = "acme/payments-web", id = 740000002 },
+]
+
+[[mapping]]
+name = "payments-production"
+description = "Releases main"
+roles = ["payments-release"]
+max_duration = "30m"
+[mapping.match]
+branch = "main"
+environment = "production"
+
+[[mapping]]
+name = "payments-staging"
+description = "Reads secrets from any branch"
+roles = ["payments-secrets"]
+[mapping.match]
+environment = "staging"
+"#;
+
+/// What a broker is started with. The default: one GitHub issuer with the owner `acme` (65); a job of
+/// `acme/payments-api` may have `payments-release` from `main` in `production`, and `payments-secrets` in `staging`.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    issuers: Vec<(String, String)>,
+    files: BTreeMap<String, String>,
+    server: String,
+    more: String,
+}
+
+impl BrokerConfig {
+    /// The default folder, with this issuer as `github`.
+    pub fn new(github: &Issuer) -> Self {
+        let files = [("policy.toml", POLICY), ("roles/payments.toml", ROLES), ("teams/payments/deploy.toml", MAPPINGS)];
+        Self::with_folder(&files).issuer("github", github)
+    }
+
+    /// A folder of the test's own: paths below `mappings/`, and texts in which `{issuer.NAME}` stands for a URL.
+    pub fn with_folder(files: &[(&str, &str)]) -> Self {
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        Self { issuers: Vec::new(), files, server: String::new(), more: String::new() }
+    }
+
+    /// Names a fake issuer: `{issuer.NAME}` becomes its URL.
+    pub fn issuer(mut self, name: &str, issuer: &Issuer) -> Self {
+        self.issuers.push((name.to_owned(), issuer.url().to_owned()));
+        self
+    }
+
+    /// Adds or replaces a file of the mapping folder.
+    pub fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.insert(path.to_owned(), text.to_owned());
+        self
+    }
+
+    /// The text of a file of the mapping folder with one passage replaced; panics if it is not there.
+    pub fn edit(mut self, path: &str, from: &str, to: &str) -> Self {
+        let text = self.files.get_mut(path).unwrap_or_else(|| panic!("no `{path}` in the folder"));
+        assert!(text.contains(from), "`{path}` does not hold `{from}`");
+        *text = text.replace(from, to);
+        self
+    }
+
+    /// A line in `[server]`.
+    pub fn server(mut self, line: &str) -> Self {
+        self.server.push_str(line);
+        self.server.push('\n');
+        self
+    }
+
+    /// Tables at the end of `claimbound.toml`, with `{issuer.NAME}` as in the folder.
+    pub fn toml(mut self, text: &str) -> Self {
+        self.more.push_str(text);
+        self.more.push('\n');
+        self
+    }
+
+    /// Writes `claimbound.toml` and `mappings/` into `directory`. Port 0 lets the broker choose.
+    pub fn write(&self, directory: &Path, listen: &str, operator_listen: &str) {
+        let mut text =
+            format!("[server]\nlisten = \"{listen}\"\noperator_listen = \"{operator_listen}\"\n{}", self.server);
+        text.push_str("\n[store]\nurl = \"sqlite:claimbound.db\"\n\n[mappings]\npath = \"mappings\"\n");
+        text.push_str("\n[signing]\nkeys = \"keys\"\n");
+        for (name, _) in &self.issuers {
+            text.push_str(&format!("\n[issuer.{name}]\nallow_private_network = true\n"));
+        }
+        text.push('\n');
+        text.push_str(&self.filled(&self.more));
+        write(directory, "claimbound.toml", &text);
+        for (path, text) in &self.files {
+            write(directory, &format!("mappings/{path}"), &self.filled(text));
+        }
+    }
+
+    /// Writes one file of the mapping folder, for a broker that reloads.
+    pub(crate) fn write_file(&self, directory: &Path, path: &str, text: &str) {
+        write(directory, &format!("mappings/{path}"), &self.filled(text));
+    }
+
+    fn filled(&self, text: &str) -> String {
+        self.issuers.iter().fold(text.to_owned(), |text, (name, url)| text.replace(&format!("{{issuer.{name}}}"), url))
+    }
+}
+
+/// Writes with modes that a broker accepts, whatever the umask.
+fn write(directory: &Path, path: &str, text: &str) {
+    let mut folder = directory.to_owned();
+    for part in Path::new(path).parent().expect("a file stands somewhere") {
+        folder.push(part);
+        fs::create_dir_all(&folder).expect("a folder can be made");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("a mode can be set");
+    }
+    let file = directory.join(path);
+    fs::write(&file, text).expect("a file can be written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a mode can be set");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_filled_in_and_files_edited() {
+        let (issuer, directory) = (Issuer::github(), tempfile::tempdir().unwrap());
+        let config = BrokerConfig::new(&issuer)
+            .edit("policy.toml", "acme = 65", "acme = 66")
+            .server("hints = \"none\"")
+            .toml("# {issuer.github}");
+        config.write(directory.path(), "127.0.0.1:0", "127.0.0.1:0");
+        let read = |path: &str| fs::read_to_string(directory.path().join(path)).unwrap();
+        assert!(
+            read("mappings/policy.toml").contains(&format!("url = \"{}\"\nowners = {{ acme = 66 }}", issuer.url()))
+        );
+        assert!(read("mappings/teams/payments/deploy.toml").contains("740000001"));
+        assert!(read("claimbound.toml").contains("hints = \"none\"\n\n[store]"));
+        assert!(read("claimbound.toml").ends_with(&format!("# {}\n", issuer.url())));
+    }
+
+    #[test]
+    fn the_audiences_named_here_are_the_folder_s() {
+        assert!(ROLES.contains(SECRETS_AUDIENCE) && ROLES.contains(RELEASE_AUDIENCE));
+    }
+}

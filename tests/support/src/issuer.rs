@@ -1,0 +1,436 @@
+//! A CI system's issuer on loopback, honest or not, in a thread of its own.
+//!
+//! It speaks HTTP by hand, one request a connection: a framework would refuse to misbehave as a broken or hostile
+//! issuer does.
+
+use crate::{
+    job::{Forge, Job},
+    jwt::{Algorithm, Key},
+};
+use serde_json::{Value, json};
+use std::{
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::{Arc, Mutex, MutexGuard, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+};
+
+/// A request's head beyond this ends the connection.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// What a document's address answers.
+#[derive(Clone, Debug, Default)]
+pub enum Serve {
+    /// The right document.
+    #[default]
+    Right,
+    /// This document instead.
+    Json(Value),
+    /// These bytes instead, as JSON.
+    Raw(Vec<u8>),
+    /// The right document under this content type.
+    ContentType(&'static str),
+    /// An empty answer with this status.
+    Status(u16),
+    /// A redirect (302) to this URL.
+    Redirect(String),
+    /// Accepts, reads, and never answers.
+    Hang,
+    /// The right document, one byte a second.
+    Drip,
+    /// The right document followed by this many blanks: valid JSON that is too long. Unannounced: without a length.
+    Huge { blanks: usize, announced: bool },
+}
+
+/// A fake issuer: one `iss`, any tenants, signs whatever it is asked to.
+pub struct Issuer {
+    forge: Forge,
+    address: SocketAddr,
+    url: String,
+    state: Arc<Mutex<State>>,
+    commands: UnboundedSender<Command>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct State {
+    forge: Forge,
+    url: String,
+    path: String,
+    published: Vec<Arc<Key>>,
+    signer: Arc<Key>,
+    discovery: Serve,
+    keys: Serve,
+    discovery_fetches: u64,
+    key_fetches: u64,
+}
+
+enum Command {
+    Open(mpsc::Sender<()>),
+    Close(mpsc::Sender<()>),
+    Stop,
+}
+
+impl Issuer {
+    /// As GitHub Actions: RS256, no `authorization_endpoint` in its discovery document.
+    pub fn github() -> Self {
+        Self::start(Forge::GitHub, "", Algorithm::Rs256)
+    }
+
+    /// As a GitLab instance.
+    pub fn gitlab() -> Self {
+        Self::start(Forge::GitLab, "", Algorithm::Rs256)
+    }
+
+    /// Of this forge, with the issuer's URL ending in `path` (empty, or `/slug`), signing with this algorithm.
+    pub fn start(forge: Forge, path: &str, algorithm: Algorithm) -> Self {
+        let listener = StdListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        listener.set_nonblocking(true).expect("a listener can be made non-blocking");
+        let address = listener.local_addr().expect("a listener has an address");
+        let url = format!("http://{address}{path}");
+        let signer = Arc::new(Key::generate(algorithm));
+        let state = Arc::new(Mutex::new(State {
+            forge,
+            url: url.clone(),
+            path: path.to_owned(),
+            published: vec![signer.clone()],
+            signer,
+            discovery: Serve::Right,
+            keys: Serve::Right,
+            discovery_fetches: 0,
+            key_fetches: 0,
+        }));
+        let (commands, orders) = unbounded_channel();
+        let seen = state.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime can be built").block_on(run(listener, address, seen, orders));
+        });
+        Self { forge, address, url, state, commands, thread: Some(thread) }
+    }
+
+    /// The issuer's name: what `iss` says and where discovery starts.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A job of this forge, with claims as the real one gives them; everything can be changed.
+    pub fn job(&self) -> Job<'_> {
+        Job::new(self, self.forge)
+    }
+
+    /// Signs any claims as they stand.
+    pub fn sign(&self, claims: &Value) -> String {
+        self.key().sign(claims)
+    }
+
+    /// The key that signs now.
+    pub fn key(&self) -> Arc<Key> {
+        self.lock().signer.clone()
+    }
+
+    /// Publishes a new key beside the old ones and signs with it from now on.
+    pub fn rotate(&self) -> Arc<Key> {
+        let algorithm = self.key().algorithm();
+        self.sign_with(Key::generate(algorithm))
+    }
+
+    /// Publishes this key beside the others and signs with it from now on.
+    pub fn sign_with(&self, key: Key) -> Arc<Key> {
+        let key = Arc::new(key);
+        let mut state = self.lock();
+        state.published.push(key.clone());
+        state.signer = key.clone();
+        key
+    }
+
+    /// Takes a key out of the published set; it can go on signing.
+    pub fn withdraw(&self, kid: &str) {
+        self.lock().published.retain(|key| key.kid() != kid);
+    }
+
+    /// What the discovery address answers from now on.
+    pub fn serve_discovery(&self, serve: Serve) {
+        self.lock().discovery = serve;
+    }
+
+    /// What the address of the keys answers from now on.
+    pub fn serve_keys(&self, serve: Serve) {
+        self.lock().keys = serve;
+    }
+
+    /// The right discovery document.
+    pub fn discovery(&self) -> Value {
+        self.lock().discovery_document()
+    }
+
+    /// The right key set.
+    pub fn jwks(&self) -> Value {
+        self.lock().key_set()
+    }
+
+    /// How often discovery was asked for.
+    pub fn discovery_fetches(&self) -> u64 {
+        self.lock().discovery_fetches
+    }
+
+    /// How often the keys were asked for.
+    pub fn key_fetches(&self) -> u64 {
+        self.lock().key_fetches
+    }
+
+    /// Refuses connections from now on. Returns when the port is closed.
+    pub fn close(&self) {
+        self.order(Command::Close);
+    }
+
+    /// Listens again, on the same port. Returns when the port is open.
+    pub fn open(&self) {
+        self.order(Command::Open);
+    }
+
+    fn order(&self, command: impl FnOnce(mpsc::Sender<()>) -> Command) {
+        let (done, wait) = mpsc::channel();
+        self.commands.send(command(done)).expect("the issuer's thread runs");
+        wait.recv().expect("the issuer's thread obeys");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panicked holding the issuer's state")
+    }
+}
+
+impl Drop for Issuer {
+    fn drop(&mut self) {
+        let _ = self.commands.send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl State {
+    fn discovery_document(&self) -> Value {
+        let mut document = json!({
+            "issuer": self.url,
+            "jwks_uri": format!("{}{}", self.url, self.forge.keys_path()),
+            "subject_types_supported": ["public", "pairwise"],
+            "response_types_supported": ["id_token"],
+            "id_token_signing_alg_values_supported": [self.signer.algorithm().name()],
+            "scopes_supported": ["openid"],
+            "claims_supported": ["sub", "aud", "exp", "iat", "iss", "jti", "nbf"],
+        });
+        if self.forge == Forge::GitLab {
+            document["authorization_endpoint"] = json!(format!("{}/oauth/authorize", self.url));
+            document["token_endpoint"] = json!(format!("{}/oauth/token", self.url));
+        }
+        document
+    }
+
+    fn key_set(&self) -> Value {
+        json!({ "keys": self.published.iter().map(|key| key.jwk()).collect::<Vec<_>>() })
+    }
+
+    /// The right document of this address and how to serve it; counts.
+    fn look_up(&mut self, target: &str) -> Option<(Value, Serve)> {
+        match target.strip_prefix(self.path.as_str())? {
+            "/.well-known/openid-configuration" => {
+                self.discovery_fetches += 1;
+                Some((self.discovery_document(), self.discovery.clone()))
+            }
+            keys if keys == self.forge.keys_path() => {
+                self.key_fetches += 1;
+                Some((self.key_set(), self.keys.clone()))
+            }
+            _ => None,
+        }
+    }
+}
+
+async fn run(
+    listener: StdListener,
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    mut orders: UnboundedReceiver<Command>,
+) {
+    let mut listener = Some(TcpListener::from_std(listener).expect("the listener can be registered"));
+    loop {
+        let next = async {
+            match &listener {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            order = orders.recv() => match order {
+                Some(Command::Close(done)) => {
+                    listener = None;
+                    let _ = done.send(());
+                }
+                Some(Command::Open(done)) => {
+                    if listener.is_none() {
+                        listener = Some(TcpListener::bind(address).await.expect("the port is still free"));
+                    }
+                    let _ = done.send(());
+                }
+                Some(Command::Stop) | None => return,
+            },
+            accepted = next => if let Ok((stream, _)) = accepted {
+                tokio::spawn(answer(stream, state.clone()));
+            },
+        }
+    }
+}
+
+/// One request, one answer; a client that goes away is no error of the issuer's.
+async fn answer(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+    let Some(target) = read_target(&mut stream).await else { return };
+    let found = state.lock().expect("nobody panicked holding the issuer's state").look_up(&target);
+    let Some((document, serve)) = found else {
+        let _ = write_answer(&mut stream, 404, "text/plain", "", b"").await;
+        return;
+    };
+    let right = document.to_string().into_bytes();
+    let json = "application/json";
+    let written = match serve {
+        Serve::Right => write_answer(&mut stream, 200, json, "", &right).await,
+        Serve::Json(other) => write_answer(&mut stream, 200, json, "", other.to_string().as_bytes()).await,
+        Serve::Raw(bytes) => write_answer(&mut stream, 200, json, "", &bytes).await,
+        Serve::ContentType(kind) => write_answer(&mut stream, 200, kind, "", &right).await,
+        Serve::Status(status) => write_answer(&mut stream, status, json, "", b"").await,
+        Serve::Redirect(to) => write_answer(&mut stream, 302, "text/plain", &format!("location: {to}\r\n"), b"").await,
+        Serve::Hang => std::future::pending().await,
+        Serve::Drip => drip(&mut stream, &right).await,
+        Serve::Huge { blanks, announced } => huge(&mut stream, &right, blanks, announced).await,
+    };
+    drop(written);
+}
+
+/// The path of a GET; `None` for anything else.
+async fn read_target(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+        if head.len() > HEAD_BYTES_MAX || stream.read_buf(&mut head).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let head = String::from_utf8(head).ok()?;
+    Some(head.strip_prefix("GET ")?.split(' ').next()?.to_owned())
+}
+
+async fn write_answer(
+    stream: &mut TcpStream,
+    status: u16,
+    content_type: &str,
+    more: &str,
+    body: &[u8],
+) -> std::io::Result<()> {
+    stream.write_all(&head(status, content_type, more, Some(body.len()))).await?;
+    stream.write_all(body).await?;
+    stream.shutdown().await
+}
+
+async fn drip(stream: &mut TcpStream, body: &[u8]) -> std::io::Result<()> {
+    stream.write_all(&head(200, "application/json", "", Some(body.len()))).await?;
+    for byte in body {
+        stream.write_all(&[*byte]).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    stream.shutdown().await
+}
+
+async fn huge(stream: &mut TcpStream, body: &[u8], blanks: usize, announced: bool) -> std::io::Result<()> {
+    let length = announced.then_some(body.len() + blanks);
+    stream.write_all(&head(200, "application/json", "", length)).await?;
+    stream.write_all(body).await?;
+    let block = vec![b' '; 64 * 1024];
+    let mut left = blanks;
+    while left > 0 {
+        let part = left.min(block.len());
+        stream.write_all(&block[..part]).await?;
+        left -= part;
+    }
+    stream.shutdown().await
+}
+
+fn head(status: u16, content_type: &str, more: &str, length: Option<usize>) -> Vec<u8> {
+    let length = length.map_or(String::new(), |length| format!("content-length: {length}\r\n"));
+    format!("HTTP/1.1 {status} -\r\ncontent-type: {content_type}\r\n{length}{more}connection: close\r\n\r\n")
+        .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{http, trap::Trap};
+
+    fn keys_url(issuer: &Issuer) -> String {
+        issuer.discovery()["jwks_uri"].as_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn discovery_leads_to_the_keys_and_every_fetch_counts() {
+        for issuer in [Issuer::github(), Issuer::gitlab(), Issuer::start(Forge::GitHub, "/slug", Algorithm::Es256)] {
+            let discovery = http::get(&format!("{}/.well-known/openid-configuration", issuer.url())).await;
+            assert_eq!(discovery.text_of("issuer"), issuer.url());
+            let keys = http::get(discovery.text_of("jwks_uri")).await;
+            assert_eq!(keys.body["keys"][0]["kid"], issuer.key().kid());
+            assert_eq!((issuer.discovery_fetches(), issuer.key_fetches()), (1, 1));
+            assert_eq!(http::get(&format!("{}/else", issuer.url())).await.status, 404);
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_rotate_and_are_withdrawn() {
+        let issuer = Issuer::github();
+        let old = issuer.key();
+        let new = issuer.rotate();
+        assert_ne!(old.kid(), new.kid());
+        assert_eq!(issuer.jwks()["keys"].as_array().unwrap().len(), 2);
+        issuer.withdraw(old.kid());
+        assert_eq!(http::get(&keys_url(&issuer)).await.body["keys"], json!([new.jwk()]));
+    }
+
+    #[tokio::test]
+    async fn a_closed_issuer_refuses_and_an_opened_one_answers_again() {
+        let issuer = Issuer::github();
+        issuer.close();
+        assert!(http::send(http::client().get(keys_url(&issuer))).await.unwrap_err().is_connect());
+        issuer.open();
+        assert_eq!(http::get(&keys_url(&issuer)).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn faults_are_what_they_say() {
+        let (issuer, trap) = (Issuer::github(), Trap::new());
+        let keys = keys_url(&issuer);
+        issuer.serve_keys(Serve::Status(500));
+        assert_eq!(http::get(&keys).await.status, 500);
+        issuer.serve_keys(Serve::Redirect(trap.url()));
+        assert_eq!(http::get(&keys).await.header("location"), trap.url());
+        issuer.serve_keys(Serve::ContentType("text/html"));
+        assert_eq!(http::get(&keys).await.header("content-type"), "text/html");
+        issuer.serve_keys(Serve::Json(json!({ "keys": [] })));
+        assert_eq!(http::get(&keys).await.body, json!({ "keys": [] }));
+        issuer.serve_keys(Serve::Raw(b"{".to_vec()));
+        assert_eq!(http::get(&keys).await.text, "{");
+        for announced in [true, false] {
+            issuer.serve_keys(Serve::Huge { blanks: 300_000, announced });
+            assert!(http::get(&keys).await.text.len() > 300_000);
+        }
+        for slow in [Serve::Hang, Serve::Drip] {
+            issuer.serve_keys(slow);
+            let short = http::client().get(&keys).timeout(Duration::from_millis(50));
+            assert!(http::send(short).await.unwrap_err().is_timeout());
+        }
+    }
+}

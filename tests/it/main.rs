@@ -1,0 +1,3 @@
+//! Everything about the repository, the command line and HTTP: one binary.
+
+mod tidy;

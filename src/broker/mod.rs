@@ -13,7 +13,7 @@ pub use prepare::{Prepared, StartError, prepare};
 use crate::{
     config::Config,
     exchange::{self, Granted, Parts, Proof, Refused, Request, Snapshot, Strangers},
-    issuance::Ended as Effect,
+    issuance::{Ended as Effect, catalogue},
     keys::{
         issuers::{Issuers, KeyCache, KeyTimes},
         signing::Signer,
@@ -97,20 +97,22 @@ impl Broker {
     /// All findings of folder and configuration at once; or why keys or store cannot be opened.
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StartError> {
         let now = clock.now();
-        let signer = Signer::open(&config.signing_keys, now)?;
-        let prepared = prepare(&config, &signer)?;
+        let prepared = prepare(&config)?;
         let opened = store::open(&config.store, now)?;
-        let version = prepared.snapshot.mappings.version;
         record_start(&opened.writer, &config, &prepared, now).await?;
+        let signer = Signer::open(&config.signing_keys, now)?;
+        let Prepared { mappings, profiles, issuers, folder, .. } = prepared;
+        let minters = catalogue::compile(&mappings, Some(&prepare::deployment(&config)), &signer)
+            .map_err(|diagnostics| StartError::Findings { folder, diagnostics })?;
 
         let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
-        let issuers = KeyCache::new(prepared.issuers, client, clock.clone(), KeyTimes::default());
-        let mappings_version = hex(&version);
+        let issuers = KeyCache::new(issuers, client, clock.clone(), KeyTimes::default());
+        let mappings_version = hex(&mappings.version);
         let broker = Arc::new(Self {
             metrics: Metrics::new(&mappings_version),
             config,
             clock,
-            snapshot: prepared.snapshot,
+            snapshot: Snapshot { mappings, minters, profiles },
             mappings_version,
             issuers,
             signer,
@@ -270,7 +272,7 @@ async fn record_start(
     prepared: &Prepared,
     now: UnixSeconds,
 ) -> Result<(), StartError> {
-    let version = prepared.snapshot.mappings.version;
+    let version = prepared.mappings.version;
     let commit = |what: What<'_>, changes| {
         let record =
             Record { decision: None, at: now, what, principal: None, actor: None, mappings_version: Some(version) };

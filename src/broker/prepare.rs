@@ -2,27 +2,23 @@
 
 use crate::{
     config::Config,
-    exchange::Snapshot,
     folder,
     issuance::catalogue::{self, Deployment},
-    keys::{
-        issuers::IssuerConfig,
-        signing::{Signer, SigningError},
-    },
+    keys::{issuers::IssuerConfig, signing::SigningError},
     store::Down,
 };
 use claimbound_core::{
     diag::{Code, Diagnostic, Severity, Span},
-    mapping::{self, Folder, Issuer},
+    mapping::{self, Folder, Issuer, MappingSet},
     review,
     trust::{Algorithm, IssuerRules},
     workload::Profiles,
 };
-use std::sync::Arc;
 
-/// What a broker starts with.
+/// What a broker starts with; nothing has been opened or made for it.
 pub struct Prepared {
-    pub snapshot: Snapshot,
+    pub mappings: MappingSet,
+    pub profiles: Profiles,
     pub issuers: Vec<IssuerConfig>,
     /// The folder as it is kept in the store.
     pub archive: Vec<u8>,
@@ -52,18 +48,14 @@ const ISSUER_NOT_IN_POLICY: Code = Code(1006);
 ///
 /// # Errors
 /// All findings at once.
-pub fn prepare(config: &Config, signer: &Arc<Signer>) -> Result<Prepared, StartError> {
+pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
     let profiles = Profiles::builtin();
     let folder = folder::read(&config.mappings, true)
         .map_err(|diagnostics| StartError::Findings { folder: Folder::default(), diagnostics })?;
     let mapping::Loaded { set, tests, mut diagnostics } = mapping::load(&folder, &profiles);
     let Some(set) = set else { return Err(StartError::Findings { folder, diagnostics }) };
 
-    let deployment = Deployment { public_url: &config.public_url, issuer_url: &config.issuer_url };
-    let minters = catalogue::compile(&set, Some(&deployment), signer).unwrap_or_else(|found| {
-        diagnostics.extend(found);
-        Vec::new()
-    });
+    diagnostics.extend(catalogue::check(&set, Some(&deployment(config))));
     diagnostics.extend(review::run_tests(&set, &profiles, &tests).into_iter().filter_map(|test| test.failure));
     let known = |name: &String| set.issuer_named(name).is_some();
     for name in config.issuers.keys().filter(|name| !known(name)) {
@@ -76,7 +68,12 @@ pub fn prepare(config: &Config, signer: &Arc<Signer>) -> Result<Prepared, StartE
         return Err(StartError::Findings { folder, diagnostics });
     }
     let archive = folder::archive(&folder);
-    Ok(Prepared { snapshot: Snapshot { mappings: set, minters, profiles }, issuers, archive, diagnostics, folder })
+    Ok(Prepared { mappings: set, profiles, issuers, archive, diagnostics, folder })
+}
+
+/// What roles' audiences must not clash with.
+pub(super) fn deployment(config: &Config) -> Deployment<'_> {
+    Deployment { public_url: &config.public_url, issuer_url: &config.issuer_url }
 }
 
 /// Trust facts from policy and profile, network facts from the configuration.

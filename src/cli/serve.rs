@@ -5,7 +5,6 @@ use crate::{
     broker::{self, Broker, StartError, SystemClock},
     config::Config,
     http,
-    keys::signing::Signer,
     telemetry,
 };
 use anyhow::Context;
@@ -51,10 +50,10 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 fn check(mut config: Config) -> anyhow::Result<u8> {
     config.bound_at(config.listen);
-    match broker::prepare(&config, &Signer::ephemeral()) {
+    match broker::prepare(&config) {
         Ok(prepared) => {
             render::findings(&prepared.folder, &prepared.diagnostics);
-            let set = &prepared.snapshot.mappings;
+            let set = &prepared.mappings;
             eprintln!(
                 "ok: {} issuers, {} roles, {} mappings, version {}",
                 set.issuers.len(),

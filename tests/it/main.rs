@@ -1,3 +1,12 @@
 //! Everything about the repository, the command line and HTTP: one binary.
 
+mod cloud_parts;
+mod commands;
+mod exchange;
+mod heavy_crash;
+mod http;
+mod records;
 mod tidy;
+
+/// The program under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_claimbound");

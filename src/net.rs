@@ -356,7 +356,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_within_the_cap_is_returned_whatever_its_type() {
-        let url = serve("HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: 5\r\n\r\n", b"hello", false).await;
+        let url =
+            serve("HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: 5\r\n\r\n", b"hello", false).await;
         let body = Client::new().unwrap().get(&url, &RULES).await.unwrap();
         assert_eq!(body, b"hello");
         let exact = FetchRules { bytes_max: 5, ..RULES };
@@ -467,7 +468,8 @@ mod tests {
             (Reach::Loopback, false, true, false, false),
             (Reach::Private, true, true, true, false),
         ] {
-            let allowed = ["1.1.1.1", "127.0.0.1", "10.0.0.1", "169.254.169.254"].map(|a| reach.allows(a.parse().unwrap()));
+            let allowed =
+                ["1.1.1.1", "127.0.0.1", "10.0.0.1", "169.254.169.254"].map(|a| reach.allows(a.parse().unwrap()));
             assert_eq!(allowed, [public, loopback, inner, metadata], "{reach:?}");
         }
     }

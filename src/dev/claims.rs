@@ -1,0 +1,238 @@
+//! Full claim sets, as the documentation of the CI systems shows them, claims that nobody reads included.
+//!
+//! GitHub: <https://docs.github.com/en/actions/reference/security/oidc>. GitLab:
+//! <https://docs.gitlab.com/ci/secrets/id_token_authentication/>.
+
+use super::request::{Profile, TokenRequest};
+use aws_lc_rs::digest::{SHA256, digest};
+use claimbound_core::time::UnixSeconds;
+use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
+
+/// Ids that the sample mappings pin. Any other name gets an id of its own, from its bytes.
+const IDS: &[(&str, u64)] =
+    &[("acme", 65), ("acme-labs", 9917), ("acme/payments-api", 740_000_001), ("acme/payments-web", 740_000_002)];
+
+/// Derived ids begin here, above every listed one.
+const DERIVED_IDS_FROM: u64 = 1_000_000_000;
+const DERIVED_IDS: u64 = 1_000_000_000;
+
+/// GitHub dates `nbf` back by this much.
+const GITHUB_NBF_SECONDS: i64 = 600;
+const GITLAB_NBF_SECONDS: i64 = 5;
+
+/// The claims of a token that is issued now, under this `iss` and `jti`. The request has been checked.
+pub(super) fn claims(profile: Profile, issuer: &str, request: &TokenRequest, now: UnixSeconds, jti: &str) -> Value {
+    let (own, nbf_seconds) = match profile {
+        Profile::GithubActions => (github(request, now), GITHUB_NBF_SECONDS),
+        Profile::Gitlab => (gitlab(issuer, request, now), GITLAB_NBF_SECONDS),
+    };
+    let lifetime = request.lifetime_seconds.unwrap_or(profile.lifetime().0);
+    let mut claims = object(own);
+    claims.extend(object(json!({
+        "iss": issuer, "jti": jti, "iat": now.0, "nbf": now.0 - nbf_seconds, "exp": now.0 + i64::from(lifetime),
+    })));
+    Value::Object(claims)
+}
+
+/// The id that the local issuer gives a repository, an owner or a person.
+pub fn id_of(name: &str) -> u64 {
+    let derived = || {
+        let hash = digest(&SHA256, name.as_bytes());
+        let number = hash.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+        DERIVED_IDS_FROM + number % DERIVED_IDS
+    };
+    IDS.iter().find(|(listed, _)| *listed == name).map_or_else(derived, |(_, id)| *id)
+}
+
+fn github(request: &TokenRequest, now: UnixSeconds) -> Value {
+    let repository = &request.repository;
+    let (owner, name) = repository.split_once('/').unwrap_or((repository, ""));
+    let owner_id = request.owner_id.unwrap_or_else(|| id_of(owner));
+    let repository_id = request.repository_id.unwrap_or_else(|| id_of(repository));
+    let branch = request.branch.as_deref().unwrap_or("main");
+    let (reference, kind, usual_event) = match (&request.tag, request.pull_request) {
+        (Some(tag), _) => (format!("refs/tags/{tag}"), "tag", "push"),
+        (_, Some(number)) => (format!("refs/pull/{number}/merge"), "branch", "pull_request"),
+        _ => (format!("refs/heads/{branch}"), "branch", "push"),
+    };
+    let event = request.event.as_deref().unwrap_or(usual_event);
+    // `pull_request_target` runs on the base branch, and its subject names that.
+    let (base, head) = match event {
+        _ if request.pull_request.is_some() => ("main", "feature"),
+        "pull_request_target" => (branch, "feature"),
+        _ => ("", ""),
+    };
+    let context = match &request.environment {
+        Some(environment) => format!("environment:{}", escaped(environment)),
+        None if request.pull_request.is_some() => "pull_request".to_owned(),
+        None => format!("ref:{}", escaped(&reference)),
+    };
+    let whose = if request.immutable_subject {
+        format!("{owner}@{owner_id}/{name}@{repository_id}")
+    } else {
+        repository.clone()
+    };
+    let workflow = request.workflow.as_deref().unwrap_or(".github/workflows/deploy.yml");
+    let workflow_ref = format!("{repository}/{workflow}@{reference}");
+    let initiator = request.initiator.as_deref().unwrap_or("octocat");
+    let sha = commit_of(repository, &reference);
+    let job_workflow_ref = request.job_workflow.as_deref().unwrap_or(&workflow_ref);
+    let run_id = run_id(request, now);
+    let mut claims = object(json!({
+        "sub": format!("repo:{whose}:{context}"),
+        "aud": request.audience.clone().unwrap_or_else(|| format!("https://github.com/{owner}")),
+        "ref": reference, "ref_type": kind, "ref_protected": (!request.unprotected).to_string(), "sha": sha,
+        "repository": repository, "repository_id": repository_id.to_string(),
+        "repository_owner": owner, "repository_owner_id": owner_id.to_string(), "repository_visibility": "private",
+        "run_id": run_id.to_string(), "run_number": "42",
+        "run_attempt": request.run_attempt.unwrap_or(1).to_string(), "check_run_id": (run_id + 1).to_string(),
+        "actor": initiator, "actor_id": id_of(initiator).to_string(),
+        "workflow": "deploy", "workflow_ref": workflow_ref, "workflow_sha": sha,
+        "job_workflow_ref": job_workflow_ref, "job_workflow_sha": commit_of(job_workflow_ref, ""),
+        "head_ref": head, "base_ref": base, "event_name": event,
+        "runner_environment": request.runner_environment.as_deref().unwrap_or("github-hosted"),
+    }));
+    if request.job_workflow.is_none() {
+        claims.insert("job_workflow_sha".into(), json!(sha));
+    }
+    if let Some(environment) = &request.environment {
+        claims.insert("environment".into(), json!(environment));
+        claims.insert("environment_node_id".into(), json!(format!("EN_kw{}", id_of(environment))));
+    }
+    Value::Object(claims)
+}
+
+fn gitlab(issuer: &str, request: &TokenRequest, now: UnixSeconds) -> Value {
+    let project = &request.repository;
+    let (namespace, _) = project.rsplit_once('/').unwrap_or((project, ""));
+    let (reference, kind, usual_source) = match (&request.tag, request.pull_request) {
+        (Some(tag), _) => (tag.as_str(), "tag", "push"),
+        // A merge request pipeline runs on the source branch.
+        (_, Some(_)) => ("feature", "branch", "merge_request_event"),
+        _ => (request.branch.as_deref().unwrap_or("main"), "branch", "push"),
+    };
+    let path = format!("refs/{}/{reference}", if kind == "tag" { "tags" } else { "heads" });
+    let host = issuer.split_once("://").map_or(issuer, |(_, rest)| rest.split('/').next().unwrap_or(rest));
+    let file = request.workflow.as_deref().unwrap_or(".gitlab-ci.yml");
+    let initiator = request.initiator.as_deref().unwrap_or("tanuki");
+    let protected = (!request.unprotected).to_string();
+    let run_id = run_id(request, now);
+    let sha = commit_of(project, &path);
+    let mut claims = object(json!({
+        "sub": format!("project_path:{project}:ref_type:{kind}:ref:{reference}"), "aud": request.audience,
+        "project_path": project, "project_visibility": "private",
+        "project_id": request.repository_id.unwrap_or_else(|| id_of(project)).to_string(),
+        "namespace_path": namespace,
+        "namespace_id": request.owner_id.unwrap_or_else(|| id_of(namespace)).to_string(),
+        "user_id": id_of(initiator).to_string(), "user_login": initiator,
+        "user_email": format!("{initiator}@example.com"), "user_access_level": "maintainer",
+        "groups_direct": [namespace],
+        "pipeline_id": run_id.to_string(),
+        "pipeline_source": request.event.as_deref().unwrap_or(usual_source), "job_id": (run_id + 1).to_string(),
+        "job_source": request.event.as_deref().unwrap_or(usual_source),
+        "ref": reference, "ref_type": kind, "ref_path": path, "ref_protected": protected, "sha": sha,
+        "runner_id": 12_270_807,
+        "runner_environment": request.runner_environment.as_deref().unwrap_or("gitlab-hosted"),
+        "ci_config_ref_uri": format!("{host}/{project}//{file}@{path}"), "ci_config_sha": sha,
+    }));
+    if let Some(environment) = &request.environment {
+        claims.extend(object(json!({
+            "environment": environment, "environment_protected": protected, "environment_action": "start",
+            "deployment_tier": environment,
+        })));
+    }
+    Value::Object(claims)
+}
+
+/// GitHub writes `:` inside a value of `sub` as `%3A`, or an environment could imitate another subject.
+fn escaped(value: &str) -> String {
+    value.replace(':', "%3A")
+}
+
+/// Runs of different seconds are different runs.
+fn run_id(request: &TokenRequest, now: UnixSeconds) -> u64 {
+    request.run_id.unwrap_or_else(|| 17_000_000_000 + now.0.unsigned_abs() % 1_000_000_000)
+}
+
+/// A commit id for a repository at a ref: always the same one.
+fn commit_of(repository: &str, reference: &str) -> String {
+    let hash = digest(&SHA256, format!("{repository} {reference}").as_bytes());
+    hash.as_ref().iter().take(20).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+    fn of(profile: Profile, change: impl FnOnce(&mut TokenRequest)) -> Value {
+        let mut request = TokenRequest::new("acme/payments-api", "https://claimbound.example.com");
+        change(&mut request);
+        request.check(profile).unwrap();
+        claims(profile, "http://127.0.0.1:8082/x", &request, NOW, "4d0b7ff2-8d8c-4a57-a1a3-1f2f62f6b001")
+    }
+
+    #[test]
+    fn github_subjects_have_the_documented_shapes() {
+        let subject = |change: fn(&mut TokenRequest)| of(Profile::GithubActions, change)["sub"].clone();
+        assert_eq!(subject(|_| ()), "repo:acme/payments-api:ref:refs/heads/main");
+        assert_eq!(subject(|it| it.tag = Some("v1".into())), "repo:acme/payments-api:ref:refs/tags/v1");
+        assert_eq!(subject(|it| it.environment = Some("a:b".into())), "repo:acme/payments-api:environment:a%3Ab");
+        assert_eq!(subject(|it| it.pull_request = Some(7)), "repo:acme/payments-api:pull_request");
+        assert_eq!(
+            subject(|it| it.immutable_subject = true),
+            "repo:acme@65/payments-api@740000001:ref:refs/heads/main"
+        );
+    }
+
+    #[test]
+    fn github_claims_agree_with_each_other() {
+        let plain = of(Profile::GithubActions, |_| ());
+        assert_eq!(plain["exp"].as_i64().unwrap() - plain["iat"].as_i64().unwrap(), 300);
+        assert_eq!(plain["iat"].as_i64().unwrap() - plain["nbf"].as_i64().unwrap(), 600);
+        assert_eq!(plain["repository_owner_id"], "65");
+        assert_eq!(plain["job_workflow_ref"], "acme/payments-api/.github/workflows/deploy.yml@refs/heads/main");
+        assert_eq!(plain["job_workflow_sha"], plain["sha"]);
+        assert_eq!(plain.get("environment"), None);
+        assert!(plain.as_object().unwrap().len() >= 30);
+        let request = of(Profile::GithubActions, |it| it.pull_request = Some(7));
+        assert_eq!((&request["ref"], &request["base_ref"]), (&json!("refs/pull/7/merge"), &json!("main")));
+        let target = of(Profile::GithubActions, |it| it.event = Some("pull_request_target".into()));
+        assert_eq!((&target["ref"], &target["head_ref"]), (&json!("refs/heads/main"), &json!("feature")));
+    }
+
+    #[test]
+    fn gitlab_claims_agree_with_each_other() {
+        let claims = of(Profile::Gitlab, |it| {
+            it.repository = "acme/platform/api".into();
+            it.environment = Some("production".into());
+        });
+        assert_eq!(claims["sub"], "project_path:acme/platform/api:ref_type:branch:ref:main");
+        assert_eq!(claims["namespace_path"], "acme/platform");
+        assert_eq!((&claims["ref"], &claims["ref_path"]), (&json!("main"), &json!("refs/heads/main")));
+        assert_eq!(claims["ref_protected"], "true");
+        assert_eq!(claims["environment_protected"], "true");
+        assert_eq!(claims["ci_config_ref_uri"], "127.0.0.1:8082/acme/platform/api//.gitlab-ci.yml@refs/heads/main");
+        let request = of(Profile::Gitlab, |it| it.pull_request = Some(7));
+        assert_eq!((&request["ref"], &request["pipeline_source"]), (&json!("feature"), &json!("merge_request_event")));
+    }
+
+    #[test]
+    fn a_derived_id_is_stable_and_never_a_listed_one() {
+        assert_eq!(id_of("acme/payments-api"), 740_000_001);
+        assert_eq!(id_of("acme/other"), id_of("acme/other"));
+        assert!(IDS.iter().all(|(_, id)| *id < DERIVED_IDS_FROM));
+    }
+}

@@ -219,8 +219,8 @@ use super::sibling;
 #[test]
 fn a_forbidden_edge_is_named_with_file_and_line() {
     let text = "//! crate::mapping is only named here\n\nuse crate::mapping::decide;\n#[cfg(test)]\nmod tests {\n    use crate::review;\n}\n";
-    let source = Source { path: "core/src/trust/verify.rs".to_owned(), text: text.to_owned() };
-    let set = Source { path: "core/src/mapping/set.rs".to_owned(), text: String::new() };
+    let source = Source { path: "core/src/trust/verify.rs".to_owned(), text: text.to_owned(), of_tests: false };
+    let set = Source { path: "core/src/mapping/set.rs".to_owned(), text: String::new(), of_tests: false };
     let found: Vec<String> = check(&[source, set]).into_iter().filter(|finding| finding.contains("may not")).collect();
     assert_eq!(found, ["core/src/trust/verify.rs:3: `trust` may not import `mapping::decide`"]);
 }

@@ -29,6 +29,7 @@ const SERVICE: &[(&str, &str)] = &[
     ("config", "core::diag core::time secret"),
     // The floors of an exchange.
     ("keys", "core::time core::trust net secret telemetry"),
+    ("documents", "core::time keys::signing"),
     ("store", "core::evidence core::reason core::time core::trust::SingleUse telemetry"),
     (
         "issuance",
@@ -37,15 +38,15 @@ const SERVICE: &[(&str, &str)] = &[
     ),
     ("exchange", "core issuance keys::issuers secret store telemetry"),
     // What builds, speaks and commands.
-    ("broker", "core config exchange issuance keys net secret store telemetry"),
+    ("broker", "core config documents exchange issuance keys net secret store telemetry"),
     // `Credential`, `Ended`, `Later` and `Down` are words of the broker's face.
     (
         "http",
-        "broker config core::diag core::evidence core::mapping core::reason core::time core::workload exchange \
+        "broker config core::diag core::evidence core::mapping core::reason core::time core::workload documents exchange \
          issuance::Credential issuance::Ended issuance::Later secret store::Down telemetry",
     ),
-    ("dev", "broker config core exchange http issuance keys net secret store telemetry"),
-    ("cli", "broker config core dev exchange http issuance keys net secret store telemetry"),
+    ("dev", "broker config core documents exchange http issuance keys net secret store telemetry"),
+    ("cli", "broker config core dev documents exchange http issuance keys net secret store telemetry"),
 ];
 
 /// Forbidden although the table allows what lies above; so is importing a room that holds it as a whole.

@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-/// Beyond this a source file needs a line in [`LONG_FILES`].
+/// Beyond this, its inline tests not counted, a source file needs a line in [`LONG_FILES`].
 const FILE_LINES_MAX: usize = 600;
 
 /// Source files that may be longer, and why. One that is not longer any more leaves the list.
@@ -36,27 +36,46 @@ struct Source {
     /// Relative, `/`-separated.
     path: String,
     text: String,
+    /// A module that only test builds have.
+    of_tests: bool,
 }
 
 impl Source {
-    /// What is built into the product or its bench; not tests.
+    /// What is built into the product or its bench.
     fn is_production(&self) -> bool {
         let roots = ["src/", "core/src/", "tests/support/src/"];
-        roots.iter().any(|root| self.path.starts_with(root))
-            && self.path.ends_with(".rs")
-            && !self.path.ends_with("/tests.rs")
+        roots.iter().any(|root| self.path.starts_with(root)) && self.path.ends_with(".rs") && !self.of_tests
     }
 
-    /// The lines that ship, numbered from 1: no comments, nothing from the file's inline test module on.
-    fn shipped(&self) -> impl Iterator<Item = (usize, &str)> {
+    /// Where modules declared in this file lie: `a/mod.rs` → `a`, `a/b.rs` → `a/b`.
+    fn module_folder(&self) -> &str {
+        let stem = self.path.strip_suffix(".rs").unwrap_or(&self.path);
+        let stripped = ["/mod", "/lib", "/main"].iter().find_map(|root| stem.strip_suffix(root));
+        stripped.unwrap_or(stem)
+    }
+
+    /// Modules in files of their own that only test builds have, as paths without `.rs`.
+    fn test_modules(&self) -> Vec<String> {
+        let lines: Vec<&str> = self.text.lines().map(str::trim).collect();
+        let pairs = lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]");
+        let names = pairs.filter_map(|pair| {
+            let declared = pair[1].strip_prefix("pub(crate) ").unwrap_or(pair[1]);
+            declared.strip_prefix("mod ")?.strip_suffix(';')
+        });
+        names.map(|name| format!("{}/{name}", self.module_folder())).collect()
+    }
+
+    /// Lines before the file's inline test module.
+    fn shipped_lines(&self) -> usize {
         let lines: Vec<&str> = self.text.lines().collect();
-        let end = (0..lines.len())
-            .find(|at| {
-                lines[*at].trim() == "#[cfg(test)]"
-                    && lines.get(at + 1).is_some_and(|next| next.starts_with("mod ") && next.ends_with('{'))
-            })
-            .unwrap_or(lines.len());
-        let kept = lines.into_iter().take(end).enumerate();
+        let opens_tests =
+            |pair: &[&str]| pair[0].trim() == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
+        lines.windows(2).position(opens_tests).unwrap_or(lines.len())
+    }
+
+    /// The lines that ship, numbered from 1: no comments, nothing from the inline test module on.
+    fn shipped(&self) -> impl Iterator<Item = (usize, &str)> {
+        let kept = self.text.lines().take(self.shipped_lines()).enumerate();
         kept.map(|(at, line)| (at + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 }
@@ -73,14 +92,21 @@ fn sources() -> Vec<Source> {
         .output()
         .expect("git lists the repository's files");
     assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
-    let sources: Vec<Source> = String::from_utf8(listed.stdout)
+    let mut sources: Vec<Source> = String::from_utf8(listed.stdout)
         .expect("paths are UTF-8")
         .split_terminator('\0')
         .filter_map(|path| {
             let text = std::fs::read_to_string(root().join(path)).ok()?;
-            Some(Source { path: path.to_owned(), text })
+            Some(Source { path: path.to_owned(), text, of_tests: false })
         })
         .collect();
+    let tests: Vec<String> = sources.iter().flat_map(Source::test_modules).collect();
+    for source in &mut sources {
+        let below = |module: &String| {
+            source.path.strip_prefix(module.as_str()).is_some_and(|rest| rest.starts_with(['.', '/']))
+        };
+        source.of_tests = tests.iter().any(below);
+    }
     assert!(sources.iter().any(|source| source.path == "core/src/lib.rs"), "the listing holds the sources");
     sources
 }
@@ -99,7 +125,7 @@ fn rooms_import_only_what_the_table_allows() {
 fn source_files_stay_short() {
     let mut findings = Vec::new();
     for source in sources().iter().filter(|source| source.is_production()) {
-        let lines = source.text.lines().count();
+        let lines = source.shipped_lines();
         let excused = LONG_FILES.iter().any(|(path, _)| *path == source.path);
         match (lines > FILE_LINES_MAX, excused) {
             (true, false) => findings.push(format!("{}: {lines} lines, at most {FILE_LINES_MAX}", source.path)),
@@ -132,19 +158,34 @@ fn nothing_unfinished_ships() {
     none(findings, "unfinished code");
 }
 
+/// Codes that a file makes: `Code(104)`, or the rows (`NAME 104 "…";`) of a macro that makes them.
+fn codes(source: &Source) -> Vec<String> {
+    let by_macro = source.shipped().any(|(_, line)| line.contains("Code($"));
+    let of_row = |line: &str| {
+        let mut words = line.trim().splitn(3, ' ');
+        let (name, number, title) = (words.next()?, words.next()?, words.next()?);
+        let is_name = name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+        (is_name && title.starts_with('"')).then(|| number.parse::<u16>().ok()).flatten()
+    };
+    let mut found = Vec::new();
+    for (_, line) in source.shipped() {
+        found.extend(line.split("Code(").skip(1).filter_map(|rest| rest.split_once(')')?.0.parse::<u16>().ok()));
+        found.extend(if by_macro { of_row(line) } else { None });
+    }
+    found.into_iter().map(|number| format!("CB{number:04}")).collect()
+}
+
+#[test]
+fn codes_are_found_as_they_are_written() {
+    let text = "macro_rules! codes { ($n:literal) => { Code($n) } }\ncodes! {\n    NO_POLICY 101 \"none\";\n}\nx(Code(0207));\n";
+    let source = Source { path: "core/src/mapping/codes.rs".to_owned(), text: text.to_owned(), of_tests: false };
+    assert_eq!(codes(&source), ["CB0101", "CB0207"]);
+}
+
 #[test]
 fn every_diagnostic_code_has_its_page_and_every_page_its_code() {
     let sources = sources();
-    let mut used = BTreeSet::new();
-    for source in sources.iter().filter(|source| source.is_production()) {
-        for (_, line) in source.shipped() {
-            used.extend(line.split("Code(").skip(1).filter_map(|rest| {
-                let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-                let number: u16 = digits.parse().ok()?;
-                rest[digits.len()..].starts_with(')').then(|| format!("CB{number:04}"))
-            }));
-        }
-    }
+    let used: BTreeSet<String> = sources.iter().filter(|source| source.is_production()).flat_map(codes).collect();
     let pages: BTreeSet<String> = sources
         .iter()
         .filter_map(|source| source.path.strip_prefix("docs/diagnostics/")?.strip_suffix(".md"))

@@ -207,7 +207,7 @@ mod tests {
             (&true.into(), &3.into(), &head.clone().into())
         );
 
-        let edit = |sql| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let edit = |sql| store::tests::edit(&path, sql);
         edit("DELETE FROM records WHERE position = 3");
         assert_eq!(code(&["--store", &url]), VERIFIED, "a cut tail shows only against a head");
         assert_eq!(code(&["--store", &url, "--expect-head", &head]), BAD);

@@ -5,7 +5,7 @@ pub mod commit;
 pub mod open;
 mod sqlite;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod writer;
 
 pub use audit::{Finding, LeaseFault, Report, audit};

@@ -41,6 +41,10 @@ impl Sqlite {
     pub(in crate::store) fn connection(&self) -> &Connection {
         &self.connection
     }
+    #[cfg(test)]
+    pub(in crate::store) fn doubt(&mut self) {
+        self.doubtful = true;
+    }
 }
 
 fn start(connection: &mut Connection, now: UnixSeconds) -> Result<(Chain, UnixSeconds), Down> {

@@ -107,7 +107,7 @@ impl Reader for SqliteReader {
             if more {
                 let sql = "SELECT leases.*, spent.token IS NULL AND token_keep_until >= forgotten AS token_lost
                            FROM leases LEFT JOIN spent USING (token), sweeps ORDER BY id";
-                walk(&transaction, sql, audited_lease, &mut |lease| each(Kept::Lease(lease)))?;
+                walk(&transaction, sql, |row| Ok(audited_lease(row)?), &mut |lease| each(Kept::Lease(lease)))?;
             }
             Ok(())
         })
@@ -119,13 +119,19 @@ impl Reader for SqliteReader {
 }
 
 fn walk_records(connection: &Connection, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Down> {
-    walk(connection, "SELECT * FROM records ORDER BY position", stored, each)
+    let named = |row: &Row<'_>| {
+        stored(row).map_err(|error| {
+            let position = row.get::<_, i64>("position").map_or("?".to_owned(), |position| position.to_string());
+            Down::new(format!("record {position} cannot be read: {error}"))
+        })
+    };
+    walk(connection, "SELECT * FROM records ORDER BY position", named, each)
 }
 
 fn walk<T>(
     connection: &Connection,
     sql: &str,
-    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    read: fn(&Row<'_>) -> Result<T, Down>,
     each: &mut dyn FnMut(T) -> bool,
 ) -> Result<(), Down> {
     let mut statement = connection.prepare_cached(sql)?;

@@ -3,7 +3,6 @@
 use super::{contract::contract, *};
 use crate::store::sqlite::{Sqlite, SqliteReader};
 use LeaseState::{Issued, Issuing};
-use rusqlite::Connection;
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 pub(super) struct Folder(tempfile::TempDir);
@@ -23,7 +22,7 @@ impl Folder {
     }
     /// A hand in the database, beside whoever holds it.
     fn edit(&self, sql: &str) {
-        Connection::open(self.path()).unwrap().execute_batch(sql).unwrap();
+        super::edit(&self.path(), sql);
     }
     fn finding(&self) -> String {
         audit(self.reader().as_ref(), None).unwrap().finding.expect("a finding").to_string()
@@ -129,6 +128,29 @@ fn what_was_answered_survives_a_crash() {
         assert_eq!(replayed, [Outcome::Blocked(blocked)]);
         assert_eq!(left.reader().unsettled(NOW.plus(1)).unwrap().len(), usize::from(number / 5));
     }
+}
+
+/// A transaction whose sync failed may be on the disk nevertheless.
+#[test]
+fn a_chain_goes_on_behind_what_a_failed_batch_left() {
+    let place = Folder::new();
+    let (mut engine, mut chain) = place.open().unwrap();
+    engine.apply(&[grant(1, spend(1, Issued))], &mut chain).unwrap();
+    engine.apply(&[grant(2, spend(2, Issued))], &mut chain.clone()).unwrap();
+    engine.doubt();
+    assert_eq!(engine.apply(&[grant(3, spend(3, Issued))], &mut chain).unwrap(), [durable(3)]);
+    verified(&place, 3);
+}
+
+#[test]
+fn a_record_of_another_shape_is_named() {
+    let place = filled();
+    place.edit(
+        "CREATE TABLE copy AS SELECT * FROM records; DROP TABLE records; ALTER TABLE copy RENAME TO records;
+         UPDATE records SET link = 'text' WHERE position = 3",
+    );
+    let why = audit(place.reader().as_ref(), None).unwrap_err().why;
+    assert!(why.contains("record 3 cannot be read: "), "{why}");
 }
 
 #[test]
@@ -255,4 +277,29 @@ fn filled() -> Folder {
     drop(engine);
     verified(&place, 6);
     place
+}
+
+/// The program that `docs/evidence.md` prints for those who trust no broker.
+#[test]
+fn the_documented_program_verifies_and_finds() {
+    let page = include_str!("../../../docs/evidence.md");
+    let program = page.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let place = filled();
+    let (mut engine, mut chain) = place.open().unwrap();
+    engine.apply(&[grant(7, spend(7, Issued))], &mut chain).unwrap();
+    place.edit("UPDATE records SET details = x'' WHERE position = 2");
+    let run = || std::process::Command::new("python3").arg("-c").arg(program).arg(place.path()).output().unwrap();
+    let good = run();
+    let head = claimbound_core::evidence::hex(&verified(&place, 7).chain.head());
+    assert_eq!(String::from_utf8_lossy(&good.stdout), format!("verified, head {head}\n"), "{good:?}");
+    for (sql, told) in [
+        ("UPDATE records SET details = CAST(details || ' ' AS BLOB) WHERE position = 5", "record 5: details"),
+        ("UPDATE records SET body = CAST(body || ' ' AS BLOB) WHERE position = 4", "record 4: leaf"),
+        ("DELETE FROM records WHERE position = 3", "record 4: sequence"),
+    ] {
+        place.edit(sql);
+        let bad = run();
+        assert_eq!(String::from_utf8_lossy(&bad.stderr).trim(), told);
+        assert!(!bad.status.success());
+    }
 }

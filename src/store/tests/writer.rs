@@ -12,6 +12,9 @@ use std::{
 
 const LONG: Duration = Duration::from_secs(60);
 
+/// Sequences and links.
+type Written = Arc<Mutex<Vec<(u64, [u8; 32])>>>;
+
 fn chain() -> Chain {
     Chain { incarnation: 1, sequence: 0, head: [0; 32] }
 }
@@ -34,18 +37,18 @@ enum Order {
 struct Puppet {
     batches: Sender<usize>,
     orders: Receiver<Order>,
-    written: Arc<Mutex<Vec<(u64, [u8; 32])>>>,
+    written: Written,
 }
 
 struct Hand {
     batches: Receiver<usize>,
     orders: Sender<Order>,
-    written: Arc<Mutex<Vec<(u64, [u8; 32])>>>,
+    written: Written,
 }
 
 fn puppet() -> (Box<Puppet>, Hand) {
     let ((batches, told), (orders, ordered)) = (channel(), channel());
-    let written = Arc::new(Mutex::default());
+    let written = Written::default();
     let puppet = Puppet { batches, orders: ordered, written: written.clone() };
     (Box::new(puppet), Hand { batches: told, orders, written })
 }

@@ -302,7 +302,7 @@ fn each_change_is_named_at_its_record() {
 /// The same bytes but for one digit.
 fn edited(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    let at = bytes.iter().rposition(u8::is_ascii_digit).unwrap();
+    let at = bytes.iter().rposition(u8::is_ascii_digit).expect("a digit");
     bytes[at] = if bytes[at] == b'9' { b'8' } else { bytes[at] + 1 };
     bytes
 }

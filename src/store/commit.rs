@@ -12,20 +12,49 @@ use claimbound_core::{
 pub enum Guard {
     /// The token was not used before.
     Unspent(Spend),
-    /// The lease exists and is not ended yet.
+    /// The lease exists and is alive: neither `Failed` nor `Ended`. Its expiry is the caller's to judge.
     LeaseAlive(LeaseId),
 }
 
 /// Spending a token: who it is, for which request, and what it leads to.
 #[derive(Clone, Copy, Debug)]
 pub struct Spend {
-    pub token: SingleUse,
+    pub token: SpentKey,
     /// Digest of all parameters of the request: the *same* request may go again after `failed`, no other.
     pub request: [u8; 32],
-    /// State of the single-use record that this commit leaves: `Issuing` until the outcome is bound, else `Settled`.
+    /// State of the single-use record that this commit leaves: `Issuing` until the outcome is bound; for any answer that
+    /// is final, a grant or not, `Issued`.
     pub leaves: LeaseState,
     /// Only for issuers whose jobs cannot mint again: after `failed`, at most [`RETRIES_MAX`] times more.
     pub may_retry: bool,
+}
+
+/// A token's single use as the store keeps it. Comes from a [`SingleUse`] alone, hence from a verified token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SpentKey {
+    key: [u8; 32],
+    keep_until: UnixSeconds,
+}
+
+impl SpentKey {
+    /// [`SingleUse::key`]: what a [`Lease::token`] names.
+    pub fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+    /// [`SingleUse::keep_until`].
+    pub fn keep_until(&self) -> UnixSeconds {
+        self.keep_until
+    }
+    #[cfg(test)]
+    pub(super) fn for_tests(key: [u8; 32], keep_until: UnixSeconds) -> Self {
+        Self { key, keep_until }
+    }
+}
+
+impl From<SingleUse> for SpentKey {
+    fn from(single_use: SingleUse) -> Self {
+        Self { key: *single_use.key(), keep_until: single_use.keep_until() }
+    }
 }
 
 /// How often a failed request may go again with the same token.
@@ -36,9 +65,10 @@ pub const RETRIES_MAX: u32 = 2;
 pub enum Change {
     /// Opens a lease, in the state that its plan allows.
     OpenLease(Lease),
-    /// Settles a lease and its token's single-use record: the outcome of minting.
+    /// Settles a lease and its token's single-use record: the outcome of minting. Blocked by [`Blocked::LeaseEnded`]
+    /// if the lease is not `Issuing` any more: an outcome is bound once, by the exchange or by the sweeper.
     Settle(Settled),
-    /// Ends a lease: revoked by its holder.
+    /// Ends a lease: revoked by its holder. Blocked by [`Blocked::LeaseEnded`] if it is not alive.
     End(LeaseId),
     /// Keeps a mapping folder by its version, if it is not kept already (canonical archive, see `store::open`).
     KeepFolder { version: [u8; 32], archive: Vec<u8> },
@@ -82,7 +112,10 @@ pub enum LeaseState {
 }
 
 impl LeaseState {
-    /// The name in evidence and in the database.
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Issuing, Self::Issued, Self::Failed, Self::Unknown, Self::Ended];
+
+    /// The name in evidence and in the store.
     pub fn name(self) -> &'static str {
         match self {
             Self::Issuing => "issuing",
@@ -91,6 +124,10 @@ impl LeaseState {
             Self::Unknown => "unknown",
             Self::Ended => "ended",
         }
+    }
+    /// The state of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
     }
 }
 
@@ -103,7 +140,7 @@ pub struct Settled {
     pub possession: Option<[u8; 32]>,
 }
 
-/// All of it or nothing. A commit has one record; only start-up facts may go without.
+/// All of it or nothing, and always with one record.
 #[derive(Clone, Debug)]
 pub struct Commit {
     pub guards: Vec<Guard>,
@@ -127,13 +164,14 @@ pub enum Blocked {
     Replay,
     /// The same token is being exchanged right now.
     InFlight,
-    /// The lease is unknown or ended.
+    /// The lease is unknown, ended, or already settled.
     LeaseEnded,
     /// A fixed fact has another value.
     FixedOtherwise,
 }
 
-/// The store cannot answer. `why` is for operators.
+/// The store cannot answer. `why` is for operators. After it, whether a commit was written is unknown: it is not sent
+/// again, and nothing is issued for it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("store: {why}")]
 pub struct Down {
@@ -145,4 +183,18 @@ pub struct Down {
 /// `chain` is as it was.
 pub trait Engine: Send {
     fn apply(&mut self, batch: &[Commit], chain: &mut Chain) -> Result<Vec<Outcome>, Down>;
+
+    /// Removes single-use records that are to be kept until before `now`, a bounded number of them, and says how many.
+    /// A token whose record may be gone is refused from then on, whatever the clock says. Always writes, so that its
+    /// success shows that the store can be written. An engine that keeps no such records has nothing to do.
+    fn sweep(&mut self, _now: UnixSeconds) -> Result<u64, Down> {
+        Ok(0)
+    }
+}
+
+impl Down {
+    /// For operators.
+    pub fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into() }
+    }
 }

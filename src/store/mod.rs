@@ -1,10 +1,14 @@
 //! State. One write operation: a commit is guards, changes and one record; all of it or nothing.
 
+mod audit;
 pub mod commit;
 pub mod open;
 mod sqlite;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod writer;
 
-pub use commit::{Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend};
-pub use open::{Opened, Reader, Stored, StoredLease, open};
+pub use audit::{Finding, LeaseFault, Report, audit};
+pub use commit::{Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, SpentKey};
+pub use open::{AuditedLease, Kept, Opened, Reader, Stored, StoredLease, open, open_reader};
 pub use writer::Writer;

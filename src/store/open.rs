@@ -1,11 +1,11 @@
 //! URL → engine, reader and the chain to go on with.
 
-use super::{Down, LeaseState, Writer};
+use super::{Down, LeaseState, Writer, sqlite};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
 };
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 /// An open store.
 pub struct Opened {
@@ -16,6 +16,8 @@ pub struct Opened {
 /// A stored record in its place.
 #[derive(Clone, Debug)]
 pub struct Stored {
+    /// Place among all records of the store.
+    pub position: i64,
     pub incarnation: u128,
     pub sequence: u64,
     pub link: [u8; 32],
@@ -35,6 +37,25 @@ pub struct StoredLease {
     pub expires: UnixSeconds,
 }
 
+/// A stored lease, as the audit compares it with its records.
+#[derive(Clone, Debug)]
+pub struct AuditedLease {
+    pub id: LeaseId,
+    pub role: String,
+    pub mapping: String,
+    pub state: LeaseState,
+    pub expires: UnixSeconds,
+    /// It cost a token whose single-use record should still be there and is not.
+    pub token_lost: bool,
+}
+
+/// What a snapshot shows.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    Record(Stored),
+    Lease(AuditedLease),
+}
+
 /// Reads never pass through the writer; each opens its own read transaction.
 pub trait Reader: Send + Sync {
     /// All records with this decision id, oldest first.
@@ -51,11 +72,59 @@ pub trait Reader: Send + Sync {
     fn keys(&self) -> Result<Vec<String>, Down>;
     /// Every record, in chain order, for `audit verify`; stops when `each` says so.
     fn records(&self, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Down>;
+    /// Every record in chain order, then every lease, all as of one moment; stops when `each` says so.
+    fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down>;
     /// Answers a trivial query: for readiness.
     fn ping(&self) -> Result<(), Down>;
 }
 
 /// Opens `sqlite:PATH`, creating it if it is not there; a second broker on one file is refused.
-pub fn open(_url: &str, _now: UnixSeconds) -> Result<Opened, Down> {
-    unimplemented!()
+pub fn open(url: &str, now: UnixSeconds) -> Result<Opened, Down> {
+    let path = sqlite_path(url)?;
+    let (engine, chain) = sqlite::Sqlite::open(&path, now)?;
+    let reader = Arc::new(sqlite::SqliteReader::open(&path)?);
+    Ok(Opened { writer: Writer::start(Box::new(engine), chain), reader })
+}
+
+/// Opens an existing store for reading only: offline, or beside the broker that holds it.
+pub fn open_reader(url: &str) -> Result<Arc<dyn Reader>, Down> {
+    Ok(Arc::new(sqlite::SqliteReader::open(&sqlite_path(url)?)?))
+}
+
+/// The file that a store's URL names.
+fn sqlite_path(url: &str) -> Result<PathBuf, Down> {
+    match url.split_once(':') {
+        Some(("sqlite", "")) => Err(Down::new("`sqlite:` names no file; write `sqlite:claimbound.db`")),
+        Some(("sqlite", path)) if path.starts_with("//") || path.contains(['?', '\0']) => {
+            Err(Down::new(format!("`{url}` is not of the form `sqlite:PATH`; write `sqlite:/var/lib/claimbound.db`")))
+        }
+        Some(("sqlite", path)) => Ok(PathBuf::from(path)),
+        Some(("postgres" | "postgresql", _)) => {
+            Err(Down::new("PostgreSQL is not available in this version yet; use `sqlite:PATH`"))
+        }
+        _ => Err(Down::new(format!("`{url}` is not a store; write `sqlite:PATH`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_a_file_or_says_what_to_write() {
+        assert_eq!(sqlite_path("sqlite:here.db").unwrap(), PathBuf::from("here.db"));
+        assert_eq!(sqlite_path("sqlite:/var/lib/c.db").unwrap(), PathBuf::from("/var/lib/c.db"));
+        for (url, told) in [
+            ("sqlite:", "names no file"),
+            ("sqlite://c.db", "form `sqlite:PATH`"),
+            ("sqlite:c.db?mode=ro", "form `sqlite:PATH`"),
+            ("postgres://db/c", "PostgreSQL is not available in this version yet"),
+            ("postgresql://db/c", "PostgreSQL is not available in this version yet"),
+            ("mysql://db", "write `sqlite:PATH`"),
+            ("claimbound.db", "write `sqlite:PATH`"),
+        ] {
+            let why = sqlite_path(url).unwrap_err().why;
+            assert!(why.contains(told), "{url}: {why}");
+        }
+    }
 }

@@ -1,36 +1,189 @@
 //! The group commit, once for every engine.
+//!
+//! One thread owns the engine. Whoever came while the last batch was syncing goes into the next one: no timer, no
+//! added wait, one fsync for all who waited. A commit is handed to the engine once; it is never tried again, because
+//! after a failure nobody knows whether it was written, and a second record of one answer would be a lie.
 
 use super::{Commit, Down, Engine, Outcome};
-use claimbound_core::evidence::Chain;
+use claimbound_core::{evidence::Chain, time::UnixSeconds};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 /// Commits of one transaction, at most.
 pub const BATCH_COMMITS_MAX: usize = 256;
 /// Commits that may wait; beyond it the answer is 503.
 pub const QUEUE_COMMITS_MAX: usize = 4096;
+/// How long anybody waits for the store.
+pub const COMMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The handle of the writer thread.
 #[derive(Clone)]
-pub struct Writer {}
+pub struct Writer {
+    queue: mpsc::Sender<Work>,
+    shared: Arc<Shared>,
+    pub(super) wait_max: Duration,
+}
+
+struct Shared {
+    healthy: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, Down>>;
+
+enum Work {
+    Commit(Commit, Reply<Outcome>),
+    Sweep(UnixSeconds, Reply<u64>),
+    Stop,
+}
 
 impl Writer {
     /// Starts the thread.
-    pub fn start(_engine: Box<dyn Engine>, _chain: Chain) -> Self {
-        unimplemented!()
+    pub fn start(engine: Box<dyn Engine>, chain: Chain) -> Self {
+        Self::with_limits(engine, chain, QUEUE_COMMITS_MAX, COMMIT_WAIT_MAX)
     }
+
+    /// [`Writer::start`] with limits that a test can reach.
+    pub(super) fn with_limits(engine: Box<dyn Engine>, chain: Chain, commits_max: usize, wait_max: Duration) -> Self {
+        let (queue, work) = mpsc::channel(commits_max);
+        let shared = Arc::new(Shared { healthy: AtomicBool::new(true), thread: Mutex::new(None) });
+        let room = Room { engine, chain, shared: shared.clone() };
+        match std::thread::Builder::new().name("store".into()).spawn(move || room.run(work)) {
+            Ok(thread) => *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread),
+            // The queue's other end is gone: every commit is refused.
+            Err(error) => {
+                tracing::error!(%error, "the store's thread does not start");
+                shared.healthy.store(false, Ordering::Relaxed);
+            }
+        }
+        Self { queue, shared, wait_max }
+    }
+
     /// Waits until the commit is durable or blocked. Full queue, slow disk, stopped thread: [`Down`].
-    pub async fn commit(&self, _commit: Commit) -> Result<Outcome, Down> {
-        unimplemented!()
+    ///
+    /// A commit whose waiter is gone before its batch begins is not written.
+    pub async fn commit(&self, commit: Commit) -> Result<Outcome, Down> {
+        self.ask(|reply| Work::Commit(commit, reply)).await
     }
+
+    /// Removes a bounded number of single-use records that no token can need any more ([`Engine::sweep`]); to be called
+    /// every minute or so. Its success also makes a writer healthy again that nobody asks.
+    pub async fn sweep(&self, now: UnixSeconds) -> Result<u64, Down> {
+        self.ask(|reply| Work::Sweep(now, reply)).await
+    }
+
+    async fn ask<T>(&self, work: impl FnOnce(Reply<T>) -> Work) -> Result<T, Down> {
+        let (reply, verdict) = oneshot::channel();
+        self.queue.try_send(work(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => Down::new("too many commits are waiting"),
+            TrySendError::Closed(_) => Down::new("the store is closed"),
+        })?;
+        match tokio::time::timeout(self.wait_max, verdict).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(_)) => Err(Down::new("the store is closed")),
+            Err(_) => Err(Down::new(format!("no answer within {:?}", self.wait_max))),
+        }
+    }
+
     /// Writes what waits, closes the store and joins the thread; commits after it are [`Down`].
     pub async fn stop(&self) {
-        unimplemented!()
+        // Fails only if the thread has ended already.
+        let _ = self.queue.send(Work::Stop).await;
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // The thread catches the engine's panics; a panic of its own has been printed by then.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
     }
+
     /// Commits waiting right now, for metrics.
     pub fn waiting(&self) -> usize {
-        unimplemented!()
+        self.queue.max_capacity() - self.queue.capacity()
     }
+
     /// Whether the last batch was written.
     pub fn healthy(&self) -> bool {
-        unimplemented!()
+        self.shared.healthy.load(Ordering::Relaxed) && !self.queue.is_closed()
+    }
+}
+
+/// What the thread owns.
+struct Room {
+    engine: Box<dyn Engine>,
+    chain: Chain,
+    shared: Arc<Shared>,
+}
+
+impl Room {
+    fn run(mut self, mut work: mpsc::Receiver<Work>) {
+        let mut taken = Vec::with_capacity(BATCH_COMMITS_MAX);
+        while work.blocking_recv_many(&mut taken, BATCH_COMMITS_MAX) > 0 {
+            let (mut batch, mut replies) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
+            let mut sweep = None;
+            for work_item in taken.drain(..) {
+                match work_item {
+                    Work::Commit(commit, reply) if !reply.is_closed() => {
+                        batch.push(commit);
+                        replies.push(reply);
+                    }
+                    Work::Commit(..) => {}
+                    Work::Sweep(now, reply) => sweep = Some((now, reply)),
+                    // What waits is still received; nothing more can be sent.
+                    Work::Stop => work.close(),
+                }
+            }
+            if !batch.is_empty() {
+                self.commit(&batch, replies);
+            }
+            if let Some((now, reply)) = sweep {
+                let swept = self.guarded(|engine, _| engine.sweep(now));
+                let _ = reply.send(swept);
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: &[Commit], replies: Vec<Reply<Outcome>>) {
+        let verdicts = self.guarded(|engine, chain| {
+            let outcomes = engine.apply(batch, chain)?;
+            if outcomes.len() == batch.len() { Ok(outcomes) } else { Err(Down::new("the engine lost a verdict")) }
+        });
+        match verdicts {
+            Ok(outcomes) => {
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    // Whoever asked may have gone; the record stays.
+                    let _ = reply.send(Ok(outcome));
+                }
+            }
+            Err(down) => {
+                for reply in replies {
+                    let _ = reply.send(Err(down.clone()));
+                }
+            }
+        }
+    }
+
+    /// Runs the engine on a copy of the chain, which counts only if all went well.
+    fn guarded<T>(&mut self, ask: impl FnOnce(&mut dyn Engine, &mut Chain) -> Result<T, Down>) -> Result<T, Down> {
+        let mut chain = self.chain.clone();
+        let engine = self.engine.as_mut();
+        let verdict = catch_unwind(AssertUnwindSafe(|| ask(engine, &mut chain)))
+            .unwrap_or_else(|_| Err(Down::new("the engine panicked")));
+        match &verdict {
+            Ok(_) => self.chain = chain,
+            Err(down) => tracing::error!(why = %down.why, "the store could not be written"),
+        }
+        self.shared.healthy.store(verdict.is_ok(), Ordering::Relaxed);
+        verdict
     }
 }

@@ -1,8 +1,12 @@
 //! The records from which anyone can show why a credential existed: encoded once, chained, verified offline.
+//!
+//! `docs/evidence.md` describes every field, what may be erased, and how to verify without this code.
 
 pub mod audit;
 pub mod chain;
 pub mod record;
+mod text;
 
 pub use chain::{Chain, Linked};
-pub use record::{DecisionId, Details, Entry, LeaseId, Party, Record, What};
+pub use record::{Body, DecisionId, Details, Entry, LeaseId, Named, Party, Record, What};
+pub use text::{IdError, hex, unhex, uuid};

@@ -1,7 +1,23 @@
 //! A record is encoded once; the same bytes are hashed, stored, exported and verified.
+//!
+//! [`Body`] is the one definition of the encoding: [`Record::seal`] writes it, `explain` and [`super::audit`] read it.
 
+use super::{
+    chain::sha256,
+    text::{hex, unhex},
+};
 use crate::{reason::Reason, time::UnixSeconds};
-use std::sync::Arc;
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, sync::Arc};
+
+/// Version of the encoding. A reader that meets another one says so instead of guessing.
+pub const VERSION: u8 = 1;
+/// Separates leaves from inner nodes of a tree (RFC 6962, section 2.1).
+const LEAF_PREFIX: &[u8] = &[0];
+/// How every body with a decision begins: an index over decisions needs no parser.
+const DECISION_PREFIX: &[u8] = br#"{"v":1,"decision":""#;
+/// How all details begin.
+const SALT_PREFIX: &str = r#"{"salt":""#;
 
 /// Names one answer; a UUIDv7 in text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -54,7 +70,7 @@ pub enum What<'r> {
 }
 
 /// What may be erased with its salt after its own retention, the chain intact: claims and addresses.
-/// JSON, encoded by the caller; persons and addresses stand only here.
+/// Persons and addresses stand only here. The member `salt` is the encoding's own; one of the caller's is dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Details {
     pub json: serde_json::Map<String, serde_json::Value>,
@@ -70,9 +86,237 @@ pub struct Entry {
     pub leaf: [u8; 32],
 }
 
+/// The encoded record, read or about to be written. Members stand in this order. `decision`, `principal`, `actor` and
+/// `mappings` are always there (`null` when there is none); the others only where `kind` has them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Body<'b> {
+    /// [`VERSION`].
+    pub v: u8,
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub decision: Option<DecisionId>,
+    /// Seconds since 1970.
+    pub at: i64,
+    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `mappings_activated` or `started`.
+    #[serde(borrow)]
+    pub kind: Cow<'b, str>,
+    /// [`Reason::name`].
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Cow<'b, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Cow<'b, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Cow<'b, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseId>,
+    /// The credential's public handle.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<Cow<'b, str>>,
+    /// The credential's expiry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<i64>,
+    /// Of `settled`: how minting came out.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Cow<'b, str>>,
+    /// Of `ended`: what ended the lease.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub how: Option<Cow<'b, str>>,
+    /// Of `ended`: what that means for the credential.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Cow<'b, str>>,
+    /// Of `summed`: the issuer, where it is a known one.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<Cow<'b, str>>,
+    /// Of `summed`: the network prefix.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Cow<'b, str>>,
+    /// Of `summed`: how many refusals between `from` and `at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<i64>,
+    /// Of `started`: the broker's; of `mappings_activated`: the folder's, hex.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Cow<'b, str>>,
+    #[serde(borrow, deserialize_with = "Option::deserialize")]
+    pub principal: Option<Named<'b>>,
+    #[serde(borrow, deserialize_with = "Option::deserialize")]
+    pub actor: Option<Named<'b>>,
+    /// Version of the mapping folder that judged, hex.
+    #[serde(borrow, deserialize_with = "Option::deserialize")]
+    pub mappings: Option<Cow<'b, str>>,
+    /// SHA-256 over the salt and the encoded details, hex; absent when there never were any.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Cow<'b, str>>,
+}
+
+/// A [`Party`] in a [`Body`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named<'b> {
+    #[serde(borrow)]
+    pub issuer: Cow<'b, str>,
+    #[serde(borrow)]
+    pub id: Cow<'b, str>,
+    #[serde(borrow)]
+    pub name: Cow<'b, str>,
+}
+
+/// A stored body that this version cannot read.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("record version {0} is not one that this program reads")]
+    Version(u8),
+    #[error("not a record: {0}")]
+    Syntax(#[from] serde_json::Error),
+}
+
+impl<'b> Body<'b> {
+    /// Reads a stored body.
+    pub fn parse(bytes: &'b [u8]) -> Result<Self, BodyError> {
+        /// Read alone first: a later version may have other members.
+        #[derive(Deserialize)]
+        struct Version {
+            v: u8,
+        }
+        match serde_json::from_slice::<Version>(bytes)?.v {
+            VERSION => Ok(serde_json::from_slice(bytes)?),
+            other => Err(BodyError::Version(other)),
+        }
+    }
+
+    fn new(record: &Record<'b>) -> Self {
+        let named =
+            |party: Party<'b>| Named { issuer: party.issuer.into(), id: party.id.into(), name: party.name.into() };
+        Self {
+            v: VERSION,
+            decision: record.decision,
+            at: record.at.0,
+            kind: record.what.kind().into(),
+            reason: None,
+            role: None,
+            mapping: None,
+            lease: None,
+            handle: None,
+            expires: None,
+            state: None,
+            how: None,
+            effect: None,
+            issuer: None,
+            network: None,
+            count: None,
+            from: None,
+            version: None,
+            principal: record.principal.map(named),
+            actor: record.actor.map(named),
+            mappings: record.mappings_version.map(|version| hex(&version).into()),
+            details: None,
+        }
+    }
+
+    fn tell(&mut self, what: &What<'b>) {
+        match *what {
+            What::Granted { mapping, role, lease, handle, expires } => {
+                self.mapping = Some(mapping.into());
+                self.role = Some(role.into());
+                self.lease = Some(lease);
+                self.handle = handle.map(Into::into);
+                self.expires = Some(expires.0);
+            }
+            What::DryRun { mapping, role } => {
+                self.mapping = Some(mapping.into());
+                self.role = Some(role.into());
+            }
+            What::Refused { reason, role, mapping } => {
+                self.reason = Some(reason.name().into());
+                self.role = role.map(Into::into);
+                self.mapping = mapping.map(Into::into);
+            }
+            What::Summed { reason, issuer, network, count, from } => {
+                self.reason = Some(reason.name().into());
+                self.issuer = issuer.map(Into::into);
+                self.network = Some(network.into());
+                self.count = Some(count);
+                self.from = Some(from.0);
+            }
+            What::Settled { lease, state, handle } => {
+                self.lease = Some(lease);
+                self.state = Some(state.into());
+                self.handle = handle.map(Into::into);
+            }
+            What::Ended { lease, how, effect } => {
+                self.lease = Some(lease);
+                self.how = Some(how.into());
+                self.effect = Some(effect.into());
+            }
+            What::MappingsActivated { version } => self.version = Some(hex(&version).into()),
+            What::Started { version } => self.version = Some(version.into()),
+        }
+    }
+}
+
+impl What<'_> {
+    /// The record's `kind`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            What::Granted { .. } => "granted",
+            What::DryRun { .. } => "dry_run",
+            What::Refused { .. } => "refused",
+            What::Summed { .. } => "summed",
+            What::Settled { .. } => "settled",
+            What::Ended { .. } => "ended",
+            What::MappingsActivated { .. } => "mappings_activated",
+            What::Started { .. } => "started",
+        }
+    }
+}
+
 impl Record<'_> {
     /// Encodes the record. The body holds SHA-256 over salt and details, never the details.
-    pub fn seal(&self, _details: &Details, _salt: [u8; 32]) -> Entry {
-        unimplemented!()
+    pub fn seal(&self, details: &Details, salt: [u8; 32]) -> Entry {
+        let details = details.encode(salt);
+        let mut body = Body::new(self);
+        body.tell(&self.what);
+        body.details = details_digest(&details).map(|digest| hex(&digest).into());
+        let body = serde_json::to_vec(&body).expect("a body is text and numbers");
+        Entry { leaf: leaf(&body), body: body.into(), details: details.into() }
     }
+}
+
+impl Details {
+    /// JSON that begins with the salt; nothing when there is nothing to tell.
+    fn encode(&self, salt: [u8; 32]) -> Vec<u8> {
+        let mut told = self.json.iter().filter(|(name, _)| *name != "salt").peekable();
+        if told.peek().is_none() {
+            return Vec::new();
+        }
+        let mut text = format!(r#"{SALT_PREFIX}{}""#, hex(&salt));
+        for (name, value) in told {
+            text.push(',');
+            text.push_str(&serde_json::Value::from(name.as_str()).to_string());
+            text.push(':');
+            text.push_str(&value.to_string());
+        }
+        text.push('}');
+        text.into_bytes()
+    }
+}
+
+/// What the chain links: SHA-256 of 0x00 and the body (RFC 6962, section 2.1).
+pub fn leaf(body: &[u8]) -> [u8; 32] {
+    sha256(&[LEAF_PREFIX, body])
+}
+
+/// What a body says of its details: SHA-256 over the salt (32 bytes) and all encoded details.
+/// `None` if they are empty, or do not begin with a salt.
+pub fn details_digest(details: &[u8]) -> Option<[u8; 32]> {
+    let salt = details.strip_prefix(SALT_PREFIX.as_bytes())?.get(..64)?;
+    let salt = unhex(std::str::from_utf8(salt).ok()?)?;
+    Some(sha256(&[&salt, details]))
+}
+
+/// The decision that a body belongs to, read from its fixed place.
+pub fn decision_of(body: &[u8]) -> Option<DecisionId> {
+    let id = body.strip_prefix(DECISION_PREFIX)?.get(..36)?;
+    std::str::from_utf8(id).ok()?.parse().ok()
 }

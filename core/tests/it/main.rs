@@ -1,1 +1,2 @@
 //! Tables and properties of the core, one binary.
+mod evidence;

@@ -1,0 +1,163 @@
+//! Whether a store tells one story: the chain holds, and every lease is what its records say.
+
+use super::{AuditedLease, Down, Kept, LeaseState, Reader, Stored};
+use claimbound_core::evidence::{
+    Body, LeaseId,
+    audit::{Bad, Row, Verifier, Wrong},
+};
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
+
+/// What an audit found.
+#[derive(Debug)]
+pub struct Report {
+    /// The chain as far as it holds.
+    pub chain: Verifier,
+    /// When the last record that holds was made.
+    pub last_at: Option<i64>,
+    /// Leases compared with their records.
+    pub leases: u64,
+    /// The first thing that is wrong.
+    pub finding: Option<Finding>,
+}
+
+/// What is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Finding {
+    #[error(transparent)]
+    Record(#[from] Bad),
+    #[error("lease {lease}: {fault}")]
+    Lease { lease: LeaseId, fault: LeaseFault },
+    #[error("the expected head is not in this chain: records were cut from its end, or it is another chain")]
+    HeadNotMet,
+}
+
+/// How a lease differs from its records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LeaseFault {
+    #[error("no record grants it")]
+    NoRecord,
+    #[error("a record grants it, and it is not there")]
+    Missing,
+    #[error("its role, mapping or expiry is not that of its record")]
+    Otherwise,
+    #[error("its state is `{}`, and its records do not say so", .0.name())]
+    State(LeaseState),
+    #[error("the single-use record of its token is gone before its time")]
+    TokenLost,
+}
+
+/// A lease as the records tell of it: small, as there is one for every lease.
+struct Told {
+    facts: u64,
+    /// The state that the last record named; `None` after the grant alone.
+    state: Option<LeaseState>,
+}
+
+/// Walks the store as of one moment and stops at the first thing that is wrong. A chain does not show that its end was
+/// cut off: `expect_head`, a head kept elsewhere, does. Memory grows with the number of leases.
+pub fn audit(reader: &dyn Reader, expect_head: Option<[u8; 32]>) -> Result<Report, Down> {
+    let mut report = Report { chain: Verifier::new(), last_at: None, leases: 0, finding: None };
+    if let Some(head) = expect_head {
+        report.chain = report.chain.expect(head);
+    }
+    let mut told = HashMap::new();
+    reader.snapshot(&mut |kept| {
+        report.finding = match kept {
+            Kept::Record(stored) => check_record(&mut report.chain, &stored, &mut told)
+                .map(|at| report.last_at = Some(at))
+                .err()
+                .map(Finding::Record),
+            Kept::Lease(lease) => {
+                report.leases += 1;
+                check_lease(&lease, told.remove(&lease.id)).err().map(|fault| Finding::Lease { lease: lease.id, fault })
+            }
+        };
+        report.finding.is_none()
+    })?;
+    if report.finding.is_none() {
+        report.finding = match told.into_keys().min() {
+            Some(lease) => Some(Finding::Lease { lease, fault: LeaseFault::Missing }),
+            None if expect_head.is_some() && report.chain.met().is_none() => Some(Finding::HeadNotMet),
+            None => None,
+        };
+    }
+    Ok(report)
+}
+
+/// Checks a record's place and content, notes what it says of a lease, and tells when it was made.
+fn check_record(chain: &mut Verifier, stored: &Stored, told: &mut HashMap<LeaseId, Told>) -> Result<i64, Bad> {
+    let row = Row {
+        position: stored.position,
+        incarnation: stored.incarnation,
+        sequence: stored.sequence,
+        link: stored.link,
+        leaf: stored.leaf,
+        body: &stored.body,
+        details: &stored.details,
+    };
+    let body = chain.check(&row)?;
+    follow(&body, told).map_err(|story| Bad {
+        position: row.position,
+        incarnation: row.incarnation,
+        sequence: row.sequence,
+        wrong: Wrong::Story(story),
+    })?;
+    Ok(body.at)
+}
+
+/// Notes what a record says of a lease.
+fn follow(body: &Body<'_>, told: &mut HashMap<LeaseId, Told>) -> Result<(), String> {
+    let state = match body.kind.as_ref() {
+        "granted" => {
+            let lease = body.lease.ok_or("it grants, and names no lease")?;
+            let facts = facts(
+                body.role.as_deref().unwrap_or_default(),
+                body.mapping.as_deref().unwrap_or_default(),
+                body.expires.unwrap_or_default(),
+            );
+            return match told.insert(lease, Told { facts, state: None }) {
+                None => Ok(()),
+                Some(_) => Err(format!("it grants lease {lease}, which an earlier record granted")),
+            };
+        }
+        "settled" => {
+            let name = body.state.as_deref().unwrap_or_default();
+            LeaseState::from_name(name).ok_or_else(|| format!("it settles a lease to `{name}`, which is no state"))?
+        }
+        "ended" => LeaseState::Ended,
+        _ => return Ok(()),
+    };
+    let lease = body.lease.ok_or("it is about a lease, and names none")?;
+    match told.get_mut(&lease) {
+        Some(told) => told.state = Some(state),
+        None => return Err(format!("it is about lease {lease}, which no earlier record granted")),
+    }
+    Ok(())
+}
+
+/// Compares a stored lease with what its records say.
+fn check_lease(lease: &AuditedLease, told: Option<Told>) -> Result<(), LeaseFault> {
+    let told = told.ok_or(LeaseFault::NoRecord)?;
+    if told.facts != facts(&lease.role, &lease.mapping, lease.expires.0) {
+        return Err(LeaseFault::Otherwise);
+    }
+    let said = match told.state {
+        Some(state) => state == lease.state,
+        // A refusal by the backend is told by the answer's own record, which names no lease.
+        None => lease.state != LeaseState::Ended,
+    };
+    if !said {
+        return Err(LeaseFault::State(lease.state));
+    }
+    if lease.token_lost { Err(LeaseFault::TokenLost) } else { Ok(()) }
+}
+
+/// What must be equal in a lease and the record that grants it.
+fn facts(role: &str, mapping: &str, expires: i64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (role, mapping, expires).hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,312 @@
+//! Writing: a transaction per batch, a savepoint per commit.
+
+use super::{APPLICATION_ID, MIGRATIONS, file, key, prepare, version};
+use crate::store::{
+    Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, commit::RETRIES_MAX,
+};
+use claimbound_core::{
+    evidence::{Chain, LeaseId, Linked, chain::ORIGIN, record::decision_of},
+    time::UnixSeconds,
+};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params};
+use std::{fs::File, path::Path};
+
+/// Single-use records that one sweep removes, at most: it runs between batches, and nobody should feel it.
+const SWEEP_ROWS_MAX: u32 = 5_000;
+/// The log is cut back to this size after a checkpoint, in bytes.
+const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
+
+/// The engine.
+pub(in crate::store) struct Sqlite {
+    connection: Connection,
+    /// Tokens to be kept until before this time may have lost their record.
+    forgotten: UnixSeconds,
+    /// The last transaction failed: what the file holds is to be asked, not assumed.
+    doubtful: bool,
+    /// Dropped after the connection.
+    _lock: File,
+}
+
+impl Sqlite {
+    /// Claims the file, brings it to the newest version, and begins an incarnation.
+    pub(in crate::store) fn open(path: &Path, now: UnixSeconds) -> Result<(Self, Chain), Down> {
+        let (path, lock) = file::claim(path)?;
+        let told = |down: Down| Down::new(format!("`{}`: {}", path.display(), down.why));
+        let mut connection = Connection::open(&path).map_err(|error| told(error.into()))?;
+        let (chain, forgotten) = start(&mut connection, now).map_err(told)?;
+        Ok((Self { connection, forgotten, doubtful: false, _lock: lock }, chain))
+    }
+
+    #[cfg(test)]
+    pub(in crate::store) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+    #[cfg(test)]
+    pub(in crate::store) fn doubt(&mut self) {
+        self.doubtful = true;
+    }
+}
+
+fn start(connection: &mut Connection, now: UnixSeconds) -> Result<(Chain, UnixSeconds), Down> {
+    prepare(connection)?;
+    let done = version(connection)?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Down::new("this file system does not support SQLite's write-ahead log; use a local one"));
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
+    for (applied, migration) in MIGRATIONS.iter().enumerate().skip(done) {
+        let transaction = begin(connection)?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", applied as i64 + 1)?;
+        transaction.commit()?;
+    }
+    let mut incarnation = [0; 16];
+    aws_lc_rs::rand::fill(&mut incarnation).map_err(|_| Down::new("the system gives no random bytes"))?;
+    connection.execute("INSERT INTO incarnations VALUES (?1, ?2)", (incarnation, now.0))?;
+    let mut chain = Chain { incarnation: u128::from_be_bytes(incarnation), sequence: 0, head: ORIGIN };
+    reseat(connection, &mut chain)?;
+    let forgotten = connection.query_row("SELECT forgotten FROM sweeps", [], |row| row.get(0))?;
+    Ok((chain, UnixSeconds(forgotten)))
+}
+
+fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+    // One of ours that failed to end.
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+/// Puts the chain behind the last stored record.
+fn reseat(connection: &Connection, chain: &mut Chain) -> rusqlite::Result<()> {
+    let last = "SELECT incarnation, sequence, link FROM records ORDER BY position DESC LIMIT 1";
+    let last = connection
+        .query_row(last, [], |row| {
+            Ok((super::id_at(row, "incarnation")?, row.get::<_, i64>("sequence")?, row.get("link")?))
+        })
+        .optional()?;
+    (chain.sequence, chain.head) = match last {
+        Some((incarnation, sequence, link)) if incarnation == chain.incarnation => (sequence.unsigned_abs(), link),
+        Some((_, _, link)) => (0, link),
+        None => (0, ORIGIN),
+    };
+    Ok(())
+}
+
+impl Engine for Sqlite {
+    fn apply(&mut self, batch: &[Commit], chain: &mut Chain) -> Result<Vec<Outcome>, Down> {
+        if self.doubtful {
+            // A transaction that failed to sync may have been written for all that.
+            reseat(&self.connection, chain)?;
+        }
+        self.doubtful = true;
+        let mut transaction = begin(&mut self.connection)?;
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for commit in batch {
+            outcomes.push(apply(&mut transaction, commit, self.forgotten, chain)?);
+        }
+        transaction.commit()?;
+        self.doubtful = false;
+        Ok(outcomes)
+    }
+
+    fn sweep(&mut self, now: UnixSeconds) -> Result<u64, Down> {
+        let transaction = begin(&mut self.connection)?;
+        let (removed, newest): (u64, Option<i64>) = {
+            let mut removing = transaction.prepare_cached(
+                "DELETE FROM spent WHERE token IN (SELECT token FROM spent WHERE keep_until < ?1 ORDER BY keep_until LIMIT ?2)
+                 RETURNING keep_until",
+            )?;
+            let mut rows = removing.query((now.0, SWEEP_ROWS_MAX))?;
+            let mut found = (0, None);
+            while let Some(row) = rows.next()? {
+                found = (found.0 + 1, found.1.max(Some(row.get(0)?)));
+            }
+            found
+        };
+        // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
+        let forgotten = newest.map_or(self.forgotten, |newest| self.forgotten.max(UnixSeconds(newest).plus(1)));
+        transaction.prepare_cached("UPDATE sweeps SET swept = ?1, forgotten = ?2")?.execute((now.0, forgotten.0))?;
+        transaction.commit()?;
+        self.forgotten = forgotten;
+        Ok(removed)
+    }
+}
+
+/// One commit: all of it behind its guards, or nothing. The chain moves only with what is written.
+fn apply(
+    transaction: &mut Transaction<'_>,
+    commit: &Commit,
+    forgotten: UnixSeconds,
+    chain: &mut Chain,
+) -> rusqlite::Result<Outcome> {
+    let run = |sql: &str| transaction.prepare_cached(sql)?.execute([]);
+    run("SAVEPOINT one")?;
+    if let Some(blocked) = attempt(transaction, commit, forgotten)? {
+        run("ROLLBACK TO one")?;
+        run("RELEASE one")?;
+        return Ok(Outcome::Blocked(blocked));
+    }
+    let linked = chain.link(commit.entry.clone());
+    record(transaction, chain, &linked)?;
+    run("RELEASE one")?;
+    Ok(Outcome::Durable { sequence: linked.sequence })
+}
+
+fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> rusqlite::Result<Option<Blocked>> {
+    for guard in &commit.guards {
+        let blocked = match guard {
+            Guard::Unspent(spend) => spent(connection, spend, forgotten)?,
+            Guard::LeaseAlive(lease) => {
+                let alive = "SELECT 1 FROM leases WHERE id = ?1 AND state NOT IN ('failed', 'ended')";
+                let alive = connection.prepare_cached(alive)?.exists([key(*lease)])?;
+                (!alive).then_some(Blocked::LeaseEnded)
+            }
+        };
+        if blocked.is_some() {
+            return Ok(blocked);
+        }
+    }
+    for change in &commit.changes {
+        let blocked = match change {
+            Change::OpenLease(lease) => {
+                open_lease(connection, lease, &commit.guards)?;
+                None
+            }
+            Change::Settle(settled) => settle(connection, settled)?,
+            Change::End(lease) => {
+                let end = "UPDATE leases SET state = 'ended' WHERE id = ?1 AND state NOT IN ('failed', 'ended')";
+                let ended = connection.prepare_cached(end)?.execute([key(*lease)])? == 1;
+                if ended {
+                    // A token whose exchange was under way: it is over now.
+                    token_of(connection, *lease, "AND state = 'issuing'", LeaseState::Ended)?;
+                }
+                (!ended).then_some(Blocked::LeaseEnded)
+            }
+            Change::KeepFolder { version, archive } => {
+                let keep = "INSERT INTO folders VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+                connection.prepare_cached(keep)?.execute((version, archive))?;
+                None
+            }
+            Change::Fix { name, value } => {
+                let fix = "INSERT INTO fixed VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+                connection.prepare_cached(fix)?.execute((name, value))?;
+                let same = "SELECT 1 FROM fixed WHERE name = ?1 AND value = ?2";
+                let same = connection.prepare_cached(same)?.exists((name, value))?;
+                (!same).then_some(Blocked::FixedOtherwise)
+            }
+            Change::KeepKey { kid } => {
+                let keep = "INSERT INTO signing_keys VALUES (?1) ON CONFLICT DO NOTHING";
+                connection.prepare_cached(keep)?.execute([kid])?;
+                None
+            }
+        };
+        if blocked.is_some() {
+            return Ok(blocked);
+        }
+    }
+    Ok(None)
+}
+
+/// Spends a token, or says why not.
+fn spent(connection: &Connection, spend: &Spend, forgotten: UnixSeconds) -> rusqlite::Result<Option<Blocked>> {
+    if spend.token.keep_until() < forgotten {
+        return Ok(Some(Blocked::Replay));
+    }
+    let insert = "INSERT INTO spent VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT DO NOTHING";
+    let first = connection.prepare_cached(insert)?.execute((
+        spend.token.key(),
+        spend.token.keep_until().0,
+        spend.request,
+        spend.leaves,
+    ))?;
+    if first == 1 {
+        return Ok(None);
+    }
+    let (state, request, attempts): (LeaseState, [u8; 32], u32) = connection
+        .prepare_cached("SELECT state, request, attempts FROM spent WHERE token = ?1")?
+        .query_row([spend.token.key()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    match state {
+        LeaseState::Issuing => Ok(Some(Blocked::InFlight)),
+        LeaseState::Failed if spend.may_retry && request == spend.request && attempts < RETRIES_MAX => {
+            connection
+                .prepare_cached("UPDATE spent SET state = ?2, attempts = attempts + 1 WHERE token = ?1")?
+                .execute((spend.token.key(), spend.leaves))?;
+            Ok(None)
+        }
+        _ => Ok(Some(Blocked::Replay)),
+    }
+}
+
+fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusqlite::Result<()> {
+    let kept_until = guards.iter().find_map(|guard| match guard {
+        Guard::Unspent(spend) if Some(*spend.token.key()) == lease.token => Some(spend.token.keep_until().0),
+        _ => None,
+    });
+    connection
+        .prepare_cached(
+            "INSERT INTO leases VALUES (:id, :role, :mapping, :team, :principal_issuer, :principal_id, :opened, :expires,
+             :handle, :state, :possession, :token, :token_keep_until)",
+        )?
+        .execute(named_params! {
+            ":id": key(lease.id),
+            ":role": lease.role,
+            ":mapping": lease.mapping,
+            ":team": lease.team,
+            ":principal_issuer": lease.principal_issuer,
+            ":principal_id": lease.principal_id,
+            ":opened": lease.opened.0,
+            ":expires": lease.expires.0,
+            ":handle": lease.handle,
+            ":state": lease.state,
+            ":possession": lease.possession,
+            ":token": lease.token,
+            ":token_keep_until": kept_until,
+        })?;
+    Ok(())
+}
+
+fn settle(connection: &Connection, settled: &Settled) -> rusqlite::Result<Option<Blocked>> {
+    let changed = connection
+        .prepare_cached(
+            "UPDATE leases SET state = ?2, handle = coalesce(?3, handle), possession = coalesce(?4, possession)
+             WHERE id = ?1 AND state = 'issuing'",
+        )?
+        .execute((key(settled.lease), settled.state, &settled.handle, settled.possession))?;
+    if changed == 0 {
+        return Ok(Some(Blocked::LeaseEnded));
+    }
+    token_of(connection, settled.lease, "", settled.state)?;
+    Ok(None)
+}
+
+/// Moves the single-use record of a lease's token.
+fn token_of(connection: &Connection, lease: LeaseId, only: &str, state: LeaseState) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(&format!(
+            "UPDATE spent SET state = ?2 WHERE token = (SELECT token FROM leases WHERE id = ?1) {only}"
+        ))?
+        .execute((key(lease), state))?;
+    Ok(())
+}
+
+fn record(connection: &Connection, chain: &Chain, linked: &Linked) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO records (incarnation, sequence, link, leaf, body, details, decision)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute((
+            chain.incarnation.to_be_bytes(),
+            linked.sequence.cast_signed(),
+            linked.link,
+            linked.entry.leaf,
+            &*linked.entry.body,
+            &*linked.entry.details,
+            decision_of(&linked.entry.body).map(|decision| decision.0.to_be_bytes()),
+        ))?;
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! Reading: own connections, each walk in one read transaction, nothing in the writer's way.
+
+use super::{MIGRATIONS, id_at, prepare, version};
+use crate::store::{AuditedLease, Down, Kept, Reader, Stored, StoredLease};
+use claimbound_core::{
+    evidence::{DecisionId, LeaseId},
+    time::UnixSeconds,
+};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Params, Row};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+/// Connections kept open when nobody reads.
+const IDLE_CONNECTIONS_MAX: usize = 4;
+/// Leases that one `unsettled` returns, at most; the sweeper comes again.
+const UNSETTLED_ROWS_MAX: u32 = 1_000;
+
+/// Reads of one database file.
+pub(in crate::store) struct SqliteReader {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl SqliteReader {
+    /// Opens an existing store; never creates, changes or locks it.
+    pub(in crate::store) fn open(path: &Path) -> Result<Self, Down> {
+        let reader = Self { path: path.to_owned(), idle: Mutex::default() };
+        reader.read(|connection| match version(connection)? {
+            version if version == MIGRATIONS.len() => Ok(()),
+            0 => Err(Down::new("the file is empty, no broker has opened it yet")),
+            version => Err(Down::new(format!(
+                "the store is of version {version}, this program reads version {}; `claimbound serve` brings it there",
+                MIGRATIONS.len()
+            ))),
+        })?;
+        Ok(reader)
+    }
+
+    fn read<T>(&self, ask: impl FnOnce(&Connection) -> Result<T, Down>) -> Result<T, Down> {
+        let told = |down: Down| Down::new(format!("`{}`: {}", self.path.display(), down.why));
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.connect().map_err(|error| told(error.into()))?,
+        };
+        // A connection that failed is not used again.
+        let answer = ask(&connection).map_err(told)?;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_CONNECTIONS_MAX {
+            idle.push(connection);
+        }
+        Ok(answer)
+    }
+
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        prepare(&connection)?;
+        Ok(connection)
+    }
+}
+
+impl Reader for SqliteReader {
+    fn decision(&self, id: DecisionId) -> Result<Vec<Stored>, Down> {
+        let sql = "SELECT * FROM records WHERE decision = ?1 ORDER BY position";
+        self.read(|connection| all(connection, sql, [id.0.to_be_bytes()], stored))
+    }
+
+    fn lease_by_possession(&self, digest: &[u8; 32]) -> Result<Option<StoredLease>, Down> {
+        let sql = "SELECT * FROM leases WHERE possession = ?1";
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([digest], stored_lease).optional()?))
+    }
+
+    fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down> {
+        let sql = "SELECT * FROM leases WHERE state = 'issuing' AND opened < ?1 ORDER BY opened LIMIT ?2";
+        self.read(|connection| all(connection, sql, (before.0, UNSETTLED_ROWS_MAX), stored_lease))
+    }
+
+    fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down> {
+        let sql = "SELECT archive FROM folders WHERE version = ?1";
+        self.read(|connection| Ok(connection.query_row(sql, [version], |row| row.get(0)).optional()?))
+    }
+
+    fn fixed(&self, name: &str) -> Result<Option<String>, Down> {
+        let sql = "SELECT value FROM fixed WHERE name = ?1";
+        self.read(|connection| Ok(connection.query_row(sql, [name], |row| row.get(0)).optional()?))
+    }
+
+    fn keys(&self) -> Result<Vec<String>, Down> {
+        self.read(|connection| all(connection, "SELECT kid FROM signing_keys ORDER BY kid", [], |row| row.get(0)))
+    }
+
+    fn records(&self, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Down> {
+        self.read(|connection| walk_records(connection, each))
+    }
+
+    fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down> {
+        self.read(|connection| {
+            let transaction = connection.unchecked_transaction()?;
+            let mut more = true;
+            walk_records(&transaction, &mut |stored| {
+                more = each(Kept::Record(stored));
+                more
+            })?;
+            if more {
+                let sql = "SELECT leases.*, spent.token IS NULL AND token_keep_until >= forgotten AS token_lost
+                           FROM leases LEFT JOIN spent USING (token), sweeps ORDER BY id";
+                walk(&transaction, sql, |row| Ok(audited_lease(row)?), &mut |lease| each(Kept::Lease(lease)))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn ping(&self) -> Result<(), Down> {
+        self.read(|connection| Ok(connection.query_row("SELECT swept FROM sweeps", [], |_| Ok(()))?))
+    }
+}
+
+fn walk_records(connection: &Connection, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Down> {
+    let named = |row: &Row<'_>| {
+        stored(row).map_err(|error| {
+            let position = row.get::<_, i64>("position").map_or("?".to_owned(), |position| position.to_string());
+            Down::new(format!("record {position} cannot be read: {error}"))
+        })
+    };
+    walk(connection, "SELECT * FROM records ORDER BY position", named, each)
+}
+
+fn walk<T>(
+    connection: &Connection,
+    sql: &str,
+    read: fn(&Row<'_>) -> Result<T, Down>,
+    each: &mut dyn FnMut(T) -> bool,
+) -> Result<(), Down> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if !each(read(row)?) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, Down> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params, read)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    Ok(Stored {
+        position: row.get("position")?,
+        incarnation: id_at(row, "incarnation")?,
+        sequence: row.get::<_, i64>("sequence")?.cast_unsigned(),
+        link: row.get("link")?,
+        leaf: row.get("leaf")?,
+        body: row.get("body")?,
+        details: row.get("details")?,
+    })
+}
+
+fn stored_lease(row: &Row<'_>) -> rusqlite::Result<StoredLease> {
+    Ok(StoredLease {
+        id: LeaseId(id_at(row, "id")?),
+        role: row.get("role")?,
+        state: row.get("state")?,
+        handle: row.get("handle")?,
+        expires: UnixSeconds(row.get("expires")?),
+    })
+}
+
+fn audited_lease(row: &Row<'_>) -> rusqlite::Result<AuditedLease> {
+    Ok(AuditedLease {
+        id: LeaseId(id_at(row, "id")?),
+        role: row.get("role")?,
+        mapping: row.get("mapping")?,
+        state: row.get("state")?,
+        expires: UnixSeconds(row.get("expires")?),
+        token_lost: row.get::<_, Option<bool>>("token_lost")?.unwrap_or(false),
+    })
+}

@@ -1,0 +1,264 @@
+//! The contract suite: every engine passes it through [`contract!`].
+
+use super::*;
+use LeaseState::{Ended, Failed, Issued, Issuing, Unknown};
+
+/// Runs the suite over what `$place` makes.
+macro_rules! contract {
+    ($place:expr; $($name:ident)*) => { $(
+        #[test]
+        fn $name() {
+            let place = $place;
+            super::contract::$name(&place);
+        }
+    )* };
+    ($place:expr) => {
+        contract! { $place;
+            a_token_is_spent_once_in_a_batch a_token_is_spent_once_across_waiters what_is_blocked_writes_nothing
+            only_the_same_request_goes_again_after_a_failure a_token_in_flight_says_so_until_it_is_settled
+            a_lease_is_settled_once_and_ended_once a_fact_is_fixed_for_ever folders_and_keys_are_kept
+            a_forgotten_token_stays_refused each_start_goes_on_with_the_chain leases_are_found_again
+            a_batch_that_fails_leaves_nothing
+        }
+    };
+}
+pub(super) use contract;
+
+fn one(engine: &mut dyn Engine, chain: &mut Chain, commit: Commit) -> Outcome {
+    engine.apply(&[commit], chain).unwrap().remove(0)
+}
+
+pub(super) fn a_token_is_spent_once_in_a_batch(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let batch: Vec<Commit> = (0..64).map(|number| grant(number, spend(1, Issued))).collect();
+    let outcomes = engine.apply(&batch, &mut chain).unwrap();
+    assert_eq!(outcomes[0], durable(1));
+    assert!(outcomes[1..].iter().all(|outcome| *outcome == Outcome::Blocked(Blocked::Replay)));
+    assert_eq!(one(engine.as_mut(), &mut chain, grant(99, spend(2, Issued))), durable(2), "no place was wasted");
+    verified(place, 2);
+}
+
+pub(super) fn a_token_is_spent_once_across_waiters(place: &dyn Place) {
+    let (engine, chain) = place.engine().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let writer = Writer::start(engine, chain);
+        let waiters: Vec<_> = (0..64)
+            .map(|number| {
+                let writer = writer.clone();
+                tokio::spawn(async move { writer.commit(grant(number, spend(1, Issuing))).await.unwrap() })
+            })
+            .collect();
+        let mut granted = 0;
+        for waiter in waiters {
+            match waiter.await.unwrap() {
+                Outcome::Durable { sequence } => granted += sequence,
+                Outcome::Blocked(blocked) => assert_eq!(blocked, Blocked::InFlight),
+            }
+        }
+        assert_eq!(granted, 1);
+        writer.stop().await;
+    });
+    verified(place, 1);
+}
+
+pub(super) fn what_is_blocked_writes_nothing(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let head = chain.head;
+    let mut late_guard = grant(1, spend(1, Issued));
+    late_guard.guards.push(Guard::LeaseAlive(LeaseId(77)));
+    let fix = |value: &str| Change::Fix { name: "issuer_url", value: value.into() };
+    let mut late_change = grant(2, spend(2, Issued));
+    late_change.changes.extend([Change::KeepKey { kid: "k".into() }, fix("https://a"), fix("https://b")]);
+    assert_eq!(
+        engine.apply(&[late_guard, late_change], &mut chain).unwrap(),
+        [Outcome::Blocked(Blocked::LeaseEnded), Outcome::Blocked(Blocked::FixedOtherwise)]
+    );
+    assert_eq!((chain.sequence, chain.head), (0, head));
+    let reader = place.reader();
+    assert_eq!(reader.keys().unwrap(), Vec::<String>::new());
+    assert_eq!(reader.fixed("issuer_url").unwrap(), None);
+    assert!(reader.decision(decision(1)).unwrap().is_empty());
+    verified(place, 0);
+    let both = [grant(1, spend(1, Issued)), grant(2, spend(2, Issued))];
+    assert_eq!(engine.apply(&both, &mut chain).unwrap(), [durable(1), durable(2)], "neither token nor lease was kept");
+    assert_eq!(verified(place, 2).leases, 2);
+}
+
+pub(super) fn only_the_same_request_goes_again_after_a_failure(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    let replay = Outcome::Blocked(Blocked::Replay);
+    let again = Spend { may_retry: true, ..spend(1, Issuing) };
+    assert_eq!(go(grant(1, again)), durable(1));
+    for attempt in 0..3_u64 {
+        let number = u128::from(attempt) + 1;
+        assert_eq!(go(settle(number, Failed)), durable(2 + 2 * attempt));
+        assert_eq!(go(grant(50, Spend { request: [2; 32], ..again })), replay, "another request");
+        assert_eq!(go(grant(50, Spend { may_retry: false, ..again })), replay, "jobs that can mint again");
+        let next = go(grant(number + 1, again));
+        assert_eq!(next, if attempt < 2 { durable(3 + 2 * attempt) } else { replay.clone() }, "attempt {attempt}");
+    }
+    verified(place, 6);
+}
+
+pub(super) fn a_token_in_flight_says_so_until_it_is_settled(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    for (number, settled) in [(1, Issued), (2, Unknown)] {
+        let again = Spend { may_retry: true, ..spend(number, Issuing) };
+        assert!(matches!(go(grant(number.into(), again)), Outcome::Durable { .. }));
+        assert_eq!(go(grant(50, again)), Outcome::Blocked(Blocked::InFlight));
+        assert!(matches!(go(settle(number.into(), settled)), Outcome::Durable { .. }));
+        assert_eq!(go(grant(50, again)), Outcome::Blocked(Blocked::Replay), "{settled:?}");
+    }
+    // Ended while it was under way: over, and not to be had again.
+    assert!(matches!(go(grant(3, spend(3, Issuing))), Outcome::Durable { .. }));
+    assert!(matches!(go(end(3)), Outcome::Durable { .. }));
+    assert_eq!(go(grant(50, spend(3, Issuing))), Outcome::Blocked(Blocked::Replay));
+    verified(place, 6);
+}
+
+pub(super) fn a_lease_is_settled_once_and_ended_once(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    let over = Outcome::Blocked(Blocked::LeaseEnded);
+    let alive = |number| refuse(90, vec![Guard::LeaseAlive(LeaseId(number))], vec![]);
+    assert_eq!(go(settle(1, Issued)), over, "an unknown lease");
+    assert_eq!(go(end(1)), over, "an unknown lease");
+    assert_eq!(go(alive(1)), over, "an unknown lease");
+    assert_eq!(go(grant(1, spend(1, Issuing))), durable(1));
+    assert_eq!(go(alive(1)), durable(2));
+    assert_eq!(go(settle(1, Unknown)), durable(3));
+    assert_eq!(go(settle(1, Issued)), over, "a sweeper came first");
+    assert_eq!(go(alive(1)), durable(4));
+    assert_eq!(go(end(1)), durable(5));
+    assert_eq!(go(end(1)), over);
+    assert_eq!(go(settle(1, Issued)), over);
+    assert_eq!(go(alive(1)), over);
+    assert_eq!(go(grant(2, spend(2, Issuing))), durable(6));
+    assert_eq!(go(settle(2, Failed)), durable(7));
+    assert_eq!(go(alive(2)), over, "nothing was minted");
+    assert_eq!(go(end(2)), over, "nothing was minted");
+    verified(place, 7);
+}
+
+pub(super) fn a_fact_is_fixed_for_ever(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let fix = |value: &str| refuse(1, vec![], vec![Change::Fix { name: "issuer_url", value: value.into() }]);
+    assert_eq!(
+        engine.apply(&[fix("https://a"), fix("https://a"), fix("https://b")], &mut chain).unwrap(),
+        [durable(1), durable(2), Outcome::Blocked(Blocked::FixedOtherwise)]
+    );
+    assert_eq!(place.reader().fixed("issuer_url").unwrap().as_deref(), Some("https://a"));
+    assert_eq!(place.reader().fixed("other").unwrap(), None);
+}
+
+pub(super) fn folders_and_keys_are_kept(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let keep = |archive: &[u8]| Change::KeepFolder { version: [4; 32], archive: archive.into() };
+    let key = |kid: &str| Change::KeepKey { kid: kid.into() };
+    let batch = [
+        refuse(1, vec![], vec![keep(b"first"), key("b"), key("a")]),
+        refuse(2, vec![], vec![keep(b"again"), key("a")]),
+    ];
+    assert_eq!(engine.apply(&batch, &mut chain).unwrap(), [durable(1), durable(2)]);
+    let reader = place.reader();
+    assert_eq!(reader.folder(&[4; 32]).unwrap().as_deref(), Some(&b"first"[..]));
+    assert_eq!(reader.folder(&[5; 32]).unwrap(), None);
+    assert_eq!(reader.keys().unwrap(), ["a", "b"]);
+    reader.ping().unwrap();
+}
+
+pub(super) fn a_forgotten_token_stays_refused(place: &dyn Place) {
+    let old = Spend { token: SpentKey::for_tests(token(1), KEPT.plus(-1)), ..spend(1, Issued) };
+    {
+        let (mut engine, mut chain) = place.engine().unwrap();
+        assert_eq!(
+            engine.apply(&[grant(1, old), grant(2, spend(2, Issued))], &mut chain).unwrap(),
+            [durable(1), durable(2)]
+        );
+        assert_eq!(engine.sweep(KEPT.plus(-1)).unwrap(), 0, "kept until then, and then still");
+        assert_eq!(engine.sweep(KEPT).unwrap(), 1);
+        assert_eq!(engine.sweep(KEPT).unwrap(), 0);
+    }
+    // Also for whoever comes later with a clock that was set back.
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let replay = Outcome::Blocked(Blocked::Replay);
+    assert_eq!(
+        engine.apply(&[grant(3, old), grant(4, spend(2, Issued)), grant(5, spend(5, Issued))], &mut chain).unwrap(),
+        [replay.clone(), replay, durable(1)]
+    );
+    verified(place, 3);
+    // A clock that ran ahead refuses no token that is newer than those it removed.
+    assert_eq!(engine.sweep(KEPT.plus(1_000_000_000)).unwrap(), 2);
+    let newer = Spend { token: SpentKey::for_tests(token(6), KEPT.plus(1)), ..spend(6, Issued) };
+    assert_eq!(one(engine.as_mut(), &mut chain, grant(6, newer)), durable(2));
+    verified(place, 4);
+}
+
+pub(super) fn each_start_goes_on_with_the_chain(place: &dyn Place) {
+    let mut incarnations = Vec::new();
+    for start in 0..3 {
+        let (mut engine, mut chain) = place.engine().unwrap();
+        incarnations.push(chain.incarnation);
+        // The second writes nothing.
+        if start != 1 {
+            assert_eq!(one(engine.as_mut(), &mut chain, grant(start.into(), spend(start, Issued))), durable(1));
+        }
+        assert_eq!(
+            verified(place, u64::from(start > 0) + u64::from(start == 0 || start == 2)).chain.head(),
+            chain.head
+        );
+    }
+    incarnations.sort_unstable();
+    incarnations.dedup();
+    assert_eq!(incarnations.len(), 3);
+    assert_eq!(verified(place, 2).chain.incarnations(), 2);
+}
+
+pub(super) fn leases_are_found_again(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut known = grant(1, spend(1, Issued));
+    let Change::OpenLease(opened) = &mut known.changes[0] else { unreachable!() };
+    (opened.handle, opened.possession) = (Some("jti".into()), Some([8; 32]));
+    assert_eq!(one(engine.as_mut(), &mut chain, known), durable(1));
+    assert_eq!(one(engine.as_mut(), &mut chain, grant(2, spend(2, Issuing))), durable(2));
+    let reader = place.reader();
+    let found = reader.lease_by_possession(&[8; 32]).unwrap().unwrap();
+    assert_eq!((found.id, found.role.as_str(), found.state), (LeaseId(1), "deploy", Issued));
+    assert_eq!((found.handle.as_deref(), found.expires), (Some("jti"), NOW.plus(900)));
+    assert!(reader.lease_by_possession(&[3; 32]).unwrap().is_none());
+    assert!(reader.unsettled(NOW).unwrap().is_empty(), "opened this very second");
+    let unsettled: Vec<LeaseId> = reader.unsettled(NOW.plus(1)).unwrap().iter().map(|lease| lease.id).collect();
+    assert_eq!(unsettled, [LeaseId(2)]);
+    assert_eq!(one(engine.as_mut(), &mut chain, settle(2, Issued)), durable(3));
+    assert!(reader.unsettled(NOW.plus(1)).unwrap().is_empty());
+    let found = reader.lease_by_possession(&[3; 32]).unwrap().unwrap();
+    assert_eq!((found.id, found.state, found.handle.as_deref()), (LeaseId(2), Issued, Some("handle")));
+    assert_eq!(one(engine.as_mut(), &mut chain, end(1)), durable(4));
+    assert_eq!(reader.lease_by_possession(&[8; 32]).unwrap().unwrap().state, Ended);
+    let told: Vec<u64> = reader.decision(decision(2)).unwrap().iter().map(|stored| stored.sequence).collect();
+    assert_eq!(told, [2, 3], "oldest first");
+    assert!(reader.decision(decision(9)).unwrap().is_empty());
+    let mut seen = Vec::new();
+    let mut each = |stored: Stored| {
+        seen.push(stored.sequence);
+        seen.len() < 3
+    };
+    reader.records(&mut each).unwrap();
+    assert_eq!(seen, [1, 2, 3], "stops when told so");
+}
+
+/// A lease id that is taken is no verdict: it cannot happen, so nothing of its batch is believed.
+pub(super) fn a_batch_that_fails_leaves_nothing(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    assert_eq!(one(engine.as_mut(), &mut chain, grant(1, spend(1, Issued))), durable(1));
+    let mut tried = chain.clone();
+    let impossible = [grant(2, spend(2, Issued)), grant(1, spend(3, Issued)), grant(4, spend(4, Issued))];
+    engine.apply(&impossible, &mut tried).unwrap_err();
+    verified(place, 1);
+    let after = [grant(2, spend(2, Issued)), grant(3, spend(3, Issued)), grant(4, spend(4, Issued))];
+    assert_eq!(engine.apply(&after, &mut chain).unwrap(), [durable(2), durable(3), durable(4)]);
+    verified(place, 4);
+}

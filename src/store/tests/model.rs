@@ -1,0 +1,150 @@
+//! Random batches: the engine answers as a model of a few lines does, and the store always verifies.
+
+use super::*;
+use crate::store::commit::RETRIES_MAX;
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Grant { token: u8, request: u8, issuing: bool, may_retry: bool, also_alive: Option<u8> },
+    Refuse { token: u8 },
+    Settle { lease: u8, state: LeaseState },
+    End { lease: u8 },
+    Alive { lease: u8 },
+}
+
+#[derive(Default)]
+struct Model {
+    spent: HashMap<u8, (LeaseState, u8, u32)>,
+    leases: HashMap<u8, (LeaseState, u8)>,
+    records: u64,
+}
+
+impl Model {
+    fn alive(&self, lease: u8) -> bool {
+        use LeaseState::*;
+        matches!(self.leases.get(&lease), Some((Issuing | Issued | Unknown, _)))
+    }
+
+    fn spend(&mut self, token: u8, request: u8, leaves: LeaseState, may_retry: bool) -> Option<Blocked> {
+        let attempts = match self.spent.get(&token) {
+            None => 0,
+            Some((LeaseState::Issuing, ..)) => return Some(Blocked::InFlight),
+            Some((LeaseState::Failed, same, attempts)) if may_retry && *same == request && *attempts < RETRIES_MAX => {
+                attempts + 1
+            }
+            Some(_) => return Some(Blocked::Replay),
+        };
+        self.spent.insert(token, (leaves, request, attempts));
+        None
+    }
+
+    fn step(&mut self, number: u8, step: &Step) -> Option<Blocked> {
+        let ended = Some(Blocked::LeaseEnded);
+        match *step {
+            Step::Grant { token, request, issuing, may_retry, also_alive } => {
+                let leaves = if issuing { LeaseState::Issuing } else { LeaseState::Issued };
+                let before = self.spent.get(&token).copied();
+                if let Some(blocked) = self.spend(token, request, leaves, may_retry) {
+                    return Some(blocked);
+                }
+                if also_alive.is_some_and(|lease| !self.alive(lease)) {
+                    match before {
+                        Some(before) => self.spent.insert(token, before),
+                        None => self.spent.remove(&token),
+                    };
+                    return ended;
+                }
+                self.leases.insert(number, (leaves, token));
+                None
+            }
+            Step::Refuse { token } => self.spend(token, 1, LeaseState::Issued, false),
+            Step::Settle { lease, state } => match self.leases.get_mut(&lease) {
+                Some((now @ LeaseState::Issuing, token)) => {
+                    *now = state;
+                    self.spent.get_mut(token).unwrap().0 = state;
+                    None
+                }
+                _ => ended,
+            },
+            Step::End { lease } if self.alive(lease) => {
+                let (now, token) = self.leases.get_mut(&lease).unwrap();
+                let spent = self.spent.get_mut(token).unwrap();
+                if spent.0 == LeaseState::Issuing {
+                    spent.0 = LeaseState::Ended;
+                }
+                *now = LeaseState::Ended;
+                None
+            }
+            Step::Alive { lease } if self.alive(lease) => None,
+            Step::End { .. } | Step::Alive { .. } => ended,
+        }
+    }
+}
+
+fn commit(number: u8, step: &Step) -> Commit {
+    match *step {
+        Step::Grant { token, request, issuing, may_retry, also_alive } => {
+            let leaves = if issuing { LeaseState::Issuing } else { LeaseState::Issued };
+            let mut commit = grant(number.into(), Spend { request: [request; 32], may_retry, ..spend(token, leaves) });
+            commit.guards.extend(also_alive.map(|lease| Guard::LeaseAlive(LeaseId(lease.into()))));
+            commit
+        }
+        Step::Refuse { token } => refuse(number.into(), vec![Guard::Unspent(spend(token, LeaseState::Issued))], vec![]),
+        Step::Settle { lease, state } => settle(lease.into(), state),
+        Step::End { lease } => end(lease.into()),
+        Step::Alive { lease } => refuse(number.into(), vec![Guard::LeaseAlive(LeaseId(lease.into()))], vec![]),
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    use LeaseState::{Failed, Issued, Unknown};
+    let state = prop_oneof![Just(Issued), Just(Failed), Just(Unknown)];
+    prop_oneof![
+        4 => (0..4_u8, 0..2_u8, prop::bool::weighted(0.7), prop::bool::weighted(0.7), prop::option::weighted(0.2, 0..24_u8))
+            .prop_map(|(token, request, issuing, may_retry, also_alive)| {
+                Step::Grant { token, request, issuing, may_retry, also_alive }
+            }),
+        1 => (0..4_u8).prop_map(|token| Step::Refuse { token }),
+        4 => (0..24_u8, state).prop_map(|(lease, state)| Step::Settle { lease, state }),
+        2 => (0..24_u8).prop_map(|lease| Step::End { lease }),
+        1 => (0..24_u8).prop_map(|lease| Step::Alive { lease }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn random_batches_answer_as_the_model_does(
+        batches in prop::collection::vec((prop::collection::vec(step(), 1..8), prop::bool::weighted(0.2)), 1..8),
+    ) {
+        let place = super::sqlite::Folder::new();
+        let (mut engine, mut chain) = place.engine().unwrap();
+        let mut model = Model::default();
+        let mut number = 0;
+        for (steps, restart) in batches {
+            if restart {
+                drop(engine);
+                (engine, chain) = place.engine().unwrap();
+            }
+            let (mut batch, mut expected) = (Vec::new(), Vec::new());
+            let mut sequence = chain.sequence;
+            for step in &steps {
+                batch.push(commit(number, step));
+                expected.push(match model.step(number, step) {
+                    Some(blocked) => Outcome::Blocked(blocked),
+                    None => {
+                        (sequence, model.records) = (sequence + 1, model.records + 1);
+                        durable(sequence)
+                    }
+                });
+                number += 1;
+            }
+            prop_assert_eq!(engine.apply(&batch, &mut chain).unwrap(), expected);
+        }
+        let report = verified(&place, model.records);
+        prop_assert_eq!(report.chain.head(), chain.head);
+        prop_assert_eq!(report.leases, model.leases.len() as u64);
+    }
+}

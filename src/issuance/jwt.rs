@@ -74,7 +74,8 @@ impl Config {
                 String::new()
             }
             Some((value, span)) => {
-                let judged = audience(value, span).and_then(|text| clash(&text, span, deployment).map_or(Ok(text), Err));
+                let judged =
+                    audience(value, span).and_then(|text| clash(&text, span, deployment).map_or(Ok(text), Err));
                 judged.unwrap_or_else(|fault| {
                     faults.push(fault);
                     String::new()
@@ -144,7 +145,7 @@ fn algorithm(value: &toml::Value, span: &Span) -> Result<SigningAlgorithm, Diagn
     SigningAlgorithm::ALL.into_iter().find(|one| value.as_str() == Some(one.name())).ok_or_else(|| {
         let written = value.as_str().map_or_else(|| kind(value).to_owned(), |text| format!("`{text}`"));
         let names = SigningAlgorithm::ALL.map(SigningAlgorithm::name);
-        let help = match value.as_str().and_then(|text| did_you_mean(text, names)) {
+        let help = match value.as_str().and_then(|text| did_you_mean(&text.to_ascii_uppercase(), names)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => "write `ES256`, or `RS256` where the relying party cannot verify that".to_owned(),
         };
@@ -323,5 +324,4 @@ impl Plan for Token {
 }
 
 #[cfg(test)]
-#[path = "jwt_tests.rs"]
 mod tests;

@@ -33,6 +33,16 @@ const ALGORITHM_UNKNOWN: Code = Code(804);
 const AUDIENCE_OURS: Code = Code(805);
 const AUDIENCE_OF_A_CLOUD: Code = Code(806);
 const LIVES_TOO_LONG: Code = Code(807);
+/// The codes of this backend's findings, with their titles.
+pub const CODES: [(Code, &str); 7] = [
+    (UNKNOWN_KEY, "a key that a `jwt` role does not have"),
+    (AUDIENCE_MISSING, "a `jwt` role without `audience`"),
+    (AUDIENCE_UNFIT, "an `audience` that is not one plain string"),
+    (ALGORITHM_UNKNOWN, "an `algorithm` that the broker does not sign with"),
+    (AUDIENCE_OURS, "an `audience` that begins with the broker's own URL"),
+    (AUDIENCE_OF_A_CLOUD, "an `audience` that is a cloud's"),
+    (LIVES_TOO_LONG, "a `jwt` role whose tokens would outlive the keys that sign them"),
+];
 
 /// Audiences that clouds expect of federated tokens, in lower case. A `jwt` role with one of them would be a second,
 /// unguarded way to that cloud.

@@ -14,6 +14,12 @@ use std::sync::Arc;
 /// Every backend of this version.
 const BACKENDS: [&str; 1] = [jwt::NAME];
 const BACKEND_UNKNOWN: Code = Code(800);
+
+/// Every code that the catalogue can give, with its title; each has a page under `docs/diagnostics/`.
+pub fn codes() -> impl Iterator<Item = (Code, &'static str)> {
+    [(BACKEND_UNKNOWN, "a backend that does not exist")].into_iter().chain(jwt::CODES)
+}
+
 /// `iss` of what is signed without a deployment (`explain`, tests): a name that nobody can trust by accident
 /// (RFC 6761 section 6.4).
 const NO_ISSUER_URL: &str = "https://offline.invalid";
@@ -58,4 +64,18 @@ fn config(role: &Role, deployment: Option<&Deployment<'_>>) -> Result<jwt::Confi
     };
     let message = format!("role `{}` names the backend `{}`, which does not exist", role.name, role.backend);
     Err(vec![Diagnostic::error(BACKEND_UNKNOWN, role.span.clone(), message, help)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_page() {
+        for (code, title) in codes() {
+            let path = format!("{}/docs/diagnostics/{code}.md", env!("CARGO_MANIFEST_DIR"));
+            let page = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+            assert_eq!(page.lines().next(), Some(format!("# {code}: {title}").as_str()));
+        }
+    }
 }

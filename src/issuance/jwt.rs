@@ -33,6 +33,16 @@ const ALGORITHM_UNKNOWN: Code = Code(804);
 const AUDIENCE_OURS: Code = Code(805);
 const AUDIENCE_OF_A_CLOUD: Code = Code(806);
 const LIVES_TOO_LONG: Code = Code(807);
+/// The codes of this backend's findings, with their titles.
+pub const CODES: [(Code, &str); 7] = [
+    (UNKNOWN_KEY, "a key that a `jwt` role does not have"),
+    (AUDIENCE_MISSING, "a `jwt` role without `audience`"),
+    (AUDIENCE_UNFIT, "an `audience` that is not one plain string"),
+    (ALGORITHM_UNKNOWN, "an `algorithm` that the broker does not sign with"),
+    (AUDIENCE_OURS, "an `audience` that begins with the broker's own URL"),
+    (AUDIENCE_OF_A_CLOUD, "an `audience` that is a cloud's"),
+    (LIVES_TOO_LONG, "a `jwt` role whose tokens would outlive the keys that sign them"),
+];
 
 /// Audiences that clouds expect of federated tokens, in lower case. A `jwt` role with one of them would be a second,
 /// unguarded way to that cloud.
@@ -74,7 +84,8 @@ impl Config {
                 String::new()
             }
             Some((value, span)) => {
-                let judged = audience(value, span).and_then(|text| clash(&text, span, deployment).map_or(Ok(text), Err));
+                let judged =
+                    audience(value, span).and_then(|text| clash(&text, span, deployment).map_or(Ok(text), Err));
                 judged.unwrap_or_else(|fault| {
                     faults.push(fault);
                     String::new()
@@ -144,7 +155,7 @@ fn algorithm(value: &toml::Value, span: &Span) -> Result<SigningAlgorithm, Diagn
     SigningAlgorithm::ALL.into_iter().find(|one| value.as_str() == Some(one.name())).ok_or_else(|| {
         let written = value.as_str().map_or_else(|| kind(value).to_owned(), |text| format!("`{text}`"));
         let names = SigningAlgorithm::ALL.map(SigningAlgorithm::name);
-        let help = match value.as_str().and_then(|text| did_you_mean(text, names)) {
+        let help = match value.as_str().and_then(|text| did_you_mean(&text.to_ascii_uppercase(), names)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => "write `ES256`, or `RS256` where the relying party cannot verify that".to_owned(),
         };
@@ -323,5 +334,4 @@ impl Plan for Token {
 }
 
 #[cfg(test)]
-#[path = "jwt_tests.rs"]
 mod tests;

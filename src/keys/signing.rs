@@ -164,7 +164,7 @@ impl Signer {
     /// Opens the directory, creating it (0700) and the first keys (0600, signing at once) if it is empty. Refuses
     /// files that others can read.
     pub fn open(directory: &Path, now: UnixSeconds) -> Result<Arc<Self>, SigningError> {
-        let directory = Directory::open(directory)?;
+        let directory = Directory::create(directory)?;
         let held = directory.hold()?;
         let keys = match directory.read(&held)? {
             Some(keys) => keys,
@@ -178,6 +178,15 @@ impl Signer {
         let signer = Self { directory: Some(directory), keys: ArcSwap::from_pointee(keys), change: Mutex::default() };
         signer.remove_gone(now)?;
         Ok(Arc::new(signer))
+    }
+
+    /// Opens a directory that has keys and makes none, for commands.
+    pub fn open_existing(directory: &Path) -> Result<Arc<Self>, SigningError> {
+        let directory = Directory::at(directory);
+        let keys = directory.read(&directory.hold()?)?.ok_or_else(|| {
+            directory.error("there are none yet; `claimbound serve` makes them at its first start".to_owned())
+        })?;
+        Ok(Arc::new(Self { directory: Some(directory), keys: ArcSwap::from_pointee(keys), change: Mutex::default() }))
     }
 
     /// Keys in memory only, for `check`, `explain` and tests. They sign from the beginning of time.

@@ -304,3 +304,55 @@ fn metadata_must_be_the_issuers_own_and_keys_of_its_origin() {
         assert!(why.contains("another origin"), "{other}: {why}");
     }
 }
+
+/// A loopback issuer: discovery under its own URL, keys where `jwks_uri` says.
+async fn serve(jwks: String, foreign: bool) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let keys = if foreign { "https://elsewhere.example" } else { &url };
+    let discovery = serde_json::json!({ "issuer": url, "jwks_uri": format!("{keys}/keys") }).to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).await.unwrap();
+            let (status, body) = match request[..length].split(|byte| *byte == b' ').nth(1) {
+                Some(b"/.well-known/openid-configuration") => ("200 OK", discovery.as_str()),
+                Some(b"/keys") => ("200 OK", jwks.as_str()),
+                _ => ("404 Not Found", ""),
+            };
+            let head =
+                format!("HTTP/1.1 {status}\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all((head + body).as_bytes()).await.unwrap();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn keys_come_over_the_network_from_the_issuers_own_origin() {
+    let signer = crate::keys::signing::Signer::ephemeral();
+    let jwks = signer.jwks(UnixSeconds(NOW)).to_string();
+    let one = |name: &str, url: String, development| IssuerConfig { url, development, ..issuer(name) };
+    let good = serve(jwks.clone(), false).await;
+    let issuers = vec![
+        one("good", good.clone(), true),
+        one("strict", good.replace("127.0.0.1", "localhost"), false),
+        one("foreign", serve(jwks, true).await, true),
+        one("broken", serve("<html>".to_owned(), false).await, true),
+    ];
+    let clock = Arc::new(HeldClock(AtomicI64::new(NOW)));
+    let cache = KeyCache::new(issuers, Client::new().unwrap(), clock, SLOW);
+    cache.warm().await;
+    let table = cache.table();
+    let kid = signer.list(UnixSeconds(NOW))[0].kid.clone();
+    assert_eq!(table.get(&good).unwrap().keys.keys().collect::<Vec<_>>(), [&kid], "the permitted algorithm alone");
+    let health = cache.health();
+    for (name, text) in
+        [("strict", "plain HTTP is not used"), ("foreign", "another origin"), ("broken", "not a JWK set")]
+    {
+        let error = health[name].last_error.as_deref().unwrap_or("none");
+        assert!(error.contains(text), "{name}: {error}");
+        assert_eq!(health[name].keys, 0);
+    }
+}

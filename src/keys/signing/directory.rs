@@ -41,9 +41,13 @@ pub(super) struct Held {
 }
 
 impl Directory {
+    pub(super) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     /// Creates it if it is not there.
-    pub(super) fn open(path: &Path) -> Result<Self, SigningError> {
-        let directory = Self { path: path.to_owned() };
+    pub(super) fn create(path: &Path) -> Result<Self, SigningError> {
+        let directory = Self::at(path);
         match DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -58,7 +62,7 @@ impl Directory {
 
     /// Waits until no other process reads or changes the keys.
     pub(super) fn hold(&self) -> Result<Held, SigningError> {
-        let fail = |error| self.error(format!("cannot be locked: {error}"));
+        let fail = |error| self.error(format!("cannot be opened: {error}"));
         let directory = File::open(&self.path).map_err(fail)?;
         let about = directory.metadata().map_err(fail)?;
         if !about.is_dir() {

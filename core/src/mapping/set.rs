@@ -80,6 +80,9 @@ pub enum Test {
     Repository(Vec<(String, String)>),
     /// A repository owner (name, id) pinned through `owners`.
     Owner(String, String),
+    /// The workflow's repository is the job's own: what a workflow table without `repository` means. On
+    /// `workflow.repository` and `job_workflow.repository` only.
+    SameRepository,
     Present,
     Absent,
 }
@@ -89,6 +92,9 @@ pub enum Test {
 pub struct Condition {
     pub claim: Claim,
     pub test: Test,
+    /// In a `[[deny]]`, `if_unknown = "ignore"`: unknown is false there, where it would be true. Elsewhere without
+    /// meaning.
+    pub if_unknown_ignore: bool,
     pub origin: Origin,
     pub span: Span,
 }

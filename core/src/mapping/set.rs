@@ -128,8 +128,8 @@ pub struct Deny {
     pub span: Span,
 }
 
-/// A compiled folder.
-#[derive(Clone, Debug)]
+/// A compiled folder. Made by filling the public fields over `MappingSet::default()` and calling `finish`.
+#[derive(Clone, Default, Debug)]
 pub struct MappingSet {
     pub version: [u8; 32],
     pub issuers: Vec<Issuer>,
@@ -139,8 +139,12 @@ pub struct MappingSet {
     pub denies: Vec<Deny>,
     /// `require` conditions per role and issuer.
     pub requires: BTreeMap<(RoleId, IssuerId), Vec<Condition>>,
-    // plus private indexes, built by `finish`
+    index: Index,
 }
+
+/// What `finish` derives from the rest.
+#[derive(Clone, Default, Debug)]
+struct Index {}
 
 impl MappingSet {
     /// Builds the indexes; called once, by `load`, when everything else stands.

@@ -6,6 +6,7 @@
 mod compile;
 mod decide;
 mod explain;
+mod index;
 mod set;
 mod syntax;
 

@@ -161,7 +161,8 @@ impl Automaton {
 
     /// Whether ASCII case never counts.
     pub(crate) fn folds(&self) -> bool {
-        (b'a'..=b'z').all(|byte| self.classes[usize::from(byte)] == self.classes[usize::from(byte.to_ascii_uppercase())])
+        (b'a'..=b'z')
+            .all(|byte| self.classes[usize::from(byte)] == self.classes[usize::from(byte.to_ascii_uppercase())])
     }
 
     /// One byte for each class, the most readable one, the most readable class first.

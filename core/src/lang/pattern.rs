@@ -24,7 +24,10 @@ pub struct Lang {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Set {
     /// Sorted, each once. If `fold`, in lower case, and ASCII case does not count; never set without letters.
-    Finite { texts: Box<[Box<str>]>, fold: bool },
+    Finite {
+        texts: Box<[Box<str>]>,
+        fold: bool,
+    },
     Automaton(Arc<Automaton>),
 }
 
@@ -145,10 +148,7 @@ impl Lang {
             )));
         }
         let below = [literal(path, fold), literal("/", fold), beyond()].concat();
-        Ok(Self::infinite(
-            Automaton::build(&[literal(path, fold), below])?,
-            format!("`{path}` or anything below it"),
-        ))
+        Ok(Self::infinite(Automaton::build(&[literal(path, fold), below])?, format!("`{path}` or anything below it")))
     }
 
     /// This text, then at least one character more.
@@ -322,7 +322,9 @@ mod tests {
     fn in_a_subject_colon_and_at_also_end_a_segment() {
         let lang = Lang::glob("repo:acme/*:ref:*", Segments::Subject, false).unwrap();
         assert!(lang.matches("repo:acme/api:ref:main"));
-        for text in ["repo:acme/api:x:ref:main", "repo:acme/:ref:main", "repo:acme/api@1:ref:main", "repo:acme/api:ref:a/b"] {
+        for text in
+            ["repo:acme/api:x:ref:main", "repo:acme/:ref:main", "repo:acme/api@1:ref:main", "repo:acme/api:ref:a/b"]
+        {
             assert!(!lang.matches(text), "{text}");
         }
     }

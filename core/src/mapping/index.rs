@@ -93,11 +93,7 @@ impl Index {
 
     /// Mappings that name the job's repository or owner beside some id.
     pub(crate) fn namesakes(&self, issuer: IssuerId, workload: &Workload<'_>) -> impl Iterator<Item = MappingId> {
-        self.filed(
-            issuer,
-            workload,
-            [(Level::PairName, Claim::Repository), (Level::PairName, Claim::RepositoryOwner)],
-        )
+        self.filed(issuer, workload, [(Level::PairName, Claim::Repository), (Level::PairName, Claim::RepositoryOwner)])
     }
 
     fn filed<const N: usize>(

@@ -1,7 +1,12 @@
 //! The compiled folder: what `decide` reads.
 
 use super::index::Index;
-use crate::{diag::Span, lang::pattern::Lang, time::Seconds, workload::{Claim, Workload}};
+use crate::{
+    diag::Span,
+    lang::pattern::Lang,
+    time::Seconds,
+    workload::{Claim, Workload},
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Numbers never leave the process: they change with every load.
@@ -80,6 +85,19 @@ pub enum Origin {
     Deny,
 }
 
+impl Origin {
+    /// For traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Match => "match",
+            Self::File => "file.match",
+            Self::Require => "require",
+            Self::DefaultEvents => "default events",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// What a condition asks of its claim.
 #[derive(Clone, Debug)]
 pub enum Test {
@@ -148,7 +166,8 @@ pub struct MappingSet {
     pub denies: Vec<Deny>,
     /// `require` conditions per role and issuer.
     pub requires: BTreeMap<(RoleId, IssuerId), Vec<Condition>>,
-    index: Index,
+    /// Derived by `finish`.
+    pub(crate) index: Index,
 }
 
 impl MappingSet {
@@ -156,8 +175,7 @@ impl MappingSet {
     /// of denies are sorted for the evaluator's binary searches.
     pub(crate) fn finish(mut self) -> Self {
         let requires = self.requires.values_mut();
-        let conditions =
-            self.mappings.iter_mut().map(|mapping| &mut mapping.conditions).chain(requires).flatten();
+        let conditions = self.mappings.iter_mut().map(|mapping| &mut mapping.conditions).chain(requires).flatten();
         for condition in conditions.chain(self.denies.iter_mut().flat_map(|deny| &mut deny.conditions)) {
             if let Test::Repository(pairs) = &mut condition.test {
                 pairs.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));

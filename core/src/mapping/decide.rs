@@ -116,9 +116,6 @@ fn names_repository(claim: Claim) -> bool {
 }
 
 impl Distance {
-    pub(crate) fn failed(&self) -> u32 {
-        self.failed
-    }
     /// For sorting. A mapping of another repository comes after all that concern this one.
     pub(crate) fn rank(&self) -> (bool, u32, bool) {
         (self.elsewhere, self.failed, !(self.renamed || self.id_mismatch))

@@ -1,14 +1,14 @@
 //! Runs `[[test]]` blocks through `decide` and `explain`: the same answers as `serve` gives.
 
+use super::{Given, GivenError};
 use crate::{
-    claims::Claims,
     diag::{Code, Diagnostic, Span, did_you_mean},
     mapping::{Ask, Decision, IssuerId, MappingReport, MappingSet, RoleId, decide, explain, possible_roles},
     reason::Reason,
     time::UnixSeconds,
-    workload::{Case, Claim, Profiles, Workload, WorkloadError, from_canonical, translate},
+    workload::{Case, Profiles, WorkloadError},
 };
-use std::{borrow::Cow, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 /// The job has other roles than the test says.
 const ROLES: Code = Code(601);
@@ -23,13 +23,6 @@ const ROLE: Code = Code(605);
 
 /// When a test says no `at`: before anything expires.
 const BEFORE_ALL: UnixSeconds = UnixSeconds(0);
-
-/// What a test gives: canonical claims, or a raw token's claims.
-#[derive(Clone, Debug)]
-pub enum Given {
-    Workload(Vec<(Claim, String)>),
-    Claims(serde_json::Value),
-}
 
 /// What a test expects.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -86,31 +79,17 @@ impl Failure {
 }
 
 fn run(set: &MappingSet, profiles: &Profiles, test: &TestCase) -> Result<(), Failure> {
-    let issuer = set.issuer(test.issuer);
-    let profile = profiles.get(&issuer.profile).ok_or_else(|| {
-        Failure::new(WORKLOAD, format!("no profile `{}` is known", issuer.profile), "name a profile that exists")
-    })?;
-    let workload = match &test.given {
-        Given::Workload(claims) => {
-            let given: Vec<_> = claims.iter().map(|(claim, value)| (*claim, Cow::Borrowed(value.as_str()))).collect();
-            from_canonical(profile, &issuer.name, &given)
-                .map_err(|error| Failure::new(WORKLOAD, format!("no job is like this: {error}"), "correct `workload`"))
+    let principal = match (test.given.workload(set, profiles, test.issuer), &test.given) {
+        (Ok(workload), _) => workload,
+        (Err(GivenError::Refused(error)), Given::Claims(_)) => return without_workload(&error, &test.expect),
+        (Err(GivenError::Refused(WorkloadError::Stranger)), _) => {
+            return without_workload(&WorkloadError::Stranger, &test.expect);
         }
-        Given::Claims(claims) => {
-            let bytes = claims.to_string();
-            let claims = Claims::parse(bytes.as_bytes()).map(Claims::into_owned).map_err(|error| {
-                Failure::new(WORKLOAD, format!("`claims` is {error}"), "write `claims` as a token's payload")
-            })?;
-            match translate(profile, &issuer.name, claims) {
-                Ok(workload) => Ok(workload),
-                Err(error) => return without_workload(&error, &test.expect),
-            }
+        (Err(error), _) => {
+            return Err(Failure::new(WORKLOAD, error.to_string(), "correct what the test gives"));
         }
-    }?;
-    if !issuer.lists_owner_of(&workload) {
-        return without_workload(&WorkloadError::Stranger, &test.expect);
-    }
-    let case = Case { principal: workload, actors: Vec::new() };
+    };
+    let case = Case { principal, actors: Vec::new() };
     judge(set, &case, &test.expect, test.at.unwrap_or(BEFORE_ALL))
 }
 
@@ -229,7 +208,7 @@ fn list(names: &BTreeSet<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixture::*, mapping::Origin};
+    use crate::{fixture::*, mapping::Origin, workload::Claim};
 
     fn set() -> MappingSet {
         let pin = || repositories(&[("acme/api", "1")]);

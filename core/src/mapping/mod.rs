@@ -4,15 +4,18 @@
 //! the same evaluation, watched.
 
 pub mod codes;
+mod advice;
 mod compile;
 mod decide;
 mod explain;
+mod index;
 mod set;
 mod syntax;
 
+pub use advice::repository_line;
 pub use compile::{Loaded, load};
 pub use decide::{Ask, Decision, Denial, Grant, decide, possible_roles};
-pub use explain::{ConditionReport, Got, MappingReport, Trace, explain};
+pub use explain::{ConditionReport, Got, MappingReport, TRACE_MAPPINGS_MAX, Trace, explain};
 pub use set::{
     Condition, Deny, Issuer, IssuerId, Mapping, MappingId, MappingSet, Origin, Parameters, Role, RoleId, Team, Test,
 };

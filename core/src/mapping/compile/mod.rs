@@ -100,7 +100,9 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
     let requires = stripped(roles.requires);
     let teams = policy.teams.into_iter().map(|rules| rules.team).collect();
     let (issuers, roles, mappings) = (policy.issuers, roles.all, mappings.all);
-    let set = MappingSet::new(folder.version(), issuers, teams, roles, mappings, denies, requires);
+    let version = folder.version();
+    let set =
+        MappingSet { version, issuers, teams, roles, mappings, denies, requires, index: Default::default() }.finish();
     for finding in crate::review::overlap::check(&set) {
         findings.push(finding);
     }

@@ -1,2 +1,4 @@
 //! Tables and properties of the core, one binary.
+
 mod evidence;
+mod lang;

@@ -10,8 +10,12 @@ use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
 /// Ids that the sample mappings pin. Any other name gets an id of its own, from its bytes.
-const IDS: &[(&str, u64)] =
-    &[("acme", 65), ("acme-labs", 9917), ("acme/payments-api", 740_000_001), ("acme/payments-web", 740_000_002)];
+const IDS: &[(&str, u64)] = &[
+    ("acme", 65),
+    ("acme-labs", 9917),
+    ("acme/payments-api", 740_000_001),
+    ("acme/payments-web", 740_000_002)("search/indexer", 4711),
+];
 
 /// Derived ids begin here, above every listed one.
 const DERIVED_IDS_FROM: u64 = 1_000_000_000;

@@ -16,6 +16,8 @@ pub mod claims;
 pub mod delegation;
 pub mod diag;
 pub mod evidence;
+#[cfg(test)]
+mod fixture;
 pub mod lang;
 pub mod mapping;
 pub mod reason;

@@ -1,5 +1,5 @@
 //! Languages over claim values: match and prove with one automaton. Knows no mapping.
 
-pub mod automaton;
+mod automaton;
 pub mod pattern;
 pub mod space;

@@ -1,11 +1,20 @@
 //! The one evaluator, generic over who watches it.
+//!
+//! Order never changes meaning: two mappings that can give one role to one job do not load, a deny beats every
+//! mapping, and what is not known to be present never grants.
 
-use super::{MappingId, MappingSet, RoleId};
+use super::{
+    MappingId, MappingSet, RoleId,
+    set::{Condition, Deny, Issuer, IssuerId, Test},
+};
 use crate::{
     reason::Reason,
     time::{Seconds, UnixSeconds},
-    workload::Case,
+    workload::{Case, Claim, Presence, Text, Workload},
 };
+
+/// Mappings beyond those of the job's own buckets that are weighed for the nearest miss.
+pub(crate) const NEAREST_SCAN_MAPPINGS_MAX: usize = 10_000;
 
 /// What is asked for.
 #[derive(Clone, Copy, Default, Debug)]
@@ -43,12 +52,645 @@ pub struct Denial {
     pub rule: Option<String>,
 }
 
-/// Judges a case. The same answer as [`super::explain`], without the telling.
-pub fn decide(_set: &MappingSet, _case: &Case<'_>, _ask: &Ask<'_>, _now: UnixSeconds) -> Decision {
-    unimplemented!()
+/// How a condition came out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    Held,
+    Failed,
+    /// Right id, other name.
+    Renamed,
+    /// Right name, other id.
+    IdMismatch,
 }
 
-/// Every role that this case could be granted, one at a time.
-pub fn possible_roles(_set: &MappingSet, _case: &Case<'_>, _now: UnixSeconds) -> Vec<RoleId> {
-    unimplemented!()
+/// Which reading of "unknown" applies (mappings, "Present, none, unknown").
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Side {
+    /// Mappings and `require`: what is not present is false.
+    Grants,
+    /// Denies: what is unknown is true.
+    Denies,
+}
+
+/// Sees each condition of an evaluation. [`Silent`] compiles to nothing.
+pub(crate) trait Observer {
+    /// Whether the evaluation goes on after the first condition that fails, and tells near misses apart.
+    const ALL: bool;
+    fn condition(&mut self, _condition: &Condition, _verdict: Verdict) {}
+}
+
+/// Nobody watches.
+pub(crate) struct Silent;
+impl Observer for Silent {
+    const ALL: bool = false;
+}
+
+/// How far a mapping is from matching; smaller is nearer.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Distance {
+    failed: u32,
+    failed_event: u32,
+    renamed: bool,
+    id_mismatch: bool,
+    /// A failed condition pins the repository or its owner, and neither id nor name fit.
+    elsewhere: bool,
+}
+
+impl Observer for Distance {
+    const ALL: bool = true;
+    fn condition(&mut self, condition: &Condition, verdict: Verdict) {
+        self.failed += u32::from(verdict != Verdict::Held);
+        match verdict {
+            Verdict::Held => {}
+            Verdict::Renamed => self.renamed = true,
+            Verdict::IdMismatch => self.id_mismatch = true,
+            Verdict::Failed if condition.claim == Claim::EventName => self.failed_event += 1,
+            Verdict::Failed => self.elsewhere |= names_repository(condition.claim),
+        }
+    }
+}
+
+fn names_repository(claim: Claim) -> bool {
+    use Claim as C;
+    matches!(claim, C::Repository | C::RepositoryId | C::RepositoryOwner | C::RepositoryOwnerId)
+}
+
+impl Distance {
+    pub(crate) fn failed(&self) -> u32 {
+        self.failed
+    }
+    /// For sorting. A mapping of another repository comes after all that concern this one.
+    pub(crate) fn rank(&self) -> (bool, u32, bool) {
+        (self.elsewhere, self.failed, !(self.renamed || self.id_mismatch))
+    }
+    /// The reason for a miss.
+    pub(crate) fn miss(&self) -> Reason {
+        if self.renamed {
+            Reason::Renamed
+        } else if self.id_mismatch {
+            Reason::IdMismatch
+        } else if self.failed == self.failed_event {
+            Reason::EventNotAllowed
+        } else {
+            Reason::NoMapping
+        }
+    }
+}
+
+/// Judges a case. The same answer as [`super::explain`], without the telling. Allocates nothing on the way to a
+/// grant.
+pub fn decide(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, _now: UnixSeconds) -> Decision {
+    let role = ask.role.map(|name| set.role_named(name));
+    let found = match (Judge::new(set, case), role) {
+        (None, _) | (_, Some(None)) => Err(refusal(Reason::NoMapping)),
+        (Some(judge), Some(Some(role))) => judge.asked(role),
+        (Some(judge), None) => judge.unasked(),
+    };
+    match found {
+        Ok((mapping, role)) => {
+            Decision::Grant(Grant { mapping, role, duration: duration(set, mapping, role, ask.duration) })
+        }
+        Err(denial) => Decision::Deny(denial),
+    }
+}
+
+/// Every role that this case could be granted, one at a time; sorted.
+pub fn possible_roles(set: &MappingSet, case: &Case<'_>, _now: UnixSeconds) -> Vec<RoleId> {
+    Judge::new(set, case).map_or_else(Vec::new, |judge| judge.possible())
+}
+
+fn duration(set: &MappingSet, mapping: MappingId, role: RoleId, asked: Option<Seconds>) -> Seconds {
+    let mapping = set.mapping(mapping);
+    let role = set.role(role).max_duration;
+    let ceiling = mapping.max_duration.map_or(role, |own| own.min(role));
+    asked.or(mapping.duration).unwrap_or(ceiling).min(ceiling).max(Seconds(1))
+}
+
+fn refusal(reason: Reason) -> Denial {
+    Denial { reason, nearest: None, roles: Vec::new(), rule: None }
+}
+
+/// A case before the mappings of its issuer.
+pub(crate) struct Judge<'a> {
+    set: &'a MappingSet,
+    issuer: IssuerId,
+    workload: &'a Workload<'a>,
+}
+
+impl<'a> Judge<'a> {
+    /// `None` when the folder does not know the issuer, and for a case with actors: no mapping can allow one yet.
+    pub(crate) fn new(set: &'a MappingSet, case: &'a Case<'_>) -> Option<Self> {
+        let (issuer, _) = set.issuer_named(&case.principal.issuer)?;
+        case.actors.is_empty().then_some(Self { set, issuer, workload: &case.principal })
+    }
+
+    fn asked(&self, role: RoleId) -> Result<(MappingId, RoleId), Denial> {
+        if let Some(deny) = self.denied(role) {
+            return Err(self.denial(deny, Some(role)));
+        }
+        self.held(Some(role)).next().ok_or_else(|| self.miss(Some(role)))
+    }
+
+    fn unasked(&self) -> Result<(MappingId, RoleId), Denial> {
+        let mut found: Option<(MappingId, RoleId)> = None;
+        let mut denied = None;
+        for (mapping, role) in self.held(None) {
+            match self.denied(role) {
+                Some(deny) => denied = denied.or(Some((deny, role))),
+                None if found.is_some_and(|(_, other)| other != role) => {
+                    return Err(Denial { roles: self.possible(), ..refusal(Reason::RoleNeeded) });
+                }
+                None => found = found.or(Some((mapping, role))),
+            }
+        }
+        match (found, denied) {
+            (Some(found), _) => Ok(found),
+            (None, Some((deny, role))) => Err(self.denial(deny, Some(role))),
+            (None, None) => Err(self.miss(None)),
+        }
+    }
+
+    fn possible(&self) -> Vec<RoleId> {
+        let mut roles: Vec<RoleId> =
+            self.held(None).map(|(_, role)| role).filter(|role| self.denied(*role).is_none()).collect();
+        roles.sort_unstable();
+        roles.dedup();
+        roles
+    }
+
+    /// Mappings whose conditions hold, with each role that they give to this job, denies aside.
+    fn held(&self, wanted: Option<RoleId>) -> impl Iterator<Item = (MappingId, RoleId)> {
+        let candidates = self.set.index().candidates(self.issuer, self.workload);
+        let candidates = candidates.filter(move |id| {
+            let mapping = self.set.mapping(*id);
+            mapping.issuer == self.issuer
+                && wanted.is_none_or(|role| mapping.roles.contains(&role))
+                && self.check(&mapping.conditions, Side::Grants, &mut Silent)
+        });
+        candidates.flat_map(move |id| {
+            let roles = self.set.mapping(id).roles.iter().copied();
+            roles.filter(move |role| wanted.is_none_or(|wanted| wanted == *role)).filter_map(move |role| {
+                let required = self.set.required(role, self.issuer);
+                self.check(required, Side::Grants, &mut Silent).then_some((id, role))
+            })
+        })
+    }
+
+    /// The first deny about this role that holds.
+    pub(crate) fn denied(&self, role: RoleId) -> Option<&'a Deny> {
+        self.denies(role).find(|deny| self.check(&deny.conditions, Side::Denies, &mut Silent))
+    }
+
+    /// The denies that are about this role and the job's issuer.
+    pub(crate) fn denies(&self, role: RoleId) -> impl Iterator<Item = &'a Deny> {
+        let denies = self.set.index().denies(self.issuer).iter().map(|at| &self.set.denies[*at as usize]);
+        denies.filter(move |deny| deny.roles.binary_search(&role).is_ok())
+    }
+
+    /// Whether all of some conditions hold.
+    pub(crate) fn check<'c, O: Observer>(
+        &self,
+        conditions: impl IntoIterator<Item = &'c Condition>,
+        side: Side,
+        watch: &mut O,
+    ) -> bool {
+        let issuer = self.set.issuer(self.issuer);
+        let mut all = true;
+        for condition in conditions {
+            let verdict = test(issuer, condition, self.workload, side, O::ALL);
+            watch.condition(condition, verdict);
+            all &= verdict == Verdict::Held;
+            if !all && !O::ALL {
+                break;
+            }
+        }
+        all
+    }
+
+    /// Mappings with each role that they would give, the nearest first; those of the job's own buckets are always
+    /// among them, others up to a limit. Also says how many were left out.
+    pub(crate) fn nearest(&self, wanted: Option<RoleId>) -> (Vec<(MappingId, RoleId, Distance)>, usize) {
+        let index = self.set.index();
+        let mut own: Vec<MappingId> = index.candidates(self.issuer, self.workload).collect();
+        own.extend(index.namesakes(self.issuer, self.workload));
+        own.sort_unstable();
+        own.dedup();
+        let others: Box<dyn Iterator<Item = MappingId>> = match wanted {
+            Some(role) => Box::new(index.gives(role).iter().copied()),
+            None => Box::new((0..self.set.mappings.len() as u32).map(MappingId)),
+        };
+        let mut others: Vec<MappingId> =
+            others.filter(|id| self.set.mapping(*id).issuer == self.issuer && own.binary_search(id).is_err()).collect();
+        let omitted = others.len().saturating_sub(NEAREST_SCAN_MAPPINGS_MAX);
+        others.truncate(NEAREST_SCAN_MAPPINGS_MAX);
+        let mut found = Vec::new();
+        for id in own.into_iter().chain(others) {
+            let mapping = self.set.mapping(id);
+            let roles = mapping.roles.iter().filter(|role| wanted.is_none_or(|wanted| wanted == **role));
+            for role in roles.filter(|_| mapping.issuer == self.issuer) {
+                let mut distance = Distance::default();
+                self.check(self.set.conditions_for(id, *role), Side::Grants, &mut distance);
+                found.push((id, *role, distance));
+            }
+        }
+        found.sort_by_key(|(id, role, distance)| (distance.rank(), *id, *role));
+        (found, omitted)
+    }
+
+    fn miss(&self, wanted: Option<RoleId>) -> Denial {
+        match self.nearest(wanted).0.first() {
+            Some((nearest, _, distance)) => Denial { nearest: Some(*nearest), ..refusal(distance.miss()) },
+            None => refusal(Reason::NoMapping),
+        }
+    }
+
+    fn denial(&self, deny: &Deny, role: Option<RoleId>) -> Denial {
+        let nearest = self.nearest(role).0.first().map(|(id, ..)| *id);
+        Denial { nearest, rule: Some(deny.name.clone()), ..refusal(Reason::Denied) }
+    }
+
+    pub(crate) fn workload(&self) -> &'a Workload<'a> {
+        self.workload
+    }
+}
+
+/// Judges one condition. `finely`: tells a renamed repository and a mismatched id from any other failure.
+fn test(issuer: &Issuer, condition: &Condition, workload: &Workload<'_>, side: Side, finely: bool) -> Verdict {
+    let held = match &condition.test {
+        Test::Repository(pairs) => {
+            let claims = [Claim::Repository, Claim::RepositoryId];
+            return pair(issuer, condition, workload, side, claims, finely, Pairs::Many(pairs));
+        }
+        Test::Owner(name, id) => {
+            let claims = [Claim::RepositoryOwner, Claim::RepositoryOwnerId];
+            return pair(issuer, condition, workload, side, claims, finely, Pairs::One(name, id));
+        }
+        Test::Present => known(condition, workload.get(condition.claim), side, |_| Some(true)),
+        // None is false in a deny; but this condition asks for none itself.
+        Test::Absent => match workload.get(condition.claim) {
+            Presence::Present(_) => false,
+            Presence::None => true,
+            Presence::Unknown => unknown_is(condition, side),
+        },
+        Test::Is(wanted) => known(condition, workload.get(condition.claim), side, |value| match value {
+            Text::Boolean(value) => Some(value == wanted),
+            Text::Text(_) => None,
+        }),
+        Test::Text(lang) => known(condition, workload.get(condition.claim), side, |value| match value {
+            Text::Text(value) => Some(lang.matches(value)),
+            Text::Boolean(_) => None,
+        }),
+        Test::SameRepository => known(condition, workload.get(condition.claim), side, |value| match value {
+            Text::Boolean(_) => None,
+            Text::Text(theirs) => Some(known(condition, workload.get(Claim::Repository), side, |own| match own {
+                Text::Text(own) => Some(same(own, theirs, issuer.folds_names)),
+                Text::Boolean(_) => None,
+            })),
+        }),
+    };
+    if held { Verdict::Held } else { Verdict::Failed }
+}
+
+/// A test of a value that is present; `None` from it: another type than it should be.
+fn known<'w>(
+    condition: &Condition,
+    presence: &'w Presence<'_>,
+    side: Side,
+    test: impl FnOnce(&'w Text<'w>) -> Option<bool>,
+) -> bool {
+    match presence {
+        Presence::Present(value) => test(value).unwrap_or(side == Side::Denies),
+        Presence::None => false,
+        Presence::Unknown => unknown_is(condition, side),
+    }
+}
+
+fn unknown_is(condition: &Condition, side: Side) -> bool {
+    side == Side::Denies && !condition.if_unknown_ignore
+}
+
+fn same(a: &str, b: &str, fold: bool) -> bool {
+    if fold { a.eq_ignore_ascii_case(b) } else { a == b }
+}
+
+#[derive(Clone, Copy)]
+enum Pairs<'p> {
+    /// Sorted by id.
+    Many(&'p [(String, String)]),
+    One(&'p str, &'p str),
+}
+
+impl<'p> Pairs<'p> {
+    /// The names that go with an id, an empty one for "any".
+    fn names_of(self, id: &str) -> impl Iterator<Item = &'p str> {
+        let (many, one) = match self {
+            Self::Many(pairs) => {
+                let from = pairs.partition_point(|pair| *pair.1 < *id);
+                let count = pairs[from..].iter().take_while(|pair| pair.1 == id).count();
+                (&pairs[from..from + count], None)
+            }
+            Self::One(name, of) => (&[][..], (of == id).then_some(name)),
+        };
+        many.iter().map(|(name, _)| name.as_str()).chain(one)
+    }
+    fn names(self) -> impl Iterator<Item = &'p str> {
+        let (many, one) = match self {
+            Self::Many(pairs) => (pairs, None),
+            Self::One(name, _) => (&[][..], Some(name)),
+        };
+        many.iter().map(|(name, _)| name.as_str()).chain(one)
+    }
+}
+
+/// Name and id must both fit, pairwise. In a deny one of them is enough: a rename must not end it, and what took
+/// over the name is not trusted either.
+fn pair(
+    issuer: &Issuer,
+    condition: &Condition,
+    workload: &Workload<'_>,
+    side: Side,
+    [name, id]: [Claim; 2],
+    finely: bool,
+    pairs: Pairs<'_>,
+) -> Verdict {
+    let fits = |own: &str, name: &str| name.is_empty() || same(own, name, issuer.folds_names);
+    let is_named = |own: &str| pairs.names().any(|name| !name.is_empty() && fits(own, name));
+    let (own_name, own_id) = (workload.text(name), workload.text(id));
+    if side == Side::Denies {
+        let by_id = known(condition, workload.get(id), side, |value| match value {
+            Text::Text(id) => Some(pairs.names_of(id).next().is_some()),
+            Text::Boolean(_) => None,
+        });
+        let by_name = || {
+            known(condition, workload.get(name), side, |value| match value {
+                Text::Text(own) => Some(is_named(own)),
+                Text::Boolean(_) => None,
+            })
+        };
+        return if by_id || by_name() { Verdict::Held } else { Verdict::Failed };
+    }
+    let Some(own_id) = own_id else { return Verdict::Failed };
+    let mut id_fits = false;
+    for name in pairs.names_of(own_id) {
+        id_fits = true;
+        if name.is_empty() || own_name.is_some_and(|own| fits(own, name)) {
+            return Verdict::Held;
+        }
+    }
+    if id_fits && own_name.is_some() {
+        Verdict::Renamed
+    } else if finely && !id_fits && own_name.is_some_and(is_named) {
+        Verdict::IdMismatch
+    } else {
+        Verdict::Failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixture::*, lang::pattern::Lang, mapping::explain};
+    use Claim as C;
+    use proptest::prelude::*;
+
+    const NOW: UnixSeconds = UnixSeconds(0);
+
+    fn ask(set: &MappingSet, case: &Case<'_>, role: Option<&str>) -> Decision {
+        let ask = Ask { role, ..Ask::default() };
+        let decision = decide(set, case, &ask, NOW);
+        assert_eq!(explain(set, case, &ask, NOW).0, decision, "watched or not, the answer is one");
+        decision
+    }
+
+    /// `mapping role`, or the reason.
+    fn answer(set: &MappingSet, case: &Case<'_>, role: Option<&str>) -> String {
+        match ask(set, case, role) {
+            Decision::Grant(grant) => format!("{} {}", set.mapping(grant.mapping).name, set.role(grant.role).name),
+            Decision::Deny(denial) => denial.reason.name().to_owned(),
+        }
+    }
+
+    fn deploy() -> MappingSet {
+        Builder::new()
+            .mapping(
+                "m",
+                "deploy",
+                [repositories(&[("acme/web", "2"), ("acme/api", "1")]), text(C::Branch, &["main"]), events()],
+            )
+            .build()
+    }
+
+    #[test]
+    fn a_pinned_job_gets_its_role_and_nothing_near_it_does() {
+        let set = deploy();
+        for role in [Some("deploy"), None] {
+            assert_eq!(answer(&set, &push(&[]), role), "m deploy");
+            for (change, reason) in [
+                ((C::Repository, "ACME/Api"), "m deploy"),
+                ((C::Repository, "acme/new"), "renamed"),
+                ((C::Repository, "acme/web"), "renamed"),
+                ((C::RepositoryId, "9"), "id_mismatch"),
+                ((C::RepositoryId, "2"), "renamed"),
+                ((C::Branch, "dev"), "no_mapping"),
+                ((C::EventName, "pull_request_target"), "event_not_allowed"),
+            ] {
+                assert_eq!(answer(&set, &push(&[change]), role), reason, "{change:?}");
+            }
+        }
+        assert_eq!(
+            answer(&set, &push(&[(C::Repository, "x/y"), (C::RepositoryId, "9")]), Some("deploy")),
+            "no_mapping"
+        );
+        assert_eq!(answer(&set, &push(&[]), Some("unknown")), "no_mapping");
+        assert_eq!(answer(&set, &job_of("gitlab", &[(C::RepositoryId, "1")], &[]), None), "no_mapping");
+        assert_eq!(answer(&set, &job_of("elsewhere", &[(C::RepositoryId, "1")], &[]), None), "no_mapping");
+    }
+
+    #[test]
+    fn without_the_id_a_name_is_nothing() {
+        let set = deploy();
+        let case = job(&[(C::Repository, "acme/api"), (C::Branch, "main"), (C::EventName, "push")], &[]);
+        assert_eq!(answer(&set, &case, Some("deploy")), "no_mapping");
+    }
+
+    #[test]
+    fn one_possible_role_may_be_left_out_and_several_may_not() {
+        let pin = || repositories(&[("acme/api", "1")]);
+        let set = Builder::new()
+            .mapping_of(0, "m", &["b", "a"], [pin()])
+            .mapping("n", "c", [pin(), text(C::Environment, &["production"])])
+            .require("a", [text(C::Branch, &["release"])])
+            .build();
+        assert_eq!(answer(&set, &push(&[]), None), "m b", "`require` keeps `a` away");
+        let case = push(&[(C::Environment, "production")]);
+        let Decision::Deny(denial) = ask(&set, &case, None) else { panic!("several roles") };
+        assert_eq!(denial.reason, Reason::RoleNeeded);
+        assert_eq!(denial.roles, possible_roles(&set, &case, NOW));
+        assert_eq!(denial.roles.len(), 2);
+        assert_eq!(answer(&set, &case, Some("c")), "n c");
+        assert_eq!(answer(&set, &case, Some("a")), "no_mapping");
+    }
+
+    #[test]
+    fn a_deny_beats_every_mapping_but_only_for_its_roles() {
+        let pin = || repositories(&[("acme/api", "1")]);
+        let set = Builder::new()
+            .mapping_of(0, "m", &["a", "b", "c"], [pin()])
+            .deny("d", &["a", "b"], [text(C::RunnerEnvironment, &["self-hosted"])])
+            .build();
+        let own = push(&[(C::RunnerEnvironment, "self-hosted")]);
+        assert_eq!(answer(&set, &own, Some("a")), "denied");
+        assert_eq!(answer(&set, &own, None), "m c", "the one that is left");
+        let hosted = push(&[(C::RunnerEnvironment, "github-hosted")]);
+        assert_eq!(answer(&set, &hosted, Some("a")), "m a");
+        assert_eq!(answer(&set, &push(&[]), Some("a")), "denied", "unknown is true in a deny");
+        let Decision::Deny(denial) = ask(&set, &own, Some("a")) else { panic!("denied") };
+        assert_eq!(denial.rule.as_deref(), Some("d"));
+        assert_eq!(denial.nearest, Some(MappingId(0)));
+    }
+
+    #[test]
+    fn the_only_role_denied_is_denied() {
+        let set = Builder::new().mapping("m", "a", [repositories(&[("acme/api", "1")])]).deny("d", &["a"], []).build();
+        assert_eq!(answer(&set, &push(&[]), None), "denied");
+    }
+
+    /// Present, none, unknown and a wrong type, for each test, on both sides.
+    #[test]
+    fn presence_is_one_table() {
+        let lang = || Test::Text(Lang::exact("v1", false));
+        // test, present and equal, present and other, none, unknown, wrong type
+        for (claim, test, granting, denying) in [
+            (C::Tag, lang(), "tff ff", "tff tt"),
+            (C::Tag, Test::Absent, "fft ff", "fft tf"),
+            (C::Tag, Test::Present, "ttf ft", "ttf tt"),
+            (C::Tag, Test::Is(true), "fff ft", "ttf tt"),
+        ] {
+            for (side, expected) in [(Side::Grants, granting), (Side::Denies, denying)] {
+                let cases = [
+                    job(&[(claim, "v1")], &[]),
+                    job(&[(claim, "v2")], &[]),
+                    job(&[], &[claim]),
+                    job(&[], &[]),
+                    wrong_type(claim),
+                ];
+                let set = Builder::new().build();
+                let held = |case: &Case<'static>, ignore| {
+                    let judge = Judge::new(&set, case).unwrap();
+                    let condition = Condition { if_unknown_ignore: ignore, ..condition(claim, test.clone()) };
+                    judge.check([&condition], side, &mut Silent)
+                };
+                let got: String = cases.iter().map(|case| if held(case, false) { 't' } else { 'f' }).collect();
+                assert_eq!(got, expected.replace(' ', ""), "{test:?} {side:?}");
+                assert!(!held(&cases[3], true), "unknown, said to be ignored");
+            }
+        }
+    }
+
+    fn wrong_type(claim: Claim) -> Case<'static> {
+        let mut case = job(&[], &[]);
+        case.principal.canonical[claim as usize] = Presence::Present(Text::Boolean(true));
+        case
+    }
+
+    #[test]
+    fn a_workflow_of_the_own_repository() {
+        let set = Builder::new()
+            .mapping(
+                "m",
+                "a",
+                [repositories(&[("acme/api", "1")]), condition(C::JobWorkflowRepository, Test::SameRepository)],
+            )
+            .build();
+        assert_eq!(answer(&set, &push(&[(C::JobWorkflowRepository, "Acme/api")]), None), "m a");
+        assert_eq!(answer(&set, &push(&[(C::JobWorkflowRepository, "acme/ci")]), None), "no_mapping");
+        assert_eq!(answer(&set, &push(&[]), None), "no_mapping");
+    }
+
+    #[test]
+    fn owners_are_pinned_by_name_and_id() {
+        let owner = || condition(C::RepositoryOwner, Test::Owner("acme".to_owned(), "65".to_owned()));
+        let set = Builder::new().mapping("m", "a", [owner()]).build();
+        assert_eq!(answer(&set, &push(&[]), None), "m a");
+        assert_eq!(answer(&set, &push(&[(C::RepositoryOwner, "acme-labs")]), None), "renamed");
+        assert_eq!(answer(&set, &push(&[(C::RepositoryOwnerId, "66")]), None), "id_mismatch");
+    }
+
+    #[test]
+    fn a_deny_on_a_repository_outlives_a_rename() {
+        let set = Builder::new()
+            .mapping("m", "a", [text(C::EventName, &["push"])])
+            .deny("d", &["a"], [repositories(&[("acme/api", "1")])])
+            .build();
+        assert_eq!(answer(&set, &push(&[(C::Repository, "acme/new")]), None), "denied");
+        assert_eq!(answer(&set, &push(&[(C::RepositoryId, "7")]), None), "denied");
+        assert_eq!(answer(&set, &push(&[(C::Repository, "acme/new"), (C::RepositoryId, "7")]), None), "m a");
+    }
+
+    #[test]
+    fn durations_are_the_least_of_all_ceilings_and_never_nothing() {
+        let pin = || repositories(&[("acme/api", "1")]);
+        let plain = Builder::new().mapping("m", "a", [pin()]);
+        let full = Builder::new().mapping("m", "a", [pin()]).with(|mapping| {
+            mapping.duration = Some(Seconds(600));
+            mapping.max_duration = Some(Seconds(1800));
+        });
+        let wide = Builder::new().mapping("m", "a", [pin()]).with(|mapping| mapping.max_duration = Some(Seconds(9999)));
+        for (builder, table) in [
+            (plain, [(None, 3600), (Some(60), 60), (Some(7200), 3600), (Some(0), 1)]),
+            (full, [(None, 600), (Some(60), 60), (Some(7200), 1800), (Some(0), 1)]),
+            (wide, [(None, 3600), (Some(60), 60), (Some(7200), 3600), (Some(0), 1)]),
+        ] {
+            let set = builder.build();
+            for (asked, given) in table {
+                let ask = Ask { duration: asked.map(Seconds), ..Ask::default() };
+                let Decision::Grant(grant) = decide(&set, &push(&[]), &ask, NOW) else { panic!("granted") };
+                assert_eq!(grant.duration, Seconds(given), "asked for {asked:?}");
+            }
+        }
+    }
+
+    fn conditions() -> impl Strategy<Value = Vec<Condition>> {
+        let id = || prop::sample::select(vec!["1", "2", "3"]);
+        let name = || prop::sample::select(vec!["acme/api", "acme/WEB", "acme/x"]);
+        let one = prop_oneof![
+            prop::collection::vec((name(), id()), 1..3).prop_map(|pairs| repositories(&pairs)),
+            id().prop_map(|id| text(C::RepositoryId, &[id])),
+            name().prop_map(|name| text(C::Repository, &[name])),
+            id().prop_map(|id| condition(C::RepositoryOwner, Test::Owner("acme".to_owned(), id.to_owned()))),
+            Just(text(C::Branch, &["main", "dev"])),
+            Just(condition(C::Tag, Test::Absent)),
+            Just(condition(C::Repository, Test::Text(Lang::under("acme", true).unwrap()))),
+        ];
+        prop::collection::vec(one, 0..4)
+    }
+
+    proptest! {
+        /// The index may hide nothing: asking every mapping gives the same roles.
+        #[test]
+        fn the_index_hides_nothing(
+            mappings in prop::collection::vec((0u16..2, conditions()), 1..8),
+            (name, id, owner, branch) in (
+                prop::sample::select(vec!["acme/api", "ACME/web", "acme/x"]),
+                prop::sample::select(vec!["1", "2", "3"]),
+                prop::sample::select(vec!["1", "2", "3"]),
+                prop::sample::select(vec!["main", "dev", "x"]),
+            ),
+        ) {
+            let mut builder = Builder::new();
+            for (at, (issuer, conditions)) in mappings.into_iter().enumerate() {
+                builder = builder.mapping_of(issuer, &format!("m{at}"), &[&format!("r{at}")], conditions);
+            }
+            let set = builder.build();
+            let case = push(&[(C::Repository, name), (C::RepositoryId, id), (C::RepositoryOwnerId, owner), (C::Branch, branch)]);
+            let judge = Judge::new(&set, &case).unwrap();
+            let all: Vec<RoleId> = (0..)
+                .zip(&set.mappings)
+                .filter(|(_, mapping)| mapping.issuer == IssuerId(0))
+                .filter(|(_, mapping)| judge.check(&mapping.conditions, Side::Grants, &mut Silent))
+                .map(|(at, _)| RoleId(at))
+                .collect();
+            prop_assert_eq!(possible_roles(&set, &case, NOW), all);
+        }
+    }
 }

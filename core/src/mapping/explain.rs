@@ -1,7 +1,24 @@
 //! The evaluation, watched: every candidate, each condition with expected and got, the nearest miss.
 
-use super::{Ask, Decision, MappingId, MappingSet, Origin, RoleId};
-use crate::{diag::Span, reason::Reason, time::UnixSeconds, workload::Case};
+use super::{
+    Ask, Decision, MappingId, MappingSet, Origin, RoleId, advice,
+    decide::{Distance, Judge, Observer, Side, Verdict, decide},
+    set::{Condition, Test},
+};
+use crate::{
+    diag::Span,
+    reason::Reason,
+    time::UnixSeconds,
+    workload::{Case, Claim, Presence, Text, Workload},
+};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// Mappings that a trace tells in full; the nearest come first.
+pub const TRACE_MAPPINGS_MAX: usize = 50;
+
+/// Pairs of repositories that an expectation writes out.
+const PAIRS_SHOWN_MAX: usize = 8;
 
 /// What the job had where a condition looked.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
@@ -50,10 +67,220 @@ pub struct Trace {
     pub denies: Vec<(String, String, bool, Vec<ConditionReport>)>,
     /// Candidates, the nearest first.
     pub mappings: Vec<MappingReport>,
+    /// Mappings further away that are not told.
+    pub omitted: usize,
 }
 
 /// The same evaluator as `decide`, with everything it saw. Looks at every mapping that gives the asked role (all of
 /// the issuer's when none is asked), so that the nearest miss can be named.
-pub fn explain(_set: &MappingSet, _case: &Case<'_>, _ask: &Ask<'_>, _now: UnixSeconds) -> (Decision, Trace) {
-    unimplemented!()
+pub fn explain(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSeconds) -> (Decision, Trace) {
+    let decision = decide(set, case, ask, now);
+    let asked = ask.role.map(|name| set.role_named(name));
+    let Some(judge) = Judge::new(set, case).filter(|_| asked != Some(None)) else {
+        return (decision, Trace::default());
+    };
+    let (nearest, beyond) = judge.nearest(asked.flatten());
+    let omitted = beyond + nearest.len().saturating_sub(TRACE_MAPPINGS_MAX);
+    let mappings: Vec<MappingReport> =
+        nearest.into_iter().take(TRACE_MAPPINGS_MAX).map(|one| report(set, &judge, one)).collect();
+    let mut roles: Vec<RoleId> = asked.flatten().into_iter().chain(mappings.iter().map(|report| report.role)).collect();
+    roles.sort_unstable();
+    roles.dedup();
+    let mut denies: Vec<(String, String, bool, Vec<ConditionReport>)> = Vec::new();
+    for deny in roles.into_iter().flat_map(|role| judge.denies(role)) {
+        if denies.iter().any(|(name, ..)| *name == deny.name) {
+            continue;
+        }
+        let mut seen = Verdicts::default();
+        let held = judge.check(&deny.conditions, Side::Denies, &mut seen);
+        let conditions = deny.conditions.iter().zip(seen.0);
+        let conditions = conditions.map(|(condition, verdict)| told(condition, verdict, judge.workload())).collect();
+        denies.push((deny.name.clone(), deny.reason.clone(), held, conditions));
+    }
+    (decision, Trace { denies, mappings, omitted })
+}
+
+fn report(
+    set: &MappingSet,
+    judge: &Judge<'_>,
+    (mapping, role, distance): (MappingId, RoleId, Distance),
+) -> MappingReport {
+    let mut seen = Verdicts::default();
+    let held = judge.check(set.conditions_for(mapping, role), Side::Grants, &mut seen);
+    let judged: Vec<(&Condition, Verdict)> = set.conditions_for(mapping, role).zip(seen.0).collect();
+    let workload = judge.workload();
+    MappingReport {
+        mapping,
+        role,
+        held,
+        miss: (!held).then(|| distance.miss()),
+        pins_caller: pins_caller(&set.mapping(mapping).conditions, workload),
+        edit: advice::edit(set, role, workload, &judged),
+        conditions: judged.iter().map(|(condition, verdict)| told(condition, *verdict, workload)).collect(),
+    }
+}
+
+/// Keeps how each condition came out.
+#[derive(Default)]
+struct Verdicts(Vec<Verdict>);
+
+impl Observer for Verdicts {
+    const ALL: bool = true;
+    fn condition(&mut self, _: &Condition, verdict: Verdict) {
+        self.0.push(verdict);
+    }
+}
+
+/// Whether conditions pin the job's own repository id or, where they pin no repository, its owner's.
+fn pins_caller(conditions: &[Condition], workload: &Workload<'_>) -> bool {
+    let listed = |claim: Claim, condition: &Condition| {
+        let own = workload.text(claim);
+        match &condition.test {
+            Test::Repository(pairs) if claim == Claim::RepositoryId => {
+                Some(own.is_some_and(|own| pairs.binary_search_by(|(_, id)| id.as_str().cmp(own)).is_ok()))
+            }
+            Test::Owner(_, id) if claim == Claim::RepositoryOwnerId => Some(own == Some(id)),
+            Test::Text(lang) if condition.claim == claim && lang.members().is_some() => {
+                Some(own.is_some_and(|own| lang.matches(own)))
+            }
+            _ => None,
+        }
+    };
+    let by = |claim| {
+        let pins = conditions.iter().filter_map(|condition| listed(claim, condition));
+        pins.reduce(|all, one| all && one)
+    };
+    by(Claim::RepositoryId).or_else(|| by(Claim::RepositoryOwnerId)).unwrap_or(false)
+}
+
+fn told(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> ConditionReport {
+    let held = verdict == Verdict::Held;
+    let (expected, foreign) = expected(condition, workload);
+    ConditionReport {
+        claim: condition.claim.name().to_owned(),
+        expected,
+        got: got(condition, workload),
+        held,
+        origin: condition.origin,
+        span: condition.span.clone(),
+        private: condition.claim.is_person() || (foreign && !held),
+    }
+}
+
+fn got(condition: &Condition, workload: &Workload<'_>) -> Got {
+    let own = match workload.get(condition.claim) {
+        Presence::None => return Got::None,
+        Presence::Unknown => return Got::Unknown,
+        Presence::Present(Text::Text(value)) => value.to_string(),
+        Presence::Present(Text::Boolean(value)) => value.to_string(),
+    };
+    let id = match condition.test {
+        Test::Repository(_) => workload.text(Claim::RepositoryId),
+        Test::Owner(..) => workload.text(Claim::RepositoryOwnerId),
+        _ => return Got::Value(own),
+    };
+    Got::Value(format!("{own} (id {})", id.unwrap_or("unknown")))
+}
+
+/// What a condition asks, in the mapping language's words, and whether the words hold ids that are not the job's.
+fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
+    let own = |claim, id: &str| workload.text(claim) == Some(id);
+    let pair = |name: &str, id: &str| match name {
+        "" => format!("id {id}"),
+        _ => format!("`{name}` (id {id})"),
+    };
+    match &condition.test {
+        Test::Is(value) => (value.to_string(), false),
+        Test::Present => ("present".to_owned(), false),
+        Test::Absent => ("absent".to_owned(), false),
+        Test::SameRepository => ("the job's own repository".to_owned(), false),
+        Test::Owner(name, id) => (pair(name, id), !own(Claim::RepositoryOwnerId, id)),
+        Test::Text(lang) => {
+            let holds_ids = matches!(condition.claim, Claim::RepositoryId | Claim::RepositoryOwnerId | Claim::Subject);
+            (lang.describe(), holds_ids)
+        }
+        Test::Repository(pairs) => match pairs.iter().find(|(_, id)| own(Claim::RepositoryId, id)) {
+            // The job's own pair says enough; the other members of a set are nobody else's business.
+            Some((name, id)) if pairs.len() == 1 => (pair(name, id), false),
+            Some((name, id)) => (format!("{}, or one of {} more", pair(name, id), pairs.len() - 1), false),
+            None => {
+                let shown: Vec<_> = pairs.iter().take(PAIRS_SHOWN_MAX).map(|(name, id)| pair(name, id)).collect();
+                let more = pairs.len().saturating_sub(PAIRS_SHOWN_MAX);
+                let more = if more > 0 { format!(" or one of {more} more") } else { String::new() };
+                (format!("{}{more}", shown.join(" or ")), true)
+            }
+        },
+    }
+}
+
+impl Trace {
+    /// The trace for machines: names instead of numbers. Whole, private parts included: for operators.
+    pub fn to_json(&self, set: &MappingSet) -> serde_json::Value {
+        let mappings: Vec<_> = self.mappings.iter().map(|report| report.to_json(set)).collect();
+        let denies = self.denies.iter().map(|(name, reason, held, conditions)| {
+            let conditions: Vec<_> = conditions.iter().map(ConditionReport::to_json).collect();
+            json!({ "name": name, "reason": reason, "held": held, "conditions": conditions })
+        });
+        json!({ "mappings": mappings, "denies": denies.collect::<Vec<_>>(), "omitted": self.omitted })
+    }
+}
+
+impl MappingReport {
+    /// Names of the claims whose conditions failed, sorted, each once.
+    pub fn failed(&self) -> BTreeSet<&str> {
+        self.conditions.iter().filter(|condition| !condition.held).map(|condition| &*condition.claim).collect()
+    }
+    fn to_json(&self, set: &MappingSet) -> serde_json::Value {
+        let mapping = set.mapping(self.mapping);
+        let conditions: Vec<_> = self.conditions.iter().map(ConditionReport::to_json).collect();
+        json!({
+            "mapping": mapping.name,
+            "team": mapping.team,
+            "role": set.role(self.role).name,
+            "held": self.held,
+            "miss": self.miss.map(Reason::name),
+            "conditions": conditions,
+            "edit": self.edit,
+        })
+    }
+}
+
+impl ConditionReport {
+    fn to_json(&self) -> serde_json::Value {
+        let got = match &self.got {
+            Got::Value(value) => json!({ "value": value }),
+            Got::None => json!("none"),
+            Got::Unknown => json!("unknown"),
+        };
+        json!({
+            "claim": self.claim,
+            "expected": self.expected,
+            "got": got,
+            "held": self.held,
+            "origin": self.origin.name(),
+            "file": &*self.span.file,
+            "private": self.private,
+        })
+    }
+}
+
+impl Decision {
+    /// The decision for machines: names instead of numbers. For operators: it names the deny rule.
+    pub fn to_json(&self, set: &MappingSet) -> serde_json::Value {
+        match self {
+            Self::Grant(grant) => json!({
+                "decision": "grant",
+                "mapping": set.mapping(grant.mapping).name,
+                "role": set.role(grant.role).name,
+                "duration_seconds": grant.duration.0,
+            }),
+            Self::Deny(denial) => json!({
+                "decision": "deny",
+                "reason": denial.reason.name(),
+                "nearest": denial.nearest.map(|id| &set.mapping(id).name),
+                "roles": denial.roles.iter().map(|role| &set.role(*role).name).collect::<Vec<_>>(),
+                "rule": denial.rule,
+            }),
+        }
+    }
 }

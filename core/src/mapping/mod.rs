@@ -3,19 +3,24 @@
 //! [`load`] turns a folder into a [`MappingSet`] or into all its errors. [`decide`] judges a case; [`explain`] is
 //! the same evaluation, watched.
 
+pub mod codes;
+mod advice;
 mod compile;
 mod decide;
 mod explain;
+mod index;
 mod set;
 mod syntax;
 
+pub use advice::repository_line;
 pub use compile::{Loaded, load};
 pub use decide::{Ask, Decision, Denial, Grant, decide, possible_roles};
-pub use explain::{ConditionReport, Got, MappingReport, Trace, explain};
+pub use explain::{ConditionReport, Got, MappingReport, TRACE_MAPPINGS_MAX, Trace, explain};
 pub use set::{
     Condition, Deny, Issuer, IssuerId, Mapping, MappingId, MappingSet, Origin, Parameters, Role, RoleId, Team, Test,
 };
 
+use aws_lc_rs::digest;
 use std::collections::BTreeMap;
 
 /// The bytes of a mapping folder: path relative to it (`/`-separated) → content. Reading (links, permissions, file
@@ -28,6 +33,39 @@ pub struct Folder {
 impl Folder {
     /// SHA-256 over length-prefixed paths and contents, in path order: the mappings version.
     pub fn version(&self) -> [u8; 32] {
-        unimplemented!()
+        let mut hash = digest::Context::new(&digest::SHA256);
+        for (path, content) in &self.files {
+            for part in [path.as_bytes(), content] {
+                hash.update(&(part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+        }
+        let mut version = [0; 32];
+        version.copy_from_slice(hash.finish().as_ref());
+        version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Folder;
+
+    fn folder(files: &[(&str, &str)]) -> Folder {
+        Folder { files: files.iter().map(|(path, text)| ((*path).into(), (*text).into())).collect() }
+    }
+
+    #[test]
+    fn the_version_knows_where_a_name_ends_and_a_text_begins() {
+        let versions = [
+            folder(&[]),
+            folder(&[("a", "b")]),
+            folder(&[("ab", "")]),
+            folder(&[("a", ""), ("b", "")]),
+            folder(&[("a", "b\0")]),
+        ]
+        .map(|folder| folder.version());
+        for (at, version) in versions.iter().enumerate() {
+            assert!(!versions[..at].contains(version), "{at}");
+        }
     }
 }

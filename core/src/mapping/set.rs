@@ -1,6 +1,12 @@
 //! The compiled folder: what `decide` reads.
 
-use crate::{diag::Span, lang::pattern::Lang, time::Seconds, workload::Claim};
+use super::index::Index;
+use crate::{
+    diag::Span,
+    lang::pattern::Lang,
+    time::Seconds,
+    workload::{Claim, Workload},
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Numbers never leave the process: they change with every load.
@@ -24,6 +30,14 @@ pub struct Issuer {
     pub owners: BTreeMap<String, String>,
     pub folds_names: bool,
     pub span: Span,
+}
+
+impl Issuer {
+    /// Whether the job is of a listed owner. Anybody else's job on an issuer that strangers share is a stranger's.
+    pub fn lists_owner_of(&self, workload: &Workload<'_>) -> bool {
+        let owner = workload.text(Claim::RepositoryOwnerId);
+        !self.multi_tenant || self.owners.values().any(|id| owner == Some(id))
+    }
 }
 
 /// A `[team.NAME]`.
@@ -71,15 +85,31 @@ pub enum Origin {
     Deny,
 }
 
+impl Origin {
+    /// For traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Match => "match",
+            Self::File => "file.match",
+            Self::Require => "require",
+            Self::DefaultEvents => "default events",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// What a condition asks of its claim.
 #[derive(Clone, Debug)]
 pub enum Test {
     Text(Lang),
     Is(bool),
-    /// Any of these (name, id) pairs; an empty name means that only the id is pinned.
+    /// Any of these (name, id) pairs, sorted by id; an empty name means that only the id is pinned.
     Repository(Vec<(String, String)>),
     /// A repository owner (name, id) pinned through `owners`.
     Owner(String, String),
+    /// The workflow's repository is the job's own: what a workflow table without `repository` means. On
+    /// `workflow.repository` and `job_workflow.repository` only.
+    SameRepository,
     Present,
     Absent,
 }
@@ -89,6 +119,9 @@ pub enum Test {
 pub struct Condition {
     pub claim: Claim,
     pub test: Test,
+    /// In a `[[deny]]`, `if_unknown = "ignore"`: unknown is false there, where it would be true. Elsewhere without
+    /// meaning.
+    pub if_unknown_ignore: bool,
     pub origin: Origin,
     pub span: Span,
 }
@@ -122,8 +155,8 @@ pub struct Deny {
     pub span: Span,
 }
 
-/// A compiled folder.
-#[derive(Clone, Debug)]
+/// A compiled folder. Made by filling the public fields over `MappingSet::default()` and calling `finish`.
+#[derive(Clone, Default, Debug)]
 pub struct MappingSet {
     pub version: [u8; 32],
     pub issuers: Vec<Issuer>,
@@ -133,13 +166,39 @@ pub struct MappingSet {
     pub denies: Vec<Deny>,
     /// `require` conditions per role and issuer.
     pub requires: BTreeMap<(RoleId, IssuerId), Vec<Condition>>,
-    // plus private indexes, built by `finish`
+    /// Derived by `finish`.
+    pub(crate) index: Index,
 }
 
 impl MappingSet {
-    /// Builds the indexes; called once, by `load`, when everything else stands.
-    pub(crate) fn finish(self) -> Self {
-        unimplemented!()
+    /// Builds the indexes; called once, by `load`, when everything else stands. Pairs of repositories and the roles
+    /// of denies are sorted for the evaluator's binary searches.
+    pub(crate) fn finish(mut self) -> Self {
+        let requires = self.requires.values_mut();
+        let conditions = self.mappings.iter_mut().map(|mapping| &mut mapping.conditions).chain(requires).flatten();
+        for condition in conditions.chain(self.denies.iter_mut().flat_map(|deny| &mut deny.conditions)) {
+            if let Test::Repository(pairs) = &mut condition.test {
+                pairs.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
+            }
+        }
+        for deny in &mut self.denies {
+            deny.roles.sort_unstable();
+        }
+        self.index = Index::build(&self);
+        self
+    }
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+    /// All conditions under which a mapping gives a role, in the order of the sources: its own, then the role's
+    /// `require`.
+    pub fn conditions_for(&self, id: MappingId, role: RoleId) -> impl Iterator<Item = &Condition> {
+        let mapping = self.mapping(id);
+        mapping.conditions.iter().chain(self.required(role, mapping.issuer))
+    }
+    /// The role's `require` for jobs of an issuer.
+    pub(crate) fn required(&self, role: RoleId, issuer: IssuerId) -> &[Condition] {
+        self.requires.get(&(role, issuer)).map_or(&[], Vec::as_slice)
     }
     pub fn issuer_named(&self, name: &str) -> Option<(IssuerId, &Issuer)> {
         self.issuers
@@ -155,8 +214,11 @@ impl MappingSet {
         &self.roles[id.0 as usize]
     }
     pub fn role_named(&self, name: &str) -> Option<RoleId> {
-        let _ = name;
-        unimplemented!()
+        self.index.role(name)
+    }
+    /// The name of every role, for suggestions.
+    pub fn role_names(&self) -> impl Iterator<Item = &str> {
+        self.roles.iter().map(|role| role.name.as_str())
     }
     pub fn mapping(&self, id: MappingId) -> &Mapping {
         &self.mappings[id.0 as usize]

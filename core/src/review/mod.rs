@@ -2,5 +2,6 @@
 
 mod cases;
 pub(crate) mod overlap;
+mod reach;
 
 pub use cases::{Expect, Given, TestCase, TestResult, run_tests};

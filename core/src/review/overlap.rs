@@ -1,1 +1,350 @@
-//! Two mappings that can give one role to one job are a load error, decided exactly over boxes.
+//! Two mappings that can give one role to one job are a load error, decided exactly over boxes: so no order of
+//! files ever decides what a job gets.
+//!
+//! Denies are left aside: two mappings overlap even where a deny keeps the job from both.
+
+use super::reach::Reach;
+use crate::{
+    diag::{Code, Diagnostic},
+    lang::pattern::PatternError,
+    mapping::{IssuerId, Mapping, MappingId, MappingSet, RoleId},
+    workload::Claim,
+};
+use foldhash::fast::FixedState;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Two mappings can give one role to one job.
+const OVERLAP: Code = Code(701);
+/// Whether two mappings overlap is beyond the stated limits.
+const UNDECIDED: Code = Code(702);
+
+/// Findings about all pairs of mappings that share an issuer and a role; one for each pair.
+pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
+    let mut groups: BTreeMap<(RoleId, IssuerId), Vec<MappingId>> = BTreeMap::new();
+    for (id, mapping) in (0..).map(MappingId).zip(&set.mappings) {
+        for role in &mapping.roles {
+            groups.entry((*role, mapping.issuer)).or_default().push(id);
+        }
+    }
+    // Pairs are told once, under their first common role.
+    let mut told = HashSet::new();
+    let mut found = Vec::new();
+    for ((role, issuer), ids) in groups {
+        if ids.len() < 2 {
+            continue;
+        }
+        let folds = set.issuer(issuer).folds_names;
+        let mut reaches = Vec::new();
+        for id in &ids {
+            match Reach::of(set.conditions_for(*id, role), folds) {
+                Ok(reach) => reaches.push((*id, reach)),
+                Err(error) => found.push(undecided(set.mapping(*id), None, &error)),
+            }
+        }
+        for (a, b) in neighbours(&reaches) {
+            let ((first, one), (second, other)) = (&reaches[a], &reaches[b]);
+            if told.contains(&(*first, *second)) {
+                continue;
+            }
+            let diagnostic = match one.meet(other) {
+                Ok(None) => continue,
+                Ok(Some(witness)) => overlap(set, role, *first, *second, &witness),
+                Err(error) => undecided(set.mapping(*first), Some(set.mapping(*second)), &error),
+            };
+            told.insert((*first, *second));
+            found.push(diagnostic);
+        }
+    }
+    found
+}
+
+/// Pairs that can meet at all: those that pin an id in common, and whatever pins none with all others. Without this
+/// a hundred thousand mappings would be five thousand million pairs.
+fn neighbours(reaches: &[(MappingId, Reach)]) -> Vec<(usize, usize)> {
+    let mut buckets: HashMap<&str, Vec<usize>, FixedState> = HashMap::default();
+    let mut unpinned = Vec::new();
+    for (at, (_, reach)) in reaches.iter().enumerate() {
+        match reach.pinned_ids() {
+            Some(mut ids) => {
+                ids.sort_unstable();
+                ids.dedup();
+                ids.into_iter().for_each(|id| buckets.entry(id).or_default().push(at));
+            }
+            None => unpinned.push(at),
+        }
+    }
+    let mut pairs = HashSet::new();
+    for bucket in buckets.values() {
+        for (nth, a) in bucket.iter().enumerate() {
+            pairs.extend(bucket[nth + 1..].iter().map(|b| (*a, *b)));
+        }
+    }
+    for &free in &unpinned {
+        pairs.extend((0..reaches.len()).filter(|at| *at != free).map(|at| (at.min(free), at.max(free))));
+    }
+    let mut pairs: Vec<_> = pairs.into_iter().collect();
+    pairs.sort_unstable();
+    pairs
+}
+
+fn overlap(
+    set: &MappingSet,
+    role: RoleId,
+    first: MappingId,
+    second: MappingId,
+    witness: &[(Claim, String)],
+) -> Diagnostic {
+    let (first, second) = (set.mapping(first), set.mapping(second));
+    let role = &set.role(role).name;
+    let mut diagnostic = Diagnostic::error(
+        OVERLAP,
+        second.span.clone(),
+        format!(
+            "mappings `{}` and `{}` can both give `{role}` to one job, for example {}",
+            first.name,
+            second.name,
+            example(witness)
+        ),
+        "narrow one of them so that no job fits both, or take the role from one of them",
+    )
+    .and(first.span.clone(), format!("`{}` gives it too", first.name));
+    diagnostic.label = format!("`{}` gives `{role}`", second.name);
+    diagnostic
+}
+
+fn undecided(mapping: &Mapping, other: Option<&Mapping>, error: &PatternError) -> Diagnostic {
+    let with = other.map_or("any other".to_owned(), |other| format!("`{}`", other.name));
+    let diagnostic = Diagnostic::error(
+        UNDECIDED,
+        mapping.span.clone(),
+        format!("whether mapping `{}` overlaps with {with} cannot be decided: {error}", mapping.name),
+        "use fewer wildcards in its conditions",
+    );
+    match other {
+        Some(other) => diagnostic.and(other.span.clone(), format!("`{}`", other.name)),
+        None => diagnostic,
+    }
+}
+
+/// A job as one would write it in a `[[test]]`.
+fn example(witness: &[(Claim, String)]) -> String {
+    let one = |(claim, value): &(Claim, String)| {
+        let (name, value) = match (claim, value.strip_prefix("refs/heads/"), value.strip_prefix("refs/tags/")) {
+            (Claim::Ref, Some(branch), _) => (Claim::Branch.name(), branch),
+            (Claim::Ref, _, Some(tag)) => (Claim::Tag.name(), tag),
+            _ => (claim.name(), value.as_str()),
+        };
+        format!("`{name} = {}`", toml::Value::String(value.to_owned()))
+    };
+    match witness {
+        [] => "any".to_owned(),
+        _ => witness.iter().map(one).collect::<Vec<_>>().join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixture::*,
+        lang::pattern::{Lang, Segments},
+        mapping::{Condition, Test, possible_roles},
+        time::UnixSeconds,
+        workload::Case,
+    };
+    use Claim as C;
+    use proptest::prelude::*;
+
+    fn glob(claim: Claim, pattern: &str) -> Condition {
+        condition(claim, Test::Text(Lang::glob(pattern, Segments::Path, false).unwrap()))
+    }
+    fn owner(name: &str, id: &str) -> Condition {
+        condition(C::RepositoryOwner, Test::Owner(name.to_owned(), id.to_owned()))
+    }
+    fn pin() -> Condition {
+        repositories(&[("acme/api", "1")])
+    }
+
+    /// The witness of two mappings of one role, or nothing.
+    fn meet(a: Vec<Condition>, b: Vec<Condition>) -> Option<String> {
+        let set = Builder::new().mapping("a", "r", a).mapping("b", "r", b).build();
+        let mut found = check(&set);
+        assert!(found.len() < 2);
+        let found = found.pop()?;
+        assert_eq!((found.code, found.others.len()), (OVERLAP, 1));
+        assert_ne!(found.span.as_ref(), Some(&found.others[0].span), "both places are shown");
+        Some(found.message.split_once("for example ").unwrap().1.to_owned())
+    }
+
+    #[test]
+    fn mappings_that_share_no_job_load() {
+        for (a, b) in [
+            (vec![pin()], vec![repositories(&[("acme/web", "2")])]),
+            (vec![pin()], vec![repositories(&[("acme/old", "1")])]),
+            (vec![pin(), text(C::Branch, &["main"])], vec![pin(), text(C::Branch, &["dev"])]),
+            (vec![pin(), text(C::Branch, &["main"])], vec![pin(), text(C::Tag, &["main"])]),
+            (vec![pin(), text(C::Branch, &["main"])], vec![pin(), glob(C::Ref, "refs/tags/**")]),
+            (vec![pin(), glob(C::Branch, "release/*")], vec![pin(), glob(C::Branch, "*")]),
+            (vec![pin(), condition(C::Tag, Test::Absent)], vec![pin(), condition(C::Tag, Test::Present)]),
+            (vec![pin(), condition(C::Branch, Test::Absent)], vec![pin(), text(C::Ref, &["refs/heads/main"])]),
+            (
+                vec![pin(), condition(C::RefProtected, Test::Is(true))],
+                vec![pin(), condition(C::RefProtected, Test::Is(false))],
+            ),
+            (vec![pin(), events()], vec![pin(), text(C::EventName, &["pull_request"])]),
+            (vec![pin()], vec![owner("other", "66")]),
+            (vec![owner("acme", "65")], vec![owner("acme", "66")]),
+            (vec![owner("acme", "65")], vec![text(C::Repository, &["acme-labs/x"])]),
+            (
+                vec![pin(), condition(C::JobWorkflowRepository, Test::SameRepository)],
+                vec![pin(), text(C::JobWorkflowRepository, &["acme/ci"])],
+            ),
+            (
+                vec![repositories(&[("acme/api", "1"), ("acme/web", "2")]), text(C::RepositoryId, &["1"])],
+                vec![repositories(&[("acme/api", "1"), ("acme/web", "2")]), text(C::Repository, &["acme/web"])],
+            ),
+        ] {
+            assert_eq!(meet(a.clone(), b.clone()), None, "{a:?} {b:?}");
+            assert_eq!(meet(b, a), None);
+        }
+    }
+
+    #[test]
+    fn mappings_that_share_a_job_do_not() {
+        for (a, b, witness) in [
+            (vec![pin()], vec![pin()], r#"`repository = "acme/api"`, `repository_id = "1"`"#),
+            (vec![pin()], vec![repositories(&[("Acme/API", "1"), ("x/y", "2")])], r#"`repository = "acme/api"`"#),
+            (vec![pin()], vec![repositories(&[("", "1")])], r#"`repository = "acme/api"`"#),
+            (
+                vec![pin(), glob(C::Branch, "release/*")],
+                vec![pin(), glob(C::Branch, "**")],
+                r#"`branch = "release/x"`"#,
+            ),
+            (
+                vec![pin(), condition(C::Tag, Test::Absent)],
+                vec![pin(), text(C::Branch, &["main"])],
+                r#"`branch = "main"`"#,
+            ),
+            (vec![pin(), events()], vec![pin()], r#"`event_name = "push"`"#),
+            (vec![pin(), text(C::Environment, &["a"])], vec![owner("ACME", "65")], r#"`environment = "a"`"#),
+            (vec![text(C::Branch, &["main"])], vec![pin()], r#"`branch = "main"`"#),
+            (
+                vec![pin(), condition(C::JobWorkflowRepository, Test::SameRepository)],
+                vec![pin(), text(C::JobWorkflowRepository, &["Acme/Api"])],
+                r#"`job_workflow.repository = "acme/api"`"#,
+            ),
+        ] {
+            for found in [meet(a.clone(), b.clone()), meet(b.clone(), a.clone())] {
+                let found = found.unwrap_or_else(|| panic!("{a:?} and {b:?} overlap"));
+                assert!(found.to_lowercase().contains(witness), "{found}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_roles_and_issuers_do_not_meet() {
+        let set = Builder::new()
+            .mapping("a", "r", [pin()])
+            .mapping("b", "s", [pin()])
+            .mapping_of(1, "c", &["r"], [pin()])
+            .build();
+        assert_eq!(check(&set), []);
+    }
+
+    #[test]
+    fn what_the_role_requires_counts_for_both() {
+        let set = Builder::new()
+            .mapping("a", "r", [text(C::Branch, &["main"])])
+            .mapping("b", "r", [text(C::Branch, &["main"])])
+            .require("r", [text(C::Tag, &["v1"])]);
+        assert_eq!(check(&set.build()), [], "no job at all");
+    }
+
+    #[test]
+    fn growth_is_told_and_not_taken_for_an_answer() {
+        let wide = |letters: &str| glob(C::Environment, &format!("**{letters}").repeat(60));
+        let set = Builder::new().mapping("a", "r", [pin(), wide("ab")]).mapping("b", "r", [pin(), wide("cd")]).mapping(
+            "c",
+            "r",
+            [pin(), wide("ab"), wide("cd"), wide("ef")],
+        );
+        let found = check(&set.build());
+        assert!(found.iter().any(|one| one.code == UNDECIDED), "{found:?}");
+    }
+
+    #[test]
+    fn many_mappings_of_one_role_are_not_compared_with_each_other() {
+        let mut builder = Builder::new();
+        for at in 0..20_000 {
+            let id = at.to_string();
+            builder = builder.mapping(&id, "r", [repositories(&[("", &id)]), text(C::Branch, &["main"])]);
+        }
+        assert_eq!(check(&builder.build()), []);
+    }
+
+    fn conditions() -> impl Strategy<Value = Vec<Condition>> {
+        let id = || prop::sample::select(vec!["1", "2"]);
+        let name = || prop::sample::select(vec!["acme/api", "acme/WEB", "b/x"]);
+        let branch = || prop::sample::select(vec!["main", "release/1", "*", "release/*", "**", "m*"]);
+        let one = prop_oneof![
+            prop::collection::vec((name(), id()), 1..3).prop_map(|pairs| repositories(&pairs)),
+            id().prop_map(|id| text(C::RepositoryId, &[id])),
+            name().prop_map(|name| text(C::Repository, &[name])),
+            Just(owner("acme", "65")),
+            branch().prop_map(|pattern| glob(C::Branch, pattern)),
+            branch().prop_map(|pattern| glob(C::Tag, pattern)),
+            Just(text(C::Ref, &["refs/heads/main", "refs/pull/1/merge"])),
+            Just(condition(C::Tag, Test::Absent)),
+            Just(condition(C::Branch, Test::Absent)),
+            Just(condition(C::Branch, Test::Present)),
+            Just(condition(C::JobWorkflowRepository, Test::SameRepository)),
+            name().prop_map(|name| text(C::JobWorkflowRepository, &[name])),
+        ];
+        prop::collection::vec(one, 0..4)
+    }
+
+    /// Every job over a few values, derived claims filled as the profiles fill them.
+    fn jobs() -> Vec<Case<'static>> {
+        let mut jobs = Vec::new();
+        for name in ["acme/api", "acme/web", "b/x"] {
+            for id in ["1", "2", "3"] {
+                for r#ref in [
+                    "refs/heads/main",
+                    "refs/heads/release/1",
+                    "refs/tags/main",
+                    "refs/tags/release/1",
+                    "refs/pull/1/merge",
+                ] {
+                    for workflow in ["acme/api", "acme/web", "b/x", "z/z"] {
+                        let owner = name.split('/').next().unwrap();
+                        let owner_id = if owner == "acme" { "65" } else { "66" };
+                        let mut claims = vec![
+                            (C::Repository, name),
+                            (C::RepositoryId, id),
+                            (C::RepositoryOwner, owner),
+                            (C::RepositoryOwnerId, owner_id),
+                            (C::Ref, r#ref),
+                            (C::JobWorkflowRepository, workflow),
+                        ];
+                        claims.extend(r#ref.strip_prefix("refs/heads/").map(|branch| (C::Branch, branch)));
+                        claims.extend(r#ref.strip_prefix("refs/tags/").map(|tag| (C::Tag, tag)));
+                        jobs.push(job(&claims, &[C::Branch, C::Tag]));
+                    }
+                }
+            }
+        }
+        jobs
+    }
+
+    proptest! {
+        /// The prover against the evaluator: a job that two mappings serve is an overlap, always; and where the
+        /// small world has all values that the conditions can tell apart, an overlap has such a job.
+        #[test]
+        fn an_overlap_is_found_exactly_when_a_job_shows_it(a in conditions(), b in conditions()) {
+            let both = Builder::new().mapping("a", "r", a.clone()).mapping("b", "r", b.clone()).build();
+            let alone = Builder::new().mapping("a", "r", a).mapping("b", "s", b).build();
+            let shown = jobs().iter().any(|case| possible_roles(&alone, case, UnixSeconds(0)).len() == 2);
+            prop_assert_eq!(!check(&both).is_empty(), shown);
+        }
+    }
+}

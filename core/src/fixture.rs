@@ -1,0 +1,164 @@
+//! Sets and jobs for the unit tests of rooms that read compiled folders.
+
+use crate::{
+    claims::Claims,
+    diag::Span,
+    lang::pattern::Lang,
+    mapping::{Condition, Deny, Issuer, IssuerId, Mapping, MappingSet, Origin, Parameters, Role, RoleId, Test},
+    time::Seconds,
+    workload::{Case, Claim, Kind, Presence, Text, Workload},
+};
+
+pub(crate) const EVENTS: [&str; 2] = ["push", "schedule"];
+
+pub(crate) fn span(file: &str, at: usize) -> Span {
+    Span { file: file.into(), bytes: at..at + 1 }
+}
+
+pub(crate) fn condition(claim: Claim, test: Test) -> Condition {
+    Condition { claim, test, if_unknown_ignore: false, origin: Origin::Match, span: span("teams/a/deploy.toml", 0) }
+}
+
+pub(crate) fn text(claim: Claim, texts: &[&str]) -> Condition {
+    condition(claim, Test::Text(Lang::one_of(texts.iter().copied(), claim.kind() == Kind::Name)))
+}
+
+pub(crate) fn events() -> Condition {
+    Condition { origin: Origin::DefaultEvents, ..text(Claim::EventName, &EVENTS) }
+}
+
+pub(crate) fn repositories(pairs: &[(&str, &str)]) -> Condition {
+    let pairs = pairs.iter().map(|(name, id)| (name.to_string(), id.to_string())).collect();
+    condition(Claim::Repository, Test::Repository(pairs))
+}
+
+/// A set with the issuers `github` (0, folds names) and `gitlab` (1), and a role for each name that is used.
+#[derive(Default)]
+pub(crate) struct Builder {
+    set: MappingSet,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        let issuer = |name: &str, folds_names| Issuer {
+            name: name.into(),
+            profile: name.to_owned(),
+            url: format!("https://{name}.example"),
+            multi_tenant: true,
+            owners: [("acme".to_owned(), "65".to_owned())].into(),
+            folds_names,
+            span: span("policy.toml", 0),
+        };
+        let set =
+            MappingSet { issuers: vec![issuer("github", true), issuer("gitlab", false)], ..MappingSet::default() };
+        Self { set }
+    }
+    pub(crate) fn role(&mut self, name: &str) -> RoleId {
+        let known = self.set.roles.iter().position(|role| role.name == name);
+        let at = known.unwrap_or_else(|| {
+            self.set.roles.push(Role {
+                name: name.to_owned(),
+                description: String::new(),
+                backend: "jwt".to_owned(),
+                parameters: Parameters { values: Default::default(), span: span("roles/a.toml", 0) },
+                sensitivity: "internal".to_owned(),
+                target: None,
+                teams: vec!["a".to_owned()],
+                issuers: vec!["github".to_owned()],
+                max_duration: Seconds(3600),
+                span: span("roles/a.toml", 0),
+            });
+            self.set.roles.len() - 1
+        });
+        RoleId(at as u32)
+    }
+    pub(crate) fn mapping_of(
+        mut self,
+        issuer: u16,
+        name: &str,
+        roles: &[&str],
+        conditions: impl IntoIterator<Item = Condition>,
+    ) -> Self {
+        let roles = roles.iter().map(|role| self.role(role)).collect();
+        let at = self.set.mappings.len();
+        self.set.mappings.push(Mapping {
+            name: name.to_owned(),
+            description: String::new(),
+            team: "a".to_owned(),
+            issuer: IssuerId(issuer),
+            roles,
+            conditions: conditions.into_iter().collect(),
+            duration: None,
+            max_duration: None,
+            span: span("teams/a/deploy.toml", at),
+        });
+        self
+    }
+    pub(crate) fn mapping(self, name: &str, role: &str, conditions: impl IntoIterator<Item = Condition>) -> Self {
+        self.mapping_of(0, name, &[role], conditions)
+    }
+    pub(crate) fn deny(mut self, name: &str, roles: &[&str], conditions: impl IntoIterator<Item = Condition>) -> Self {
+        let mut roles: Vec<RoleId> = roles.iter().map(|role| self.role(role)).collect();
+        roles.reverse();
+        self.set.denies.push(Deny {
+            name: name.to_owned(),
+            reason: "because".to_owned(),
+            issuers: vec![IssuerId(0)],
+            roles,
+            conditions: conditions.into_iter().map(|c| Condition { origin: Origin::Deny, ..c }).collect(),
+            span: span("policy.toml", 1),
+        });
+        self
+    }
+    pub(crate) fn require(mut self, role: &str, conditions: impl IntoIterator<Item = Condition>) -> Self {
+        let role = self.role(role);
+        let conditions = conditions.into_iter().map(|c| Condition { origin: Origin::Require, ..c }).collect();
+        self.set.requires.insert((role, IssuerId(0)), conditions);
+        self
+    }
+    /// Changes the last mapping.
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Mapping)) -> Self {
+        change(self.set.mappings.last_mut().expect("a mapping"));
+        self
+    }
+    pub(crate) fn build(self) -> MappingSet {
+        self.set.finish()
+    }
+}
+
+/// A job of `github` with these claims; `none` are proven absent, all others unknown.
+pub(crate) fn job(claims: &[(Claim, &str)], none: &[Claim]) -> Case<'static> {
+    job_of("github", claims, none)
+}
+
+pub(crate) fn job_of(issuer: &str, claims: &[(Claim, &str)], none: &[Claim]) -> Case<'static> {
+    let presence = |claim: Claim| match claims.iter().rev().find(|(given, _)| *given == claim) {
+        Some((_, value)) if claim.kind() == Kind::Boolean && ["true", "false"].contains(value) => {
+            Presence::Present(Text::Boolean(*value == "true"))
+        }
+        Some((_, value)) => Presence::Present(Text::Text(value.to_string().into())),
+        None if none.contains(&claim) => Presence::None,
+        None => Presence::Unknown,
+    };
+    let principal = Workload {
+        issuer: issuer.to_owned().into(),
+        canonical: Claim::ALL.iter().map(|claim| presence(*claim)).collect(),
+        raw: Claims::default(),
+    };
+    Case { principal, actors: Vec::new() }
+}
+
+/// A push to `main` of `acme/api` (id 1, owner `acme`, id 65), with changes.
+pub(crate) fn push(changes: &[(Claim, &str)]) -> Case<'static> {
+    let mut claims = vec![
+        (Claim::Repository, "acme/api"),
+        (Claim::RepositoryId, "1"),
+        (Claim::RepositoryOwner, "acme"),
+        (Claim::RepositoryOwnerId, "65"),
+        (Claim::Ref, "refs/heads/main"),
+        (Claim::Branch, "main"),
+        (Claim::EventName, "push"),
+    ];
+    claims.extend(changes);
+    job(&claims, &[Claim::Tag, Claim::PullRequest])
+}

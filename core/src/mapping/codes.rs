@@ -1,0 +1,105 @@
+//! The stable codes of the mapping folder's findings, in one place.
+//!
+//! A code never changes its meaning and is never used again for another; each has a page under `docs/diagnostics/`,
+//! which `claimbound check --explain` prints.
+
+use crate::diag::Code;
+
+macro_rules! codes {
+    ($($name:ident $number:literal $title:literal;)*) => {
+        $(#[doc = $title] pub const $name: Code = Code($number);)*
+        /// Every code that loading a folder can give, with its title, in order.
+        pub const ALL: &[(Code, &str)] = &[$((Code($number), $title),)*];
+    };
+}
+
+codes! {
+    NO_POLICY 101 "the folder has no `policy.toml`";
+    TOML_SYNTAX 102 "the file is not TOML";
+    UNKNOWN_KEY 103 "a key that the language does not have";
+    MISPLACED_TABLE 104 "a table in a file where it may not stand";
+    WRONG_TYPE 105 "a value of the wrong type";
+    MISSING_KEY 106 "a key that must be written is missing";
+    NOT_UTF8 107 "the file is not UTF-8";
+    BYTE_ORDER_MARK 108 "the file begins with a byte order mark";
+    FILE_TOO_LARGE 109 "the file is too large";
+    TOO_DEEP 110 "values are nested too deep";
+    MISPLACED_KEY 111 "a key under the wrong table";
+    SUBTABLE_FIRST 112 "a table stands before the array it belongs to";
+    TOML_1_1 113 "syntax that only TOML 1.1 has";
+    UNKNOWN_FORMAT 114 "an unknown format of the language";
+    UNEXPECTED_FILE 115 "a file where the folder holds none";
+    POLICY_NOT_JSON 116 "a file under `policies/` is not JSON";
+    KEY_REPEATED 117 "a key or table is written twice";
+    NO_DESCRIPTION 118 "a role or mapping without description";
+    BAD_DATE 119 "a date or time that is none";
+    BAD_NAME 201 "a name outside the syntax of names";
+    NAME_TAKEN 202 "a name is used twice";
+    RESERVED_NAME 203 "a name that means something else";
+    UNKNOWN_ISSUER 204 "an issuer that `policy.toml` does not declare";
+    UNKNOWN_TEAM 205 "a team that `policy.toml` does not declare";
+    UNKNOWN_ROLE 206 "a role that no file declares";
+    UNKNOWN_SET 207 "a set that this file does not declare";
+    UNKNOWN_TARGET 208 "a target that `policy.toml` does not declare";
+    UNKNOWN_PROFILE 209 "an issuer profile that does not exist";
+    UNKNOWN_SENSITIVITY 210 "a sensitivity that `policy.toml` does not declare";
+    URL_TAKEN 211 "two issuers have one URL";
+    URL_FORM 212 "an issuer URL that its profile does not have";
+    URL_SLASH 213 "an issuer URL ends in a slash";
+    TEAM_PATH 214 "a team path that is no folder under `teams/`";
+    TEAM_PATHS_NESTED 215 "one team's path lies inside another's";
+    UNOWNED_FILE 216 "a file under `teams/` that no team owns";
+    UNUSED_SET 217 "a set that nothing uses";
+    STAR_IN_BARE_VALUE 301 "a bare value holds `*`";
+    NATIVE_CLAIM 302 "a claim by its issuer's own name";
+    UNKNOWN_CLAIM 303 "a claim that does not exist";
+    EMPTY_LIST 304 "an empty list or table";
+    BAD_PATTERN 305 "a pattern that cannot be read";
+    BAD_OPERATOR 306 "a value in a form that the claim does not take";
+    BAD_ID 307 "an id outside its issuer's syntax";
+    CLAIM_NOT_PROVIDED 308 "a claim that the issuer never sends";
+    KEY_IN_BOTH 309 "one claim in `[file.match]` and `[mapping.match]`";
+    BAD_TEXT 310 "a text that no claim can have";
+    REF_FORM 311 "a ref in the wrong form";
+    WORKFLOW_FORM 312 "a workflow that is not written by its parts";
+    MEMBER_REPEATED 313 "one thing is listed twice";
+    NO_CONDITIONS 314 "a rule without conditions";
+    REPOSITORY_FORM 315 "a repository that is not `owner/name`";
+    NOT_PAIRED 316 "names and ids of repositories that are not paired";
+    NOT_PINNED 401 "a mapping on a shared issuer pins no repository id";
+    OWNERS_MISSING 402 "a shared issuer without `owners`";
+    OWNER_NOT_LISTED 403 "an owner that `owners` does not list";
+    TENANCY 404 "`tenancy` that the profile does not allow";
+    ROLE_NOT_FOR_TEAM 405 "a role that the team may not bind";
+    ISSUER_NOT_FOR_TEAM 406 "an issuer that the team may not use";
+    ISSUER_NOT_FOR_ROLE 407 "a role that is not given to the issuer's jobs";
+    PRODUCTION_NOT_PINNED 408 "a production mapping pins no repository id";
+    PRODUCTION_ISSUERS 409 "a production role without `issuers`";
+    PAIRED_TWICE 410 "one repository name with two ids";
+    NOT_NARROW 411 "a mapping that is not as narrow as its role's sensitivity demands";
+    BAD_DURATION 501 "a duration that is none";
+    ABOVE_SENSITIVITY 502 "a role's maximum above its sensitivity's";
+    DURATION_ABOVE_MAX 503 "a duration above its own maximum";
+    NO_SENSITIVITY 504 "a role without sensitivity";
+    SENSITIVITY_LOWERED 505 "a role lowers its target's sensitivity";
+    UNKNOWN_TARGET_KEY 506 "`{target.…}` names a key that the target does not have";
+    BAD_PLACEHOLDER 507 "a placeholder that cannot be read";
+    PLACEHOLDER_NOT_FIXED 508 "`{claim.…}` names a claim that nothing fixes";
+    BACKEND_TABLE 509 "a role without its one backend table";
+    MAX_ABOVE_ROLE 510 "a mapping's duration above what its role gives";
+    REQUIRE_FORM 511 "`require` that does not say for which issuer";
+    SENSITIVITY_MAX 512 "a sensitivity without `max_duration`";
+    EVENTS_DIFFER 513 "roles of one mapping differ in whether they name events";
+    TEST_FORM 601 "a test that does not say one thing";
+    LATER_KEY 901 "a key that is not available in this version yet";
+    LATER_VALUE 902 "a form of value that is not available in this version yet";
+    LATER_BACKEND 903 "a backend that is not available in this version yet";
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn codes_ascend_so_none_is_used_twice() {
+        assert!(super::ALL.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+}

@@ -1,0 +1,226 @@
+//! Match tables → conditions: which keys a table has, and what stands together.
+
+use super::values::{Spot, Values};
+use crate::{
+    diag::{Diagnostic, Span, Suggestion, did_you_mean},
+    mapping::{
+        Condition, Issuer, Origin, Test, codes,
+        syntax::{Entry, Findings, Place, later},
+    },
+    workload::{Claim, Profile},
+};
+use std::collections::BTreeMap;
+use toml::de::DeValue;
+
+/// A condition, and what of its value later rules ask (pins, narrowness, placeholders).
+#[derive(Clone, Debug)]
+pub(super) struct Compiled {
+    pub(super) condition: Condition,
+    pub(super) shape: Shape,
+}
+
+/// What kind of value a condition has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Shape {
+    /// Any of these texts.
+    Exact(Vec<String>),
+    Is(bool),
+    /// Fixes repositories by id.
+    Pin,
+    /// Fixes the owner by id.
+    Owner,
+    Other,
+}
+
+/// `[set.*]` of one file: name → pairs of name and id.
+pub(super) type Sets = BTreeMap<String, Set>;
+
+#[derive(Clone, Debug)]
+pub(super) struct Set {
+    pub(super) pairs: Vec<(String, String)>,
+    pub(super) span: Span,
+    pub(super) used: std::cell::Cell<bool>,
+}
+
+/// What values are judged against.
+pub(super) struct Ground<'c> {
+    /// One, but for a deny of several issuers.
+    pub(super) issuers: Vec<(&'c Issuer, &'c Profile)>,
+    pub(super) sets: Option<&'c Sets>,
+    pub(super) deny: bool,
+}
+
+impl Ground<'_> {
+    /// Whether names are folded. In a deny one issuer that folds is enough: it then matches more, never less.
+    pub(super) fn folds(&self) -> bool {
+        self.issuers.iter().any(|(issuer, _)| issuer.folds_names)
+    }
+    fn provides(&self, claim: Claim) -> bool {
+        self.issuers.iter().any(|(_, profile)| profile.provides(claim))
+    }
+    fn canonical_of(&self, native: &str) -> Option<Claim> {
+        self.issuers.iter().find_map(|(_, profile)| profile.canonical_of(native))
+    }
+    pub(super) fn issuer_names(&self) -> String {
+        self.issuers.iter().map(|(issuer, _)| format!("`{}`", issuer.name)).collect::<Vec<_>>().join(", ")
+    }
+    /// The owner's immutable id, where an issuer lists it.
+    pub(super) fn owner(&self, name: &str) -> Option<(String, String)> {
+        self.issuers.iter().find_map(|(issuer, _)| owner_of(issuer, name))
+    }
+    /// Whether no issuer restricts owners.
+    pub(super) fn owners_open(&self) -> bool {
+        self.issuers.iter().any(|(issuer, _)| issuer.owners.is_empty())
+    }
+}
+
+/// An owner as `owners` spells it, with its id.
+pub(super) fn owner_of(issuer: &Issuer, name: &str) -> Option<(String, String)> {
+    let same = |listed: &str| listed == name || (issuer.folds_names && listed.eq_ignore_ascii_case(name));
+    issuer.owners.iter().find(|(listed, _)| same(listed)).map(|(listed, id)| (listed.clone(), id.clone()))
+}
+
+/// Keys of a match table that are no canonical claim by themselves: workflows are written by their parts.
+const WORKFLOWS: [&str; 2] = ["workflow", "job_workflow"];
+
+/// Whether `name` is a key of match tables.
+pub(super) fn is_match_key(name: &str) -> bool {
+    WORKFLOWS.contains(&name) || (Claim::from_name(name).is_some() && !name.contains('.'))
+}
+
+/// Compiles the keys of one rule, from all the tables that hold them.
+pub(super) fn compile(
+    ground: &Ground<'_>,
+    keys: &[(Entry<'_, '_>, Origin)],
+    findings: &mut Findings,
+) -> Vec<Compiled> {
+    let mut out = Vec::new();
+    for (entry, origin) in keys {
+        let mut values = Values { ground, origin: *origin, findings: &mut *findings, out: &mut out };
+        let name = entry.name();
+        if WORKFLOWS.contains(&name) {
+            values.workflow(*entry);
+        } else if let Some(claim) = Claim::from_name(name).filter(|_| !name.contains('.')) {
+            if ground.provides(claim) {
+                values.value(claim, "", &Spot::of(*entry), entry.value);
+            } else {
+                findings.error(
+                    codes::CLAIM_NOT_PROVIDED,
+                    entry.key_span(),
+                    format!("tokens of {} never carry `{name}`", ground.issuer_names()),
+                    "remove the condition; `claimbound profile show` lists the claims that the issuer's profile has",
+                );
+            }
+        } else {
+            unknown(ground, *entry, *origin, findings);
+        }
+    }
+    pair_repositories(&mut out, findings);
+    out.sort_by(|a, b| {
+        let place = |compiled: &Compiled| (compiled.condition.span.file.clone(), compiled.condition.span.bytes.start);
+        place(a).cmp(&place(b))
+    });
+    out
+}
+
+/// A key that is no claim.
+fn unknown(ground: &Ground<'_>, entry: Entry<'_, '_>, origin: Origin, findings: &mut Findings) {
+    let name = entry.name();
+    let table = table_name(origin);
+    if let Some(text) = later(Place::Match, name) {
+        let message = format!("`{name}` in `{table}` is not available in this version yet");
+        findings.error(codes::LATER_KEY, entry.key_span(), message, text);
+    } else if let Some(claim) = ground.canonical_of(name) {
+        // A dotted canonical name is written as a part of its workflow.
+        let edit = claim.name();
+        findings.edit(
+            codes::NATIVE_CLAIM,
+            entry.key_span(),
+            format!("`{name}` is the issuer's own name of the claim `{edit}`"),
+            format!("write `{edit}`: mappings use one set of names for all issuers"),
+            edit,
+        );
+    } else if let Some(owner) = Place::Match.owner_of(name) {
+        findings.error(
+            codes::MISPLACED_KEY,
+            entry.key_span(),
+            format!("`{name}` stands in `{table}` but belongs to `{owner}`"),
+            format!("move it above the line `[{table}]`: every key belongs to the table header above it"),
+        );
+    } else {
+        let known = Claim::ALL.iter().map(|claim| claim.name()).filter(|name| !name.contains('.')).chain(WORKFLOWS);
+        let message = format!("`{table}` has no claim `{name}`");
+        match did_you_mean(name, known) {
+            Some(meant) => {
+                findings.edit(codes::UNKNOWN_CLAIM, entry.key_span(), message, format!("did you mean `{meant}`?"), meant);
+            }
+            None => findings.error(
+                codes::UNKNOWN_CLAIM,
+                entry.key_span(),
+                message,
+                "remove it, or use a canonical claim; `claimbound profile show` lists them",
+            ),
+        }
+    }
+}
+
+pub(super) fn table_name(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Match | Origin::DefaultEvents => "mapping.match",
+        Origin::File => "file.match",
+        Origin::Require => "role.*.require",
+        Origin::Deny => "deny.match",
+    }
+}
+
+/// `repository` and `repository_id` beside each other: one pair. More than one of either cannot be paired up.
+fn pair_repositories(out: &mut Vec<Compiled>, findings: &mut Findings) {
+    let find = |claim: Claim| {
+        let mut of = out.iter().enumerate().filter(|(_, compiled)| compiled.condition.claim == claim);
+        match (of.next(), of.next()) {
+            (Some((at, _)), None) => Some(at),
+            _ => None,
+        }
+    };
+    let (Some(name), Some(id)) = (find(Claim::Repository), find(Claim::RepositoryId)) else { return };
+    let Shape::Exact(names) = &out[name].shape else { return };
+    let Test::Repository(ids) = &out[id].condition.test else { return };
+    if let ([name_text], [(_, id_text)]) = (names.as_slice(), ids.as_slice()) {
+        let pair = (name_text.clone(), id_text.clone());
+        out[name].condition.test = Test::Repository(vec![pair]);
+        out[name].shape = Shape::Pin;
+        out.remove(id);
+        return;
+    }
+    let (at, other) = (out[id].condition.span.clone(), out[name].condition.span.clone());
+    let finding = Diagnostic::error(
+        codes::NOT_PAIRED,
+        at,
+        "several names beside `repository_id` do not say which id is whose",
+        "write pairs: `repository = [{ name = \"…\", id = … }, …]`, or a `[set.*]` of them",
+    );
+    findings.push(finding.and(other, "the names"));
+}
+
+/// An edit at the place of an entry's key, for use with [`Diagnostic::suggestion`].
+pub(super) fn suggestion(span: Span, replacement: String, text: &str) -> Suggestion {
+    Suggestion { span, replacement, text: text.to_owned() }
+}
+
+/// The keys of a match table with their origin; a table without keys is an error.
+pub(super) fn keys_of<'a, 'f>(
+    entry: Option<Entry<'a, 'f>>,
+    origin: Origin,
+    findings: &mut Findings,
+) -> Vec<(Entry<'a, 'f>, Origin)> {
+    let Some(entry) = entry else { return Vec::new() };
+    if let DeValue::Table(table) = entry.value.get_ref() && table.is_empty() {
+        findings.error(
+            codes::EMPTY_LIST,
+            entry.value_span(),
+            format!("`{}` is empty", table_name(origin)),
+            "write its conditions, or remove the table; an empty one is never read as all",
+        );
+    }
+    entry.entries(findings).into_iter().map(|entry| (entry, origin)).collect()
+}

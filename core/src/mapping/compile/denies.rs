@@ -1,0 +1,116 @@
+//! `[[deny]]`: read when roles are known, because each is expanded to the roles it is about.
+
+use super::{
+    conditions::{self, Ground, keys_of},
+    names,
+    policy::Policy,
+    roles::Roles,
+};
+use crate::{
+    diag::{Diagnostic, Span},
+    mapping::{
+        Deny, IssuerId, Origin, RoleId, codes,
+        syntax::{Fields, Findings, Place},
+    },
+};
+use std::collections::HashMap;
+
+pub(super) fn compile(
+    policy_fields: &Fields<'_, '_>,
+    policy: &Policy<'_>,
+    roles: &Roles,
+    findings: &mut Findings,
+) -> Vec<Deny> {
+    let mut denies = Vec::new();
+    let mut declared: HashMap<&str, Span> = HashMap::new();
+    for value in policy_fields.array("deny", findings) {
+        let Some(fields) = Fields::read(policy_fields.source, Place::Deny, value, findings) else { continue };
+        let name = fields.need_text("name", findings);
+        if let Some((name, span)) = &name {
+            names::check("deny", name, span, findings);
+            if let Some(other) = declared.insert(name, span.clone()) {
+                let help = "give one of the two another name: a denial names its rule to operators";
+                let message = format!("there are two denies `{name}`");
+                findings.push(Diagnostic::error(codes::NAME_TAKEN, span.clone(), message, help).and(other, "the other one"));
+            }
+        }
+        if let Some(deny) = deny(&fields, name.map_or("", |(name, _)| name), policy, roles, findings) {
+            denies.push(deny);
+        }
+    }
+    denies
+}
+
+fn deny(
+    fields: &Fields<'_, '_>,
+    name: &str,
+    policy: &Policy<'_>,
+    roles: &Roles,
+    findings: &mut Findings,
+) -> Option<Deny> {
+    let before = findings.errors();
+    let reason = fields.need_text("reason", findings).map(|(text, _)| text.to_owned());
+    let mut issuers = Vec::new();
+    for (issuer, span) in fields.texts("issuers", findings).unwrap_or_default() {
+        if policy.knows_issuer(issuer, &span, findings)
+            && let Some((number, ..)) = policy.issuer(issuer)
+        {
+            issuers.push(IssuerId(number));
+        }
+    }
+    let about = about(fields, policy, roles, findings);
+    let keys = keys_of(fields.need("match", findings), Origin::Deny, findings);
+    let ground = Ground {
+        issuers: policy
+            .issuers
+            .iter()
+            .zip(policy.profiles.iter().copied())
+            .enumerate()
+            .filter(|(number, _)| issuers.is_empty() || issuers.contains(&IssuerId(*number as u16)))
+            .map(|(_, issuer)| issuer)
+            .collect(),
+        sets: None,
+        deny: true,
+    };
+    if ground.issuers.is_empty() {
+        return None;
+    }
+    let compiled = conditions::compile(&ground, &keys, findings);
+    if findings.errors() != before {
+        return None;
+    }
+    Some(Deny {
+        name: name.to_owned(),
+        reason: reason?,
+        issuers,
+        roles: about,
+        conditions: compiled.into_iter().map(|compiled| compiled.condition).collect(),
+        span: fields.span(),
+    })
+}
+
+/// The roles that a deny is about; all where it names none.
+fn about(fields: &Fields<'_, '_>, policy: &Policy<'_>, roles: &Roles, findings: &mut Findings) -> Vec<RoleId> {
+    let all = || (0..roles.all.len() as u32).map(RoleId);
+    let sensitivity = fields.text("sensitivity", findings);
+    let listed = fields.texts("roles", findings);
+    match (sensitivity, listed) {
+        (Some((_, span)), Some(_)) => {
+            findings.error(
+                codes::MISPLACED_KEY,
+                span,
+                "a deny names `roles` or a `sensitivity`, not both",
+                "keep one of the two, or write two denies",
+            );
+            Vec::new()
+        }
+        (Some((sensitivity, span)), None) => {
+            policy.knows_sensitivity(sensitivity, &span, findings);
+            all().filter(|role| roles.all[role.0 as usize].sensitivity == sensitivity).collect()
+        }
+        (None, Some(listed)) => {
+            listed.into_iter().filter_map(|(role, span)| roles.find(role, &span, findings)).collect()
+        }
+        (None, None) => all().collect(),
+    }
+}

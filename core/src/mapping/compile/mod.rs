@@ -1,0 +1,199 @@
+//! Folder → set, with every error of every file in one run.
+//!
+//! What a file may say follows from where it stands ([`Home`]); nothing in it can change that. Policy comes first,
+//! then roles, then the teams' files, then denies and tests, because each names what came before. A part with a
+//! fault is left out of the set, so that later rules judge only what can be judged, and a fault is told once.
+
+mod conditions;
+mod denies;
+mod duration;
+mod names;
+mod placeholders;
+mod policy;
+mod roles;
+mod teams;
+mod tests;
+mod values;
+
+use super::{
+    Folder, IssuerId, MappingSet, RoleId, codes,
+    syntax::{self, Fields, Findings, Place, Tree},
+};
+use crate::{
+    diag::{Diagnostic, Severity, Span},
+    review::TestCase,
+    workload::Profiles,
+};
+use policy::Policy;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What a folder gave.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Present when nothing was an error.
+    pub set: Option<MappingSet>,
+    /// `[[test]]` blocks, in file order; run by [`crate::review::run_tests`].
+    pub tests: Vec<TestCase>,
+    /// All findings, sorted by file and place.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+const POLICY: &str = "policy.toml";
+
+/// What a file is, by its path alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Home {
+    Policy,
+    Roles,
+    Json,
+    Team,
+    Tests,
+}
+
+impl Home {
+    fn of(path: &str) -> Option<Self> {
+        let (folder, rest) = path.split_once('/').unwrap_or(("", path));
+        let toml = rest.ends_with(".toml");
+        match folder {
+            "" if rest == POLICY => Some(Self::Policy),
+            "roles" if toml && !rest.contains('/') => Some(Self::Roles),
+            "tests" if toml && !rest.contains('/') => Some(Self::Tests),
+            "policies" if rest.ends_with(".json") && !rest.contains('/') => Some(Self::Json),
+            "teams" if toml => Some(Self::Team),
+            _ => None,
+        }
+    }
+}
+
+/// Parses, compiles and proves a folder (two mappings that can give one role to one job are an error).
+pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
+    let mut findings = Findings::default();
+    let files = parse(folder, &mut findings);
+    let of = |home: Home| files.iter().filter(move |(at, _)| *at == home).map(|(_, tree)| tree);
+
+    let policy_tree = of(Home::Policy).next();
+    let policy_fields =
+        policy_tree.and_then(|tree| Fields::read(&tree.source, Place::Policy, &tree.root, &mut findings));
+    let (Some(policy_tree), Some(policy_fields)) = (policy_tree, policy_fields) else {
+        if !folder.files.contains_key(POLICY) {
+            findings.push(no_policy());
+        }
+        // Every reference would be unknown: more findings would not be more help.
+        return Loaded { set: None, tests: Vec::new(), diagnostics: findings.into_sorted() };
+    };
+    let policy = policy::compile(policy_tree, &policy_fields, profiles, &mut findings);
+    let mut roles = roles::Roles::default();
+    for tree in of(Home::Roles) {
+        roles.compile(tree, &policy, &mut findings);
+    }
+    let mut mappings = teams::Mappings::default();
+    for tree in of(Home::Team) {
+        match policy.owner_of(&tree.source.name) {
+            Some(owner) => mappings.compile(tree, owner, &policy, &roles, &mut findings),
+            None => unowned(tree, &policy, &mut findings),
+        }
+    }
+    let denies = denies::compile(&policy_fields, &policy, &roles, &mut findings);
+    let known = tests::Known { policy: &policy, roles: &roles, pairs: &mappings.pairs };
+    let tests = read_tests(&files, &known, &mut findings);
+
+    let requires = stripped(roles.requires);
+    let teams = policy.teams.into_iter().map(|rules| rules.team).collect();
+    let (issuers, roles, mappings) = (policy.issuers, roles.all, mappings.all);
+    let version = folder.version();
+    let set =
+        MappingSet { version, issuers, teams, roles, mappings, denies, requires, index: Default::default() }.finish();
+    for finding in crate::review::overlap::check(&set) {
+        findings.push(finding);
+    }
+    let set = (findings.errors() == 0).then_some(set);
+    Loaded { set, tests, diagnostics: findings.into_sorted() }
+}
+
+/// Without what only this module asks.
+fn stripped(
+    requires: BTreeMap<(RoleId, IssuerId), Vec<conditions::Compiled>>,
+) -> BTreeMap<(RoleId, IssuerId), Vec<super::Condition>> {
+    let strip = |compiled: Vec<conditions::Compiled>| compiled.into_iter().map(|compiled| compiled.condition).collect();
+    requires.into_iter().map(|(key, compiled)| (key, strip(compiled))).collect()
+}
+
+fn parse<'f>(folder: &'f Folder, findings: &mut Findings) -> Vec<(Home, Tree<'f>)> {
+    let mut files = Vec::new();
+    for (path, bytes) in &folder.files {
+        let name: Arc<str> = Arc::from(path.as_str());
+        let Some(home) = Home::of(path) else {
+            findings.error(
+                codes::UNEXPECTED_FILE,
+                Span { file: name, bytes: 0..0 },
+                format!("`{path}` is no file of a mapping folder"),
+                "a folder holds `policy.toml`, `roles/*.toml`, `policies/*.json`, `teams/<team>/*.toml` and `tests/*.toml`: move it or remove it",
+            );
+            continue;
+        };
+        let Some(source) = syntax::text_of(&name, bytes, findings) else { continue };
+        if home == Home::Json {
+            json(&source, findings);
+        } else if let Some(tree) = syntax::parse(source, findings) {
+            files.push((home, tree));
+        }
+    }
+    files
+}
+
+/// A session policy must at least be JSON; its backend reads it.
+fn json(source: &syntax::Source<'_>, findings: &mut Findings) {
+    let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(source.text) else { return };
+    let line_start = source.text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+    let at = (line_start + error.column().saturating_sub(1)).min(source.text.len());
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    findings.error(
+        codes::POLICY_NOT_JSON,
+        source.span(at..at),
+        format!("the file is not JSON: {message}"),
+        "mend it; it counts in the folder's version even where no role uses it",
+    );
+}
+
+fn no_policy() -> Diagnostic {
+    Diagnostic {
+        code: codes::NO_POLICY,
+        severity: Severity::Error,
+        message: "the folder has no `policy.toml`".to_owned(),
+        span: None,
+        label: String::new(),
+        others: Vec::new(),
+        help: Some("write one that declares issuers and teams, beginning with `format = 1`".to_owned()),
+        suggestion: None,
+    }
+}
+
+fn unowned(tree: &Tree<'_>, policy: &Policy<'_>, findings: &mut Findings) {
+    let file = &tree.source.name;
+    let folder = file.rsplit_once('/').map_or("teams", |(folder, _)| folder);
+    let teams = policy.teams.iter().map(|rules| rules.team.path.as_str());
+    let help = match crate::diag::did_you_mean(folder, teams) {
+        Some(meant) => format!("did you mean `{meant}`? Otherwise add `[team.NAME]` with `path = \"{folder}\"` to `policy.toml`"),
+        None => format!("add `[team.NAME]` with `path = \"{folder}\"` to `policy.toml`, or move the file below a team's path"),
+    };
+    findings.error(codes::UNOWNED_FILE, tree.source.span(0..0), format!("no team owns `{file}`"), help);
+}
+
+fn read_tests(files: &[(Home, Tree<'_>)], known: &tests::Known<'_>, findings: &mut Findings) -> Vec<TestCase> {
+    let mut out = Vec::new();
+    for (home, tree) in files {
+        let place = match home {
+            Home::Tests => Place::Tests,
+            Home::Team if known.policy.owner_of(&tree.source.name).is_some() => Place::TeamFile,
+            _ => continue,
+        };
+        // A team's file was read before, and its findings told; the same ones again are dropped at the end.
+        let Some(fields) = Fields::read(&tree.source, place, &tree.root, findings) else { continue };
+        let issuer = if place == Place::TeamFile { teams::file_issuer(&fields) } else { None };
+        for value in fields.array("test", findings) {
+            out.extend(tests::compile(&tree.source, value, issuer, known, findings));
+        }
+    }
+    out
+}

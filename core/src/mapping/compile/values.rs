@@ -1,0 +1,685 @@
+//! One value → conditions (mappings, "Values"): exact, lists, patterns, pairs, workflow parts.
+
+use super::conditions::{Compiled, Ground, Shape, suggestion, table_name};
+use crate::{
+    diag::{Diagnostic, Span, did_you_mean},
+    lang::pattern::{Lang, Segments},
+    mapping::{
+        Condition, Origin, Test, codes,
+        syntax::{Entry, Fields, Findings, Place, Source, Value, describe},
+    },
+    workload::{Claim, Kind},
+};
+use toml::de::DeValue;
+
+/// Where a value stands, and how its condition is called.
+pub(super) struct Spot<'a, 'f> {
+    source: &'a Source<'f>,
+    name: String,
+    /// Key and value.
+    span: Span,
+    /// `if_unknown = "ignore"` was said.
+    ignore: bool,
+}
+
+impl<'a, 'f> Spot<'a, 'f> {
+    pub(super) fn of(entry: Entry<'a, 'f>) -> Self {
+        Self { source: entry.source, name: entry.name().to_owned(), span: entry.span(), ignore: false }
+    }
+}
+
+/// Compiles values into `out`.
+pub(super) struct Values<'c, 'o> {
+    pub(super) ground: &'c Ground<'c>,
+    pub(super) origin: Origin,
+    pub(super) findings: &'o mut Findings,
+    pub(super) out: &'o mut Vec<Compiled>,
+}
+
+const OPERATORS: [&str; 7] = ["glob", "under", "all", "absent", "present", "set", "if_unknown"];
+
+impl Values<'_, '_> {
+    fn push(&mut self, claim: Claim, test: Test, shape: Shape, spot: &Spot<'_, '_>) {
+        let condition = Condition {
+            claim,
+            test,
+            if_unknown_ignore: spot.ignore,
+            origin: self.origin,
+            span: spot.span.clone(),
+        };
+        self.out.push(Compiled { condition, shape });
+    }
+
+    fn bad(&mut self, spot: &Spot<'_, '_>, value: &Value<'_>, message: String, help: impl Into<String>) {
+        self.findings.error(codes::BAD_OPERATOR, spot.source.span(value.span()), message, help);
+    }
+
+    /// A value for `claim`; `prefix` stands before each of its texts (`refs/heads/`).
+    pub(super) fn value(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, value: &Value<'_>) {
+        match value.get_ref() {
+            DeValue::Boolean(wanted) if claim.kind() == Kind::Boolean => {
+                self.push(claim, Test::Is(*wanted), Shape::Is(*wanted), spot);
+            }
+            DeValue::Array(list) if list.is_empty() => self.findings.error(
+                codes::EMPTY_LIST,
+                spot.source.span(value.span()),
+                format!("`{}` is an empty list", spot.name),
+                "name at least one value; an empty list is never read as all nor as none",
+            ),
+            DeValue::Array(list) if list.iter().any(|element| element.get_ref().is_table()) => {
+                self.tables(claim, spot, value, list);
+            }
+            DeValue::Array(_) if claim.kind() == Kind::Boolean => {
+                self.bad(spot, value, format!("`{}` is true or false", spot.name), "write `true` or `false`");
+            }
+            DeValue::Array(list) => {
+                let values: Vec<&Value<'_>> = list.iter().collect();
+                self.exact(claim, prefix, spot, &values);
+            }
+            DeValue::Table(_) => self.operator(claim, prefix, spot, value),
+            _ => self.exact(claim, prefix, spot, &[value]),
+        }
+    }
+
+    /// Any of these bare values.
+    fn exact(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, values: &[&Value<'_>]) {
+        let mut texts: Vec<String> = Vec::new();
+        for value in values {
+            let Some(text) = self.bare(claim, prefix, spot, value) else { continue };
+            if texts.contains(&text) {
+                self.findings.error(
+                    codes::MEMBER_REPEATED,
+                    spot.source.span(value.span()),
+                    format!("`{text}` is listed twice in `{}`", spot.name),
+                    "remove one of the two",
+                );
+                continue;
+            }
+            texts.push(text);
+        }
+        if texts.len() != values.len() {
+            return;
+        }
+        let fold = self.ground.folds() && claim.kind() == Kind::Name;
+        let (test, shape) = match claim {
+            Claim::RepositoryId => {
+                (Test::Repository(texts.iter().map(|id| (String::new(), id.clone())).collect()), Shape::Pin)
+            }
+            Claim::RepositoryOwner if !self.ground.owners_open() => {
+                let owners: Vec<_> = texts.iter().filter_map(|name| self.ground.owner(name)).collect();
+                if let [(name, id)] = owners.as_slice() {
+                    (Test::Owner(name.clone(), id.clone()), Shape::Owner)
+                } else {
+                    // Several owners: any of the names with any of their ids.
+                    let ids = Lang::one_of(owners.iter().map(|(_, id)| id.as_str()), false);
+                    self.push(Claim::RepositoryOwnerId, Test::Text(ids), Shape::Owner, spot);
+                    (Test::Text(Lang::one_of(texts.iter().map(String::as_str), fold)), Shape::Exact(texts))
+                }
+            }
+            _ => (Test::Text(Lang::one_of(texts.iter().map(String::as_str), fold)), Shape::Exact(texts)),
+        };
+        self.push(claim, test, shape, spot);
+    }
+
+    /// One bare value as text, with its prefix.
+    fn bare(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, value: &Value<'_>) -> Option<String> {
+        let at = spot.source.span(value.span());
+        let name = &spot.name;
+        if claim.kind() == Kind::Boolean {
+            let text = value.get_ref().as_str().filter(|text| ["true", "false"].contains(text));
+            let message = format!("`{name}` must be true or false, not {}", describe(value));
+            match text {
+                Some(text) => self.findings.edit(codes::WRONG_TYPE, at, message, "write it without quotes", text),
+                None => self.findings.error(codes::WRONG_TYPE, at, message, "write `true` or `false`"),
+            }
+            return None;
+        }
+        if claim.kind() == Kind::Id {
+            return self.id(claim, name, spot.source, value);
+        }
+        let DeValue::String(text) = value.get_ref() else {
+            let message = format!("`{name}` must be a text, not {}", describe(value));
+            self.findings.error(codes::WRONG_TYPE, at, message, "write it in double quotes");
+            return None;
+        };
+        if text.contains('*') {
+            self.findings.edit(
+                codes::STAR_IN_BARE_VALUE,
+                at,
+                format!("`{text}` is a bare value and would match only a literal `*`"),
+                format!("a bare value is exact; for a pattern write `{{ glob = \"{text}\" }}`"),
+                format!("{{ glob = \"{text}\" }}"),
+            );
+            return None;
+        }
+        self.text(claim, prefix, spot, &at, text).then(|| format!("{prefix}{text}"))
+    }
+
+    /// Whether a literal text can be a value of the claim; says why not.
+    fn text(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, at: &Span, text: &str) -> bool {
+        let name = &spot.name;
+        if text.is_empty() || text.chars().any(char::is_control) {
+            self.findings.error(
+                codes::BAD_TEXT,
+                at.clone(),
+                format!("`{name}` is empty or holds control characters, which no claim can have"),
+                "write the claim's text; for a claim that is not there write `{ absent = true }`",
+            );
+            return false;
+        }
+        let is_ref = matches!(claim, Claim::Ref | Claim::WorkflowRef | Claim::JobWorkflowRef) && prefix.is_empty();
+        if is_ref && !text.starts_with("refs/") {
+            self.findings.error(
+                codes::REF_FORM,
+                at.clone(),
+                format!("`{name}` is always a full ref, which `{text}` is not"),
+                format!("write `branch = \"{text}\"` or `tag = \"{text}\"` instead, or `{name} = \"refs/heads/{text}\"`"),
+            );
+            return false;
+        }
+        let short = match (claim, prefix) {
+            (Claim::Branch, _) | (_, "refs/heads/") => text.strip_prefix("refs/heads/"),
+            (Claim::Tag, _) | (_, "refs/tags/") => text.strip_prefix("refs/tags/"),
+            _ => None,
+        };
+        if let Some(short) = short {
+            self.findings.edit(
+                codes::REF_FORM,
+                at.clone(),
+                format!("`{name}` is a name without `refs/…`"),
+                format!("write `{short}`"),
+                format!("\"{short}\""),
+            );
+            return false;
+        }
+        match claim {
+            Claim::Repository | Claim::WorkflowRepository | Claim::JobWorkflowRepository => {
+                self.repository(name, at, text)
+            }
+            Claim::RepositoryOwner => self.listed(name, at, text),
+            _ => true,
+        }
+    }
+
+    fn repository(&mut self, name: &str, at: &Span, text: &str) -> bool {
+        let Some((owner, _)) = text.rsplit_once('/').filter(|(owner, rest)| !owner.is_empty() && !rest.is_empty())
+        else {
+            self.findings.error(
+                codes::REPOSITORY_FORM,
+                at.clone(),
+                format!("`{text}` is not a repository's full name"),
+                format!("write owner and name: `{name} = \"owner/{}\"`", text.trim_matches('/')),
+            );
+            return false;
+        };
+        self.listed(name, at, owner)
+    }
+
+    /// Whether `owners` lists the owner, where an issuer restricts them.
+    fn listed(&mut self, name: &str, at: &Span, owner: &str) -> bool {
+        if self.ground.owners_open() || self.ground.owner(owner).is_some() {
+            return true;
+        }
+        let issuers = self.ground.issuer_names();
+        let listed = self.ground.issuers.iter().flat_map(|(issuer, _)| issuer.owners.keys().map(String::as_str));
+        let meant = did_you_mean(owner, listed).map(|meant| format!("did you mean `{meant}`? Otherwise "));
+        let help = format!(
+            "{}add `{owner}` with its id to `owners` of {issuers} in `policy.toml`, if its jobs are to be known at all",
+            meant.unwrap_or_default()
+        );
+        self.findings.error(
+            codes::OWNER_NOT_LISTED,
+            at.clone(),
+            format!("`{name}` names the owner `{owner}`, which {issuers} does not list in `owners`"),
+            help,
+        );
+        false
+    }
+
+    /// An id: a text or an unquoted integer, in the issuer's syntax.
+    fn id(&mut self, claim: Claim, name: &str, source: &Source<'_>, value: &Value<'_>) -> Option<String> {
+        let at = source.span(value.span());
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str().trim_start_matches('+').to_owned(),
+            // The parser has already reported what it could not read (a leading zero).
+            DeValue::Integer(number) if number.as_str().is_empty() => return None,
+            _ => {
+                let message = format!("`{name}` must be an id, not {}", describe(value));
+                self.findings.error(codes::WRONG_TYPE, at, message, "write it as an integer, or as a text in quotes");
+                return None;
+            }
+        };
+        if text.is_empty() {
+            if matches!(value.get_ref(), DeValue::String(_)) {
+                let message = format!("`{name}` is an empty id");
+                self.findings.error(codes::BAD_ID, at, message, "write the forge's immutable id");
+            }
+            return None;
+        }
+        let decimal = text.bytes().all(|byte| byte.is_ascii_digit());
+        if decimal && text.len() > 1 && text.starts_with('0') {
+            self.findings.edit(
+                codes::BAD_ID,
+                at,
+                format!("`{name}` has leading zeros, which no id in a token has"),
+                "write it without them",
+                text.trim_start_matches('0'),
+            );
+            return None;
+        }
+        let of_the_forge =
+            matches!(claim, Claim::RepositoryId | Claim::RepositoryOwnerId | Claim::InitiatorId);
+        let valid = match of_the_forge {
+            true => self.ground.issuers.iter().any(|(_, profile)| profile.id_is_valid(&text)),
+            false => decimal,
+        };
+        if !valid {
+            let issuers = self.ground.issuer_names();
+            self.findings.error(
+                codes::BAD_ID,
+                at,
+                format!("`{text}` has not the syntax of ids of {issuers}"),
+                format!("write the immutable id as the token carries it in `{}`; a name is no id", claim.name()),
+            );
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A list that holds tables: pairs of repositories, or a mixture that this version does not have.
+    fn tables(&mut self, claim: Claim, spot: &Spot<'_, '_>, value: &Value<'_>, list: &[Value<'_>]) {
+        let is_pair = |element: &Value<'_>| {
+            element.get_ref().as_table().is_some_and(|table| table.contains_key("name") || table.contains_key("id"))
+        };
+        if claim == Claim::Repository && list.iter().all(is_pair) {
+            let pairs: Vec<_> = list.iter().filter_map(|element| self.pair(spot.source, element)).collect();
+            if pairs.len() == list.len() {
+                self.push(claim, Test::Repository(pairs), Shape::Pin, spot);
+            }
+            return;
+        }
+        self.findings.error(
+            codes::LATER_VALUE,
+            spot.source.span(value.span()),
+            format!("a list of `{}` that mixes exact values and patterns is not available in this version yet", spot.name),
+            "write one pattern or a list of exact values, and a second mapping for the others",
+        );
+    }
+
+    /// `{ name, id }`.
+    pub(super) fn pair(&mut self, source: &Source<'_>, value: &Value<'_>) -> Option<(String, String)> {
+        let fields = Fields::read(source, Place::Member, value, self.findings)?;
+        let id = fields.need("id", self.findings);
+        let id = id.and_then(|entry| self.id(Claim::RepositoryId, "id", source, entry.value));
+        let entry = fields.need("name", self.findings)?;
+        let spot = Spot { name: "repository".to_owned(), ..Spot::of(entry) };
+        let name = self.bare(Claim::Repository, "", &spot, entry.value)?;
+        Some((name, id?))
+    }
+
+    /// `{ glob = … }` and its like.
+    fn operator(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, value: &Value<'_>) {
+        let DeValue::Table(table) = value.get_ref() else { return };
+        if claim == Claim::Repository && (table.contains_key("name") || table.contains_key("id")) {
+            if let Some(pair) = self.pair(spot.source, value) {
+                self.push(claim, Test::Repository(vec![pair]), Shape::Pin, spot);
+            }
+            return;
+        }
+        let mut spot = Spot { source: spot.source, name: spot.name.clone(), span: spot.span.clone(), ignore: spot.ignore };
+        let mut operators = Vec::new();
+        for (key, operand) in table {
+            let entry = Entry { source: spot.source, key, value: operand };
+            match key.get_ref().as_ref() {
+                "if_unknown" => match self.if_unknown(entry) {
+                    Some(()) => spot.ignore = true,
+                    None => return,
+                },
+                _ => operators.push(entry),
+            }
+        }
+        let [entry] = operators.as_slice() else {
+            self.bad(
+                &spot,
+                value,
+                format!("`{}` needs exactly one of `glob`, `under`, `all`, `absent`, `present`, `set`", spot.name),
+                "write one of them; a second condition on the same claim goes into `{ all = [ … ] }`",
+            );
+            return;
+        };
+        self.operate(claim, prefix, &spot, *entry);
+    }
+
+    fn operate(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, entry: Entry<'_, '_>) {
+        let value = entry.value;
+        let open = matches!(entry.name(), "glob" | "under" | "absent" | "present");
+        if open && claim == Claim::EventName && !self.ground.deny {
+            self.bad(
+                spot,
+                value,
+                format!("`event_name` cannot be given by `{}`", entry.name()),
+                "name each event: one not yet invented must not be granted anything by a pattern",
+            );
+            return;
+        }
+        match entry.name() {
+            operator @ ("glob" | "under") => self.pattern(claim, prefix, spot, operator, value),
+            "all" => match value.get_ref() {
+                DeValue::Array(list) if !list.is_empty() => {
+                    for element in list.iter() {
+                        self.value(claim, prefix, spot, element);
+                    }
+                }
+                _ => self.bad(spot, value, "`all` must be a list that is not empty".into(), "write `{ all = [ … ] }`"),
+            },
+            operator @ ("absent" | "present") => match (value.get_ref().as_bool(), operator) {
+                (Some(true), "absent") => self.push(claim, Test::Absent, Shape::Other, spot),
+                (Some(true), _) => self.push(claim, Test::Present, Shape::Other, spot),
+                _ => {
+                    let opposite = if operator == "absent" { "present" } else { "absent" };
+                    self.bad(
+                        spot,
+                        value,
+                        format!("`{operator}` can only be `true`"),
+                        format!("write `{{ {operator} = true }}`, or `{{ {opposite} = true }}` for the contrary"),
+                    );
+                }
+            },
+            "set" => self.set(claim, spot, value),
+            name => self.unknown_operator(spot, entry, name),
+        }
+    }
+
+    fn unknown_operator(&mut self, spot: &Spot<'_, '_>, entry: Entry<'_, '_>, name: &str) {
+        let later = match name {
+            "any" => "write a list of exact values, one pattern, or a mapping for each",
+            "not_prefix" => "name what is allowed, with exact values or `{ glob = … }`; or write a `[[deny]]` for what is not",
+            "class" => "name the events: `event_name = [\"push\", \"workflow_dispatch\"]`; without `event_name` the issuer's default events hold",
+            _ => {
+                let message = format!("`{}` cannot be given by `{name}`", spot.name);
+                let known = OPERATORS.iter().copied().filter(|known| *known != "if_unknown" || self.ground.deny);
+                match did_you_mean(name, known) {
+                    Some(meant) => self.findings.edit(
+                        codes::BAD_OPERATOR,
+                        entry.key_span(),
+                        message,
+                        format!("did you mean `{meant}`?"),
+                        meant,
+                    ),
+                    None => self.findings.error(
+                        codes::BAD_OPERATOR,
+                        entry.key_span(),
+                        message,
+                        "write a bare value, a list, or one of `glob`, `under`, `all`, `absent`, `present`, `set`",
+                    ),
+                }
+                return;
+            }
+        };
+        self.findings.error(
+            codes::LATER_VALUE,
+            entry.key_span(),
+            format!("`{{ {name} = … }}` is not available in this version yet"),
+            later,
+        );
+    }
+
+    fn if_unknown(&mut self, entry: Entry<'_, '_>) -> Option<()> {
+        if !self.ground.deny {
+            self.findings.error(
+                codes::BAD_OPERATOR,
+                entry.key_span(),
+                format!("`if_unknown` has no meaning in `{}`", table_name(self.origin)),
+                "remove it; in mappings and `require` a condition on an unknown claim is always false",
+            );
+            return None;
+        }
+        if entry.value.get_ref().as_str() != Some("ignore") {
+            self.findings.error(
+                codes::BAD_OPERATOR,
+                entry.value_span(),
+                "`if_unknown` can only be \"ignore\"",
+                "write `if_unknown = \"ignore\"`, or leave it out: then a deny holds when the claim is unknown",
+            );
+            return None;
+        }
+        Some(())
+    }
+
+    fn pattern(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, operator: &str, value: &Value<'_>) {
+        if matches!(claim.kind(), Kind::Id | Kind::Boolean) {
+            self.bad(
+                spot,
+                value,
+                format!("`{}` takes no patterns", spot.name),
+                "write exact values: part of an id says nothing about what it belongs to",
+            );
+            return;
+        }
+        let at = spot.source.span(value.span());
+        let Some(text) = value.get_ref().as_str() else {
+            self.bad(spot, value, format!("`{operator}` must be a text"), format!("write `{{ {operator} = \"…\" }}`"));
+            return;
+        };
+        if text.contains("{num}") {
+            self.findings.error(
+                codes::LATER_VALUE,
+                at,
+                "`{num}` is not available in this version yet",
+                "write `*`, which stays inside one segment, and guard the tag with `ref_protected = true`",
+            );
+            return;
+        }
+        let starts_as_ref = text.starts_with("refs/") || text.starts_with('*');
+        if matches!(claim, Claim::Ref | Claim::WorkflowRef | Claim::JobWorkflowRef) && prefix.is_empty() && !starts_as_ref {
+            self.text(claim, prefix, spot, &at, text);
+            return;
+        }
+        if !self.pattern_owner(claim, operator, spot, &at, text) {
+            return;
+        }
+        let fold = self.ground.folds() && claim.kind() == Kind::Name;
+        let whole = format!("{prefix}{text}");
+        let segments = if claim == Claim::Subject { Segments::Subject } else { Segments::Path };
+        let lang = match operator {
+            "glob" => Lang::glob(&whole, segments, fold),
+            _ => Lang::under(&whole, fold),
+        };
+        match lang {
+            Ok(lang) => self.push(claim, Test::Text(lang), Shape::Other, spot),
+            Err(error) => self.findings.error(
+                codes::BAD_PATTERN,
+                at,
+                format!("`{text}` is no pattern: {error}"),
+                "`*` stays inside one segment, `**` is any run of characters; everything else is literal",
+            ),
+        }
+    }
+
+    /// Owners that a pattern on repositories fixes must be listed too.
+    fn pattern_owner(&mut self, claim: Claim, operator: &str, spot: &Spot<'_, '_>, at: &Span, text: &str) -> bool {
+        let of_repositories =
+            matches!(claim, Claim::Repository | Claim::WorkflowRepository | Claim::JobWorkflowRepository);
+        if !of_repositories {
+            return true;
+        }
+        let name = &spot.name;
+        if operator == "under" {
+            let text = text.trim_end_matches('/');
+            // A group below a listed one, or one that holds a listed one.
+            let inside = |listed: &str| {
+                let (listed, text) = (listed.to_ascii_lowercase(), text.to_ascii_lowercase());
+                text == listed || text.starts_with(&format!("{listed}/")) || listed.starts_with(&format!("{text}/"))
+            };
+            let known = self.ground.issuers.iter().any(|(issuer, _)| issuer.owners.keys().any(|listed| inside(listed)));
+            return known || self.listed(name, at, text);
+        }
+        match text.rsplit_once('/') {
+            Some((owner, _)) if !owner.contains('*') => self.listed(name, at, owner),
+            _ => true,
+        }
+    }
+
+    fn set(&mut self, claim: Claim, spot: &Spot<'_, '_>, value: &Value<'_>) {
+        let of_repositories =
+            matches!(claim, Claim::Repository | Claim::WorkflowRepository | Claim::JobWorkflowRepository);
+        let Some(name) = value.get_ref().as_str().filter(|_| of_repositories) else {
+            let help = "a set holds repositories: write `repository = { set = \"…\" }`";
+            self.bad(spot, value, format!("`{}` cannot be given by a set", spot.name), help);
+            return;
+        };
+        let Some(set) = self.ground.sets.and_then(|sets| sets.get(name)) else {
+            let meant = self.ground.sets.and_then(|sets| did_you_mean(name, sets.keys().map(String::as_str)));
+            let help = match (meant, self.ground.sets) {
+                (Some(meant), _) => format!("did you mean `{meant}`?"),
+                (None, Some(_)) => format!("declare it in this file: `[set.{name}]` with `repositories = [{{ name = \"…\", id = … }}]`"),
+                (None, None) => "sets live in a team's file and are known only there; write the values here".to_owned(),
+            };
+            let at = spot.source.span(value.span());
+            self.findings.error(codes::UNKNOWN_SET, at, format!("there is no set `{name}` in this file"), help);
+            return;
+        };
+        set.used.set(true);
+        // The set was judged where it stands; a mapping of another issuer than its file's is judged here.
+        let at = spot.source.span(value.span());
+        for (member, _) in &set.pairs {
+            if let Some((owner, _)) = member.rsplit_once('/') && !self.listed(&spot.name, &at, owner) {
+                return;
+            }
+        }
+        match claim {
+            Claim::Repository => self.push(claim, Test::Repository(set.pairs.clone()), Shape::Pin, spot),
+            _ => {
+                let names: Vec<String> = set.pairs.iter().map(|(name, _)| name.clone()).collect();
+                let lang = Lang::one_of(names.iter().map(String::as_str), self.ground.folds());
+                self.push(claim, Test::Text(lang), Shape::Exact(names), spot);
+            }
+        }
+    }
+
+    /// `workflow` and `job_workflow`.
+    pub(super) fn workflow(&mut self, entry: Entry<'_, '_>) {
+        let parts = WorkflowClaims::of(entry.name());
+        if !self.ground.issuers.iter().any(|(_, profile)| profile.provides(parts.file)) {
+            let issuers = self.ground.issuer_names();
+            self.findings.error(
+                codes::CLAIM_NOT_PROVIDED,
+                entry.key_span(),
+                format!("tokens of {issuers} never carry `{}`", entry.name()),
+                "remove the condition; `claimbound profile show` lists the claims that the issuer's profile has",
+            );
+            return;
+        }
+        let table = match entry.value.get_ref() {
+            DeValue::Table(table) => table,
+            DeValue::String(text) => return self.workflow_text(entry, text),
+            _ => return entry.wrong_type("a table of `repository`, `file`, `ref` (or `branch`, `tag`) and `sha`", self.findings),
+        };
+        let whole = Spot::of(entry);
+        if table.contains_key("absent") || table.contains_key("present") {
+            self.operator(parts.file, "", &whole, entry.value);
+            return;
+        }
+        let (mut repository, mut refs, mut any) = (false, Vec::new(), false);
+        for part in entry.entries(self.findings) {
+            let (claim, prefix) = match part.name() {
+                "repository" => (parts.repository, ""),
+                "file" => (parts.file, ""),
+                "ref" => (parts.r#ref, ""),
+                "branch" => (parts.r#ref, "refs/heads/"),
+                "tag" => (parts.r#ref, "refs/tags/"),
+                "sha" => (parts.sha, ""),
+                other => {
+                    self.unknown_part(part, entry.name(), other);
+                    any = true;
+                    continue;
+                }
+            };
+            any = true;
+            repository |= claim == parts.repository;
+            if claim == parts.r#ref {
+                refs.push(part);
+            }
+            let spot = Spot { name: format!("{}.{}", entry.name(), part.name()), ..Spot::of(part) };
+            self.value(claim, prefix, &spot, part.value);
+        }
+        if let [_, second, ..] = refs.as_slice() {
+            self.findings.error(
+                codes::WORKFLOW_FORM,
+                second.key_span(),
+                format!("`{}` has more than one of `ref`, `branch` and `tag`", entry.name()),
+                "keep one: `branch` and `tag` are short for a `ref` below `refs/heads/` and `refs/tags/`",
+            );
+        }
+        if !any {
+            self.workflow_text(entry, "");
+        } else if !repository {
+            self.push(parts.repository, Test::SameRepository, Shape::Other, &whole);
+        }
+    }
+
+    fn unknown_part(&mut self, part: Entry<'_, '_>, workflow: &str, name: &str) {
+        let known = ["repository", "file", "ref", "branch", "tag", "sha"];
+        let message = format!("`{workflow}` has no part `{name}`");
+        match did_you_mean(name, known) {
+            Some(meant) => self.findings.edit(
+                codes::WORKFLOW_FORM,
+                part.key_span(),
+                message,
+                format!("did you mean `{meant}`?"),
+                meant,
+            ),
+            None => self.findings.error(
+                codes::WORKFLOW_FORM,
+                part.key_span(),
+                message,
+                "its parts are `repository`, `file`, `ref` (or `branch`, `tag`) and `sha`",
+            ),
+        }
+    }
+
+    /// A workflow written as one string: shows its parts.
+    fn workflow_text(&mut self, entry: Entry<'_, '_>, text: &str) {
+        let mut finding = Diagnostic::error(
+            codes::WORKFLOW_FORM,
+            entry.value_span(),
+            format!("`{}` must be written by its parts", entry.name()),
+            "write `{ repository = \"owner/name\", file = \".github/workflows/deploy.yml\", ref = \"refs/heads/main\" }`: a string compared as a whole or by its beginning says too little",
+        );
+        if let Some((path, reference)) = text.split_once('@')
+            && let Some((repository, file)) = path.split_once("/.").map(|(repository, file)| (repository, format!(".{file}")))
+        {
+            let edit = format!("{{ repository = \"{repository}\", file = \"{file}\", ref = \"{reference}\" }}");
+            finding.suggestion = Some(suggestion(entry.value_span(), edit, "write the parts"));
+        }
+        self.findings.push(finding);
+    }
+}
+
+/// The claims of one workflow's parts.
+pub(super) struct WorkflowClaims {
+    pub(super) repository: Claim,
+    pub(super) file: Claim,
+    pub(super) r#ref: Claim,
+    pub(super) sha: Claim,
+}
+
+impl WorkflowClaims {
+    pub(super) fn of(key: &str) -> Self {
+        match key {
+            "workflow" => Self {
+                repository: Claim::WorkflowRepository,
+                file: Claim::WorkflowFile,
+                r#ref: Claim::WorkflowRef,
+                sha: Claim::WorkflowSha,
+            },
+            _ => Self {
+                repository: Claim::JobWorkflowRepository,
+                file: Claim::JobWorkflowFile,
+                r#ref: Claim::JobWorkflowRef,
+                sha: Claim::JobWorkflowSha,
+            },
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Which mappings can concern a job at all, found without looking at the others.
+//!
+//! A bucket is only a filter, keyed by a fingerprint: the pin itself stays a condition and is compared, so a
+//! collision costs a comparison and can never grant.
+
+use super::{IssuerId, MappingId, MappingSet, RoleId, Test, set::Mapping};
+use crate::workload::{Claim, Workload};
+use foldhash::fast::FixedState;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hasher},
+    ops::Range,
+};
+
+/// Where a mapping is filed: under the first of these that it pins, or with the unpinned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Level {
+    RepositoryId,
+    OwnerId,
+    /// A literal repository name without id.
+    Repository,
+    /// Not a place for candidates but for near misses: the name of a pair whose id may differ.
+    PairName,
+}
+
+/// The buckets, and names of roles.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Index {
+    buckets: HashMap<u64, Range<u32>, FixedState>,
+    /// Mappings, those of one bucket beside each other.
+    candidates: Vec<MappingId>,
+    /// By issuer.
+    unpinned: Vec<Vec<MappingId>>,
+    /// By issuer: positions in the set's denies.
+    denies: Vec<Vec<u32>>,
+    /// By role.
+    gives: Vec<Vec<MappingId>>,
+    roles: HashMap<Box<str>, RoleId, FixedState>,
+}
+
+impl Index {
+    pub(crate) fn build(set: &MappingSet) -> Self {
+        let issuers = set.issuers.len();
+        let mut index = Self {
+            unpinned: vec![Vec::new(); issuers],
+            gives: vec![Vec::new(); set.roles.len()],
+            roles: (0..).zip(&set.roles).map(|(at, role)| (role.name.as_str().into(), RoleId(at))).collect(),
+            denies: (0..issuers)
+                .map(|issuer| {
+                    let concerns = |list: &[IssuerId]| list.is_empty() || list.contains(&IssuerId(issuer as u16));
+                    (0..).zip(&set.denies).filter(|(_, deny)| concerns(&deny.issuers)).map(|(at, _)| at).collect()
+                })
+                .collect(),
+            ..Self::default()
+        };
+        let mut filed: Vec<(u64, MappingId)> = Vec::new();
+        for (id, mapping) in (0..).map(MappingId).zip(&set.mappings) {
+            for role in &mapping.roles {
+                index.gives[role.0 as usize].push(id);
+            }
+            let mut file = |level, value: &str| filed.push((fingerprint(mapping.issuer, level, value), id));
+            if !pins(mapping, &mut file) {
+                index.unpinned[usize::from(mapping.issuer.0)].push(id);
+            }
+        }
+        filed.sort_unstable();
+        filed.dedup();
+        for (at, (key, id)) in (0..).zip(filed) {
+            index.buckets.entry(key).or_insert(at..at).end = at + 1;
+            index.candidates.push(id);
+        }
+        index
+    }
+
+    pub(crate) fn role(&self, name: &str) -> Option<RoleId> {
+        self.roles.get(name).copied()
+    }
+
+    /// Every mapping of the issuer that can match the job, and no other that pins something else (but for
+    /// collisions). Collects nothing.
+    pub(crate) fn candidates(&self, issuer: IssuerId, workload: &Workload<'_>) -> impl Iterator<Item = MappingId> {
+        let filed = self.filed(
+            issuer,
+            workload,
+            [
+                (Level::RepositoryId, Claim::RepositoryId),
+                (Level::OwnerId, Claim::RepositoryOwnerId),
+                (Level::Repository, Claim::Repository),
+            ],
+        );
+        filed.chain(self.unpinned[usize::from(issuer.0)].iter().copied())
+    }
+
+    /// Mappings that name the job's repository or owner beside some id.
+    pub(crate) fn namesakes(&self, issuer: IssuerId, workload: &Workload<'_>) -> impl Iterator<Item = MappingId> {
+        self.filed(issuer, workload, [(Level::PairName, Claim::Repository), (Level::PairName, Claim::RepositoryOwner)])
+    }
+
+    fn filed<const N: usize>(
+        &self,
+        issuer: IssuerId,
+        workload: &Workload<'_>,
+        places: [(Level, Claim); N],
+    ) -> impl Iterator<Item = MappingId> {
+        let bucket = |(level, claim)| -> &[MappingId] {
+            let key = workload.text(claim).map(|value| fingerprint(issuer, level, value));
+            let range = key.and_then(|key| self.buckets.get(&key));
+            range.map_or(&[], |range| &self.candidates[range.start as usize..range.end as usize])
+        };
+        places.map(bucket).into_iter().flatten().copied()
+    }
+
+    /// The mappings that give a role, in the order of the set.
+    pub(crate) fn gives(&self, role: RoleId) -> &[MappingId] {
+        &self.gives[role.0 as usize]
+    }
+
+    /// Positions of the denies that concern an issuer.
+    pub(crate) fn denies(&self, issuer: IssuerId) -> &[u32] {
+        &self.denies[usize::from(issuer.0)]
+    }
+}
+
+/// Files a mapping under the first level that it pins, and under the names of its pairs; `false` without a pin.
+fn pins(mapping: &Mapping, file: &mut impl FnMut(Level, &str)) -> bool {
+    let mut at = [None; 3];
+    for condition in &mapping.conditions {
+        let listed = || match &condition.test {
+            Test::Text(lang) => lang.members().is_some(),
+            Test::Repository(_) | Test::Owner(..) => true,
+            _ => false,
+        };
+        let level = match (&condition.test, condition.claim) {
+            (Test::Repository(_), _) | (_, Claim::RepositoryId) => 0,
+            (Test::Owner(..), _) | (_, Claim::RepositoryOwnerId) => 1,
+            (_, Claim::Repository) => 2,
+            _ => continue,
+        };
+        if listed() && at[level].is_none() {
+            at[level] = Some(condition);
+        }
+        match &condition.test {
+            Test::Repository(pairs) => pairs.iter().for_each(|(name, _)| file(Level::PairName, name)),
+            Test::Owner(name, _) => file(Level::PairName, name),
+            _ => {}
+        }
+    }
+    let Some((level, condition)) =
+        [Level::RepositoryId, Level::OwnerId, Level::Repository].into_iter().zip(at).find_map(|(l, c)| Some((l, c?)))
+    else {
+        return false;
+    };
+    match &condition.test {
+        Test::Repository(pairs) => pairs.iter().for_each(|(_, id)| file(level, id)),
+        Test::Owner(_, id) => file(level, id),
+        Test::Text(lang) => lang.members().into_iter().flatten().for_each(|value| file(level, value)),
+        _ => {}
+    }
+    true
+}
+
+/// Folds ASCII case whatever the issuer does: a filter may let through too much.
+fn fingerprint(issuer: IssuerId, level: Level, value: &str) -> u64 {
+    let mut hasher = FixedState::with_seed(u64::from(issuer.0) << 8 | level as u64).build_hasher();
+    let mut block = [0; 64];
+    for chunk in value.as_bytes().chunks(block.len()) {
+        let block = &mut block[..chunk.len()];
+        block.copy_from_slice(chunk);
+        block.make_ascii_lowercase();
+        hasher.write(block);
+    }
+    hasher.finish()
+}

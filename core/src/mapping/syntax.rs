@@ -1,1 +1,0 @@
-//! Spanned, error-recovering trees of the folder's files.

@@ -1,0 +1,185 @@
+//! What may stand where, as data: the keys of every table, and what later versions will know.
+
+/// A table of the language.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Policy,
+    Issuer,
+    Team,
+    Sensitivity,
+    Deny,
+    Roles,
+    Role,
+    TeamFile,
+    File,
+    Set,
+    Member,
+    Mapping,
+    Tests,
+    Test,
+    /// `[mapping.match]`, `[file.match]`, `[deny.match]`, `require`: its keys are claims.
+    Match,
+}
+
+impl Place {
+    /// The keys that the table has.
+    pub(crate) fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Policy => &["format", "issuer", "team", "sensitivity", "target", "deny"],
+            Self::Issuer => &["profile", "url", "owners", "tenancy"],
+            Self::Team => &["path", "contact", "issuers", "may"],
+            Self::Sensitivity => &["max_duration", "needs_any"],
+            Self::Deny => &["name", "reason", "issuers", "roles", "sensitivity", "match"],
+            Self::Roles => &["role"],
+            Self::Role => &[
+                "description",
+                "backend",
+                "teams",
+                "issuers",
+                "targets",
+                "sensitivity",
+                "max_duration",
+                "require",
+                "jwt",
+            ],
+            Self::TeamFile => &["file", "set", "mapping", "test"],
+            Self::File => &["issuer", "review_by", "match"],
+            Self::Set => &["repositories"],
+            Self::Member => &["name", "id"],
+            Self::Mapping => &["name", "description", "issuer", "roles", "duration", "max_duration", "match"],
+            Self::Tests => &["test"],
+            Self::Test => &["name", "issuer", "workload", "claims", "expect", "roles", "role", "fails", "at"],
+            Self::Match => &[],
+        }
+    }
+    pub(crate) fn has(self, key: &str) -> bool {
+        self.keys().contains(&key)
+    }
+    /// How the table is written.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Policy => "policy.toml",
+            Self::Issuer => "[issuer.*]",
+            Self::Team => "[team.*]",
+            Self::Sensitivity => "[sensitivity.*]",
+            Self::Deny => "[[deny]]",
+            Self::Roles => "a role file",
+            Self::Role => "[role.*]",
+            Self::TeamFile => "a team's file",
+            Self::File => "[file]",
+            Self::Set => "[set.*]",
+            Self::Member => "a repository",
+            Self::Mapping => "[[mapping]]",
+            Self::Tests => "a test file",
+            Self::Test => "[[test]]",
+            Self::Match => "[mapping.match]",
+        }
+    }
+    /// The kind of file, in words.
+    pub(super) fn file(self) -> &'static str {
+        match self {
+            Self::Policy | Self::Issuer | Self::Team | Self::Sensitivity | Self::Deny => "`policy.toml`",
+            Self::Roles | Self::Role => "a file under `roles/`",
+            Self::Tests => "a file under `tests/`",
+            _ => "a team's file",
+        }
+    }
+    /// The file where a top-level table belongs, if it is one of another kind of file.
+    pub(super) fn home_of_table(self, key: &str) -> Option<&'static str> {
+        if !matches!(self, Self::Policy | Self::Roles | Self::TeamFile | Self::Tests) || self.has(key) {
+            return None;
+        }
+        match key {
+            "issuer" | "team" | "sensitivity" | "target" | "deny" | "never" | "format" => Some("`policy.toml`"),
+            "role" => Some("`roles/*.toml`"),
+            "file" | "set" | "mapping" => Some("a file below a team's path, `teams/<team>/*.toml`"),
+            "test" => Some("`tests/*.toml` or a team's file"),
+            _ => None,
+        }
+    }
+    /// The table near this one that has the key: where a key slid under the wrong header.
+    pub(crate) fn owner_of(self, key: &str) -> Option<&'static str> {
+        let near: &[Place] = match self {
+            Self::Policy => &[Self::Issuer, Self::Team, Self::Sensitivity, Self::Deny],
+            Self::Issuer | Self::Team | Self::Sensitivity | Self::Deny => {
+                &[Self::Policy, Self::Issuer, Self::Team, Self::Sensitivity, Self::Deny]
+            }
+            Self::Roles => &[Self::Role],
+            Self::Role => &[],
+            Self::Tests => &[Self::Test],
+            Self::Match => &[Self::Mapping, Self::File, Self::Test, Self::Deny, Self::Role],
+            _ => &[Self::File, Self::Set, Self::Mapping, Self::Test],
+        };
+        near.iter().find(|place| **place != self && place.has(key) && key != "match").map(|place| place.title())
+    }
+    pub(super) fn remedy_for_missing(self, key: &str) -> String {
+        match (self, key) {
+            (Self::Policy, "format") => "write `format = 1` at the top of the file".into(),
+            (Self::Member, "id") => {
+                "write the forge's numeric id beside the name: a name can be given up and taken by a stranger, an id cannot".into()
+            }
+            (Self::Role, "teams") => "name the teams whose folders may bind the role: `teams = [\"…\"]`".into(),
+            (Self::Deny, "reason") => "say for operators why this is denied: `reason = \"…\"`".into(),
+            (Self::Mapping, "roles") => "name the roles it gives: `roles = [\"…\"]`".into(),
+            (Self::Test, "expect") => "write `expect = \"grant\"` with `roles`, or `expect = \"deny\"`".into(),
+            _ => format!("write `{key} = …` below the header of `{}`", self.title()),
+        }
+    }
+}
+
+/// What to do instead of a key that a later version of the language has. `None`: no version has it.
+pub(crate) fn later(place: Place, key: &str) -> Option<&'static str> {
+    Some(match (place, key) {
+        (Place::Policy, "never") => {
+            "remove it; write a `[[deny]]` with the same conditions, which holds at run time, and a `[[test]]` that expects `deny`"
+        }
+        (Place::Team, "approvers") => "remove it; nobody approves grants in this version, so keep such roles unbound",
+        (Place::Sensitivity, "ceremony") => {
+            "remove it; give the sensitivity `needs_any = [\"branch\", \"tag\"]` and keep roles that need a person unbound"
+        }
+        (Place::Mapping, "any") => "write one `[[mapping]]` for each alternative, each with all its conditions",
+        (Place::Mapping, "expires") => "remove it; put `review_by` into `[file]` and delete the mapping when its time has come",
+        (Place::Mapping, "shadow") => "remove the mapping, or keep it on a branch and try it with `claimbound explain`",
+        (Place::Mapping, "limit") => "remove it; a short `max_duration` bounds what a job can hold",
+        (Place::Mapping, "actor") => "remove it; without it any actor is refused, and this version knows no delegation",
+        (Place::Mapping, "ceremony" | "approvers" | "quorum") => {
+            "remove it, and do not bind roles that need a person's approval yet: without it the mapping would grant at once"
+        }
+        (Place::Mapping | Place::Match | Place::File, "any_repository") => {
+            "list the repositories with their ids in `[set.*]` and write `repository = { set = \"…\" }`"
+        }
+        (Place::Mapping | Place::Match | Place::File, "any_event") => "name the events: `event_name = [\"push\", \"pull_request\"]`",
+        (Place::Mapping | Place::Match | Place::File, "allow_mutable_identity") => {
+            "pin the id: `repository = { name = \"…\", id = … }`"
+        }
+        (Place::Mapping, "max_session") => "remove it; grants are not renewed in this version, `max_duration` is all a job gets",
+        (Place::Issuer, "on_rename") => "remove it; a renamed repository is refused until its name is edited here",
+        (Place::Issuer, "max_lifetime") => "remove it; the profile's own maximum stands",
+        (Place::Issuer, "trust_act") => "remove it; this version knows no delegation",
+        (Place::Test, "actor") => "remove the test; this version knows no delegation",
+        (Place::Match, "claims") => "use a canonical claim; `claimbound profile show` lists them with the native claims they come from",
+        (Place::Role, "aws" | "gcp" | "azure" | "vault" | "kubernetes" | "ssh" | "x509" | "github" | "database") => {
+            "give the role a `jwt` table, if the relying party accepts a signed token; otherwise leave the role out"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_is_both_known_and_of_a_later_version() {
+        for place in [Place::Policy, Place::Issuer, Place::Team, Place::Sensitivity, Place::Mapping, Place::Role] {
+            assert!(place.keys().iter().all(|key| later(place, key).is_none()), "{place:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_slid_under_the_wrong_header_finds_home() {
+        assert_eq!(Place::Match.owner_of("roles"), Some("[[mapping]]"));
+        assert_eq!(Place::Mapping.owner_of("review_by"), Some("[file]"));
+        assert_eq!(Place::Mapping.owner_of("colour"), None);
+    }
+}

@@ -1,0 +1,162 @@
+//! Conditions → the box of jobs that they let through, exactly: derived claims are lowered to the claims that they
+//! are derived from, or a product of claims would hold jobs that cannot exist.
+//!
+//! `branch` and `tag` become languages of `ref`; an owner narrows `repository`. Pairs of name and id stay beside the
+//! box, for a product cannot say which name goes with which id.
+
+use crate::{
+    lang::{
+        pattern::{Lang, PatternError},
+        space::{Domain, Space},
+    },
+    mapping::{Condition, Test},
+    workload::Claim,
+};
+
+const HEADS: &str = "refs/heads/";
+const TAGS: &str = "refs/tags/";
+
+/// The jobs that some conditions let through.
+#[derive(Clone, Debug)]
+pub(super) struct Reach {
+    space: Space<Claim>,
+    /// Pairs of (name, id), of which one must hold; the name may be empty. `None`: no pair is demanded.
+    pairs: Option<Vec<(String, String)>>,
+    /// Claims that equal the job's own repository.
+    own: Vec<Claim>,
+    folds: bool,
+}
+
+impl Reach {
+    /// `folds`: whether the issuer's forge folds names.
+    pub(super) fn of<'c>(
+        conditions: impl IntoIterator<Item = &'c Condition>,
+        folds: bool,
+    ) -> Result<Self, PatternError> {
+        let mut reach = Self { space: Space::default(), pairs: None, own: Vec::new(), folds };
+        for condition in conditions {
+            reach.narrow(condition)?;
+        }
+        Ok(reach)
+    }
+
+    fn narrow(&mut self, condition: &Condition) -> Result<(), PatternError> {
+        let domain = match &condition.test {
+            Test::Text(lang) => Domain::of(lang.clone()),
+            Test::Is(value) => Domain::of(Lang::exact(if *value { "true" } else { "false" }, false)),
+            Test::Present => Domain::present(),
+            Test::Absent => Domain::absent(),
+            Test::SameRepository => {
+                self.own.push(condition.claim);
+                return Ok(());
+            }
+            Test::Owner(name, id) => {
+                self.space.narrow(Claim::RepositoryOwnerId, &Domain::of(Lang::exact(id, false)))?;
+                if name.is_empty() {
+                    return Ok(());
+                }
+                let below = Lang::longer_than(&format!("{name}/"), self.folds)?;
+                self.space.narrow(Claim::Repository, &Domain::of(below))?;
+                return self.space.narrow(Claim::RepositoryOwner, &Domain::of(Lang::exact(name, self.folds)));
+            }
+            Test::Repository(pairs) => {
+                self.pairs = Some(match self.pairs.take() {
+                    Some(before) => join(&before, pairs, self.folds),
+                    None => pairs.clone(),
+                });
+                return Ok(());
+            }
+        };
+        match condition.claim {
+            Claim::Branch => self.space.narrow(Claim::Ref, &lowered(&domain, HEADS)?),
+            Claim::Tag => self.space.narrow(Claim::Ref, &lowered(&domain, TAGS)?),
+            claim => self.space.narrow(claim, &domain),
+        }
+    }
+
+    /// A job that both let through; `None` when there is none.
+    pub(super) fn meet(&self, other: &Self) -> Result<Option<Vec<(Claim, String)>>, PatternError> {
+        let Some(mut space) = self.space.intersect(&other.space)? else { return Ok(None) };
+        let pairs = match (&self.pairs, &other.pairs) {
+            (Some(a), Some(b)) => Some(join(a, b, self.folds)),
+            (one, other) => one.as_ref().or(other.as_ref()).cloned(),
+        };
+        let own: Vec<Claim> = self.own.iter().chain(&other.own).copied().collect();
+        for claim in &own {
+            // Each is the repository, so the repository may be what each may be.
+            let theirs = space.get(*claim).cloned().unwrap_or_else(Domain::present);
+            space.narrow(Claim::Repository, &theirs)?;
+            space.narrow(Claim::Repository, &Domain::present())?;
+        }
+        if space.is_empty() {
+            return Ok(None);
+        }
+        let fits = |claim, text: &str| space.get(claim).is_none_or(|domain| domain.allows(text));
+        let pair = match &pairs {
+            None => None,
+            Some(pairs) => {
+                let pair = pairs.iter().find(|(name, id)| {
+                    fits(Claim::RepositoryId, id) && (name.is_empty() || fits(Claim::Repository, name))
+                });
+                let Some(pair) = pair else { return Ok(None) };
+                Some(pair)
+            }
+        };
+        let mut witness: Vec<(Claim, String)> = Vec::new();
+        for (claim, domain) in space.iter() {
+            witness.extend(domain.witness().map(|value| (claim, value)));
+        }
+        if let Some((name, id)) = pair {
+            set(&mut witness, Claim::RepositoryId, id);
+            if !name.is_empty() {
+                set(&mut witness, Claim::Repository, name);
+            }
+        }
+        let repository = witness.iter().find(|(claim, _)| *claim == Claim::Repository).map(|(_, name)| name.clone());
+        for claim in own {
+            set(&mut witness, claim, repository.as_deref().unwrap_or_default());
+        }
+        witness.sort_by_key(|(claim, _)| *claim);
+        Ok(Some(witness))
+    }
+
+    /// The repository ids of which a job must have one, if conditions list them.
+    pub(super) fn pinned_ids(&self) -> Option<Vec<&str>> {
+        let listed = self.space.get(Claim::RepositoryId).and_then(|domain| domain.values.as_ref()?.members());
+        match &self.pairs {
+            Some(pairs) => Some(pairs.iter().map(|(_, id)| id.as_str()).collect()),
+            None => Some(listed?.collect()),
+        }
+    }
+}
+
+fn set(witness: &mut Vec<(Claim, String)>, claim: Claim, value: &str) {
+    witness.retain(|(other, _)| *other != claim);
+    witness.push((claim, value.to_owned()));
+}
+
+/// What `branch` or `tag` say about `ref`.
+fn lowered(domain: &Domain, prefix: &str) -> Result<Domain, PatternError> {
+    match &domain.values {
+        Some(values) if !domain.absent => Ok(Domain::of(values.after(prefix)?)),
+        None => Ok(Domain::of(Lang::longer_than(prefix, false)?)),
+        Some(_) => Ok(Domain::absent_or(Lang::not_prefix(prefix)?)),
+    }
+}
+
+/// The pairs that both lists allow. An empty name allows any.
+fn join(a: &[(String, String)], b: &[(String, String)], folds: bool) -> Vec<(String, String)> {
+    let mut sorted: Vec<&(String, String)> = b.iter().collect();
+    sorted.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
+    let same = |a: &str, b: &str| a.is_empty() || b.is_empty() || a == b || (folds && a.eq_ignore_ascii_case(b));
+    a.iter()
+        .flat_map(|(name, id)| {
+            let from = sorted.partition_point(|(_, other)| other < id);
+            sorted[from..]
+                .iter()
+                .take_while(move |(_, other)| other == id)
+                .filter(move |(other, _)| same(name, other))
+                .map(move |(other, _)| (if name.is_empty() { other } else { name }.clone(), id.clone()))
+        })
+        .collect()
+}

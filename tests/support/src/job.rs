@@ -9,7 +9,8 @@ const IDS: &[(&str, u64)] = &[
     ("acme", 65),
     ("acme-labs", 9917),
     ("acme/payments-api", 740_000_001),
-    ("acme/payments-web", 740_000_002)("search/indexer", 4711),
+    ("acme/payments-web", 740_000_002),
+    ("search/indexer", 4711),
 ];
 
 /// Seconds between `iat` and `exp` in GitHub's tokens.

@@ -1,1 +1,3 @@
 //! Tables and properties of the core, one binary.
+
+mod broken;

@@ -10,8 +10,13 @@ use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
 /// Ids that the sample mappings pin. Any other name gets an id of its own, from its bytes.
-const IDS: &[(&str, u64)] =
-    &[("acme", 65), ("acme-labs", 9917), ("acme/payments-api", 740_000_001), ("acme/payments-web", 740_000_002)];
+const IDS: &[(&str, u64)] = &[
+    ("acme", 65),
+    ("acme-labs", 9917),
+    ("acme/payments-api", 740_000_001),
+    ("acme/payments-web", 740_000_002),
+    ("search/indexer", 4711),
+];
 
 /// Derived ids begin here, above every listed one.
 const DERIVED_IDS_FROM: u64 = 1_000_000_000;
@@ -174,6 +179,11 @@ fn object(value: Value) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use claimbound_core::{
+        claims::Claims,
+        workload::{Claim, Profiles, translate},
+    };
+    use claimbound_test_support::issuer::Issuer;
 
     const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 
@@ -234,5 +244,44 @@ mod tests {
         assert_eq!(id_of("acme/payments-api"), 740_000_001);
         assert_eq!(id_of("acme/other"), id_of("acme/other"));
         assert!(IDS.iter().all(|(_, id)| *id < DERIVED_IDS_FROM));
+    }
+
+    #[test]
+    fn every_built_in_profile_is_played() {
+        let built_in = Profiles::builtin();
+        assert!(built_in.iter().map(|profile| profile.name.as_str()).eq(Profile::ALL.map(Profile::name)));
+    }
+
+    fn check_workload(profile: Profile, claims: &Value, expected: &[(Claim, &str)]) {
+        let (profiles, text) = (Profiles::builtin(), claims.to_string());
+        let parsed = Claims::parse(text.as_bytes()).unwrap();
+        let workload = translate(profiles.get(profile.name()).unwrap(), "local", parsed).unwrap();
+        let repository = [(Claim::Repository, "acme/payments-api"), (Claim::RepositoryId, "740000001")];
+        for (claim, text) in repository.iter().chain(expected) {
+            assert_eq!(workload.text(*claim), Some(*text), "{claim:?} of {claims:#}");
+        }
+    }
+
+    /// Holds the bench's fake issuers and the local issuer to one reading, the broker's own.
+    #[test]
+    fn every_job_is_a_workload_to_the_broker() {
+        let fakes = [(Profile::GithubActions, Issuer::github()), (Profile::Gitlab, Issuer::gitlab())];
+        for (profile, fake) in &fakes {
+            let job = || fake.job().environment("production");
+            let production = [(Claim::Branch, "main"), (Claim::Environment, "production"), (Claim::EventName, "push")];
+            check_workload(*profile, &job().claims("x"), &production);
+            check_workload(*profile, &of(*profile, |it| it.environment = Some("production".into())), &production);
+            let tag = [(Claim::Tag, "v1"), (Claim::RefType, "tag")];
+            check_workload(*profile, &fake.job().tag("v1").claims("x"), &tag);
+            check_workload(*profile, &of(*profile, |it| it.tag = Some("v1".into())), &tag);
+        }
+        let [(github, fake_github), (gitlab, fake_gitlab)] = &fakes;
+        let request = [(Claim::PullRequest, "7"), (Claim::BaseRef, "main"), (Claim::EventName, "pull_request")];
+        check_workload(*github, &fake_github.job().pull_request(7).immutable_subject().claims("x"), &request);
+        check_workload(*github, &of(*github, |it| it.pull_request = Some(7)), &request);
+        check_workload(*github, &of(*github, |it| it.immutable_subject = true), &[(Claim::Branch, "main")]);
+        let request = [(Claim::Branch, "feature"), (Claim::EventName, "merge_request_event")];
+        check_workload(*gitlab, &fake_gitlab.job().pull_request(7).claims("x"), &request);
+        check_workload(*gitlab, &of(*gitlab, |it| it.pull_request = Some(7)), &request);
     }
 }

@@ -78,10 +78,18 @@ environment = "staging"
 /// `acme/payments-api` may have `payments-release` from `main` in `production`, and `payments-secrets` in `staging`.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
-    issuers: Vec<(String, String)>,
+    issuers: Vec<Named>,
     files: BTreeMap<String, String>,
     server: String,
     more: String,
+}
+
+/// A fake issuer under the name that the folder gives it, with what `[issuer.NAME]` says of its network.
+#[derive(Clone, Debug)]
+struct Named {
+    name: String,
+    url: String,
+    network: String,
 }
 
 impl BrokerConfig {
@@ -99,7 +107,15 @@ impl BrokerConfig {
 
     /// Names a fake issuer: `{issuer.NAME}` becomes its URL.
     pub fn issuer(mut self, name: &str, issuer: &Issuer) -> Self {
-        self.issuers.push((name.to_owned(), issuer.url().to_owned()));
+        let (name, url) = (name.to_owned(), issuer.url().to_owned());
+        self.issuers.push(Named { name, url, network: "allow_private_network = true\n".to_owned() });
+        self
+    }
+
+    /// Lines in `[issuer.NAME]`, instead of `allow_private_network = true`.
+    pub fn network(mut self, name: &str, lines: &str) -> Self {
+        let named = self.issuers.iter_mut().find(|named| named.name == name);
+        named.unwrap_or_else(|| panic!("no issuer `{name}`")).network = format!("{lines}\n");
         self
     }
 
@@ -137,8 +153,8 @@ impl BrokerConfig {
             format!("[server]\nlisten = \"{listen}\"\noperator_listen = \"{operator_listen}\"\n{}", self.server);
         text.push_str("\n[store]\nurl = \"sqlite:claimbound.db\"\n\n[mappings]\npath = \"mappings\"\n");
         text.push_str("\n[signing]\nkeys = \"keys\"\n");
-        for (name, _) in &self.issuers {
-            text.push_str(&format!("\n[issuer.{name}]\nallow_private_network = true\n"));
+        for Named { name, network, .. } in &self.issuers {
+            text.push_str(&format!("\n[issuer.{name}]\n{network}"));
         }
         text.push('\n');
         text.push_str(&self.filled(&self.more));
@@ -154,7 +170,8 @@ impl BrokerConfig {
     }
 
     fn filled(&self, text: &str) -> String {
-        self.issuers.iter().fold(text.to_owned(), |text, (name, url)| text.replace(&format!("{{issuer.{name}}}"), url))
+        let fill = |text: String, named: &Named| text.replace(&format!("{{issuer.{}}}", named.name), &named.url);
+        self.issuers.iter().fold(text.to_owned(), fill)
     }
 }
 

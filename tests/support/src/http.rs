@@ -1,7 +1,7 @@
 //! A few lines over the HTTP client, so that tests read as request and answer.
 
 use serde_json::Value;
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 /// A test's request may take this long, then the test fails rather than hangs.
 const REQUEST_SECONDS: u64 = 30;
@@ -28,15 +28,20 @@ impl Answer {
     }
 }
 
-/// A client of its own: follows no redirect, uses no proxy.
+/// A client that follows no redirect, uses no proxy and keeps no connection, so that it may outlive a test's runtime.
 pub fn client() -> reqwest::Client {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .timeout(Duration::from_secs(REQUEST_SECONDS))
-        .build()
-        .expect("the HTTP client can be built")
+    static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
+    let build = || {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .timeout(Duration::from_secs(REQUEST_SECONDS))
+            .build()
+            .expect("the HTTP client can be built")
+    };
+    CLIENT.get_or_init(build).clone()
 }
 
 /// Sends; `Err` only when no answer came at all.

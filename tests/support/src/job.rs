@@ -5,8 +5,13 @@ use serde_json::{Map, Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Ids that the sample mappings list; every other name gets one from its bytes.
-const IDS: &[(&str, u64)] =
-    &[("acme", 65), ("acme-labs", 9917), ("acme/payments-api", 740_000_001), ("acme/payments-web", 740_000_002)];
+const IDS: &[(&str, u64)] = &[
+    ("acme", 65),
+    ("acme-labs", 9917),
+    ("acme/payments-api", 740_000_001),
+    ("acme/payments-web", 740_000_002),
+    ("search/indexer", 4711),
+];
 
 /// Seconds between `iat` and `exp` in GitHub's tokens.
 const GITHUB_LIFETIME_SECONDS: i64 = 300;

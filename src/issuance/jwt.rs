@@ -329,4 +329,4 @@ impl Plan for Token {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

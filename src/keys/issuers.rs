@@ -63,6 +63,19 @@ pub struct IssuerConfig {
     pub ca_file: Option<std::path::PathBuf>,
 }
 
+impl Default for KeyTimes {
+    /// What production uses. A key that its issuer withdrew ends with the next refresh, so within `interval` while the
+    /// issuer can be reached, and within `keep` at the latest.
+    fn default() -> Self {
+        const MINUTE_SECONDS: u64 = 60;
+        Self {
+            floor: Duration::from_secs(30),
+            interval: Duration::from_secs(10 * MINUTE_SECONDS),
+            keep: Duration::from_secs(24 * 60 * MINUTE_SECONDS),
+        }
+    }
+}
+
 impl IssuerConfig {
     fn same_network(&self, other: &Self) -> bool {
         (self.allow_private_network, self.development, &self.ca_file)

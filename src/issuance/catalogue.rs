@@ -68,7 +68,18 @@ fn config(role: &Role, deployment: Option<&Deployment<'_>>) -> Result<jwt::Confi
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::jwt::tests::role, *};
+
+    #[test]
+    fn a_backend_that_does_not_exist_is_refused_here_too() {
+        for (backend, help) in [("jwtt", "did you mean `jwt`?"), ("aws", "this version has the backend `jwt`")] {
+            let role = Role { backend: backend.to_owned(), ..role("audience = 'a'") };
+            let faults = config(&role, None).unwrap_err();
+            assert_eq!((faults.len(), faults[0].code), (1, BACKEND_UNKNOWN));
+            assert_eq!(faults[0].help.as_deref(), Some(help));
+        }
+        assert!(config(&role("audience = 'a'"), None).is_ok());
+    }
 
     #[test]
     fn every_code_has_its_page() {

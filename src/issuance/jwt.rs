@@ -73,6 +73,7 @@ impl Config {
             }
         }
         let audience = match values.get("audience") {
+            Some((value, span)) => audience(value, span, deployment, &mut faults),
             None => {
                 faults.push(Diagnostic::error(
                     AUDIENCE_MISSING,
@@ -81,23 +82,12 @@ impl Config {
                     "write whom the token is for, as the relying party expects it: \
                      `audience = \"https://openbao.acme.example\"`",
                 ));
-                String::new()
-            }
-            Some((value, span)) => {
-                let judged =
-                    audience(value, span).and_then(|text| clash(&text, span, deployment).map_or(Ok(text), Err));
-                judged.unwrap_or_else(|fault| {
-                    faults.push(fault);
-                    String::new()
-                })
+                None
             }
         };
         let algorithm = match values.get("algorithm") {
-            None => SigningAlgorithm::Es256,
-            Some((value, span)) => algorithm(value, span).unwrap_or_else(|fault| {
-                faults.push(fault);
-                SigningAlgorithm::Es256
-            }),
+            Some((value, span)) => algorithm(value, span, &mut faults),
+            None => Some(SigningAlgorithm::Es256),
         };
         if role.max_duration.0 > CREDENTIAL_SECONDS_MAX {
             faults.push(Diagnostic::error(
@@ -107,7 +97,10 @@ impl Config {
                 format!("`max_duration` of a `jwt` role is at most {}h", CREDENTIAL_SECONDS_MAX / 3600),
             ));
         }
-        if faults.is_empty() { Ok(Self { audience, algorithm }) } else { Err(faults) }
+        match (audience, algorithm) {
+            (Some(audience), Some(algorithm)) if faults.is_empty() => Ok(Self { audience, algorithm }),
+            _ => Err(faults),
+        }
     }
 }
 
@@ -119,40 +112,41 @@ fn unknown_key(role: &Role, key: &str, span: &Span) -> Diagnostic {
     Diagnostic::error(UNKNOWN_KEY, span.clone(), format!("role `{}`: unknown key `jwt.{key}`", role.name), help)
 }
 
-fn audience(value: &toml::Value, span: &Span) -> Result<String, Diagnostic> {
-    let unfit = |message: String, help: &str| Diagnostic::error(AUDIENCE_UNFIT, span.clone(), message, help);
-    let Some(text) = value.as_str() else {
-        return Err(unfit(
-            format!("`audience` is one string, not {}", kind(value)),
-            "a token has one audience; make a role for each relying party",
-        ));
+fn audience(
+    value: &toml::Value,
+    span: &Span,
+    deployment: Option<&Deployment<'_>>,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<String> {
+    let text = value.as_str().unwrap_or_default();
+    let (message, help) = if !value.is_str() {
+        let message = format!("`audience` is one string, not {}", kind(value));
+        (message, "a token has one audience; make a role for each relying party".to_owned())
+    } else if text.is_empty() {
+        ("`audience` is empty".to_owned(), "write whom the token is for".to_owned())
+    } else if text.contains(['{', '}']) {
+        let help = "the audience of a `jwt` role is fixed by the platform; claims are in the token's own members";
+        ("`audience` holds a placeholder".to_owned(), help.to_owned())
+    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message = "`audience` holds white space, a control character or a letter beyond ASCII";
+        let help = "write printable ASCII without spaces, exactly as the relying party compares it";
+        (message.to_owned(), help.to_owned())
+    } else if text.len() > AUDIENCE_BYTES_MAX {
+        let message = format!("`audience` has {} bytes; at most {AUDIENCE_BYTES_MAX} are allowed", text.len());
+        (message, "write a shorter one".to_owned())
+    } else {
+        let clash = clash(text, span, deployment);
+        let fits = clash.is_none();
+        faults.extend(clash);
+        return fits.then(|| text.to_owned());
     };
-    if text.is_empty() {
-        return Err(unfit("`audience` is empty".to_owned(), "write whom the token is for"));
-    }
-    if text.contains(['{', '}']) {
-        return Err(unfit(
-            "`audience` holds a placeholder".to_owned(),
-            "the audience of a `jwt` role is fixed by the platform; claims are in the token's own members",
-        ));
-    }
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(unfit(
-            "`audience` holds white space, a control character or a letter beyond ASCII".to_owned(),
-            "write printable ASCII without spaces, exactly as the relying party compares it",
-        ));
-    }
-    if text.len() > AUDIENCE_BYTES_MAX {
-        return Err(unfit(
-            format!("`audience` has {} bytes; at most {AUDIENCE_BYTES_MAX} are allowed", text.len()),
-            "write a shorter one",
-        ));
-    }
-    Ok(text.to_owned())
+    faults.push(Diagnostic::error(AUDIENCE_UNFIT, span.clone(), message, help));
+    None
 }
 
-fn algorithm(value: &toml::Value, span: &Span) -> Result<SigningAlgorithm, Diagnostic> {
-    SigningAlgorithm::ALL.into_iter().find(|one| value.as_str() == Some(one.name())).ok_or_else(|| {
+fn algorithm(value: &toml::Value, span: &Span, faults: &mut Vec<Diagnostic>) -> Option<SigningAlgorithm> {
+    let found = SigningAlgorithm::ALL.into_iter().find(|one| value.as_str() == Some(one.name()));
+    if found.is_none() {
         let written = value.as_str().map_or_else(|| kind(value).to_owned(), |text| format!("`{text}`"));
         let names = SigningAlgorithm::ALL.map(SigningAlgorithm::name);
         let help = match value.as_str().and_then(|text| did_you_mean(&text.to_ascii_uppercase(), names)) {
@@ -160,8 +154,9 @@ fn algorithm(value: &toml::Value, span: &Span) -> Result<SigningAlgorithm, Diagn
             None => "write `ES256`, or `RS256` where the relying party cannot verify that".to_owned(),
         };
         let message = format!("`algorithm` is {written}, which the broker does not sign with");
-        Diagnostic::error(ALGORITHM_UNKNOWN, span.clone(), message, help)
-    })
+        faults.push(Diagnostic::error(ALGORITHM_UNKNOWN, span.clone(), message, help));
+    }
+    found
 }
 
 /// Whose audience this is, if it may not be a `jwt` role's. Hosts know no letter case, so the comparison knows none.
@@ -334,4 +329,4 @@ impl Plan for Token {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

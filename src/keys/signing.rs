@@ -29,9 +29,13 @@ use std::{
 pub const PUBLISH_AHEAD_SECONDS: i64 = 24 * 3600;
 /// No credential that we sign lives longer; [`crate::issuance::catalogue`] refuses roles that would.
 pub const CREDENTIAL_SECONDS_MAX: u32 = 24 * 3600;
+/// How often a running broker calls [`Signer::reload`] and [`Signer::remove_gone`]. A broker that has not read of
+/// `rotate --now` signs on with the old key for so long, which the margin in [`RETIRING_SECONDS`] covers.
+pub const RELOAD_SECONDS: u64 = 60;
 /// How long a key stays published after its last signature: until the longest credential has expired, and a margin
 /// for relying parties' clocks.
 pub const RETIRING_SECONDS: i64 = CREDENTIAL_SECONDS_MAX as i64 + 3600;
+const _: () = assert!(RETIRING_SECONDS > CREDENTIAL_SECONDS_MAX as i64 + RELOAD_SECONDS as i64);
 /// Published keys beyond this would outgrow what relying parties read; a rotation that would pass it is refused.
 const PUBLISHED_KEYS_MAX: usize = 16;
 

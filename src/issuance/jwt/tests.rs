@@ -16,7 +16,7 @@ fn span(from: usize) -> Span {
 }
 
 /// A role whose parameters are this TOML; each value's span begins at its number in name order.
-fn role(parameters: &str) -> Role {
+pub fn role(parameters: &str) -> Role {
     let table: toml::Table = parameters.parse().unwrap();
     let values = table.into_iter().enumerate().map(|(at, (key, value))| (key, (value, span(100 + at)))).collect();
     Role {

@@ -1,5 +1,8 @@
-use super::*;
-use claimbound_core::{trust::Algorithm, trust::IssuerRules, workload::SingleUseRule};
+use super::{discovery::jwks_uri, *};
+use claimbound_core::{
+    trust::{Algorithm, IssuerRules, parse_jwks},
+    workload::SingleUseRule,
+};
 use std::{
     collections::VecDeque,
     sync::atomic::{AtomicI64, AtomicUsize, Ordering},

@@ -24,7 +24,7 @@ use crate::{
     telemetry::{Ended, Metrics},
 };
 use claimbound_core::{
-    evidence::{DecisionId, Details, LeaseId, Record, What},
+    evidence::{DecisionId, Details, LeaseId, Record, What, hex},
     mapping::Ask,
     time::{Clock, Seconds, UnixSeconds},
 };
@@ -290,13 +290,4 @@ async fn record_start(
     let keep = Change::KeepFolder { version, archive: prepared.archive.clone() };
     writer.commit(commit(What::MappingsActivated { version }, vec![keep])).await?;
     Ok(())
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        use std::fmt::Write;
-        write!(text, "{byte:02x}").expect("writing to a string does not fail");
-        text
-    })
 }

@@ -9,6 +9,7 @@ use crate::{
 };
 use anyhow::Context;
 use clap::Args;
+use claimbound_core::evidence::hex;
 use std::{path::PathBuf, sync::Arc};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -59,7 +60,7 @@ fn check(mut config: Config) -> anyhow::Result<u8> {
                 set.issuers.len(),
                 set.roles.len(),
                 set.mappings.len(),
-                broker::hex(&set.version)
+                hex(&set.version)
             );
             Ok(0)
         }

@@ -56,9 +56,9 @@ where
     let workload = workload::translate(profile, &name, verified.into_claims())?;
     admit(issuer, &workload)?;
     let spend = Spend {
-        token: single_use,
+        token: single_use.into(),
         request: request.digest,
-        leaves: LeaseState::Ended,
+        leaves: LeaseState::Issued,
         may_retry: !profile.can_mint_again(),
     };
     trail.proven(profile, &workload, spend);

@@ -58,7 +58,7 @@ pub enum What<'r> {
     /// `role` is the asked one, if it exists; `mapping` the nearest.
     Refused { reason: Reason, role: Option<&'r str>, mapping: Option<&'r str> },
     /// Refusals of strangers beyond the single-record rate, summed; their network stands in the details.
-    Summed { reason: Reason, issuer: Option<&'r str>, network: &'r str, count: u64, from: UnixSeconds },
+    Summed { reason: Reason, issuer: Option<&'r str>, count: u64, from: UnixSeconds },
     /// The outcome of minting: `issued`, `failed` or `unknown`.
     Settled { lease: LeaseId, state: &'r str, handle: Option<&'r str> },
     /// A lease was ended (`revoked` by possession, or swept), and what that means: `dead_now`, `at_expiry`.
@@ -127,9 +127,6 @@ pub struct Body<'b> {
     /// Of `summed`: the issuer, where it is a known one.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<Cow<'b, str>>,
-    /// Of `summed`: the network prefix.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub network: Option<Cow<'b, str>>,
     /// Of `summed`: how many refusals between `from` and `at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
@@ -203,7 +200,6 @@ impl<'b> Body<'b> {
             how: None,
             effect: None,
             issuer: None,
-            network: None,
             count: None,
             from: None,
             version: None,
@@ -232,10 +228,9 @@ impl<'b> Body<'b> {
                 self.role = role.map(Into::into);
                 self.mapping = mapping.map(Into::into);
             }
-            What::Summed { reason, issuer, network, count, from } => {
+            What::Summed { reason, issuer, count, from } => {
                 self.reason = Some(reason.name().into());
                 self.issuer = issuer.map(Into::into);
-                self.network = Some(network.into());
                 self.count = Some(count);
                 self.from = Some(from.0);
             }

@@ -49,7 +49,6 @@ fn each_kind_has_its_one_encoding() {
     let summed = What::Summed {
         reason: Reason::Stranger,
         issuer: None,
-        network: "192.0.2.0/24",
         count: 9,
         from: UnixSeconds(1),
     };
@@ -63,7 +62,7 @@ fn each_kind_has_its_one_encoding() {
             What::Refused { reason: Reason::NoMapping, role: Some("r"), mapping: None },
             r#""kind":"refused","reason":"no_mapping","role":"r""#,
         ),
-        (summed, r#""kind":"summed","reason":"stranger","network":"192.0.2.0/24","count":9,"from":1"#),
+        (summed, r#""kind":"summed","reason":"stranger","count":9,"from":1"#),
         (
             What::Settled { lease: LEASE, state: "issued", handle: None },
             r#""kind":"settled","lease":"01938c5e-6d7a-7000-8000-000000000002","state":"issued""#,

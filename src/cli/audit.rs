@@ -1,12 +1,12 @@
 //! `claimbound audit verify`: whether the evidence is as it was written, without a broker and beside one.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use super::deployment::Deployment;
 use crate::store::{self, Finding, Report};
 use claimbound_core::evidence::{hex, unhex};
 use serde_json::json;
 
 /// Everything holds.
-const VERIFIED: u8 = 0;
+pub(super) const VERIFIED: u8 = 0;
 /// Something is not as it was written.
 const BAD: u8 = 1;
 /// The store could not be read.
@@ -14,7 +14,7 @@ const UNREADABLE: u8 = 2;
 
 /// Works on the evidence of a store.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub struct AuditArgs {
     #[command(subcommand)]
     command: Command,
 }
@@ -30,9 +30,11 @@ enum Command {
 /// Arguments of `audit verify`.
 #[derive(clap::Args, Debug)]
 pub struct Verify {
-    /// The store; a broker may hold it meanwhile.
-    #[arg(long, value_name = "URL", default_value = "sqlite:claimbound.db")]
-    store: String,
+    /// The store, like `sqlite:claimbound.db`; a broker may hold it meanwhile. By default the configuration's.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    #[command(flatten)]
+    deployment: Deployment,
     /// A head noted earlier: fails unless the chain still runs through it. Shows that no records were cut from the end.
     #[arg(long, value_name = "HEX", value_parser = head)]
     expect_head: Option<Head>,
@@ -54,10 +56,19 @@ fn head(text: &str) -> Result<Head, String> {
 }
 
 /// Runs the command; the exit code is 0, 1 or 2 as its help says.
-pub fn run(args: Args) -> anyhow::Result<u8> {
+pub fn run(args: AuditArgs) -> anyhow::Result<u8> {
     let Command::Verify(args) = args.command;
-    let expected = args.expect_head.map(|head| head.0);
-    let audited = store::open_reader(&args.store).and_then(|reader| store::audit(reader.as_ref(), expected));
+    let store = args.deployment.or(args.store.as_ref(), |config| config.store)?;
+    tell(&store, args.expect_head.map(|head| head.0), args.format)
+}
+
+/// Verifies a store and prints what a person reads.
+pub(super) fn verify(store: &str, expected: Option<[u8; 32]>) -> anyhow::Result<u8> {
+    tell(store, expected, Format::Human)
+}
+
+fn tell(store: &str, expected: Option<[u8; 32]>, format: Format) -> anyhow::Result<u8> {
+    let audited = store::open_reader(store).and_then(|reader| store::audit(reader.as_ref(), expected));
     let report = match audited {
         Ok(report) => report,
         Err(down) => {
@@ -65,7 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
             return Ok(UNREADABLE);
         }
     };
-    match args.format {
+    match format {
         Format::Human => println!("{}", human(&report, expected.is_some())),
         Format::Json => println!("{}", as_json(&report)),
     }

@@ -1,5 +1,6 @@
 //! `claimbound issuer`: the documents of the broker as an issuer, for a static host.
 
+use super::deployment::Deployment;
 use crate::{
     documents::{JWKS_PATH, OPENID_CONFIGURATION_PATH, openid_configuration},
     keys::signing::{KeyState, Signer},
@@ -29,19 +30,22 @@ pub enum IssuerCommand {
         /// Where to write `.well-known/openid-configuration` and `jwks`: what stands at the issuer's URL
         #[arg(value_name = "DIR")]
         directory: PathBuf,
-        /// The key directory (`[signing] keys`)
+        /// The key directory; by default the configuration's `[signing] keys`
         #[arg(long, value_name = "DIR")]
-        keys: PathBuf,
-        /// The name in tokens (`[signing] issuer_url`)
+        keys: Option<PathBuf>,
+        /// The name in tokens; by default the configuration's `[signing] issuer_url`
         #[arg(long, value_name = "URL", value_parser = issuer_url)]
-        issuer_url: String,
+        issuer_url: Option<String>,
+        #[command(flatten)]
+        deployment: Deployment,
     },
 }
 
 /// Runs the command; `now` is the present time.
 pub fn run(args: &IssuerArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<u8> {
-    let IssuerCommand::Export { directory, keys, issuer_url } = &args.command;
-    let signer = Signer::open_existing(keys)?;
+    let IssuerCommand::Export { directory, keys, issuer_url, deployment } = &args.command;
+    let signer = Signer::open_existing(&deployment.or(keys.as_ref(), |config| config.signing_keys)?)?;
+    let issuer_url = &deployment.or(issuer_url.as_ref(), |config| config.issuer_url)?;
     // The key set first: whoever reads the discovery document finds the keys that it speaks of.
     for (path, document) in
         [(JWKS_PATH, signer.jwks(now)), (OPENID_CONFIGURATION_PATH, openid_configuration(issuer_url))]

@@ -1,6 +1,7 @@
 //! `claimbound keys`: our signing keys, offline, in the directory that `serve` uses. A running broker reads the
 //! directory again by itself.
 
+use super::deployment::Deployment;
 use crate::keys::signing::{KeyInfo, KeyState, Signer};
 use anyhow::Result;
 use claimbound_core::time::UnixSeconds;
@@ -35,11 +36,19 @@ pub enum KeysCommand {
 
 #[derive(Debug, Args)]
 pub struct Common {
-    /// The key directory (`[signing] keys`)
+    /// The key directory; by default the configuration's `[signing] keys`
     #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
+    pub keys: Option<PathBuf>,
+    #[command(flatten)]
+    pub deployment: Deployment,
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,
+}
+
+impl Common {
+    fn directory(&self) -> Result<PathBuf> {
+        self.deployment.or(self.keys.as_ref(), |config| config.signing_keys)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -52,11 +61,11 @@ pub enum Format {
 pub fn run(args: &KeysArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<u8> {
     match &args.command {
         KeysCommand::List { common } => {
-            let keys = Signer::open_existing(&common.keys)?.list(now);
+            let keys = Signer::open_existing(&common.directory()?)?.list(now);
             tell(&keys, common.format, out)?;
         }
         KeysCommand::Rotate { now: at_once, common } => {
-            let signer = Signer::open_existing(&common.keys)?;
+            let signer = Signer::open_existing(&common.directory()?)?;
             let made = signer.rotate(now, *at_once)?;
             signer.remove_gone(now)?;
             tell(&made, common.format, out)?;

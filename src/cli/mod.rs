@@ -7,10 +7,12 @@
 mod audit;
 mod check;
 mod demo;
+mod deployment;
 mod dev;
 mod explain;
 mod issuer;
 mod keys;
+mod loaded;
 mod profile;
 mod render;
 mod roles;
@@ -18,7 +20,9 @@ mod serve;
 mod test;
 mod trust;
 
+use crate::broker::SystemClock;
 use clap::{Parser, Subcommand};
+use claimbound_core::time::Clock;
 use std::process::ExitCode;
 
 /// A CI OIDC federation broker: a CI token in, a short-lived, narrowly scoped credential out.
@@ -69,8 +73,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Roles(args) => roles::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Trust(args) => trust::run(args),
-        Command::Keys(args) => keys::run(args),
-        Command::Issuer(args) => issuer::run(args),
+        Command::Keys(args) => keys::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
+        Command::Issuer(args) => issuer::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Audit(args) => audit::run(args),
     };
     match code {

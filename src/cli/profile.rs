@@ -1,7 +1,34 @@
 //! `claimbound profile show [NAME]`: what an issuer profile knows, as a table or as JSON.
 
+use super::loaded::Format;
 use claimbound_core::workload::{ProfileTable, Profiles};
+use clap::{Args, Subcommand};
 use std::io::{self, Write};
+
+/// Shows what an issuer profile knows
+#[derive(Args, Debug)]
+pub struct ProfileArgs {
+    #[command(subcommand)]
+    command: ProfileCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum ProfileCommand {
+    /// URL forms, claims and how they become canonical, pins, events; without a name, the names there are
+    Show {
+        /// The profile, like `github-actions`
+        name: Option<String>,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// Exit code 2 for a name that no profile has.
+pub fn run(args: ProfileArgs) -> anyhow::Result<u8> {
+    let ProfileCommand::Show { name, format } = args.command;
+    show(name.as_deref(), format == Format::Json, &mut io::stdout().lock())?;
+    Ok(0)
+}
 
 /// Writes the profile of this name to `out`; without a name, the names there are. `false` when there is no such
 /// profile, after saying so.

@@ -10,7 +10,10 @@ use crate::{
 use anyhow::Context;
 use clap::Args;
 use claimbound_core::evidence::hex;
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the broker. When it is ready it prints one line of JSON with its addresses; logs are JSON lines on standard
@@ -80,22 +83,43 @@ pub(super) fn refuse(error: StartError) -> anyhow::Result<u8> {
     }
 }
 
-async fn serve(mut config: Config) -> anyhow::Result<u8> {
+/// A broker for `claimbound dev`: the same, with words for a person in place of the line of JSON.
+pub(super) async fn development(config: &Path, tell: impl FnOnce(&str)) -> anyhow::Result<u8> {
+    match Config::read(config, true) {
+        Ok(config) => {
+            telemetry::init();
+            start(config, |broker, _| tell(&broker.config().public_url)).await
+        }
+        Err(invalid) => {
+            render::config(config, &invalid);
+            Ok(2)
+        }
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<u8> {
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let tell = |broker: &Broker, bound: http::Bound| {
+        let ready = serde_json::json!({
+            "event": "ready",
+            "listen": format!("{scheme}://{}", bound.listen),
+            "operator_listen": bound.operator.map(|address| format!("{scheme}://{address}")),
+            "public_url": broker.config().public_url,
+        });
+        println!("{ready}");
+    };
+    start(config, tell).await
+}
+
+async fn start(mut config: Config, tell: impl FnOnce(&Broker, http::Bound)) -> anyhow::Result<u8> {
     let listeners = http::bind(&config).context("cannot listen")?;
     let bound = listeners.bound();
     config.bound_at(bound.listen);
-    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let broker = match Broker::start(config, Arc::new(SystemClock)).await {
         Ok(broker) => broker,
         Err(error) => return refuse(error),
     };
-    let ready = serde_json::json!({
-        "event": "ready",
-        "listen": format!("{scheme}://{}", bound.listen),
-        "operator_listen": bound.operator.map(|address| format!("{scheme}://{address}")),
-        "public_url": broker.config().public_url,
-    });
-    println!("{ready}");
+    tell(&broker, bound);
     tracing::info!(listen = %bound.listen, public_url = broker.config().public_url, "ready");
     listeners.run(broker, stop_signal()?).await.context("the HTTP server failed")?;
     tracing::info!("stopped");

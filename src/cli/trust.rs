@@ -1,7 +1,11 @@
 //! `claimbound trust`: what to configure on the other side, so that it accepts one role's tokens and no other's.
 //! Exact comparisons only: a prefix or a pattern over there would be a mapping that nobody reviews here.
 
-use super::issuer::issuer_url;
+use super::{
+    deployment::Deployment,
+    issuer::issuer_url,
+    loaded::{self, Format},
+};
 use crate::{
     documents::JWKS_PATH,
     issuance::jwt::{self, Config},
@@ -10,7 +14,7 @@ use crate::{
 use anyhow::{Result, bail};
 use claimbound_core::{
     diag::did_you_mean,
-    mapping::{MappingSet, Role},
+    mapping::Role,
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -52,12 +56,16 @@ pub struct Common {
     /// The role whose tokens are to be accepted
     #[arg(long)]
     pub role: String,
-    /// The mapping folder
+    /// The mapping folder; by default the configuration's `[mappings] path`
     #[arg(long, value_name = "DIR")]
-    pub mappings: PathBuf,
-    /// The name in tokens (`[signing] issuer_url`)
+    pub mappings: Option<PathBuf>,
+    /// The name in tokens; by default the configuration's `[signing] issuer_url`
     #[arg(long, value_name = "URL", value_parser = issuer_url)]
-    pub issuer_url: String,
+    pub issuer_url: Option<String>,
+    #[command(flatten)]
+    pub deployment: Deployment,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 impl TrustArgs {
@@ -69,12 +77,14 @@ impl TrustArgs {
     }
 }
 
-/// Prints the configuration for the asked role of `set`, which is the folder of [`Common::mappings`].
-pub fn run(args: &TrustArgs, set: &MappingSet, out: &mut dyn Write) -> Result<u8> {
-    let common = args.common();
-    let role = find(&set.roles, &common.role)?;
-    let text = render(args, role)?;
-    out.write_all(text.as_bytes())?;
+/// Prints the configuration for the asked role; 2 when the folder does not load.
+pub fn run(args: TrustArgs) -> Result<u8> {
+    let Common { role, mappings, issuer_url, deployment, .. } = args.common();
+    let directory = deployment.or(mappings.as_ref(), |config| config.mappings)?;
+    let issuer_url = deployment.or(issuer_url.as_ref(), |config| config.issuer_url)?;
+    let Some(loaded) = loaded::load(&directory)? else { return Ok(2) };
+    let text = render(&args, find(&loaded.set.roles, role)?, &issuer_url)?;
+    std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(0)
 }
 
@@ -88,7 +98,7 @@ fn find<'s>(roles: &'s [Role], name: &str) -> Result<&'s Role> {
     }
 }
 
-fn render(args: &TrustArgs, role: &Role) -> Result<String> {
+fn render(args: &TrustArgs, role: &Role, issuer_url: &str) -> Result<String> {
     if role.backend != jwt::NAME {
         bail!(
             "role `{}` has the backend `{}`; tokens to trust come from `{}` roles",
@@ -101,17 +111,17 @@ fn render(args: &TrustArgs, role: &Role) -> Result<String> {
         let texts: Vec<_> = faults.into_iter().map(|fault| format!("{}: {}", fault.code, fault.message)).collect();
         anyhow::anyhow!("{}; see `claimbound check`", texts.join("; "))
     })?;
-    let issuer_url = &args.common().issuer_url;
+    let json = args.common().format == Format::Json;
     match &args.kind {
         TrustKind::Vault { jwks_url, mount, .. } => {
             let jwks_url = jwks_url.clone().unwrap_or_else(|| format!("{issuer_url}{JWKS_PATH}"));
-            Ok(vault(role, &config, issuer_url, &jwks_url, mount))
+            Ok(vault(role, &config, issuer_url, &jwks_url, mount, json))
         }
-        TrustKind::Kubernetes { .. } => kubernetes(role, &config, issuer_url),
+        TrustKind::Kubernetes { .. } => kubernetes(role, &config, issuer_url, json),
     }
 }
 
-fn vault(role: &Role, config: &Config, issuer_url: &str, jwks_url: &str, mount: &str) -> String {
+fn vault(role: &Role, config: &Config, issuer_url: &str, jwks_url: &str, mount: &str, json: bool) -> String {
     let name = &role.name;
     let seconds = role.max_duration.0.min(LOGIN_SECONDS_MAX);
     // The algorithms are the mount's and not the role's: all that we sign with, so that roles can share it.
@@ -127,6 +137,10 @@ fn vault(role: &Role, config: &Config, issuer_url: &str, jwks_url: &str, mount: 
         "token_ttl": format!("{seconds}s"),
         "token_explicit_max_ttl": format!("{seconds}s"),
     });
+    if json {
+        let config = json!({ "jwks_url": jwks_url, "bound_issuer": issuer_url, "jwt_supported_algs": SigningAlgorithm::ALL.map(SigningAlgorithm::name) });
+        return format!("{:#}\n", json!({ "config": config, "role": body }));
+    }
     format!(
         "# OpenBao; with HashiCorp Vault write `vault` for `bao`.\n\
          # Once for the mount:\n\
@@ -140,7 +154,7 @@ fn vault(role: &Role, config: &Config, issuer_url: &str, jwks_url: &str, mount: 
     )
 }
 
-fn kubernetes(role: &Role, config: &Config, issuer_url: &str) -> Result<String> {
+fn kubernetes(role: &Role, config: &Config, issuer_url: &str, json: bool) -> Result<String> {
     let Some(host) = Url::parse(issuer_url)
         .ok()
         .filter(|url| url.scheme() == "https")
@@ -148,6 +162,19 @@ fn kubernetes(role: &Role, config: &Config, issuer_url: &str) -> Result<String> 
     else {
         bail!("the API server fetches keys from an `https` issuer with a host name only, not from `{issuer_url}`");
     };
+    if json {
+        let jwt = json!({
+            "issuer": { "url": issuer_url, "audiences": [config.audience] },
+            "claimValidationRules": [{ "claim": "role", "requiredValue": role.name }],
+            "claimMappings": {
+                "username": { "claim": "sub", "prefix": "claimbound:" },
+                "groups": { "claim": "role", "prefix": "claimbound:" },
+                "extra": [{ "key": format!("{host}/lease-id"), "valueExpression": "claims.lease_id" }],
+            },
+        });
+        let kind = json!({ "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": [jwt] });
+        return Ok(format!("{kind:#}\n"));
+    }
     // A JSON string is a YAML one.
     let [issuer, audience, name] = [issuer_url, &config.audience, &role.name].map(|text| json!(text).to_string());
     Ok(format!(
@@ -222,7 +249,8 @@ mod tests {
     fn trust(words: &[&str], role: &Role) -> Result<String> {
         let fixed = ["--mappings", "mappings", "--role", "payments-secrets"];
         let line = Line::try_parse_from(["trust"].iter().chain(words).chain(&fixed))?;
-        render(&line.trust, role)
+        let issuer_url = line.trust.common().issuer_url.clone().expect("given in every test");
+        render(&line.trust, role, &issuer_url)
     }
 
     #[test]

@@ -27,7 +27,7 @@ use std::{
 use tokio::task::JoinHandle;
 
 /// The bearer token of the runner's side, in the issuer's directory.
-const REQUEST_TOKEN_FILE: &str = "request-token";
+pub const REQUEST_TOKEN_FILE: &str = "request-token";
 const REQUEST_TOKEN_BYTES: usize = 32;
 /// A client on loopback sends its request's head at once.
 const HEAD_SECONDS: u64 = 5;

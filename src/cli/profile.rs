@@ -48,7 +48,7 @@ fn write_table(table: &ProfileTable<'_>, out: &mut dyn Write) -> io::Result<()> 
     let header = ["native", "canonical", "type", "required", "when absent"].map(str::to_owned);
     let rows = table.claims.iter().map(|row| {
         let required = if row.required { "yes" } else { "" };
-        [row.native, row.canonical, row.kind, required, row.absent].map(str::to_owned)
+        [row.native, row.canonical, row.kind, required, &row.absent].map(str::to_owned)
     });
     let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
     let widths: [usize; 5] = std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
@@ -96,7 +96,10 @@ mod tests {
         let (found, text) = shown(Some("gitlab"), false);
         assert!(found);
         let row = text.lines().find(|line| line.trim_start().starts_with("project_path")).unwrap();
-        assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["project_path", "repository", "name", "yes", "unknown"]);
+        assert_eq!(
+            row.split_whitespace().collect::<Vec<_>>(),
+            ["project_path", "repository", "name", "yes", "unknown"]
+        );
         assert!(text.contains("https://gitlab.com"));
     }
 

@@ -285,6 +285,7 @@ impl<'t> Draft<'_, 't> {
         let outside = self.is_outside_pull_requests();
         for row in &self.profile.data.claim {
             let proven = match row.none {
+                Some(_) if row.unless.is_some_and(|other| matches!(self.get(other), Presence::Present(_))) => false,
                 Some(Absence::WhenAbsent) => true,
                 Some(Absence::OutsidePullRequests) => outside,
                 None => false,

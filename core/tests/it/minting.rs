@@ -177,7 +177,7 @@ pub fn claims() -> Value {
     })
 }
 
-/// [`claims`] with some members replaced, or taken out where the replacement is a JSON pointer-less `null` marker.
+/// [`claims`] with this member replaced, or taken out.
 pub fn claims_with(name: &str, value: Option<Value>) -> Value {
     let mut claims = claims();
     match value {

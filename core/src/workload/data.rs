@@ -235,6 +235,8 @@ pub(super) struct Row {
     pub blank_is_absent: bool,
     /// When absence proves that the job has no such claim; otherwise an absent claim is unknown.
     pub none: Option<Absence>,
+    /// No such proof where this other claim is present: an issuer that sends both or neither sent one.
+    pub unless: Option<Claim>,
 }
 
 /// When absence is proof.
@@ -275,6 +277,9 @@ impl Data {
         }
         if let Some(row) = self.claim.iter().find(|row| row.syntax.is_some() && row.canonical.kind() != Kind::Id) {
             return Err(format!("`{}` has a `syntax`, but `{}` is no id", row.native, row.canonical.name()));
+        }
+        if let Some(row) = self.claim.iter().find(|row| row.unless.is_some() && row.none.is_none()) {
+            return Err(format!("`{}` has an `unless`, but no `none`", row.native));
         }
         let not_provided = |claims: &[Claim]| claims.iter().copied().find(|claim| !self.provides(*claim));
         if let Some(claim) = not_provided(&self.pins).or_else(|| not_provided(&self.author_controlled)) {

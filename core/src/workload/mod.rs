@@ -3,6 +3,7 @@
 mod case;
 mod claim;
 mod data;
+mod draft;
 mod profile;
 mod reference;
 mod translate;

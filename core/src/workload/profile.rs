@@ -6,6 +6,7 @@ use super::{
     url_form,
 };
 use serde::Serialize;
+use std::borrow::Cow;
 
 /// One CI system.
 #[derive(Clone, Debug)]
@@ -188,14 +189,18 @@ impl Profile {
         rows
     }
 
-    fn absence(&self, claim: Claim) -> &'static str {
-        match self.data.claim.iter().find(|row| row.canonical == claim).and_then(|row| row.none) {
+    fn absence(&self, claim: Claim) -> Cow<'static, str> {
+        let row = self.data.claim.iter().find(|row| row.canonical == claim);
+        if let Some(other) = row.and_then(|row| row.unless) {
+            return format!("none without `{}`", other.name()).into();
+        }
+        Cow::Borrowed(match row.and_then(|row| row.none) {
             Some(Absence::WhenAbsent) => "none",
             Some(Absence::OutsidePullRequests) => "none outside pull requests",
             None if matches!(claim, Claim::Branch | Claim::Tag) => "none where `ref` is known",
             None if claim == Claim::PullRequest => "none outside pull requests",
             None => "unknown",
-        }
+        })
     }
 }
 
@@ -236,5 +241,5 @@ pub struct ClaimRow<'p> {
     pub kind: &'static str,
     pub required: bool,
     /// What the claim is when the token does not carry it.
-    pub absent: &'static str,
+    pub absent: Cow<'static, str>,
 }

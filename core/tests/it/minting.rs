@@ -90,7 +90,7 @@ impl Key {
 
     pub fn sign(&self, signed: &[u8]) -> Vec<u8> {
         match &self.pair {
-            Pair::Rsa(pair, encoding) => self.sign_as(pair, *encoding, signed),
+            Pair::Rsa(pair, encoding) => self.sign_as(pair, encoding, signed),
             Pair::Ec(pair) => pair.sign(&SystemRandom::new(), signed).unwrap().as_ref().to_vec(),
             Pair::Ed(pair) => pair.sign(signed).as_ref().to_vec(),
         }
@@ -177,7 +177,7 @@ pub fn claims() -> Value {
     })
 }
 
-/// [`claims`] with some members replaced, or taken out where the replacement is a JSON pointer-less `null` marker.
+/// [`claims`] with this member replaced, or taken out.
 pub fn claims_with(name: &str, value: Option<Value>) -> Value {
     let mut claims = claims();
     match value {

@@ -412,6 +412,7 @@ fn a_claim_is_present_none_or_unknown() {
         ("github-pull-request-target", json!({}), Claim::PullRequest, Unknown),
         ("gitlab-branch", json!({}), Claim::Environment, None),
         ("gitlab-branch", json!({}), Claim::EnvironmentProtected, None),
+        ("gitlab-environment", json!({ "environment_protected": null }), Claim::EnvironmentProtected, Unknown),
         ("gitlab-branch", json!({}), Claim::HeadRef, Unknown),
         ("gitlab-branch", json!({}), Claim::PullRequest, None),
         ("gitlab-branch", json!({}), Claim::JobWorkflowFile, Unknown),
@@ -586,6 +587,7 @@ fn a_profile_file_that_is_wrong_says_where() {
         ),
         ("max_lifetime_seconds = 86400", "max_lifetime_seconds = 0", "must be positive"),
         ("type = \"ref_type\"\n", "", "needs its `type`"),
+        ("none = \"when_absent\"\nunless", "unless", "has an `unless`"),
         ("tenancy = \"multi\"", "tenancy = \"many\"", "many"),
         ("form = \"host/repository//file@ref\"", "form = \"file@ref\"", "file@ref"),
     ] {

@@ -1,1 +1,5 @@
 //! cli
+
+pub mod explain;
+mod loaded;
+pub mod roles;

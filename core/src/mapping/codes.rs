@@ -8,7 +8,7 @@ use crate::diag::Code;
 macro_rules! codes {
     ($($name:ident $number:literal $title:literal;)*) => {
         $(#[doc = $title] pub const $name: Code = Code($number);)*
-        /// Every code that loading a folder can give, with its title, in order.
+        /// Every code that a folder can give before its roles meet their backends, with its title, in order.
         pub const ALL: &[(Code, &str)] = &[$((Code($number), $title),)*];
     };
 }
@@ -33,6 +33,10 @@ codes! {
     KEY_REPEATED 117 "a key or table is written twice";
     NO_DESCRIPTION 118 "a role or mapping without description";
     BAD_DATE 119 "a date or time that is none";
+    SPECIAL_FILE 120 "something in the folder that is no regular file";
+    LINK_OUTSIDE 121 "a link that leads out of the folder";
+    WRITABLE_BY_OTHERS 122 "a file that others may write";
+    FOLDER_TOO_LARGE 123 "the folder is too large";
     BAD_NAME 201 "a name outside the syntax of names";
     NAME_TAKEN 202 "a name is used twice";
     RESERVED_NAME 203 "a name that means something else";
@@ -90,7 +94,14 @@ codes! {
     REQUIRE_FORM 511 "`require` that does not say for which issuer";
     SENSITIVITY_MAX 512 "a sensitivity without `max_duration`";
     EVENTS_DIFFER 513 "roles of one mapping differ in whether they name events";
-    TEST_FORM 601 "a test that does not say one thing";
+    TEST_ROLES 601 "a test's job may have other roles than the test says";
+    TEST_GRANTED 602 "a test's job is granted what the test denies";
+    TEST_FAILS 603 "other conditions fail than a test says";
+    TEST_WORKLOAD 604 "what a test gives is no job";
+    TEST_ROLE 605 "a test names a role that does not exist";
+    TEST_FORM 610 "a test that does not say one thing";
+    OVERLAP 701 "two mappings can give one role to one job";
+    OVERLAP_UNDECIDED 702 "whether two mappings overlap cannot be decided";
     LATER_KEY 901 "a key that is not available in this version yet";
     LATER_VALUE 902 "a form of value that is not available in this version yet";
     LATER_BACKEND 903 "a backend that is not available in this version yet";

@@ -3,8 +3,8 @@
 //! [`load`] turns a folder into a [`MappingSet`] or into all its errors. [`decide`] judges a case; [`explain`] is
 //! the same evaluation, watched.
 
-pub mod codes;
 mod advice;
+pub mod codes;
 mod compile;
 mod decide;
 mod explain;

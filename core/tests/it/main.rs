@@ -1,3 +1,4 @@
 //! Tables and properties of the core, one binary.
 
+mod broken;
 mod lang;

@@ -89,11 +89,7 @@ pub(super) fn is_match_key(name: &str) -> bool {
 }
 
 /// Compiles the keys of one rule, from all the tables that hold them.
-pub(super) fn compile(
-    ground: &Ground<'_>,
-    keys: &[(Entry<'_, '_>, Origin)],
-    findings: &mut Findings,
-) -> Vec<Compiled> {
+pub(super) fn compile(ground: &Ground<'_>, keys: &[(Entry<'_, '_>, Origin)], findings: &mut Findings) -> Vec<Compiled> {
     let mut out = Vec::new();
     for (entry, origin) in keys {
         let mut values = Values { ground, origin: *origin, findings: &mut *findings, out: &mut out };
@@ -152,7 +148,13 @@ fn unknown(ground: &Ground<'_>, entry: Entry<'_, '_>, origin: Origin, findings: 
         let message = format!("`{table}` has no claim `{name}`");
         match did_you_mean(name, known) {
             Some(meant) => {
-                findings.edit(codes::UNKNOWN_CLAIM, entry.key_span(), message, format!("did you mean `{meant}`?"), meant);
+                findings.edit(
+                    codes::UNKNOWN_CLAIM,
+                    entry.key_span(),
+                    message,
+                    format!("did you mean `{meant}`?"),
+                    meant,
+                );
             }
             None => findings.error(
                 codes::UNKNOWN_CLAIM,
@@ -214,7 +216,9 @@ pub(super) fn keys_of<'a, 'f>(
     findings: &mut Findings,
 ) -> Vec<(Entry<'a, 'f>, Origin)> {
     let Some(entry) = entry else { return Vec::new() };
-    if let DeValue::Table(table) = entry.value.get_ref() && table.is_empty() {
+    if let DeValue::Table(table) = entry.value.get_ref()
+        && table.is_empty()
+    {
         findings.error(
             codes::EMPTY_LIST,
             entry.value_span(),

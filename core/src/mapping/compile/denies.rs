@@ -31,7 +31,9 @@ pub(super) fn compile(
             if let Some(other) = declared.insert(name, span.clone()) {
                 let help = "give one of the two another name: a denial names its rule to operators";
                 let message = format!("there are two denies `{name}`");
-                findings.push(Diagnostic::error(codes::NAME_TAKEN, span.clone(), message, help).and(other, "the other one"));
+                findings.push(
+                    Diagnostic::error(codes::NAME_TAKEN, span.clone(), message, help).and(other, "the other one"),
+                );
             }
         }
         if let Some(deny) = deny(&fields, name.map_or("", |(name, _)| name), policy, roles, findings) {

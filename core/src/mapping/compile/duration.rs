@@ -90,8 +90,7 @@ pub(super) fn moment(entry: Entry<'_, '_>, findings: &mut Findings) -> Option<Un
         toml::value::Offset::Custom { minutes } => i64::from(minutes),
     };
     let days = days_from_civil(i64::from(date.year), i64::from(date.month), i64::from(date.day));
-    let clock =
-        i64::from(time.hour) * 3_600 + i64::from(time.minute) * 60 + i64::from(time.second.unwrap_or_default());
+    let clock = i64::from(time.hour) * 3_600 + i64::from(time.minute) * 60 + i64::from(time.second.unwrap_or_default());
     Some(UnixSeconds(days * 86_400 + clock - minutes * 60))
 }
 

@@ -8,12 +8,14 @@ mod conditions;
 mod denies;
 mod duration;
 mod names;
+mod patterns;
 mod placeholders;
 mod policy;
 mod roles;
 mod teams;
 mod tests;
 mod values;
+mod workflows;
 
 use super::{
     Folder, IssuerId, MappingSet, RoleId, codes,
@@ -102,7 +104,7 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
     let (issuers, roles, mappings) = (policy.issuers, roles.all, mappings.all);
     let version = folder.version();
     let set =
-        MappingSet { version, issuers, teams, roles, mappings, denies, requires, index: Default::default() }.finish();
+        MappingSet { version, issuers, teams, roles, mappings, denies, requires, ..MappingSet::default() }.finish();
     for finding in crate::review::overlap::check(&set) {
         findings.push(finding);
     }
@@ -144,7 +146,8 @@ fn parse<'f>(folder: &'f Folder, findings: &mut Findings) -> Vec<(Home, Tree<'f>
 /// A session policy must at least be JSON; its backend reads it.
 fn json(source: &syntax::Source<'_>, findings: &mut Findings) {
     let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(source.text) else { return };
-    let line_start = source.text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+    let line_start =
+        source.text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
     let at = (line_start + error.column().saturating_sub(1)).min(source.text.len());
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
@@ -174,8 +177,12 @@ fn unowned(tree: &Tree<'_>, policy: &Policy<'_>, findings: &mut Findings) {
     let folder = file.rsplit_once('/').map_or("teams", |(folder, _)| folder);
     let teams = policy.teams.iter().map(|rules| rules.team.path.as_str());
     let help = match crate::diag::did_you_mean(folder, teams) {
-        Some(meant) => format!("did you mean `{meant}`? Otherwise add `[team.NAME]` with `path = \"{folder}\"` to `policy.toml`"),
-        None => format!("add `[team.NAME]` with `path = \"{folder}\"` to `policy.toml`, or move the file below a team's path"),
+        Some(meant) => {
+            format!("did you mean `{meant}`? Otherwise add `[team.NAME]` with `path = \"{folder}\"` to `policy.toml`")
+        }
+        None => format!(
+            "add `[team.NAME]` with `path = \"{folder}\"` to `policy.toml`, or move the file below a team's path"
+        ),
     };
     findings.error(codes::UNOWNED_FILE, tree.source.span(0..0), format!("no team owns `{file}`"), help);
 }

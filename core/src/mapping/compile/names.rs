@@ -27,7 +27,8 @@ pub(super) fn check(kind: &str, name: &str, span: &Span, findings: &mut Findings
         .collect();
     let mended = mended.trim_matches('-');
     let message = format!("`{name}` is no name of {}", with_article(kind));
-    let help = "names are 1 to 63 of `a-z`, `0-9` and `-`, not beginning with `-`; only the expansion of targets makes a dot";
+    let help =
+        "names are 1 to 63 of `a-z`, `0-9` and `-`, not beginning with `-`; only the expansion of targets makes a dot";
     // The span of a key is the key's own, so the edit is a bare key; a value's is quoted by its caller's reader.
     if is_name(mended) {
         findings.error(codes::BAD_NAME, span.clone(), message, format!("write `{mended}`: {help}"));

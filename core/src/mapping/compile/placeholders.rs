@@ -87,7 +87,12 @@ impl Filling<'_, '_> {
             }
         }
         if claims > 1 {
-            return bad(findings, format!("`{key}` holds more than one `{{claim.…}}`: where one ends and the next begins could not be told"));
+            return bad(
+                findings,
+                format!(
+                    "`{key}` holds more than one `{{claim.…}}`: where one ends and the next begins could not be told"
+                ),
+            );
         }
         filled.push_str(rest);
         Some(filled)

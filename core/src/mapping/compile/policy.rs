@@ -234,7 +234,12 @@ fn tenancy(fields: &Fields<'_, '_>, profile: &Profile, url: &str, span: &Span, f
             let help = "write it without the slash at its end: it is compared with `iss` byte for byte";
             findings.edit(codes::URL_FORM, span.clone(), message, help, format!("\"{bare}\""));
         } else {
-            findings.error(codes::URL_FORM, span.clone(), message, format!("write the exact `iss` of its tokens: {forms}"));
+            findings.error(
+                codes::URL_FORM,
+                span.clone(),
+                message,
+                format!("write the exact `iss` of its tokens: {forms}"),
+            );
         }
     } else if bare != url {
         let finding = Diagnostic::error(
@@ -266,11 +271,7 @@ fn tenancy(fields: &Fields<'_, '_>, profile: &Profile, url: &str, span: &Span, f
     }
 }
 
-fn owners(
-    fields: &Fields<'_, '_>,
-    profile: Option<&Profile>,
-    findings: &mut Findings,
-) -> BTreeMap<String, String> {
+fn owners(fields: &Fields<'_, '_>, profile: Option<&Profile>, findings: &mut Findings) -> BTreeMap<String, String> {
     let mut owners: BTreeMap<String, String> = BTreeMap::new();
     let Some(entry) = fields.entry("owners") else { return owners };
     let listed = entry.entries(findings);
@@ -415,7 +416,8 @@ fn sensitivity(entry: Entry<'_, '_>, policy: &mut Policy<'_>, findings: &mut Fin
             ),
             _ => {
                 let meant = did_you_mean(need, ["branch", "tag"]);
-                let help = meant.map_or("write `branch`, `tag` or both".into(), |meant| format!("did you mean `{meant}`?"));
+                let help =
+                    meant.map_or("write `branch`, `tag` or both".into(), |meant| format!("did you mean `{meant}`?"));
                 findings.error(codes::BAD_OPERATOR, span, format!("a mapping cannot narrow `{need}`"), help);
             }
         }

@@ -72,7 +72,8 @@ impl Roles {
         names::check("role", name, &entry.key_span(), findings);
         if let Some(other) = self.declared.get(name) {
             let help = "give one of the two another name: roles are known by name everywhere";
-            let finding = Diagnostic::error(codes::NAME_TAKEN, entry.key_span(), format!("there are two roles `{name}`"), help);
+            let finding =
+                Diagnostic::error(codes::NAME_TAKEN, entry.key_span(), format!("there are two roles `{name}`"), help);
             findings.push(finding.and(other.clone(), "the other one"));
             return;
         }
@@ -123,7 +124,8 @@ impl Roles {
         } else if let [issuer] = issuers.as_slice() {
             vec![(*issuer, entry)]
         } else {
-            let written = issuers.iter().map(|name| format!("`[role.{}.require.{name}]`", draft.name)).collect::<Vec<_>>();
+            let written =
+                issuers.iter().map(|name| format!("`[role.{}.require.{name}]`", draft.name)).collect::<Vec<_>>();
             let help = match written.is_empty() {
                 true => "name the role's issuers first: `issuers = [\"…\"]`".to_owned(),
                 false => format!("write {}: claims and owners differ between issuers", written.join(" and ")),
@@ -210,9 +212,9 @@ impl Draft {
             let known = listed.into_iter().filter(|(issuer, span)| policy.knows_issuer(issuer, span, findings));
             known.map(|(issuer, _)| issuer.to_owned()).collect()
         });
-        let targets = fields.texts("targets", findings).map(|listed| {
-            listed.into_iter().map(|(target, span)| (target.to_owned(), span)).collect()
-        });
+        let targets = fields
+            .texts("targets", findings)
+            .map(|listed| listed.into_iter().map(|(target, span)| (target.to_owned(), span)).collect());
         let sensitivity = fields.text("sensitivity", findings).and_then(|(sensitivity, span)| {
             policy.knows_sensitivity(sensitivity, &span, findings).then(|| (sensitivity.to_owned(), span))
         });
@@ -303,9 +305,10 @@ impl Draft {
             sensitivity,
             target: target.map(|(name, _)| name.clone()),
             teams: self.teams.clone(),
-            issuers: self.issuers.clone().unwrap_or_else(|| {
-                policy.issuers.iter().map(|issuer| issuer.name.to_string()).collect()
-            }),
+            issuers: self
+                .issuers
+                .clone()
+                .unwrap_or_else(|| policy.issuers.iter().map(|issuer| issuer.name.to_string()).collect()),
             max_duration: self.max.as_ref().map_or(ceiling, |(max, _)| (*max).min(ceiling)),
             span: fields.span(),
         };

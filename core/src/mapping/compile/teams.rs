@@ -131,7 +131,8 @@ impl Mappings {
         names::check("mapping", name, &name_span, findings);
         if let Some(other) = self.declared.get(name) {
             let help = "give one of the two another name: mappings are known by name, across teams";
-            let finding = Diagnostic::error(codes::NAME_TAKEN, name_span, format!("there are two mappings `{name}`"), help);
+            let finding =
+                Diagnostic::error(codes::NAME_TAKEN, name_span, format!("there are two mappings `{name}`"), help);
             findings.push(finding.and(other.clone(), "the other one"));
         } else {
             self.declared.insert(name.to_owned(), name_span);
@@ -263,7 +264,9 @@ impl<'r> Reading<'r, '_, '_> {
     ) -> Vec<Compiled> {
         let own = keys_of(fields.entry("match"), Origin::Match, findings);
         for (entry, _) in &own {
-            let Some((other, _)) = self.file.keys.iter().find(|(other, _)| other.name() == entry.name()) else { continue };
+            let Some((other, _)) = self.file.keys.iter().find(|(other, _)| other.name() == entry.name()) else {
+                continue;
+            };
             let finding = Diagnostic::error(
                 codes::KEY_IN_BOTH,
                 entry.span(),
@@ -327,7 +330,10 @@ impl Judged<'_, '_, '_, '_> {
                     codes::ISSUER_NOT_FOR_ROLE,
                     span.clone(),
                     format!("role `{}` is not given to jobs of issuer `{}`", role.name, self.issuer.name),
-                    format!("add `{}` to the role's `issuers` in `{}`, or bind another role", self.issuer.name, role.span.file),
+                    format!(
+                        "add `{}` to the role's `issuers` in `{}`, or bind another role",
+                        self.issuer.name, role.span.file
+                    ),
                 );
                 findings.push(finding.and(role.span.clone(), "the role"));
             }
@@ -342,8 +348,16 @@ impl Judged<'_, '_, '_, '_> {
                     let finding = Diagnostic::error(
                         codes::PLACEHOLDER_NOT_FIXED,
                         span.clone(),
-                        format!("role `{}` takes `{{claim.{}}}` from the job, and mapping `{}` does not fix it", role.name, claim.name(), self.name),
-                        format!("add exact values of `{}` to the mapping or the role's `require`; or use an immutable id, or a key that begins with `info_`", claim.name()),
+                        format!(
+                            "role `{}` takes `{{claim.{}}}` from the job, and mapping `{}` does not fix it",
+                            role.name,
+                            claim.name(),
+                            self.name
+                        ),
+                        format!(
+                            "add exact values of `{}` to the mapping or the role's `require`; or use an immutable id, or a key that begins with `info_`",
+                            claim.name()
+                        ),
                     );
                     findings.push(finding.and(parameter.clone(), "used here"));
                 }
@@ -356,9 +370,8 @@ impl Judged<'_, '_, '_, '_> {
         if self.compiled.iter().any(|compiled| compiled.shape == Shape::Pin) {
             return;
         }
-        let production = roles.iter().find(|(role, _)| {
-            self.reading.roles.all[role.0 as usize].sensitivity == PRODUCTION
-        });
+        let production =
+            roles.iter().find(|(role, _)| self.reading.roles.all[role.0 as usize].sensitivity == PRODUCTION);
         let production = production.map(|(role, _)| &self.reading.roles.all[role.0 as usize].name);
         if !self.issuer.multi_tenant && production.is_none() {
             return;
@@ -384,7 +397,10 @@ impl Judged<'_, '_, '_, '_> {
             None => findings.error(
                 codes::NOT_PINNED,
                 span,
-                format!("mapping `{}` pins no repository id, and issuer `{}` is shared by strangers", self.name, self.issuer.name),
+                format!(
+                    "mapping `{}` pins no repository id, and issuer `{}` is shared by strangers",
+                    self.name, self.issuer.name
+                ),
                 help,
             ),
         }
@@ -407,7 +423,10 @@ impl Judged<'_, '_, '_, '_> {
             findings.error(
                 codes::NOT_NARROW,
                 span.clone(),
-                format!("role `{}` is `{}`, and mapping `{}` is not narrow enough for it", role.name, role.sensitivity, self.name),
+                format!(
+                    "role `{}` is `{}`, and mapping `{}` is not narrow enough for it",
+                    role.name, role.sensitivity, self.name
+                ),
                 format!("add to its conditions {remedies}"),
             );
         }
@@ -439,7 +458,8 @@ impl Judged<'_, '_, '_, '_> {
         durations: &[Option<&(crate::time::Seconds, Span)>],
         findings: &mut Findings,
     ) {
-        let Some(most) = roles.iter().map(|(role, _)| self.reading.roles.all[role.0 as usize].max_duration).max() else {
+        let Some(most) = roles.iter().map(|(role, _)| self.reading.roles.all[role.0 as usize].max_duration).max()
+        else {
             return;
         };
         for (given, span) in durations.iter().flatten().filter(|(given, _)| *given > most) {
@@ -455,9 +475,8 @@ impl Judged<'_, '_, '_, '_> {
 
     /// The condition on the profile's default events, where neither mapping nor roles name events.
     fn default_events(&self, roles: &[(RoleId, Span)], findings: &mut Findings) -> Option<Compiled> {
-        let names_event = |compiled: &[Compiled]| {
-            compiled.iter().any(|compiled| compiled.condition.claim == Claim::EventName)
-        };
+        let names_event =
+            |compiled: &[Compiled]| compiled.iter().any(|compiled| compiled.condition.claim == Claim::EventName);
         let events = self.profile.default_events();
         if names_event(self.compiled) || !self.profile.provides(Claim::EventName) || events.is_empty() {
             return None;

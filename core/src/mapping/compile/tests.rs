@@ -5,7 +5,7 @@ use super::{
     duration,
     policy::Policy,
     roles::Roles,
-    values::WorkflowClaims,
+    workflows::WorkflowClaims,
 };
 use crate::{
     diag::{Diagnostic, Span, did_you_mean},
@@ -89,7 +89,12 @@ pub(super) fn compile(
             Some(name) => Some(name),
             None => {
                 let help = "write `issuer = \"…\"`, or in a team's file once in `[file]`";
-                findings.error(codes::TEST_FORM, fields.span(), "the test does not say from which issuer its job comes", help);
+                findings.error(
+                    codes::TEST_FORM,
+                    fields.span(),
+                    "the test does not say from which issuer its job comes",
+                    help,
+                );
                 None
             }
         },
@@ -135,7 +140,12 @@ fn expect(fields: &Fields<'_, '_>, roles: &Roles, findings: &mut Findings) -> Op
     }
     if expect == "grant" {
         let Some(listed) = fields.texts("roles", findings) else {
-            form(findings, span, "the test expects a grant and does not say of what", "add `roles = […]`: exactly the roles that the job may have");
+            form(
+                findings,
+                span,
+                "the test expects a grant and does not say of what",
+                "add `roles = […]`: exactly the roles that the job may have",
+            );
             return None;
         };
         for (role, span) in &listed {
@@ -154,7 +164,12 @@ fn expect(fields: &Fields<'_, '_>, roles: &Roles, findings: &mut Findings) -> Op
             || "write the canonical claims whose conditions fail, parts of workflows as `job_workflow.ref`".to_owned(),
             |meant| format!("did you mean `{meant}`?"),
         );
-        findings.error(codes::UNKNOWN_CLAIM, span.clone(), format!("there is no claim `{claim}` that a condition could be on"), help);
+        findings.error(
+            codes::UNKNOWN_CLAIM,
+            span.clone(),
+            format!("there is no claim `{claim}` that a condition could be on"),
+            help,
+        );
     }
     Some(Expect::Deny {
         role: role.map(|(role, _)| role.to_owned()),
@@ -177,7 +192,8 @@ fn given(
             None
         }
         (None, None) => {
-            let help = "write `workload = { repository = \"…\", branch = \"…\" }`, or `claims = { … }` as a token has them";
+            let help =
+                "write `workload = { repository = \"…\", branch = \"…\" }`, or `claims = { … }` as a token has them";
             form(findings, fields.span(), "the test gives no job", help);
             None
         }
@@ -279,10 +295,9 @@ fn fill(given: &mut Vec<(Claim, String)>, issuer_id: IssuerId, issuer: &Issuer, 
     {
         given.push((Claim::RepositoryOwnerId, id));
     }
-    for (file, own) in [
-        (Claim::WorkflowFile, Claim::WorkflowRepository),
-        (Claim::JobWorkflowFile, Claim::JobWorkflowRepository),
-    ] {
+    for (file, own) in
+        [(Claim::WorkflowFile, Claim::WorkflowRepository), (Claim::JobWorkflowFile, Claim::JobWorkflowRepository)]
+    {
         if has(given, file) && !has(given, own) {
             given.push((own, repository.clone()));
         }

@@ -1,9 +1,9 @@
 //! One value → conditions (mappings, "Values"): exact, lists, patterns, pairs, workflow parts.
 
-use super::conditions::{Compiled, Ground, Shape, suggestion, table_name};
+use super::conditions::{Compiled, Ground, Shape, table_name};
 use crate::{
-    diag::{Diagnostic, Span, did_you_mean},
-    lang::pattern::{Lang, Segments},
+    diag::{Span, did_you_mean},
+    lang::pattern::Lang,
     mapping::{
         Condition, Origin, Test, codes,
         syntax::{Entry, Fields, Findings, Place, Source, Value, describe},
@@ -14,12 +14,12 @@ use toml::de::DeValue;
 
 /// Where a value stands, and how its condition is called.
 pub(super) struct Spot<'a, 'f> {
-    source: &'a Source<'f>,
-    name: String,
+    pub(super) source: &'a Source<'f>,
+    pub(super) name: String,
     /// Key and value.
-    span: Span,
+    pub(super) span: Span,
     /// `if_unknown = "ignore"` was said.
-    ignore: bool,
+    pub(super) ignore: bool,
 }
 
 impl<'a, 'f> Spot<'a, 'f> {
@@ -39,18 +39,13 @@ pub(super) struct Values<'c, 'o> {
 const OPERATORS: [&str; 7] = ["glob", "under", "all", "absent", "present", "set", "if_unknown"];
 
 impl Values<'_, '_> {
-    fn push(&mut self, claim: Claim, test: Test, shape: Shape, spot: &Spot<'_, '_>) {
-        let condition = Condition {
-            claim,
-            test,
-            if_unknown_ignore: spot.ignore,
-            origin: self.origin,
-            span: spot.span.clone(),
-        };
+    pub(super) fn push(&mut self, claim: Claim, test: Test, shape: Shape, spot: &Spot<'_, '_>) {
+        let condition =
+            Condition { claim, test, if_unknown_ignore: spot.ignore, origin: self.origin, span: spot.span.clone() };
         self.out.push(Compiled { condition, shape });
     }
 
-    fn bad(&mut self, spot: &Spot<'_, '_>, value: &Value<'_>, message: String, help: impl Into<String>) {
+    pub(super) fn bad(&mut self, spot: &Spot<'_, '_>, value: &Value<'_>, message: String, help: impl Into<String>) {
         self.findings.error(codes::BAD_OPERATOR, spot.source.span(value.span()), message, help);
     }
 
@@ -156,7 +151,7 @@ impl Values<'_, '_> {
     }
 
     /// Whether a literal text can be a value of the claim; says why not.
-    fn text(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, at: &Span, text: &str) -> bool {
+    pub(super) fn text(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, at: &Span, text: &str) -> bool {
         let name = &spot.name;
         if text.is_empty() || text.chars().any(char::is_control) {
             self.findings.error(
@@ -173,7 +168,9 @@ impl Values<'_, '_> {
                 codes::REF_FORM,
                 at.clone(),
                 format!("`{name}` is always a full ref, which `{text}` is not"),
-                format!("write `branch = \"{text}\"` or `tag = \"{text}\"` instead, or `{name} = \"refs/heads/{text}\"`"),
+                format!(
+                    "write `branch = \"{text}\"` or `tag = \"{text}\"` instead, or `{name} = \"refs/heads/{text}\"`"
+                ),
             );
             return false;
         }
@@ -216,7 +213,7 @@ impl Values<'_, '_> {
     }
 
     /// Whether `owners` lists the owner, where an issuer restricts them.
-    fn listed(&mut self, name: &str, at: &Span, owner: &str) -> bool {
+    pub(super) fn listed(&mut self, name: &str, at: &Span, owner: &str) -> bool {
         if self.ground.owners_open() || self.ground.owner(owner).is_some() {
             return true;
         }
@@ -268,8 +265,7 @@ impl Values<'_, '_> {
             );
             return None;
         }
-        let of_the_forge =
-            matches!(claim, Claim::RepositoryId | Claim::RepositoryOwnerId | Claim::InitiatorId);
+        let of_the_forge = matches!(claim, Claim::RepositoryId | Claim::RepositoryOwnerId | Claim::InitiatorId);
         let valid = match of_the_forge {
             true => self.ground.issuers.iter().any(|(_, profile)| profile.id_is_valid(&text)),
             false => decimal,
@@ -302,7 +298,10 @@ impl Values<'_, '_> {
         self.findings.error(
             codes::LATER_VALUE,
             spot.source.span(value.span()),
-            format!("a list of `{}` that mixes exact values and patterns is not available in this version yet", spot.name),
+            format!(
+                "a list of `{}` that mixes exact values and patterns is not available in this version yet",
+                spot.name
+            ),
             "write one pattern or a list of exact values, and a second mapping for the others",
         );
     }
@@ -319,7 +318,7 @@ impl Values<'_, '_> {
     }
 
     /// `{ glob = … }` and its like.
-    fn operator(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, value: &Value<'_>) {
+    pub(super) fn operator(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, value: &Value<'_>) {
         let DeValue::Table(table) = value.get_ref() else { return };
         if claim == Claim::Repository && (table.contains_key("name") || table.contains_key("id")) {
             if let Some(pair) = self.pair(spot.source, value) {
@@ -327,7 +326,8 @@ impl Values<'_, '_> {
             }
             return;
         }
-        let mut spot = Spot { source: spot.source, name: spot.name.clone(), span: spot.span.clone(), ignore: spot.ignore };
+        let mut spot =
+            Spot { source: spot.source, name: spot.name.clone(), span: spot.span.clone(), ignore: spot.ignore };
         let mut operators = Vec::new();
         for (key, operand) in table {
             let entry = Entry { source: spot.source, key, value: operand };
@@ -394,8 +394,12 @@ impl Values<'_, '_> {
     fn unknown_operator(&mut self, spot: &Spot<'_, '_>, entry: Entry<'_, '_>, name: &str) {
         let later = match name {
             "any" => "write a list of exact values, one pattern, or a mapping for each",
-            "not_prefix" => "name what is allowed, with exact values or `{ glob = … }`; or write a `[[deny]]` for what is not",
-            "class" => "name the events: `event_name = [\"push\", \"workflow_dispatch\"]`; without `event_name` the issuer's default events hold",
+            "not_prefix" => {
+                "name what is allowed, with exact values or `{ glob = … }`; or write a `[[deny]]` for what is not"
+            }
+            "class" => {
+                "name the events: `event_name = [\"push\", \"workflow_dispatch\"]`; without `event_name` the issuer's default events hold"
+            }
             _ => {
                 let message = format!("`{}` cannot be given by `{name}`", spot.name);
                 let known = OPERATORS.iter().copied().filter(|known| *known != "if_unknown" || self.ground.deny);
@@ -447,80 +451,6 @@ impl Values<'_, '_> {
         Some(())
     }
 
-    fn pattern(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, operator: &str, value: &Value<'_>) {
-        if matches!(claim.kind(), Kind::Id | Kind::Boolean) {
-            self.bad(
-                spot,
-                value,
-                format!("`{}` takes no patterns", spot.name),
-                "write exact values: part of an id says nothing about what it belongs to",
-            );
-            return;
-        }
-        let at = spot.source.span(value.span());
-        let Some(text) = value.get_ref().as_str() else {
-            self.bad(spot, value, format!("`{operator}` must be a text"), format!("write `{{ {operator} = \"…\" }}`"));
-            return;
-        };
-        if text.contains("{num}") {
-            self.findings.error(
-                codes::LATER_VALUE,
-                at,
-                "`{num}` is not available in this version yet",
-                "write `*`, which stays inside one segment, and guard the tag with `ref_protected = true`",
-            );
-            return;
-        }
-        let starts_as_ref = text.starts_with("refs/") || text.starts_with('*');
-        if matches!(claim, Claim::Ref | Claim::WorkflowRef | Claim::JobWorkflowRef) && prefix.is_empty() && !starts_as_ref {
-            self.text(claim, prefix, spot, &at, text);
-            return;
-        }
-        if !self.pattern_owner(claim, operator, spot, &at, text) {
-            return;
-        }
-        let fold = self.ground.folds() && claim.kind() == Kind::Name;
-        let whole = format!("{prefix}{text}");
-        let segments = if claim == Claim::Subject { Segments::Subject } else { Segments::Path };
-        let lang = match operator {
-            "glob" => Lang::glob(&whole, segments, fold),
-            _ => Lang::under(&whole, fold),
-        };
-        match lang {
-            Ok(lang) => self.push(claim, Test::Text(lang), Shape::Other, spot),
-            Err(error) => self.findings.error(
-                codes::BAD_PATTERN,
-                at,
-                format!("`{text}` is no pattern: {error}"),
-                "`*` stays inside one segment, `**` is any run of characters; everything else is literal",
-            ),
-        }
-    }
-
-    /// Owners that a pattern on repositories fixes must be listed too.
-    fn pattern_owner(&mut self, claim: Claim, operator: &str, spot: &Spot<'_, '_>, at: &Span, text: &str) -> bool {
-        let of_repositories =
-            matches!(claim, Claim::Repository | Claim::WorkflowRepository | Claim::JobWorkflowRepository);
-        if !of_repositories {
-            return true;
-        }
-        let name = &spot.name;
-        if operator == "under" {
-            let text = text.trim_end_matches('/');
-            // A group below a listed one, or one that holds a listed one.
-            let inside = |listed: &str| {
-                let (listed, text) = (listed.to_ascii_lowercase(), text.to_ascii_lowercase());
-                text == listed || text.starts_with(&format!("{listed}/")) || listed.starts_with(&format!("{text}/"))
-            };
-            let known = self.ground.issuers.iter().any(|(issuer, _)| issuer.owners.keys().any(|listed| inside(listed)));
-            return known || self.listed(name, at, text);
-        }
-        match text.rsplit_once('/') {
-            Some((owner, _)) if !owner.contains('*') => self.listed(name, at, owner),
-            _ => true,
-        }
-    }
-
     fn set(&mut self, claim: Claim, spot: &Spot<'_, '_>, value: &Value<'_>) {
         let of_repositories =
             matches!(claim, Claim::Repository | Claim::WorkflowRepository | Claim::JobWorkflowRepository);
@@ -533,7 +463,9 @@ impl Values<'_, '_> {
             let meant = self.ground.sets.and_then(|sets| did_you_mean(name, sets.keys().map(String::as_str)));
             let help = match (meant, self.ground.sets) {
                 (Some(meant), _) => format!("did you mean `{meant}`?"),
-                (None, Some(_)) => format!("declare it in this file: `[set.{name}]` with `repositories = [{{ name = \"…\", id = … }}]`"),
+                (None, Some(_)) => format!(
+                    "declare it in this file: `[set.{name}]` with `repositories = [{{ name = \"…\", id = … }}]`"
+                ),
                 (None, None) => "sets live in a team's file and are known only there; write the values here".to_owned(),
             };
             let at = spot.source.span(value.span());
@@ -544,7 +476,9 @@ impl Values<'_, '_> {
         // The set was judged where it stands; a mapping of another issuer than its file's is judged here.
         let at = spot.source.span(value.span());
         for (member, _) in &set.pairs {
-            if let Some((owner, _)) = member.rsplit_once('/') && !self.listed(&spot.name, &at, owner) {
+            if let Some((owner, _)) = member.rsplit_once('/')
+                && !self.listed(&spot.name, &at, owner)
+            {
                 return;
             }
         }
@@ -555,131 +489,6 @@ impl Values<'_, '_> {
                 let lang = Lang::one_of(names.iter().map(String::as_str), self.ground.folds());
                 self.push(claim, Test::Text(lang), Shape::Exact(names), spot);
             }
-        }
-    }
-
-    /// `workflow` and `job_workflow`.
-    pub(super) fn workflow(&mut self, entry: Entry<'_, '_>) {
-        let parts = WorkflowClaims::of(entry.name());
-        if !self.ground.issuers.iter().any(|(_, profile)| profile.provides(parts.file)) {
-            let issuers = self.ground.issuer_names();
-            self.findings.error(
-                codes::CLAIM_NOT_PROVIDED,
-                entry.key_span(),
-                format!("tokens of {issuers} never carry `{}`", entry.name()),
-                "remove the condition; `claimbound profile show` lists the claims that the issuer's profile has",
-            );
-            return;
-        }
-        let table = match entry.value.get_ref() {
-            DeValue::Table(table) => table,
-            DeValue::String(text) => return self.workflow_text(entry, text),
-            _ => return entry.wrong_type("a table of `repository`, `file`, `ref` (or `branch`, `tag`) and `sha`", self.findings),
-        };
-        let whole = Spot::of(entry);
-        if table.contains_key("absent") || table.contains_key("present") {
-            self.operator(parts.file, "", &whole, entry.value);
-            return;
-        }
-        let (mut repository, mut refs, mut any) = (false, Vec::new(), false);
-        for part in entry.entries(self.findings) {
-            let (claim, prefix) = match part.name() {
-                "repository" => (parts.repository, ""),
-                "file" => (parts.file, ""),
-                "ref" => (parts.r#ref, ""),
-                "branch" => (parts.r#ref, "refs/heads/"),
-                "tag" => (parts.r#ref, "refs/tags/"),
-                "sha" => (parts.sha, ""),
-                other => {
-                    self.unknown_part(part, entry.name(), other);
-                    any = true;
-                    continue;
-                }
-            };
-            any = true;
-            repository |= claim == parts.repository;
-            if claim == parts.r#ref {
-                refs.push(part);
-            }
-            let spot = Spot { name: format!("{}.{}", entry.name(), part.name()), ..Spot::of(part) };
-            self.value(claim, prefix, &spot, part.value);
-        }
-        if let [_, second, ..] = refs.as_slice() {
-            self.findings.error(
-                codes::WORKFLOW_FORM,
-                second.key_span(),
-                format!("`{}` has more than one of `ref`, `branch` and `tag`", entry.name()),
-                "keep one: `branch` and `tag` are short for a `ref` below `refs/heads/` and `refs/tags/`",
-            );
-        }
-        if !any {
-            self.workflow_text(entry, "");
-        } else if !repository {
-            self.push(parts.repository, Test::SameRepository, Shape::Other, &whole);
-        }
-    }
-
-    fn unknown_part(&mut self, part: Entry<'_, '_>, workflow: &str, name: &str) {
-        let known = ["repository", "file", "ref", "branch", "tag", "sha"];
-        let message = format!("`{workflow}` has no part `{name}`");
-        match did_you_mean(name, known) {
-            Some(meant) => self.findings.edit(
-                codes::WORKFLOW_FORM,
-                part.key_span(),
-                message,
-                format!("did you mean `{meant}`?"),
-                meant,
-            ),
-            None => self.findings.error(
-                codes::WORKFLOW_FORM,
-                part.key_span(),
-                message,
-                "its parts are `repository`, `file`, `ref` (or `branch`, `tag`) and `sha`",
-            ),
-        }
-    }
-
-    /// A workflow written as one string: shows its parts.
-    fn workflow_text(&mut self, entry: Entry<'_, '_>, text: &str) {
-        let mut finding = Diagnostic::error(
-            codes::WORKFLOW_FORM,
-            entry.value_span(),
-            format!("`{}` must be written by its parts", entry.name()),
-            "write `{ repository = \"owner/name\", file = \".github/workflows/deploy.yml\", ref = \"refs/heads/main\" }`: a string compared as a whole or by its beginning says too little",
-        );
-        if let Some((path, reference)) = text.split_once('@')
-            && let Some((repository, file)) = path.split_once("/.").map(|(repository, file)| (repository, format!(".{file}")))
-        {
-            let edit = format!("{{ repository = \"{repository}\", file = \"{file}\", ref = \"{reference}\" }}");
-            finding.suggestion = Some(suggestion(entry.value_span(), edit, "write the parts"));
-        }
-        self.findings.push(finding);
-    }
-}
-
-/// The claims of one workflow's parts.
-pub(super) struct WorkflowClaims {
-    pub(super) repository: Claim,
-    pub(super) file: Claim,
-    pub(super) r#ref: Claim,
-    pub(super) sha: Claim,
-}
-
-impl WorkflowClaims {
-    pub(super) fn of(key: &str) -> Self {
-        match key {
-            "workflow" => Self {
-                repository: Claim::WorkflowRepository,
-                file: Claim::WorkflowFile,
-                r#ref: Claim::WorkflowRef,
-                sha: Claim::WorkflowSha,
-            },
-            _ => Self {
-                repository: Claim::JobWorkflowRepository,
-                file: Claim::JobWorkflowFile,
-                r#ref: Claim::JobWorkflowRef,
-                sha: Claim::JobWorkflowSha,
-            },
         }
     }
 }

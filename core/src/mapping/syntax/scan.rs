@@ -29,7 +29,9 @@ impl std::fmt::Display for Only {
 impl Only {
     pub(super) fn remedy(self) -> &'static str {
         match self {
-            Self::NewlineInInlineTable => "write the inline table on one line, or as a table of its own: `[mapping.match.job_workflow]`",
+            Self::NewlineInInlineTable => {
+                "write the inline table on one line, or as a table of its own: `[mapping.match.job_workflow]`"
+            }
             Self::TrailingComma => "remove the comma before `}`",
             Self::Escape => "write the character itself, or `\\u` and four digits",
         }
@@ -69,7 +71,10 @@ pub(super) fn scan(text: &str) -> Scanned {
                 comma = None;
             }
             b']' | b'}' => {
-                if byte == b'}' && open.last() == Some(&b'{') && let Some(comma) = comma {
+                if byte == b'}'
+                    && open.last() == Some(&b'{')
+                    && let Some(comma) = comma
+                {
                     scanned.only_1_1.push((comma..comma + 1, Only::TrailingComma));
                 }
                 open.pop();

@@ -138,7 +138,9 @@ pub(crate) fn later(place: Place, key: &str) -> Option<&'static str> {
             "remove it; give the sensitivity `needs_any = [\"branch\", \"tag\"]` and keep roles that need a person unbound"
         }
         (Place::Mapping, "any") => "write one `[[mapping]]` for each alternative, each with all its conditions",
-        (Place::Mapping, "expires") => "remove it; put `review_by` into `[file]` and delete the mapping when its time has come",
+        (Place::Mapping, "expires") => {
+            "remove it; put `review_by` into `[file]` and delete the mapping when its time has come"
+        }
         (Place::Mapping, "shadow") => "remove the mapping, or keep it on a branch and try it with `claimbound explain`",
         (Place::Mapping, "limit") => "remove it; a short `max_duration` bounds what a job can hold",
         (Place::Mapping, "actor") => "remove it; without it any actor is refused, and this version knows no delegation",
@@ -148,16 +150,22 @@ pub(crate) fn later(place: Place, key: &str) -> Option<&'static str> {
         (Place::Mapping | Place::Match | Place::File, "any_repository") => {
             "list the repositories with their ids in `[set.*]` and write `repository = { set = \"…\" }`"
         }
-        (Place::Mapping | Place::Match | Place::File, "any_event") => "name the events: `event_name = [\"push\", \"pull_request\"]`",
+        (Place::Mapping | Place::Match | Place::File, "any_event") => {
+            "name the events: `event_name = [\"push\", \"pull_request\"]`"
+        }
         (Place::Mapping | Place::Match | Place::File, "allow_mutable_identity") => {
             "pin the id: `repository = { name = \"…\", id = … }`"
         }
-        (Place::Mapping, "max_session") => "remove it; grants are not renewed in this version, `max_duration` is all a job gets",
+        (Place::Mapping, "max_session") => {
+            "remove it; grants are not renewed in this version, `max_duration` is all a job gets"
+        }
         (Place::Issuer, "on_rename") => "remove it; a renamed repository is refused until its name is edited here",
         (Place::Issuer, "max_lifetime") => "remove it; the profile's own maximum stands",
         (Place::Issuer, "trust_act") => "remove it; this version knows no delegation",
         (Place::Test, "actor") => "remove the test; this version knows no delegation",
-        (Place::Match, "claims") => "use a canonical claim; `claimbound profile show` lists them with the native claims they come from",
+        (Place::Match, "claims") => {
+            "use a canonical claim; `claimbound profile show` lists them with the native claims they come from"
+        }
         (Place::Role, "aws" | "gcp" | "azure" | "vault" | "kubernetes" | "ssh" | "x509" | "github" | "database") => {
             "give the role a `jwt` table, if the relying party accepts a signed token; otherwise leave the role out"
         }

@@ -1,0 +1,88 @@
+//! Folders with planted faults: every fault is told, in one run, with its place and a remedy.
+//!
+//! `tests/broken/NN-name/` holds a folder and `expected.txt`: one line `path:line:column code` for each finding, in
+//! order; `. code` for one about the folder as a whole. `serve` and `check` are run over the same folders elsewhere.
+
+use claimbound_core::{
+    diag::{Severity, line_column},
+    mapping::{Folder, load},
+    workload::Profiles,
+};
+use std::path::{Path, PathBuf};
+
+fn below(part: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(part)
+}
+
+#[expect(clippy::disallowed_methods, reason = "fixtures are files; the crate itself reads none")]
+fn read(root: &Path, at: &Path, folder: &mut Folder) {
+    for entry in std::fs::read_dir(at).expect("the folder is there") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            read(root, &path, folder);
+        } else if path != root.join("expected.txt") {
+            let name = path.strip_prefix(root).expect("below the root").to_str().expect("UTF-8").to_owned();
+            folder.files.insert(name, std::fs::read(&path).expect("a readable file"));
+        }
+    }
+}
+
+fn folder(root: &Path) -> Folder {
+    let mut folder = Folder::default();
+    read(root, root, &mut folder);
+    folder
+}
+
+fn found(folder: &Folder) -> String {
+    let loaded = load(folder, &Profiles::builtin());
+    let mut lines = String::new();
+    for finding in &loaded.diagnostics {
+        let help = finding.help.as_deref().unwrap_or_default();
+        assert!(!help.is_empty(), "{finding:?} says no remedy");
+        assert!(!finding.message.ends_with('.'), "{}", finding.message);
+        match &finding.span {
+            None => lines.push_str(&format!(". {}\n", finding.code)),
+            Some(span) => {
+                let text = String::from_utf8_lossy(&folder.files[&*span.file]);
+                let (line, column) = line_column(&text, span.bytes.start);
+                lines.push_str(&format!("{}:{line}:{column} {}\n", span.file, finding.code));
+            }
+        }
+    }
+    let errors = loaded.diagnostics.iter().any(|finding| finding.severity == Severity::Error);
+    assert_eq!(loaded.set.is_none(), errors, "a set is given exactly when nothing is an error");
+    lines
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "fixtures are files; the crate itself reads none")]
+fn every_planted_fault_is_told_in_one_run() {
+    let mut folders: Vec<_> = std::fs::read_dir(below("tests/broken"))
+        .expect("tests/broken is there")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    folders.sort();
+    assert!(folders.len() >= 30, "only {} folders", folders.len());
+    let mut wrong = Vec::new();
+    for root in folders {
+        let found = found(&folder(&root));
+        let file = root.join("expected.txt");
+        if std::env::var_os("BROKEN_UPDATE").is_some() {
+            std::fs::write(&file, &found).expect("expected.txt is writable");
+        }
+        let expected = std::fs::read_to_string(&file).unwrap_or_default();
+        if found != expected {
+            wrong.push(format!("{}\n--- expected\n{expected}--- found\n{found}", root.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_sample_folder_has_no_findings() {
+    let sample = folder(&below("mappings"));
+    assert_eq!(found(&sample), "");
+    let set = load(&sample, &Profiles::builtin()).set.expect("it loads");
+    let roles: Vec<_> = set.roles.iter().map(|role| role.name.as_str()).collect();
+    assert_eq!(roles, ["payments-deploy.staging", "payments-deploy.production", "payments-secrets", "search-index"]);
+}

@@ -12,6 +12,7 @@ pub mod config;
 pub mod dev;
 pub mod documents;
 pub mod exchange;
+pub mod folder;
 pub mod http;
 pub mod issuance;
 pub mod keys;

@@ -168,18 +168,22 @@ fn told(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> Con
 }
 
 fn got(condition: &Condition, workload: &Workload<'_>) -> Got {
-    let own = match workload.get(condition.claim) {
-        Presence::None => return Got::None,
-        Presence::Unknown => return Got::Unknown,
-        Presence::Present(Text::Text(value)) => value.to_string(),
-        Presence::Present(Text::Boolean(value)) => value.to_string(),
+    let pair = match condition.test {
+        Test::Repository(_) => Some([Claim::Repository, Claim::RepositoryId]),
+        Test::Owner(..) => Some([Claim::RepositoryOwner, Claim::RepositoryOwnerId]),
+        _ => None,
     };
-    let id = match condition.test {
-        Test::Repository(_) => workload.text(Claim::RepositoryId),
-        Test::Owner(..) => workload.text(Claim::RepositoryOwnerId),
-        _ => return Got::Value(own),
-    };
-    Got::Value(format!("{own} (id {})", id.unwrap_or("unknown")))
+    if let Some([name, id]) = pair.map(|pair| pair.map(|claim| workload.text(claim)))
+        && (name.is_some() || id.is_some())
+    {
+        return Got::Value(format!("{} (id {})", name.unwrap_or("unknown"), id.unwrap_or("unknown")));
+    }
+    match workload.get(condition.claim) {
+        Presence::None => Got::None,
+        Presence::Unknown => Got::Unknown,
+        Presence::Present(Text::Text(value)) => Got::Value(value.to_string()),
+        Presence::Present(Text::Boolean(value)) => Got::Value(value.to_string()),
+    }
 }
 
 /// What a condition asks, in the mapping language's words, and whether the words hold ids that are not the job's.

@@ -54,10 +54,10 @@ fn short_texts() -> Vec<String> {
 
 fn langs() -> impl Strategy<Value = Lang> {
     prop_oneof![
-        3 => (patterns(), any::<bool>()).prop_map(|(pattern, fold)| Lang::glob(&pattern, Segments::Path, fold).unwrap()),
+        3 => (patterns(), any::<bool>()).prop_map(|(pattern, fold)| Lang::glob(&pattern, Segments::Path, fold).expect("the pieces are legal")),
         1 => (prop::collection::vec(texts(), 0..4), any::<bool>())
             .prop_map(|(texts, fold)| Lang::one_of(texts.iter().map(String::as_str), fold)),
-        1 => any::<bool>().prop_map(|fold| Lang::under("a/b", fold).unwrap()),
+        1 => any::<bool>().prop_map(|fold| Lang::under("a/b", fold).expect("a path")),
     ]
 }
 

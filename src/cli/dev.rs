@@ -288,7 +288,12 @@ impl Clock for SystemClock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use claimbound_test_support::jwt;
+    use claimbound_core::{
+        diag::Severity,
+        mapping::{Folder, load},
+        workload::Profiles,
+    };
+    use claimbound_test_support::{config::BrokerConfig, issuer::Issuer as FakeIssuer, jwt};
     use clap::Parser;
 
     #[derive(Parser)]
@@ -356,5 +361,35 @@ mod tests {
     fn one_ref_at_most() {
         let both = ["x", "--repository", "acme/payments-api", "--tag", "v1", "--branch", "main"];
         assert!(Line::try_parse_from(both).is_err());
+    }
+
+    /// The errors of a folder on disk, its loopback URLs exchanged for those of the real issuers: whether a loopback
+    /// issuer may stand in a folder is the development mode's business.
+    fn errors(root: &Path, urls: &[(String, &str)]) -> Vec<String> {
+        let (mut folder, mut open) = (Folder::default(), vec![root.to_owned()]);
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                let text = fs::read_to_string(path).unwrap();
+                let text = urls.iter().fold(text, |text, (from, to)| text.replace(from.as_str(), to));
+                folder.files.insert(name, text.into_bytes());
+            }
+        }
+        let findings = load(&folder, &Profiles::builtin()).diagnostics.into_iter();
+        findings.filter(|it| it.severity == Severity::Error).map(|it| format!("{:?} {}", it.span, it.message)).collect()
+    }
+
+    #[test]
+    fn the_prepared_folder_and_the_bench_s_load() {
+        const GITHUB: &str = "https://token.actions.githubusercontent.com";
+        let (ours, bench, fake) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), FakeIssuer::github());
+        prepared(ours.path(), "127.0.0.1:9001");
+        let github = (issuer_url(address("127.0.0.1:9001"), Profile::GithubActions), GITHUB);
+        let gitlab = (issuer_url(address("127.0.0.1:9001"), Profile::Gitlab), "https://gitlab.acme.example");
+        assert_eq!(errors(&ours.path().join("mappings"), &[github, gitlab]), Vec::<String>::new());
+        BrokerConfig::new(&fake).write(bench.path(), "127.0.0.1:0", "127.0.0.1:0");
+        assert_eq!(errors(&bench.path().join("mappings"), &[(fake.url().to_owned(), GITHUB)]), Vec::<String>::new());
     }
 }

@@ -17,9 +17,9 @@ pub(super) struct Spot<'a, 'f> {
     pub(super) source: &'a Source<'f>,
     pub(super) name: String,
     /// Key and value.
-    span: Span,
+    pub(super) span: Span,
     /// `if_unknown = "ignore"` was said.
-    ignore: bool,
+    pub(super) ignore: bool,
 }
 
 impl<'a, 'f> Spot<'a, 'f> {

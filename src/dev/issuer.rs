@@ -245,8 +245,12 @@ fn new_request_token() -> Result<Secret, KeyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use claimbound_core::time::UnixSeconds;
-    use claimbound_test_support::{http, jwt};
+    use claimbound_core::{
+        time::UnixSeconds,
+        trust::{Algorithm, IssuerRules, IssuerSnapshot, IssuerTable, UnverifiedToken, parse_jwks, verify},
+        workload::Profiles,
+    };
+    use claimbound_test_support::{http, issuer::Issuer as FakeIssuer, jwt};
 
     struct Fixed;
     impl Clock for Fixed {
@@ -314,5 +318,48 @@ mod tests {
             jwt::header_of(token.reveal())["kid"].clone()
         };
         assert_eq!(kid(&first), kid(&second));
+    }
+
+    /// Step 2 of an exchange over a token and a key set; the table is as the profile says.
+    fn believed(profile: Profile, url: &str, jwks: &Value, token: &str, now: UnixSeconds) -> Result<(), String> {
+        let profiles = Profiles::builtin();
+        let profile = profiles.get(profile.name()).unwrap();
+        let permitted: Vec<_> = profile.algorithms().iter().filter_map(|name| Algorithm::from_name(name)).collect();
+        let keys = parse_jwks(jwks.to_string().as_bytes(), &permitted).unwrap().keys;
+        let rules = IssuerRules {
+            audience: "https://b.example".into(),
+            max_lifetime_seconds: profile.max_lifetime_seconds(),
+            single_use: profile.single_use(),
+            requires_nbf: profile.requires_nbf(),
+            required: profile.required().to_vec(),
+        };
+        let mut table = IssuerTable::default();
+        table.insert(IssuerSnapshot { name: "x".into(), url: url.into(), rules, keys, keys_valid_until: now.plus(1) });
+        let mut decoded = Vec::new();
+        let token = UnverifiedToken::parse(token, &mut decoded).map_err(|error| error.to_string())?;
+        verify(&token, &table, now).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_broker_believes_these_tokens_and_the_bench_s_and_no_forgery() {
+        let address = "127.0.0.1:8082".parse().unwrap();
+        let issuer = Issuer::ephemeral(address, Arc::new(Fixed)).unwrap();
+        for (profile, fake) in [(Profile::GithubActions, FakeIssuer::github()), (Profile::Gitlab, FakeIssuer::gitlab())]
+        {
+            let token = issuer.mint(profile, &TokenRequest::new("acme/payments-api", "https://b.example")).unwrap();
+            let believe = |token: &str| believed(profile, &issuer.url(profile), &issuer.key.jwks(), token, Fixed.now());
+            assert_eq!(believe(token.reveal()), Ok(()));
+            let forged = fake.job().claim("iss", issuer.url(profile)).issued_at(Fixed.now().0);
+            assert!(believe(&forged.token("https://b.example")).is_err());
+
+            let believe = |token: &str| believed(profile, fake.url(), &fake.jwks(), token, Fixed.now());
+            let job = fake.job().issued_at(Fixed.now().0);
+            assert_eq!(believe(&job.token("https://b.example")), Ok(()));
+            assert!(believe(&job.token("https://another.example")).is_err());
+            assert!(believe(&job.clone().without("jti").token("https://b.example")).is_err());
+            let claims = job.claims("https://b.example");
+            assert!(believe(&jwt::hs256(fake.key().public_bytes(), fake.key().kid(), &claims)).is_err());
+            assert!(believe(&jwt::unsigned(&fake.key().header(), &claims)).is_err());
+        }
     }
 }

@@ -1,56 +1,31 @@
 //! The sample mapping folder, compiled in: what `claimbound dev` starts with.
 
-/// Every file: its path below the mapping folder, and its text.
-pub const SAMPLE: &[(&str, &str)] =
-    &[("policy.toml", POLICY), ("roles/payments.toml", ROLES), ("teams/payments/deploy.toml", MAPPINGS)];
+/// Every file of the repository's `mappings/`: its path there, and its text.
+pub const SAMPLE: &[(&str, &str)] = &[
+    ("policy.toml", include_str!("../../mappings/policy.toml")),
+    ("roles/payments.toml", include_str!("../../mappings/roles/payments.toml")),
+    ("roles/search.toml", include_str!("../../mappings/roles/search.toml")),
+    ("teams/payments/deploy.toml", include_str!("../../mappings/teams/payments/deploy.toml")),
+    ("teams/search/index.toml", include_str!("../../mappings/teams/search/index.toml")),
+    ("tests/guards.toml", include_str!("../../mappings/tests/guards.toml")),
+];
 
-const POLICY: &str = r#"format = 1
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::BTreeSet, fs, path::Path};
 
-[issuer.github]
-profile = "github-actions"
-url = "https://token.actions.githubusercontent.com"
-owners = { acme = 65, acme-labs = 9917 }
-
-[issuer.gitlab]
-profile = "gitlab"
-url = "https://gitlab.acme.example"
-tenancy = "single"
-
-[team.payments]
-path = "teams/payments"
-contact = "payments-oncall@acme.example"
-issuers = ["github"]
-
-[sensitivity.production]
-max_duration = "1h"
-needs_any = ["branch", "tag"]
-"#;
-
-const ROLES: &str = r#"[role.payments-secrets]
-description = "Read the secrets of payments"
-backend = "jwt"
-teams = ["payments"]
-issuers = ["github"]
-sensitivity = "internal"
-[role.payments-secrets.jwt]
-audience = "https://openbao.acme.example"
-"#;
-
-const MAPPINGS: &str = r#"[file]
-issuer = "github"
-[file.match]
-repository = { set = "payments-services" }
-
-[set.payments-services]
-repositories = [
-  { name = "acme/payments-api", id = 740000001 },
-  { name = "acme/payments-web", id = 740000002 },
-]
-
-[[mapping]]
-name = "payments-staging"
-description = "Reads secrets from any branch"
-roles = ["payments-secrets"]
-[mapping.match]
-environment = "staging"
-"#;
+    #[test]
+    fn no_file_of_the_folder_is_missing() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("mappings");
+        let (mut files, mut open) = (BTreeSet::new(), vec![root.clone()]);
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            } else {
+                files.insert(path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+        assert_eq!(files, SAMPLE.iter().map(|(path, _)| (*path).to_owned()).collect());
+    }
+}

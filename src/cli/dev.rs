@@ -4,17 +4,20 @@ mod directory;
 
 pub use directory::{issuer_directory, prepare};
 
-use crate::dev::{
-    issuer::Issuer,
-    request::{Profile, TokenRequest},
+use super::serve;
+use crate::{
+    broker::SystemClock,
+    dev::{
+        issuer::Issuer,
+        request::{Profile, TokenRequest},
+    },
 };
 use anyhow::bail;
-use claimbound_core::time::{Clock, UnixSeconds};
 use std::{
     io::Write as _,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// Where `claimbound dev` works when it is not told.
@@ -24,7 +27,90 @@ pub const ISSUER_ADDRESS: &str = "127.0.0.1:8082";
 /// The broker that tokens are for when `--audience` does not say.
 pub const AUDIENCE: &str = "http://127.0.0.1:8080";
 
-/// Mints a token that the development issuer of a directory signs.
+/// Keeps a local issuer for every built-in profile and a broker with the sample mappings running, and prints what to
+/// try. Works in a directory that is yours: edit the mappings in it and start again.
+#[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct DevArgs {
+    #[command(subcommand)]
+    command: Option<DevCommand>,
+    /// The directory to work in; made on the first run
+    #[arg(long, default_value = DIRECTORY)]
+    dir: PathBuf,
+    /// Where the local issuers listen, on loopback
+    #[arg(long, value_name = "ADDRESS", default_value = ISSUER_ADDRESS)]
+    issuer_listen: SocketAddr,
+    /// Where the broker listens; written into a new directory's configuration
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where the broker's operator listener is; written into a new directory's configuration
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    operator_listen: SocketAddr,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum DevCommand {
+    /// Mints a token that the development issuer of a directory signs
+    Token(TokenArgs),
+}
+
+/// Runs until it is stopped; exit code 2 when the broker does not start.
+pub fn run(args: DevArgs) -> anyhow::Result<u8> {
+    match args.command {
+        Some(DevCommand::Token(args)) => token(args),
+        None => serve::runtime()?.block_on(dev(args)),
+    }
+}
+
+async fn dev(args: DevArgs) -> anyhow::Result<u8> {
+    let clock = Arc::new(SystemClock);
+    let issuers = crate::dev::issuer::start(Some(&issuer_directory(&args.dir)), args.issuer_listen, clock)?;
+    let config = prepare(&args.dir, issuers.issuer().address(), args.listen, args.operator_listen)?;
+    let code = serve::development(&config, |bound| print!("{}", to_try(&args.dir, issuers.issuer(), bound))).await;
+    issuers.stop().await;
+    code
+}
+
+/// What to try, for the addresses that are really in use.
+fn to_try(directory: &Path, issuer: &Issuer, public_url: &str) -> String {
+    let dir = match directory == Path::new(DIRECTORY) {
+        true => String::new(),
+        false => format!(" --dir {}", directory.display()),
+    };
+    let audience = if public_url == AUDIENCE { String::new() } else { format!(" --audience {public_url}") };
+    let job = TokenRequest::new("acme/payments-api", public_url);
+    format!(
+        r#"
+A token of a job that may deploy, and what it says:
+
+  claimbound dev token{dir}{audience} --repository acme/payments-api --environment production \
+      --job-workflow acme/ci/.github/workflows/deploy.yml@refs/heads/main --claims
+
+Exchange one (leave `--claims` out):
+
+  token=$(claimbound dev token{dir}{audience} --repository acme/payments-api --environment production \
+      --job-workflow acme/ci/.github/workflows/deploy.yml@refs/heads/main)
+  curl -s {public_url}/token -d grant_type=urn:ietf:params:oauth:grant-type:token-exchange \
+      -d subject_token_type=urn:ietf:params:oauth:token-type:id_token \
+      -d audience=payments-deploy.production -d subject_token="$token"
+
+Send it again: a token is good for one answer. Try `--branch feature`: the refusal says what differs.
+The mappings are yours to edit in {mappings}; `claimbound check {mappings}` judges them.
+
+A workflow runner finds its side of GitHub here:
+
+  ACTIONS_ID_TOKEN_REQUEST_URL='{request_url}'
+  ACTIONS_ID_TOKEN_REQUEST_TOKEN from {token_file}
+
+Stop with Ctrl-C.
+"#,
+        mappings = directory.join("mappings").display(),
+        request_url = issuer.request_url(&job),
+        token_file = issuer_directory(directory).join(crate::dev::issuer::REQUEST_TOKEN_FILE).display(),
+    )
+}
+
+/// The job and the token wanted for it.
 #[derive(clap::Args, Clone, Debug)]
 pub struct TokenArgs {
     /// The CI system to play: `github-actions` or `gitlab`
@@ -138,18 +224,6 @@ fn open_issuer(directory: &Path) -> anyhow::Result<Issuer> {
         );
     };
     Ok(Issuer::open(&home, address, Arc::new(SystemClock))?)
-}
-
-/// The machine's clock: `dev token` runs apart from any broker.
-struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> UnixSeconds {
-        #[expect(clippy::disallowed_methods, reason = "this is the system clock itself")]
-        let now = SystemTime::now();
-        let since = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        UnixSeconds(i64::try_from(since).unwrap_or(i64::MAX))
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod dev;
+pub mod documents;
 pub mod exchange;
 pub mod http;
 pub mod issuance;

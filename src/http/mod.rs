@@ -1,1 +1,19 @@
-//! http
+//! Speaks HTTP for the broker, and decides nothing.
+//!
+//! A request's way: [`routes`] (one table of endpoints; head size, connection's fate and access log around them) →
+//! [`limit`] (rate, size, content type, time: all before a byte of a token is read) → [`form`] (strict parameters →
+//! [`crate::broker::Asked`]) → the broker behind [`front`] → [`answer`] (status and words). [`serve`] binds, runs and
+//! drains; [`tls`] holds the certificate, and reads it again when its files change.
+
+mod answer;
+mod form;
+mod front;
+mod limit;
+mod operator;
+mod routes;
+mod serve;
+mod tls;
+mod token;
+mod wellknown;
+
+pub use serve::{Bound, Listeners, bind, serve};

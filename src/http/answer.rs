@@ -1,0 +1,488 @@
+//! What a caller is told, and with which status. Nowhere else in the house is there wording for callers.
+//!
+//! Three rules, held by [`verdict`] and the one test over it: a stranger gets one constant answer; a proven job is told
+//! about itself and about mappings that pin it, as far as `[server] hints` allows; what would tell two other things
+//! apart (a name with another id, a deny rule's own words) is told as one.
+
+use super::form::{FormCode, FormError, TYPE_JWT};
+use crate::{
+    broker::Answer,
+    config::Hints,
+    exchange::{Condition, Granted, Hint, Issued, Nearest, Refused},
+    issuance::Credential,
+};
+use actix_web::{
+    HttpResponse,
+    http::{StatusCode, header},
+};
+use claimbound_core::{
+    evidence::DecisionId,
+    mapping::Got,
+    reason::{Reason, Standing},
+    time::UnixSeconds,
+};
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+/// Before this much time another try is in vain.
+const RETRY_SECONDS: u32 = 5;
+/// An issuer's keys are not fetched more often than this.
+const RETRY_ISSUER_SECONDS: u32 = 30;
+/// An exchange that runs is done within this time.
+const RETRY_IN_FLIGHT_SECONDS: u32 = 2;
+
+/// What strangers are told instead of their reason.
+const NOT_ACCEPTED: &str = "token_not_accepted";
+const NOT_ACCEPTED_TEXT: &str = "The token was not accepted. Ask for it with the audience that \
+    `/.well-known/claimbound` names, and send it once, before it expires. The operator finds the cause under the \
+    `decision_id`";
+
+/// An answer, ready to be sent. `/token` and `/revoke` and nothing else give these; they are never cached.
+pub struct Reply {
+    pub status: StatusCode,
+    pub retry_after_seconds: Option<u32>,
+    pub body: Vec<u8>,
+    pub noted: Noted,
+    /// The rest of the request is not read: the connection ends with the answer.
+    pub close: bool,
+}
+
+/// What the access log and the connection's fate need to know of an answer. It travels in the response's extensions.
+#[derive(Clone, Copy, Default)]
+pub struct Noted {
+    pub decision: Option<DecisionId>,
+    pub granted: bool,
+}
+
+impl Reply {
+    fn new(status: StatusCode, body: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(body).expect("text, numbers and lists of them always encode");
+        Self { status, retry_after_seconds: None, body, noted: Noted::default(), close: false }
+    }
+
+    /// As actix sends it.
+    pub fn respond(self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status);
+        response
+            .insert_header(header::ContentType::json())
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .insert_header((header::PRAGMA, "no-cache"));
+        if let Some(seconds) = self.retry_after_seconds {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if self.close {
+            response.force_close();
+        }
+        let mut response = response.body(self.body);
+        response.extensions_mut().insert(self.noted);
+        response
+    }
+}
+
+/// The answer to an exchange.
+pub fn exchanged(answer: &Answer, hints: Hints, now: UnixSeconds) -> Reply {
+    let mut reply = match &answer.outcome {
+        Ok(Granted::Issued(issued)) => Reply::new(StatusCode::OK, &Success::of(answer, issued, now)),
+        Ok(Granted::DryRun { role, mapping, duration }) => Reply::new(
+            StatusCode::OK,
+            &DryRun {
+                dry_run: true,
+                role,
+                mapping,
+                expires_in: duration.0,
+                decision_id: text(answer.id.0),
+                mappings_version: &answer.mappings_version,
+            },
+        ),
+        Err(refused) => refusal(answer, refused, hints),
+    };
+    reply.noted = Noted { decision: Some(answer.id), granted: answer.outcome.is_ok() };
+    reply
+}
+
+/// RFC 7009 section 2.2: a token that is unknown is answered like one that was ended.
+pub fn revoked(recorded: bool) -> Reply {
+    if recorded {
+        return Reply::new(StatusCode::OK, &serde_json::json!({}));
+    }
+    let away = Early::of("temporarily_unavailable", Reason::StoreDown.name(), words(Reason::StoreDown).to_owned());
+    Reply { retry_after_seconds: Some(RETRY_SECONDS), ..Reply::new(StatusCode::SERVICE_UNAVAILABLE, &away) }
+}
+
+/// A request that ends before its token is read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TurnedAway {
+    Form(FormError),
+    QueryParameters,
+    BodyTooSlow,
+    BodyTooLarge,
+    BodyBroken,
+    NotAForm,
+    HeadTooLarge,
+    TooManyRequests { retry_after_seconds: u32 },
+}
+
+/// The answer to a request that is turned away.
+pub fn turned_away(why: &TurnedAway) -> Reply {
+    let (status, error, text) = match why {
+        TurnedAway::Form(FormError { code, text }) => {
+            let (status, error) = match code {
+                FormCode::InvalidRequest => (400, "invalid_request"),
+                FormCode::InvalidTarget => (400, "invalid_target"),
+                FormCode::InvalidScope => (400, "invalid_scope"),
+                FormCode::UnsupportedGrantType => (400, "unsupported_grant_type"),
+                FormCode::TooLarge => (413, "invalid_request"),
+            };
+            (status, error, text.as_str())
+        }
+        TurnedAway::QueryParameters => (
+            400,
+            "invalid_request",
+            "parameters in the URL are not read; send them in the body, and treat a token that \
+                stood in a URL as leaked",
+        ),
+        TurnedAway::BodyTooSlow => (408, "invalid_request", "the body did not arrive in time; send it at once"),
+        TurnedAway::BodyTooLarge => (413, "invalid_request", "the body is larger than 64 KiB; send fewer parameters"),
+        TurnedAway::BodyBroken => (400, "invalid_request", "the body broke off; send it again"),
+        TurnedAway::NotAForm => (
+            415,
+            "invalid_request",
+            "the body must be a form: `Content-Type: application/x-www-form-urlencoded`, in UTF-8, without \
+                `Content-Encoding`",
+        ),
+        TurnedAway::HeadTooLarge => (431, "invalid_request", "the request's headers are larger than 16 KiB together"),
+        TurnedAway::TooManyRequests { .. } => {
+            (429, "temporarily_unavailable", "too many requests from this network; wait as `Retry-After` says")
+        }
+    };
+    let reason = match why {
+        TurnedAway::TooManyRequests { .. } => Reason::RateLimited,
+        _ => Reason::FormInvalid,
+    };
+    let status = StatusCode::from_u16(status).expect("the statuses above are valid");
+    let mut reply = Reply::new(status, &Early::of(error, reason.name(), text.to_owned()));
+    if let TurnedAway::TooManyRequests { retry_after_seconds } = why {
+        reply.retry_after_seconds = Some(*retry_after_seconds);
+    }
+    // After these, bytes of the request may still be on their way.
+    reply.close = !matches!(why, TurnedAway::Form(_));
+    reply
+}
+
+/// A path or method that does not exist: RFC 9110 has no body for these, people have eyes.
+pub fn no_such_way(status: StatusCode, error: &str, text: &str) -> Reply {
+    Reply::new(status, &serde_json::json!({ "error": error, "error_description": text }))
+}
+
+/// What the table says about one refusal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Verdict {
+    status: u16,
+    error: &'static str,
+    /// As callers see it.
+    reason: &'static str,
+    text: &'static str,
+    retry_after_seconds: Option<u32>,
+    /// Whether the hint may be told, as far as the configuration allows.
+    hints: bool,
+}
+
+/// The one table of what a caller learns.
+fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
+    use Reason as R;
+    let tell = |status, error, reason: Reason, retry_after_seconds, hints| Verdict {
+        status,
+        error,
+        reason: reason.name(),
+        text: words(reason),
+        retry_after_seconds,
+        hints,
+    };
+    let later = |reason, seconds| tell(503, "temporarily_unavailable", reason, Some(seconds), false);
+    let refuse = |error, reason, hints| tell(400, error, reason, None, hints);
+    let target = if role_asked { "invalid_target" } else { "invalid_request" };
+
+    match (reason, standing) {
+        // Whoever asks: nothing was judged, or nothing that could be kept secret.
+        (R::StoreDown, _) => later(reason, RETRY_SECONDS),
+        (R::IssuerDown, _) => later(reason, RETRY_ISSUER_SECONDS),
+        (R::GrantUnknown, _) => refuse("invalid_grant", reason, false),
+        (_, Standing::Stranger) => STRANGER,
+        // A re-created repository looks to itself like any other that no mapping names.
+        (R::NoMapping | R::IdMismatch, _) => refuse(target, R::NoMapping, true),
+        (R::Renamed | R::EventNotAllowed | R::Denied, _) => refuse(target, reason, true),
+        (R::RoleNeeded, _) => refuse("invalid_target", reason, true),
+        (R::ScopeNotAllowed, _) => refuse("invalid_scope", reason, true),
+        (R::TextDoesNotFit, _) => refuse("invalid_target", reason, true),
+        // The token is worth nothing any more: who holds it need not be its job.
+        (R::Replay, _) => refuse("invalid_request", reason, false),
+        (R::ActorNotAllowed, _) => refuse("invalid_request", reason, false),
+        (R::InFlight, _) => later(reason, RETRY_IN_FLIGHT_SECONDS),
+        (R::BackendRefused | R::BackendDown, _) => later(reason, RETRY_SECONDS),
+        (R::RateLimited, _) => tell(429, "temporarily_unavailable", reason, Some(RETRY_SECONDS), false),
+        (R::FormInvalid, _) => refuse("invalid_request", reason, false),
+        // Faults of a token come before the workload is proven; were one reported as a job's, it is told nothing.
+        (
+            R::Malformed
+            | R::JweUnsupported
+            | R::DuplicateMember
+            | R::HeaderForbidden
+            | R::Crit
+            | R::Nested
+            | R::WrongType
+            | R::AlgNotAllowed
+            | R::KidMissing
+            | R::KidUnknown
+            | R::IssuerUnknown
+            | R::BadSignature
+            | R::ClaimMissing
+            | R::ClaimType
+            | R::ClaimSyntax
+            | R::Aud
+            | R::AudMultiple
+            | R::Exp
+            | R::Iat
+            | R::Nbf
+            | R::Lifetime
+            | R::Jti
+            | R::ClaimsInconsistent
+            | R::Stranger,
+            _,
+        ) => STRANGER,
+    }
+}
+
+/// The constant answer.
+const STRANGER: Verdict = Verdict {
+    status: 400,
+    error: "invalid_request",
+    reason: NOT_ACCEPTED,
+    text: NOT_ACCEPTED_TEXT,
+    retry_after_seconds: None,
+    hints: false,
+};
+
+/// One sentence for the job whose refusal has this reason. What to do about it comes with the hint.
+fn words(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NoMapping => "No mapping gives this role to this job",
+        Reason::Renamed => {
+            "A mapping pins this repository's id under another name; the mapping must follow the renaming"
+        }
+        Reason::EventNotAllowed => {
+            "A mapping fits this job in all but the event; run it on an event that the mapping names"
+        }
+        Reason::Denied => "A deny rule of the platform team holds for this job",
+        Reason::RoleNeeded => "Several roles are possible for this job; name one as `audience`",
+        Reason::ScopeNotAllowed => "The role does not have this scope; narrow `scope` or leave it out",
+        Reason::TextDoesNotFit => "A value of this job does not fit the rules of the role's target",
+        Reason::Replay => "This token was used before; get a fresh one from the CI system for every exchange",
+        Reason::ActorNotAllowed => {
+            "The token or the request names an actor, and no mapping allows one; leave `actor_token` out"
+        }
+        Reason::GrantUnknown => "No such refresh token or authentication request is open; begin with a token exchange",
+        Reason::InFlight => "This token is being exchanged right now; wait as `Retry-After` says",
+        Reason::StoreDown => "The broker cannot record its answers right now; wait as `Retry-After` says",
+        Reason::IssuerDown => "The issuer's keys cannot be fetched right now; wait as `Retry-After` says",
+        Reason::BackendRefused => {
+            "The target refused to issue, and nothing was issued; try again with a fresh token from the CI system"
+        }
+        Reason::BackendDown => "The target did not answer; try again with a fresh token from the CI system",
+        Reason::RateLimited => "Too many requests; wait as `Retry-After` says",
+        Reason::FormInvalid => "The form breaks the rules of this endpoint",
+        _ => NOT_ACCEPTED_TEXT,
+    }
+}
+
+fn refusal(answer: &Answer, refused: &Refused, hints: Hints) -> Reply {
+    let verdict = verdict(refused.reason, refused.standing, refused.role_asked);
+    let hint = refused.hint.as_deref().filter(|_| verdict.hints && hints != Hints::None);
+    let told = Told {
+        error: verdict.error,
+        error_description: description(&verdict, hint),
+        error_uri: uri(verdict.reason),
+        reason: verdict.reason,
+        decision_id: text(answer.id.0),
+        mappings_version: Some(answer.mappings_version.as_str()).filter(|_| verdict != STRANGER),
+        nearest: hint.and_then(|hint| hint.nearest.as_ref()).map(|nearest| ToldNearest::of(nearest, hints)),
+        roles: hint.map_or(&[], |hint| &hint.roles),
+        claims: Pairs(hint.filter(|_| hints == Hints::Full).map_or(&[], |hint| &hint.claims)),
+        did_you_mean: hint.and_then(|hint| hint.did_you_mean.as_deref()),
+        contact: hint.and_then(|hint| hint.contact.as_deref()),
+    };
+    let status = StatusCode::from_u16(verdict.status).expect("the table's statuses are valid");
+    Reply { retry_after_seconds: verdict.retry_after_seconds, ..Reply::new(status, &told) }
+}
+
+/// The sentence, and what the hint adds to it: the line to paste, the roles, whom to ask.
+fn description(verdict: &Verdict, hint: Option<&Hint>) -> String {
+    let mut text = verdict.text.to_owned();
+    let Some(hint) = hint else { return text };
+    let mut add = |more: String| {
+        text.push_str("; ");
+        text.push_str(&more);
+    };
+    if !hint.roles.is_empty() {
+        add(format!("roles of this job: `{}`", hint.roles.join("`, `")));
+    }
+    if let Some(role) = &hint.did_you_mean {
+        add(format!("did you mean `{role}`?"));
+    }
+    if let Some(line) = &hint.line_to_paste {
+        add(format!("to let this repository in, paste `{line}` into a set of the mapping folder"));
+    } else if let Some(nearest) = &hint.nearest {
+        add(format!("the nearest mapping is `{}`, and `nearest` shows what failed", nearest.mapping));
+    }
+    if let Some(contact) = &hint.contact {
+        add(format!("ask {contact}"));
+    }
+    text
+}
+
+/// RFC 6749 wants a URI here; a name needs no host that could be down or taken over.
+fn uri(reason: &str) -> String {
+    format!("urn:claimbound:reason:{reason}")
+}
+
+fn text(id: u128) -> String {
+    Uuid::from_u128(id).to_string()
+}
+
+#[derive(Serialize)]
+struct Success<'a> {
+    access_token: &'a str,
+    issued_token_type: &'static str,
+    token_type: &'static str,
+    expires_in: i64,
+    credential: ToldCredential<'a>,
+    decision_id: String,
+    lease_id: String,
+    role: &'a str,
+    mapping: &'a str,
+    mappings_version: &'a str,
+}
+
+/// Shaped by its backend; `kind` says which shape.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum ToldCredential<'a> {
+    Jwt { jwt: &'a str },
+}
+
+impl<'a> Success<'a> {
+    fn of(answer: &'a Answer, issued: &'a Issued, now: UnixSeconds) -> Self {
+        let Credential::Jwt(jwt) = &issued.credential;
+        Self {
+            access_token: jwt.reveal(),
+            issued_token_type: TYPE_JWT,
+            token_type: "Bearer",
+            expires_in: issued.expires.0.saturating_sub(now.0).max(0),
+            credential: ToldCredential::Jwt { jwt: jwt.reveal() },
+            decision_id: text(answer.id.0),
+            lease_id: text(issued.lease.0),
+            role: &issued.role,
+            mapping: &issued.mapping,
+            mappings_version: &answer.mappings_version,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DryRun<'a> {
+    dry_run: bool,
+    role: &'a str,
+    mapping: &'a str,
+    expires_in: u32,
+    decision_id: String,
+    mappings_version: &'a str,
+}
+
+#[derive(Serialize)]
+struct Early {
+    error: &'static str,
+    error_description: String,
+    error_uri: String,
+    reason: &'static str,
+}
+
+impl Early {
+    fn of(error: &'static str, reason: &'static str, error_description: String) -> Self {
+        Self { error, error_description, error_uri: uri(reason), reason }
+    }
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    error: &'static str,
+    error_description: String,
+    error_uri: String,
+    reason: &'static str,
+    decision_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mappings_version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nearest: Option<ToldNearest<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    roles: &'a [String],
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    claims: Pairs<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    did_you_mean: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contact: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ToldNearest<'a> {
+    mapping: &'a str,
+    role: &'a str,
+    conditions: Vec<ToldCondition<'a>>,
+}
+
+#[derive(Serialize)]
+struct ToldCondition<'a> {
+    claim: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<&'a str>,
+    /// Text; `null` where the job has no such claim; left out where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    got: Option<Option<&'a str>>,
+}
+
+impl<'a> ToldNearest<'a> {
+    fn of(nearest: &'a Nearest, hints: Hints) -> Self {
+        let condition = |condition: &'a Condition| ToldCondition {
+            claim: &condition.claim,
+            expected: Some(condition.expected.as_str()).filter(|_| hints == Hints::Full),
+            got: match &condition.got {
+                _ if hints != Hints::Full => None,
+                Got::Value(value) => Some(Some(value.as_str())),
+                Got::None => Some(None),
+                Got::Unknown => None,
+            },
+        };
+        Self {
+            mapping: &nearest.mapping,
+            role: &nearest.role,
+            conditions: nearest.conditions.iter().map(condition).collect(),
+        }
+    }
+}
+
+/// An object whose members keep their order.
+struct Pairs<'a>(&'a [(String, String)]);
+
+impl Pairs<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,69 @@
+//! What the endpoints need of the broker, as a trait: so that they can be tested without one.
+
+use super::limit::Rate;
+use crate::{
+    broker::{Answer, Asked, Broker, Health},
+    config::Config,
+    secret::Secret,
+};
+use claimbound_core::time::UnixSeconds;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use std::{sync::Arc, time::Instant};
+
+/// The broker's face, as [`Broker`] describes it.
+pub trait Front: Send + Sync {
+    fn exchange(&self, asked: Asked) -> BoxFuture<'_, Answer>;
+    /// Whether it is on record.
+    fn revoke(&self, token: Secret) -> BoxFuture<'_, bool>;
+    fn jwks(&self) -> Value;
+    fn ready(&self) -> bool;
+    fn health(&self) -> Health;
+    fn metrics(&self) -> String;
+    fn count_turned_away(&self, status: u16);
+    fn now(&self) -> UnixSeconds;
+}
+
+impl Front for Arc<Broker> {
+    fn exchange(&self, asked: Asked) -> BoxFuture<'_, Answer> {
+        Box::pin(Broker::exchange(self, asked))
+    }
+    fn revoke(&self, token: Secret) -> BoxFuture<'_, bool> {
+        Box::pin(async { Broker::revoke(self, token).await.is_ok() })
+    }
+    fn jwks(&self) -> Value {
+        Broker::jwks(self)
+    }
+    fn ready(&self) -> bool {
+        Broker::ready(self)
+    }
+    fn health(&self) -> Health {
+        Broker::health(self)
+    }
+    fn metrics(&self) -> String {
+        Broker::metrics(self)
+    }
+    fn count_turned_away(&self, status: u16) {
+        Broker::count_turned_away(self, status);
+    }
+    fn now(&self) -> UnixSeconds {
+        self.clock().now()
+    }
+}
+
+/// What all workers share. Built once, outside the factory that runs once per worker.
+pub struct Shared {
+    pub front: Box<dyn Front>,
+    pub config: Config,
+    pub rate: Option<Rate>,
+    /// The rate's clock: it never steps back.
+    pub started: Instant,
+}
+
+impl Shared {
+    /// Over a broker, by its configuration.
+    pub fn new(front: Box<dyn Front>, config: Config) -> Self {
+        let rate = Rate::new(config.limits.requests_per_second);
+        Self { front, config, rate, started: Instant::now() }
+    }
+}

@@ -1,0 +1,290 @@
+//! Everything that is judged before a byte of a token is read: who sends, how fast, how much, and in which form.
+
+use super::{
+    answer::TurnedAway,
+    form::{Form, FormError},
+    front::Shared,
+};
+use actix_web::{HttpRequest, http::header, web::Payload};
+use futures_util::StreamExt;
+use ipnet::IpNet;
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use zeroize::Zeroizing;
+
+/// A request's body.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Request line and headers together.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Hops of `X-Forwarded-For` that are looked at.
+pub const HOPS_MAX: usize = 16;
+/// Networks whose rate is remembered, twice: see [`Rate`].
+pub const NETWORKS_MAX: usize = 32 * 1024;
+/// A network may use this many seconds of its rate at once.
+pub const BURST_SECONDS: u64 = 10;
+
+/// Reads the form of a `POST`, within all limits. The raw body is wiped.
+pub async fn receive(request: &HttpRequest, payload: Payload, shared: &Shared) -> Result<Form, TurnedAway> {
+    if let (Some(rate), Some(address)) = (&shared.rate, client_address(request, &shared.config.trusted_proxies)) {
+        rate.take(network(address), shared.started.elapsed())
+            .map_err(|retry_after_seconds| TurnedAway::TooManyRequests { retry_after_seconds })?;
+    }
+    if request.uri().query().is_some() {
+        return Err(TurnedAway::QueryParameters);
+    }
+    if !is_form(request) {
+        return Err(TurnedAway::NotAForm);
+    }
+    let most = Duration::from_secs(shared.config.limits.request_seconds.into());
+    let body = tokio::time::timeout(most, body(request, payload)).await.map_err(|_| TurnedAway::BodyTooSlow)??;
+    Ok(Form::parse(&body)?)
+}
+
+impl From<FormError> for TurnedAway {
+    fn from(error: FormError) -> Self {
+        Self::Form(error)
+    }
+}
+
+async fn body(request: &HttpRequest, mut payload: Payload) -> Result<Zeroizing<Vec<u8>>, TurnedAway> {
+    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|bytes: usize| bytes > BODY_BYTES_MAX) {
+        return Err(TurnedAway::BodyTooLarge);
+    }
+    // The whole room at once: a vector that grows leaves copies of a token behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(declared.unwrap_or(BODY_BYTES_MAX)));
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| TurnedAway::BodyBroken)?;
+        if body.len() + chunk.len() > BODY_BYTES_MAX {
+            return Err(TurnedAway::BodyTooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// `application/x-www-form-urlencoded`, alone or with `charset=utf-8`; once, and not compressed.
+fn is_form(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    let mut kinds = headers.get_all(header::CONTENT_TYPE);
+    let (Some(kind), None) = (kinds.next().and_then(|kind| kind.to_str().ok()), kinds.next()) else { return false };
+    let (essence, parameters) = match kind.split_once(';') {
+        Some((essence, parameters)) => (essence, Some(parameters)),
+        None => (kind, None),
+    };
+    let utf_8 = |parameters: &str| {
+        parameters.split_once('=').is_some_and(|(name, value)| {
+            name.trim().eq_ignore_ascii_case("charset") && value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
+    };
+    essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        && parameters.is_none_or(utf_8)
+        && !headers.contains_key(header::CONTENT_ENCODING)
+}
+
+/// Bytes of a request's head, as near as the parsed form tells.
+pub fn head_bytes(request: &HttpRequest) -> usize {
+    let line = request.method().as_str().len() + request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    // Four bytes each: colon, space, CR LF.
+    request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + line
+}
+
+/// Who sends: the peer; behind trusted proxies the nearest hop that is none. A header of anyone else is not read.
+pub fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
+    let forwarded: Vec<&str> =
+        request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
+    Some(nearest_stranger(request.peer_addr()?.ip(), &forwarded, trusted))
+}
+
+/// Whether the peer is one of ours.
+pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|network| network.contains(&address.to_canonical()))
+}
+
+fn nearest_stranger(peer: IpAddr, forwarded: &[&str], trusted: &[IpNet]) -> IpAddr {
+    let mut address = peer.to_canonical();
+    let hops = forwarded.iter().rev().flat_map(|value| value.rsplit(','));
+    for hop in hops.take(HOPS_MAX) {
+        if !is_trusted(address, trusted) {
+            break;
+        }
+        // What a trusted proxy wrote and nobody can read ends the way: the last hop that is known counts.
+        let Some(further) = hop_address(hop.trim()) else { break };
+        address = further.to_canonical();
+    }
+    address
+}
+
+/// An address, with or without a port.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let bracketed = || hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    hop.parse().ok().or_else(|| hop.parse::<SocketAddr>().map(|socket| socket.ip()).ok()).or_else(bracketed)
+}
+
+/// The prefix that one party holds: IPv4 whole, IPv6 cut to /48.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
+
+/// Requests per second and network: the generic cell rate algorithm (one instant per network, no counters).
+///
+/// Memory is bounded by two generations: when the young one is full it becomes the old one, and what the old one held
+/// is forgotten. A flood of networks can make others' debts be forgotten, never be invented.
+pub struct Rate {
+    /// What one request costs.
+    cost: Duration,
+    /// How far a network may be ahead.
+    burst: Duration,
+    networks_max: usize,
+    debts: Mutex<Debts>,
+}
+
+/// Network → the instant at which all its requests are paid for.
+#[derive(Default)]
+struct Debts {
+    young: HashMap<IpAddr, Duration>,
+    old: HashMap<IpAddr, Duration>,
+}
+
+impl Rate {
+    /// `None` if the rate is 0: no limit.
+    pub fn new(per_second: u32) -> Option<Self> {
+        let cost = Duration::from_secs(1).checked_div(per_second)?;
+        Some(Self {
+            cost,
+            burst: Duration::from_secs(BURST_SECONDS).max(cost),
+            networks_max: NETWORKS_MAX,
+            debts: Mutex::default(),
+        })
+    }
+
+    /// Takes one request off the network's rate, or says in how many seconds one is to be had. `now` never steps back.
+    pub fn take(&self, network: IpAddr, now: Duration) -> Result<(), u32> {
+        let mut debts = self.debts.lock().unwrap_or_else(PoisonError::into_inner);
+        let paid = debts.young.get(&network).or_else(|| debts.old.get(&network)).copied().unwrap_or_default();
+        let paid = paid.max(now) + self.cost;
+        let ahead = paid - now;
+        if let Some(wait) = ahead.checked_sub(self.burst).filter(|wait| !wait.is_zero()) {
+            return Err(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1));
+        }
+        if debts.young.len() >= self.networks_max && !debts.young.contains_key(&network) {
+            debts.old = std::mem::take(&mut debts.young);
+        }
+        debts.young.insert(network, paid);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_network_has_its_burst_and_then_its_rate() {
+        let rate = Rate::new(5).unwrap();
+        let start = Duration::from_secs(100);
+        for _ in 0..5 * BURST_SECONDS {
+            rate.take(ip("192.0.2.1"), start).unwrap();
+        }
+        assert_eq!(rate.take(ip("192.0.2.1"), start), Err(1));
+        assert_eq!(rate.take(ip("192.0.2.2"), start), Ok(()), "another network has its own");
+        let later = start + Duration::from_secs(1);
+        let granted = (0..100).filter(|_| rate.take(ip("192.0.2.1"), later).is_ok()).count();
+        assert_eq!(granted, 5, "a second pays for five");
+    }
+
+    #[test]
+    fn a_slow_rate_still_lets_one_through() {
+        let rate = Rate::new(1).unwrap();
+        assert!(rate.take(ip("192.0.2.1"), Duration::ZERO).is_ok());
+        assert!(Rate::new(0).is_none(), "0 is no limit");
+    }
+
+    #[test]
+    fn networks_are_bounded_and_debts_survive_one_generation() {
+        let rate = Rate { networks_max: 4, ..Rate::new(1).unwrap() };
+        for _ in 0..BURST_SECONDS {
+            rate.take(ip("192.0.2.1"), Duration::ZERO).unwrap();
+        }
+        for at in 0..5 {
+            rate.take(ip(&format!("198.51.100.{at}")), Duration::ZERO).unwrap();
+        }
+        assert!(rate.take(ip("192.0.2.1"), Duration::ZERO).is_err(), "one generation later it is still known");
+        for at in 0..200 {
+            rate.take(ip(&format!("203.0.113.{at}")), Duration::ZERO).unwrap();
+            let debts = rate.debts.lock().unwrap();
+            assert!(debts.young.len() <= 4 && debts.old.len() <= 4);
+        }
+    }
+
+    #[test]
+    fn one_party_is_one_network() {
+        assert_eq!(network(ip("192.0.2.7")), ip("192.0.2.7"));
+        assert_eq!(network(ip("::ffff:192.0.2.7")), ip("192.0.2.7"));
+        assert_eq!(network(ip("2001:db8:1:2::3")), ip("2001:db8:1::"));
+    }
+
+    #[test]
+    fn only_trusted_proxies_say_who_sends() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+        for (peer, forwarded, expected) in [
+            ("203.0.113.9", vec!["198.51.100.1"], "203.0.113.9"),
+            ("10.0.0.1", vec![], "10.0.0.1"),
+            ("10.0.0.1", vec!["198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", vec!["192.0.2.66, 198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", vec!["192.0.2.66", "198.51.100.1, 10.0.0.2"], "198.51.100.1"),
+            ("10.0.0.1", vec!["192.0.2.66,unknown,10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1", vec!["198.51.100.1:4711"], "198.51.100.1"),
+            ("2001:db8::1", vec!["[2001:4860::8]:443"], "2001:4860::8"),
+            ("2001:db8::1", vec!["[2001:4860::8]"], "2001:4860::8"),
+            ("::ffff:10.0.0.1", vec!["198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", vec!["10.0.0.3"], "10.0.0.3"),
+        ] {
+            assert_eq!(nearest_stranger(ip(peer), &forwarded, &trusted), ip(expected), "{peer} {forwarded:?}");
+        }
+        let many = vec!["10.9.9.9"; HOPS_MAX + 1].join(",");
+        let hops = format!("198.51.100.1,{many}");
+        assert_eq!(nearest_stranger(ip("10.0.0.1"), &[&hops], &trusted), ip("10.9.9.9"), "hops are bounded");
+    }
+
+    #[test]
+    fn content_types() {
+        let form = "application/x-www-form-urlencoded";
+        for (kind, expected) in [
+            (form.to_owned(), true),
+            (form.to_uppercase(), true),
+            (format!("{form};charset=UTF-8"), true),
+            (format!("{form} ; charset=\"utf-8\""), true),
+            (format!("{form}; charset=iso-8859-1"), false),
+            (format!("{form}; charset=utf-8; x=y"), false),
+            (format!("{form};"), false),
+            (format!("{form}x"), false),
+            ("application/json".to_owned(), false),
+            (String::new(), false),
+        ] {
+            let request = TestRequest::post().insert_header(("content-type", kind.as_str())).to_http_request();
+            assert_eq!(is_form(&request), expected, "{kind}");
+        }
+        assert!(!is_form(&TestRequest::post().to_http_request()), "absent");
+        let twice = TestRequest::post().insert_header(("content-type", form)).append_header(("content-type", form));
+        assert!(!is_form(&twice.to_http_request()), "twice");
+        let packed =
+            TestRequest::post().insert_header(("content-type", form)).insert_header(("content-encoding", "gzip"));
+        assert!(!is_form(&packed.to_http_request()), "compressed");
+    }
+}

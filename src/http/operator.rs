@@ -1,0 +1,19 @@
+//! The operator listener: metrics and detailed health, never on the public port.
+
+use super::front::Shared;
+use actix_web::{HttpResponse, http::header, web::Data};
+
+/// OpenMetrics 1.0, which Prometheus reads.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub async fn metrics(shared: Data<Shared>) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, METRICS_TYPE))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(shared.front.metrics())
+}
+
+/// Always 200: `ready` is in the body. Who wants a status asks `/readyz`.
+pub async fn health(shared: Data<Shared>) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(shared.front.health())
+}

@@ -1,0 +1,348 @@
+//! Every endpoint over actix's test service, with a broker that says what the test wants.
+
+use super::*;
+use crate::{
+    broker::{Answer, Asked, AskedGrant, Health, StoreHealth},
+    config::{Config, Hints, Limits},
+    exchange::{Granted, Issued, Refused},
+    http::{answer::tests::answer, front::Front},
+    issuance::Credential,
+    secret::Secret,
+};
+use actix_web::{
+    App,
+    body::MessageBody,
+    dev::{Service, ServiceResponse},
+    http::header::HeaderMap,
+    middleware::from_fn,
+    test::{TestRequest, init_service},
+};
+use claimbound_core::{
+    evidence::LeaseId,
+    reason::{Reason, Standing},
+    time::UnixSeconds,
+};
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+pub const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+pub const EXCHANGE: &str = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange\
+    &subject_token_type=urn:ietf:params:oauth:token-type:jwt&subject_token=";
+const STRANGER: &str = "203.0.113.9:4711";
+
+/// Grants to the token `good`, has its store down for `down`, and refuses all others.
+#[derive(Default)]
+pub struct Fake {
+    pub asked: Mutex<Vec<Asked>>,
+    pub turned_away: Mutex<Vec<u16>>,
+    pub not_ready: AtomicBool,
+}
+
+impl Front for Arc<Fake> {
+    fn exchange(&self, asked: Asked) -> BoxFuture<'_, Answer> {
+        let AskedGrant::Tokens { subject, .. } = &asked.grant else { panic!("tests ask by tokens") };
+        let refuse = |reason| Refused { reason, standing: Standing::Stranger, role_asked: false, hint: None };
+        let outcome = match subject.reveal() {
+            "good" => Ok(Granted::Issued(Issued {
+                credential: Credential::Jwt(Secret::new("h.p.s".into())),
+                expires: UnixSeconds(1_900),
+                role: "r".into(),
+                mapping: "m".into(),
+                lease: LeaseId(2),
+            })),
+            "down" => Err(refuse(Reason::StoreDown)),
+            _ => Err(refuse(Reason::Malformed)),
+        };
+        self.asked.lock().unwrap().push(asked);
+        Box::pin(async { answer(outcome) })
+    }
+    fn revoke(&self, token: Secret) -> BoxFuture<'_, bool> {
+        Box::pin(async move { token.reveal() != "down" })
+    }
+    fn jwks(&self) -> Value {
+        json!({ "keys": [] })
+    }
+    fn ready(&self) -> bool {
+        !self.not_ready.load(Ordering::Relaxed)
+    }
+    fn health(&self) -> Health {
+        Health {
+            ready: true,
+            version: "1",
+            mappings_version: "abc".into(),
+            store: StoreHealth { writable: true, waiting: 0 },
+            issuers: vec![],
+            keys: vec![],
+        }
+    }
+    fn metrics(&self) -> String {
+        "# EOF\n".into()
+    }
+    fn count_turned_away(&self, status: u16) {
+        self.turned_away.lock().unwrap().push(status);
+    }
+    fn now(&self) -> UnixSeconds {
+        UnixSeconds(1_000)
+    }
+}
+
+pub fn config() -> Config {
+    Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        operator_listen: None,
+        public_url: "https://broker.example".into(),
+        hints: Hints::Full,
+        trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+        tls: None,
+        limits: Limits { connections: 64, requests_per_second: 0, request_seconds: 5 },
+        store: String::new(),
+        mappings: "mappings".into(),
+        issuers: BTreeMap::new(),
+        signing_keys: "keys".into(),
+        issuer_url: "https://issuer.example".into(),
+        development: false,
+    }
+}
+
+/// What came back.
+struct Got {
+    status: u16,
+    headers: HeaderMap,
+    closes: bool,
+    body: String,
+}
+
+impl Got {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+async fn got<B: MessageBody>(response: ServiceResponse<B>) -> Got {
+    let (head, body) = response.into_parts().1.into_parts();
+    let bytes = actix_web::body::to_bytes(body).await.unwrap_or_else(|_| panic!("a body")).to_vec();
+    Got {
+        status: head.status().as_u16(),
+        closes: !head.keep_alive(),
+        headers: head.headers().clone(),
+        body: String::from_utf8(bytes).unwrap(),
+    }
+}
+
+/// One request against one table.
+async fn ask_at(table: &'static [Endpoint], fake: &Arc<Fake>, config: Config, request: TestRequest) -> Got {
+    let shared = Data::new(Shared::new(Box::new(fake.clone()), config));
+    let app = init_service(App::new().app_data(shared).wrap(from_fn(around)).configure(configure(table))).await;
+    got(app.call(request.to_request()).await.unwrap()).await
+}
+
+async fn ask(fake: &Arc<Fake>, request: TestRequest) -> Got {
+    ask_at(PUBLIC, fake, config(), request).await
+}
+
+fn from(peer: &str) -> TestRequest {
+    TestRequest::default().peer_addr(peer.parse::<SocketAddr>().unwrap())
+}
+
+fn post(path: &str, body: impl Into<String>) -> TestRequest {
+    from(STRANGER).method(Method::POST).uri(path).insert_header(FORM).set_payload(body.into())
+}
+
+#[actix_web::test]
+async fn every_endpoint_answers_its_method_and_names_it_to_others() {
+    for (table, other) in [(PUBLIC, OPERATOR), (OPERATOR, PUBLIC)] {
+        for endpoint in table {
+            let fake = Arc::default();
+            let ask = |method| ask_at(table, &fake, config(), from(STRANGER).method(method).uri(endpoint.path));
+            for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
+                let got = ask(method.clone()).await;
+                assert_eq!(got.status == 405, !endpoint.answers(&method), "{method} {}: {}", endpoint.path, got.status);
+                assert_eq!(got.header("x-content-type-options"), "nosniff");
+                assert_eq!(got.header("access-control-allow-origin"), "");
+                if got.status == 405 {
+                    assert_eq!(got.header("allow"), endpoint.allow());
+                    assert_eq!(got.json()["error"], "method_not_allowed");
+                }
+            }
+            assert_eq!(
+                ask(endpoint.method.clone()).await.status,
+                if endpoint.method == Method::GET { 200 } else { 415 }
+            );
+        }
+        for endpoint in other {
+            let request = from(STRANGER).method(endpoint.method.clone()).uri(endpoint.path);
+            let got = ask_at(table, &Arc::default(), config(), request).await;
+            assert_eq!((got.status, &got.json()["error"]), (404, &json!("not_found")), "{}", endpoint.path);
+        }
+    }
+}
+
+#[test]
+fn every_endpoint_is_documented() {
+    let page = include_str!("../../../docs/api.md");
+    for endpoint in PUBLIC.iter().chain(OPERATOR) {
+        let row = format!("| `{} {}` |", endpoint.method, endpoint.path);
+        assert!(page.contains(&row), "docs/api.md has no row {row}");
+    }
+}
+
+#[actix_web::test]
+async fn unknown_paths_are_not_found() {
+    for path in ["/", "/token/", "/Token", "/token/x", "//token", "/metrics", "/operator/health", "/.well-known/"] {
+        let got = ask(&Arc::default(), from(STRANGER).uri(path)).await;
+        assert_eq!((got.status, &got.json()["error"]), (404, &json!("not_found")), "{path}");
+    }
+}
+
+#[actix_web::test]
+async fn an_exchange_goes_to_the_broker_and_its_answer_is_never_cached() {
+    let fake: Arc<Fake> = Arc::default();
+    let got = ask(&fake, post("/token", format!("{EXCHANGE}good&audience=r"))).await;
+    assert_eq!((got.status, &got.json()["access_token"]), (200, &json!("h.p.s")));
+    assert_eq!((got.header("cache-control"), got.header("pragma")), ("no-store", "no-cache"));
+    assert_eq!(got.header("content-type"), "application/json");
+    assert!(!got.closes, "a granted job may ask again");
+    let asked = fake.asked.lock().unwrap();
+    assert_eq!(asked[0].role.as_deref(), Some("r"));
+    assert_eq!(asked[0].address, Some("203.0.113.9".parse().unwrap()));
+    assert!(fake.turned_away.lock().unwrap().is_empty());
+}
+
+#[actix_web::test]
+async fn a_refusal_has_been_decided_and_is_not_turned_away() {
+    let fake: Arc<Fake> = Arc::default();
+    let got = ask(&fake, post("/token", format!("{EXCHANGE}bad"))).await;
+    assert_eq!((got.status, &got.json()["reason"]), (400, &json!("token_not_accepted")));
+    assert!(got.closes && got.header("cache-control") == "no-store");
+    let got = ask(&fake, post("/token", format!("{EXCHANGE}down"))).await;
+    assert_eq!((got.status, got.header("retry-after")), (503, "5"));
+    assert!(fake.turned_away.lock().unwrap().is_empty());
+}
+
+#[actix_web::test]
+async fn what_is_turned_away_never_reaches_the_broker_and_is_counted() {
+    let fake: Arc<Fake> = Arc::default();
+    let good = || format!("{EXCHANGE}good");
+    let large = "a".repeat(limit::BODY_BYTES_MAX + 1);
+    let long = "a".repeat(limit::HEAD_BYTES_MAX);
+    let requests = [
+        (post("/token", ""), 400),
+        (post("/token", "grant_type=password"), 400),
+        (post("/token?x=1", good()), 400),
+        (post("/token?", good()), 400),
+        (post("/token", format!("{EXCHANGE}{}", "a".repeat(16 * 1024 + 1))), 413),
+        (post("/token", large.clone()), 413),
+        (post("/revoke", format!("token={large}")), 413),
+        (post("/token", good()).insert_header(("content-type", "application/json")), 415),
+        (post("/token", good()).insert_header(("content-encoding", "gzip")), 415),
+        (post("/revoke", ""), 400),
+        (post("/token", good()).insert_header(("x-long", long.clone())), 431),
+        (from(STRANGER).uri(&format!("/{long}")), 431),
+        (from(STRANGER).uri("/nowhere"), 404),
+    ];
+    let mut statuses = Vec::new();
+    for (request, status) in requests {
+        let got = ask(&fake, request).await;
+        assert_eq!(got.status, status, "{}", got.body);
+        assert!(got.closes, "{status}: a stranger keeps no connection");
+        assert!(got.json().get("decision_id").is_none());
+        statuses.push(status);
+    }
+    assert_eq!(*fake.turned_away.lock().unwrap(), statuses);
+    assert!(fake.asked.lock().unwrap().is_empty());
+}
+
+#[actix_web::test]
+async fn the_rate_is_per_network_and_comes_before_the_form() {
+    let fake: Arc<Fake> = Arc::default();
+    let mut config = config();
+    config.limits.requests_per_second = 1;
+    let shared = Data::new(Shared::new(Box::new(fake.clone()), config));
+    let app = init_service(App::new().app_data(shared).wrap(from_fn(around)).configure(configure(PUBLIC))).await;
+    let ask = async |request: TestRequest| got(app.call(request.to_request()).await.unwrap()).await;
+    for _ in 0..limit::BURST_SECONDS {
+        assert_eq!(ask(post("/token", "")).await.status, 400);
+    }
+    let refused = ask(post("/token", format!("{EXCHANGE}good"))).await;
+    assert_eq!((refused.status, &refused.json()["reason"]), (429, &json!("rate_limited")));
+    assert!(refused.header("retry-after").parse::<u32>().unwrap() >= 1);
+    assert_eq!(ask(post("/revoke", "token=x")).await.status, 429, "one rate for both");
+    assert_eq!(ask(from(STRANGER).uri("/jwks")).await.status, 200, "documents have none");
+    let spoofed = post("/token", "").insert_header(("x-forwarded-for", "198.51.100.1"));
+    assert_eq!(ask(spoofed).await.status, 429, "a stranger's header is not read");
+    let proxied =
+        post("/token", "").peer_addr("10.0.0.1:1".parse().unwrap()).insert_header(("x-forwarded-for", "198.51.100.1"));
+    assert_eq!(ask(proxied).await.status, 400);
+}
+
+#[actix_web::test]
+async fn revocation_answers_alike_for_every_token() {
+    for (token, status) in [("known", 200), ("down", 503)] {
+        let got = ask(&Arc::default(), post("/revoke", format!("token={token}&token_type_hint=x"))).await;
+        assert_eq!((got.status, got.header("cache-control")), (status, "no-store"), "{token}");
+        match status {
+            200 => assert_eq!(got.body, "{}"),
+            _ => assert_eq!((got.header("retry-after"), &got.json()["reason"]), ("5", &json!("store_down"))),
+        }
+    }
+}
+
+#[actix_web::test]
+async fn documents_may_be_kept_and_states_may_not() {
+    for (path, caching) in [
+        ("/jwks", "public, max-age=300"),
+        ("/.well-known/openid-configuration", "public, max-age=300"),
+        ("/.well-known/oauth-authorization-server", "public, max-age=300"),
+        ("/.well-known/claimbound", "no-store"),
+        ("/healthz", "no-store"),
+        ("/readyz", "no-store"),
+    ] {
+        let got = ask(&Arc::default(), from(STRANGER).uri(path)).await;
+        assert_eq!((got.status, got.header("cache-control")), (200, caching), "{path}");
+        assert_eq!(got.header("content-type"), "application/json");
+    }
+}
+
+#[actix_web::test]
+async fn readiness_is_the_brokers_and_liveness_is_not() {
+    let fake: Arc<Fake> = Arc::default();
+    fake.not_ready.store(true, Ordering::Relaxed);
+    let ready = ask(&fake, from(STRANGER).uri("/readyz")).await;
+    assert_eq!((ready.status, ready.body.as_str()), (503, r#"{"ready":false}"#));
+    let alive = ask(&fake, from(STRANGER).uri("/healthz")).await;
+    assert_eq!((alive.status, alive.body.as_str()), (200, r#"{"up":true}"#));
+}
+
+#[actix_web::test]
+async fn operators_see_metrics_and_health() {
+    let ask =
+        |path: &'static str| async move { ask_at(OPERATOR, &Arc::default(), config(), from(STRANGER).uri(path)).await };
+    let metrics = ask("/metrics").await;
+    assert_eq!((metrics.status, metrics.body.as_str()), (200, "# EOF\n"));
+    assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
+    assert_eq!(ask("/operator/health").await.json()["store"]["writable"], json!(true));
+}
+
+#[actix_web::test]
+async fn this_host_and_trusted_proxies_keep_their_connections() {
+    for (peer, closes) in [
+        ("127.0.0.1:1", false),
+        ("[::1]:1", false),
+        ("[::ffff:127.0.0.1]:1", false),
+        ("10.1.1.1:1", false),
+        (STRANGER, true),
+    ] {
+        assert_eq!(ask(&Arc::default(), from(peer).uri("/jwks")).await.closes, closes, "{peer}");
+    }
+}

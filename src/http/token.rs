@@ -1,0 +1,34 @@
+//! `POST /token` (RFC 8693) and `POST /revoke` (RFC 7009): read, ask the broker, write.
+
+use super::{
+    answer::{self, Reply, TurnedAway},
+    front::Shared,
+    limit,
+};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    web::{Data, Payload},
+};
+
+/// An exchange. The broker finishes it also when the caller hangs up here.
+pub async fn token(request: HttpRequest, payload: Payload, shared: Data<Shared>) -> HttpResponse {
+    exchange(&request, payload, &shared).await.unwrap_or_else(|why| answer::turned_away(&why)).respond()
+}
+
+async fn exchange(request: &HttpRequest, payload: Payload, shared: &Shared) -> Result<Reply, TurnedAway> {
+    let form = limit::receive(request, payload, shared).await?;
+    let asked = form.asked(limit::client_address(request, &shared.config.trusted_proxies))?;
+    drop(form);
+    let answer = shared.front.exchange(asked).await;
+    Ok(answer::exchanged(&answer, shared.config.hints, shared.front.now()))
+}
+
+/// Ends the lease of the credential in the form. Possession is all that it takes.
+pub async fn revoke(request: HttpRequest, payload: Payload, shared: Data<Shared>) -> HttpResponse {
+    end(&request, payload, &shared).await.unwrap_or_else(|why| answer::turned_away(&why)).respond()
+}
+
+async fn end(request: &HttpRequest, payload: Payload, shared: &Shared) -> Result<Reply, TurnedAway> {
+    let credential = limit::receive(request, payload, shared).await?.revoked()?;
+    Ok(answer::revoked(shared.front.revoke(credential).await))
+}

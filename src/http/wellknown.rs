@@ -1,0 +1,46 @@
+//! The broker as an issuer (OpenID Connect Discovery 1.0 section 4, RFC 8414, RFC 7517), what clients compare, and
+//! whether it is up.
+
+use super::front::Shared;
+use crate::documents;
+use actix_web::{HttpResponse, http::header, web::Data};
+use serde_json::{Value, json};
+
+/// How long a verifier may keep our keys: far below the 24 hours that a key is published before it signs.
+const CACHE: &str = "public, max-age=300";
+const NO_CACHE: &str = "no-store";
+
+fn document(value: &Value, caching: &'static str) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, caching)).json(value)
+}
+
+pub async fn openid_configuration(shared: Data<Shared>) -> HttpResponse {
+    document(&documents::openid_configuration(&shared.config.issuer_url), CACHE)
+}
+
+pub async fn authorization_server(shared: Data<Shared>) -> HttpResponse {
+    let config = &shared.config;
+    document(&documents::authorization_server(&config.public_url, &config.issuer_url), CACHE)
+}
+
+/// Carries our clock, so nobody may keep it.
+pub async fn claimbound(shared: Data<Shared>) -> HttpResponse {
+    let config = &shared.config;
+    document(&documents::claimbound(&config.public_url, &config.issuer_url, shared.front.now()), NO_CACHE)
+}
+
+pub async fn jwks(shared: Data<Shared>) -> HttpResponse {
+    document(&shared.front.jwks(), CACHE)
+}
+
+/// The process answers.
+pub async fn healthz() -> HttpResponse {
+    document(&json!({ "up": true }), NO_CACHE)
+}
+
+/// Exchanges can be answered. An issuer that is down does not count.
+pub async fn readyz(shared: Data<Shared>) -> HttpResponse {
+    let ready = shared.front.ready();
+    let mut response = if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    response.insert_header((header::CACHE_CONTROL, NO_CACHE)).json(json!({ "ready": ready }))
+}

@@ -12,7 +12,7 @@ use claimbound_core::{
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 
-/// How often leases that a crash left are looked for, and our keys' directory is read again.
+/// How often leases that a crash left are looked for, the store is swept, and our keys' directory is read again.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// A lease may be `issuing` for so long before it counts as left: longer than any backend's time limit.
 const ISSUING_SECONDS_MAX: i64 = 120;
@@ -21,8 +21,7 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
     let strangers = {
         let broker = broker.clone();
         tokio::spawn(async move {
-            let clock = || broker.clock.now();
-            broker.strangers.run(&broker.writer, &clock, stopping(&broker)).await;
+            broker.strangers.run(&broker.writer, &*broker.clock, stopping(&broker)).await;
         })
     };
     let keys = {
@@ -46,10 +45,14 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
                     _ = tick.tick() => {}
                     () = &mut stop => return,
                 }
-                sweep(&broker, broker.clock.now().plus(-ISSUING_SECONDS_MAX)).await;
-                if let Err(error) = broker.signer.reload() {
-                    tracing::error!(%error, "the signing keys could not be read again; the ones in memory stay");
+                let now = broker.clock.now();
+                sweep(&broker, now.plus(-ISSUING_SECONDS_MAX)).await;
+                // Forgets single-use records of tokens that cannot verify any more; also finds out whether a store
+                // that failed takes writes again.
+                if let Err(error) = broker.writer.sweep(now).await {
+                    tracing::error!(%error, "the store could not be swept");
                 }
+                read_keys_again(&broker, now).await;
             }
         })
     };
@@ -60,6 +63,15 @@ async fn stopping(broker: &Broker) {
     let mut stopping = broker.stopping.subscribe();
     // An error means that the broker is gone: stopped as well.
     let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Another process may have rotated; keys whose time is over lose their private files.
+async fn read_keys_again(broker: &Arc<Broker>, now: UnixSeconds) {
+    let signer = broker.signer.clone();
+    let read = tokio::task::spawn_blocking(move || signer.reload().and_then(|()| signer.remove_gone(now)));
+    if let Ok(Err(error)) = read.await {
+        tracing::error!(%error, "the signing keys could not be read again; the ones in memory stay");
+    }
 }
 
 /// Settles leases left `issuing` as `unknown`: their credential may exist, and they stay open until they expire.

@@ -47,7 +47,7 @@ struct Home(PathBuf);
 
 impl Home {
     fn make() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("claimbound-demo-{}", Uuid::new_v4()));
+        let path = std::env::temp_dir().join(format!("claimbound-demo-{}", Uuid::now_v7()));
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("cannot make `{}`", path.display()))?;
         Ok(Self(path))

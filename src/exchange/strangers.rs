@@ -6,7 +6,7 @@ use crate::store::{Commit, Writer};
 use claimbound_core::{
     evidence::{DecisionId, Details, Record, What},
     reason::Reason,
-    time::UnixSeconds,
+    time::{Clock, UnixSeconds},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -118,7 +118,7 @@ impl Strangers {
     }
 
     /// Writes what comes, until `stop` resolves, and then what is left.
-    pub async fn run(&self, writer: &Writer, clock: &dyn Fn() -> UnixSeconds, stop: impl Future<Output = ()>) {
+    pub async fn run(&self, writer: &Writer, clock: &dyn Clock, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut tick = tokio::time::interval(SUM_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -128,7 +128,7 @@ impl Strangers {
                 _ = tick.tick() => (true, false),
                 () = &mut stop => (true, true),
             };
-            self.flush(writer, clock(), sums).await;
+            self.flush(writer, clock.now(), sums).await;
             if last {
                 return;
             }

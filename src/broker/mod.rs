@@ -15,7 +15,7 @@ use crate::{
     exchange::{self, Granted, Parts, Proof, Refused, Request, Snapshot, Strangers},
     issuance::{Ended as Effect, catalogue},
     keys::{
-        issuers::{Issuers, KeyCache, KeyTimes},
+        issuers::{KeyCache, KeyTimes},
         signing::Signer,
     },
     net::Client,

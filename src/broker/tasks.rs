@@ -3,6 +3,7 @@
 use super::Broker;
 use crate::{
     exchange,
+    keys::signing::RELOAD_SECONDS,
     store::{Change, Commit, Down, LeaseState, Settled, StoredLease},
 };
 use claimbound_core::{
@@ -13,7 +14,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 
 /// How often leases that a crash left are looked for, the store is swept, and our keys' directory is read again.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+const _: () = assert!(SWEEP_INTERVAL.as_secs() <= RELOAD_SECONDS, "a rotation counts on being read in time");
 /// A lease may be `issuing` for so long before it counts as left: longer than any backend's time limit.
 const ISSUING_SECONDS_MAX: i64 = 120;
 

@@ -168,7 +168,9 @@ fn issuer_of(set: &MappingSet, name: Option<&str>, given: &Given) -> Result<Issu
     let fits = set.issuers.iter().enumerate().filter(|(_, issuer)| url.is_none_or(|url| issuer.url == url));
     match (fits.map(|(at, _)| IssuerId(at as u16)).collect::<Vec<_>>().as_slice(), url) {
         ([one], _) => Ok(*one),
-        ([], Some(url)) => bail!("no issuer of the folder has the URL `{url}`: name one with `--issuer`, of {}", names()),
+        ([], Some(url)) => {
+            bail!("no issuer of the folder has the URL `{url}`: name one with `--issuer`, of {}", names())
+        }
         _ => bail!("name the issuer with `--issuer`, one of {}", names()),
     }
 }
@@ -263,7 +265,10 @@ fn condition_line(text: &mut String, condition: &ConditionReport, held: bool, fo
     let mark = if held { "ok  " } else { "FAIL" };
     let place = place(condition, folder);
     let (claim, expected) = (&condition.claim, &condition.expected);
-    line(text, format_args!("  {mark} {claim}: expected {expected}, got {got}  [{}, {place}]", condition.origin.name()));
+    line(
+        text,
+        format_args!("  {mark} {claim}: expected {expected}, got {got}  [{}, {place}]", condition.origin.name()),
+    );
 }
 
 fn place(condition: &ConditionReport, folder: Option<&Folder>) -> String {

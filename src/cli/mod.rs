@@ -21,8 +21,8 @@ mod test;
 mod trust;
 
 use crate::broker::SystemClock;
-use clap::{Parser, Subcommand};
 use claimbound_core::time::Clock;
+use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 /// A CI OIDC federation broker: a CI token in, a short-lived, narrowly scoped credential out.

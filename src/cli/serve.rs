@@ -4,12 +4,11 @@ use super::render;
 use crate::{
     broker::{self, Broker, StartError, SystemClock},
     config::Config,
-    http,
-    telemetry,
+    http, telemetry,
 };
 use anyhow::Context;
-use clap::Args;
 use claimbound_core::evidence::hex;
+use clap::Args;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,

@@ -12,10 +12,7 @@ use crate::{
     keys::signing::SigningAlgorithm,
 };
 use anyhow::{Result, bail};
-use claimbound_core::{
-    diag::did_you_mean,
-    mapping::Role,
-};
+use claimbound_core::{diag::did_you_mean, mapping::Role};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::{io::Write, path::PathBuf};
@@ -172,7 +169,8 @@ fn kubernetes(role: &Role, config: &Config, issuer_url: &str, json: bool) -> Res
                 "extra": [{ "key": format!("{host}/lease-id"), "valueExpression": "claims.lease_id" }],
             },
         });
-        let kind = json!({ "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": [jwt] });
+        let kind =
+            json!({ "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": [jwt] });
         return Ok(format!("{kind:#}\n"));
     }
     // A JSON string is a YAML one.

@@ -6,7 +6,7 @@ use aws_lc_rs::rand;
 use claimbound_core::{
     evidence::{Details, Party, Record, What},
     mapping::{Mapping, Role},
-    reason::{Reason, Standing},
+    reason::Standing,
     workload::{Profile, Workload},
 };
 use serde_json::{Map, Value, json};

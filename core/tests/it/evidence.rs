@@ -46,12 +46,7 @@ fn granted() -> What<'static> {
 
 #[test]
 fn each_kind_has_its_one_encoding() {
-    let summed = What::Summed {
-        reason: Reason::Stranger,
-        issuer: None,
-        count: 9,
-        from: UnixSeconds(1),
-    };
+    let summed = What::Summed { reason: Reason::Stranger, issuer: None, count: 9, from: UnixSeconds(1) };
     let cases = [
         (
             granted(),

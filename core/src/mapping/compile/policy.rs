@@ -223,9 +223,18 @@ fn issuer<'p>(
     Some((issuer, profile))
 }
 
+/// Plain HTTP to this machine, by address: what a local issuer has.
+fn is_loopback(url: &str) -> bool {
+    ["http://127.0.0.1", "http://[::1]"]
+        .iter()
+        .filter_map(|host| url.strip_prefix(host))
+        .any(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+}
+
 /// Judges the URL against the profile's forms, and `tenancy` against the URL.
 fn tenancy(fields: &Fields<'_, '_>, profile: &Profile, url: &str, span: &Span, findings: &mut Findings) -> Tenancy {
-    let of_url = profile.tenancy_of(url);
+    // A development issuer on loopback may play any instance; `serve` refuses it without `--development`.
+    let of_url = if is_loopback(url) { Some(Tenancy::Single) } else { profile.tenancy_of(url) };
     let bare = url.trim_end_matches('/');
     if of_url.is_none() {
         let forms = profile.url_forms().iter().map(|form| format!("`{form}`")).collect::<Vec<_>>().join(", ");

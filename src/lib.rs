@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod exchange;
+pub mod folder;
 pub mod http;
 pub mod issuance;
 pub mod keys;

@@ -1,1 +1,7 @@
 //! cli
+
+mod pages;
+
+pub mod check;
+pub mod render;
+pub mod test;

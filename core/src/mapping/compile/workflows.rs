@@ -29,8 +29,10 @@ impl Values<'_, '_> {
             DeValue::Table(table) => table,
             DeValue::String(text) => return self.workflow_text(entry, text),
             _ => {
-                return entry
-                    .wrong_type("a table of `repository`, `file`, `ref` (or `branch`, `tag`) and `sha`", self.findings);
+                return entry.wrong_type(
+                    "a table of `repository`, `file`, `ref` (or `branch`, `tag`) and `sha`",
+                    self.findings,
+                );
             }
         };
         let whole = Spot::of(entry);

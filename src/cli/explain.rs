@@ -279,3 +279,105 @@ fn place(condition: &ConditionReport, folder: Option<&Folder>) -> String {
         None => file.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ExplainArgs,
+    }
+
+    fn args(line: &str) -> Result<ExplainArgs, clap::Error> {
+        Line::try_parse_from(["explain"].into_iter().chain(line.split_whitespace())).map(|line| line.args)
+    }
+
+    fn sample() -> (Folder, MappingSet) {
+        let files = [
+            ("policy.toml", include_str!("../../mappings/policy.toml")),
+            ("roles/payments.toml", include_str!("../../mappings/roles/payments.toml")),
+            ("roles/search.toml", include_str!("../../mappings/roles/search.toml")),
+            ("teams/payments/deploy.toml", include_str!("../../mappings/teams/payments/deploy.toml")),
+            ("teams/search/index.toml", include_str!("../../mappings/teams/search/index.toml")),
+        ];
+        let files = files.into_iter().map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())).collect();
+        let folder = Folder { files };
+        let set = claimbound_core::mapping::load(&folder, &Profiles::builtin()).set.expect("the sample loads");
+        (folder, set)
+    }
+
+    fn explained(line: &str) -> (u8, String, serde_json::Value) {
+        let (folder, set) = sample();
+        let args = args(line).expect("a legal line");
+        let mut given = args.job.given().expect("a job");
+        let issuer = issuer_of(&set, args.issuer.as_deref(), &given).expect("an issuer");
+        given.fill_ids(&set, issuer);
+        let told = explain_case(&set, &Profiles::builtin(), issuer, &given, args.role.as_deref()).expect("a case");
+        (told.exit_code(), told.to_text(&set, Some(&folder)), told.to_json(&set))
+    }
+
+    const DEPLOY: &str = "--issuer github --repository acme/payments-api --environment production --event push \
+        --claim runner_environment=github-hosted --claim job_workflow.repository=acme/ci \
+        --claim job_workflow.file=.github/workflows/deploy.yml --claim job_workflow.ref=refs/heads/main";
+
+    #[test]
+    fn a_grant_says_what_is_given() {
+        let (code, text, json) = explained(&format!("{DEPLOY} --branch main"));
+        assert_eq!(code, 0, "{text}");
+        assert!(text.starts_with("grant: mapping `payments-production` gives `payments-deploy.production` for 30m\n"));
+        assert_eq!((&json["decision"], &json["duration_seconds"]), (&"grant".into(), &1800.into()));
+    }
+
+    #[test]
+    fn a_denial_shows_the_nearest_miss_its_line_and_the_edit() {
+        let (code, text, json) = explained(&format!("{DEPLOY} --branch dev --role payments-deploy.production"));
+        assert_eq!(code, 1);
+        assert!(text.contains("mapping `payments-production` of team `payments`"), "{text}");
+        assert!(
+            text.contains("  FAIL branch: expected `main`, got `dev`  [match, teams/payments/deploy.toml:21]"),
+            "{text}"
+        );
+        assert!(
+            text.contains("to allow it: in `teams/payments/deploy.toml` write `branch = [\"main\", \"dev\"]`"),
+            "{text}"
+        );
+        assert_eq!(json["trace"]["mappings"][0]["conditions"][0]["claim"], "repository");
+    }
+
+    #[test]
+    fn a_deny_rule_is_named_with_its_reason() {
+        let line = DEPLOY.replace("github-hosted", "self-hosted") + " --branch main --role payments-deploy.production";
+        let (code, text, json) = explained(&line);
+        assert_eq!((code, &json["rule"]), (1, &"no-self-hosted-in-production".into()));
+        assert!(text.contains("deny `no-self-hosted-in-production` holds: shared runners are not isolated"), "{text}");
+    }
+
+    #[test]
+    fn a_stranger_is_refused_before_any_mapping() {
+        let (code, text, json) = explained("--issuer github --repository evil/api --event push --branch main");
+        assert_eq!((code, &json["reason"]), (1, &"stranger".into()));
+        assert!(text.contains("no mapping was looked at"), "{text}");
+    }
+
+    #[test]
+    fn the_issuer_may_be_left_out_where_it_is_clear() {
+        let (_, set) = sample();
+        let claims = |url: &str| Given::Claims(serde_json::json!({ "iss": url }));
+        let id = |name: &str| set.issuer_named(name).expect("it is there").0;
+        assert_eq!(issuer_of(&set, None, &claims("https://gitlab.acme.example")).ok(), Some(id("gitlab")));
+        assert!(issuer_of(&set, None, &claims("https://else.example")).is_err());
+        assert!(issuer_of(&set, None, &Given::Workload(Vec::new())).is_err(), "there are two");
+        assert!(issuer_of(&set, Some("jenkins"), &Given::Workload(Vec::new())).is_err());
+    }
+
+    #[test]
+    fn lines_that_contradict_themselves_are_refused() {
+        for line in ["--claims x --branch main", "--branch a --tag b", "--claim nothing=1", "--claim ref"] {
+            assert!(args(line).is_err(), "{line}");
+        }
+        assert!(args("--claims -").is_ok());
+    }
+}

@@ -82,3 +82,29 @@ fn to_text(set: &MappingSet) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use claimbound_core::{mapping::Folder, workload::Profiles};
+
+    #[test]
+    fn roles_stand_in_name_order_with_who_gives_them() {
+        let files = [
+            ("policy.toml", include_str!("../../mappings/policy.toml")),
+            ("roles/payments.toml", include_str!("../../mappings/roles/payments.toml")),
+            ("teams/payments/deploy.toml", include_str!("../../mappings/teams/payments/deploy.toml")),
+        ];
+        let files = files.into_iter().map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())).collect();
+        let loaded = claimbound_core::mapping::load(&Folder { files }, &Profiles::builtin());
+        let set = loaded.set.expect("it loads");
+        let json = to_json(&set);
+        let names: Vec<_> = json["roles"].as_array().expect("a list").iter().map(|role| &role["name"]).collect();
+        assert_eq!(names, ["payments-deploy.production", "payments-deploy.staging", "payments-secrets"]);
+        assert_eq!(json["roles"][0]["mappings"], serde_json::json!(["payments-production"]));
+        assert_eq!(json["roles"][0]["max_duration_seconds"], 3600);
+        let text = to_text(&set);
+        assert!(text.starts_with("payments-deploy.production\n  Update the payments service\n  backend     jwt\n"));
+        assert!(text.contains("  sensitivity production\n  longest     1h\n"), "{text}");
+    }
+}

@@ -186,6 +186,15 @@ fn got(condition: &Condition, workload: &Workload<'_>) -> Got {
     }
 }
 
+/// The members of a set that are not written out.
+fn others(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => " or another".to_owned(),
+        _ => format!(" or one of {count} others"),
+    }
+}
+
 /// What a condition asks, in the mapping language's words, and whether the words hold ids that are not the job's.
 fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
     let own = |claim, id: &str| workload.text(claim) == Some(id);
@@ -206,12 +215,10 @@ fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
         Test::Repository(pairs) => match pairs.iter().find(|(_, id)| own(Claim::RepositoryId, id)) {
             // The job's own pair says enough; the other members of a set are nobody else's business.
             Some((name, id)) if pairs.len() == 1 => (pair(name, id), false),
-            Some((name, id)) => (format!("{}, or one of {} more", pair(name, id), pairs.len() - 1), false),
+            Some((name, id)) => (pair(name, id) + &others(pairs.len() - 1), false),
             None => {
                 let shown: Vec<_> = pairs.iter().take(PAIRS_SHOWN_MAX).map(|(name, id)| pair(name, id)).collect();
-                let more = pairs.len().saturating_sub(PAIRS_SHOWN_MAX);
-                let more = if more > 0 { format!(" or one of {more} more") } else { String::new() };
-                (format!("{}{more}", shown.join(" or ")), true)
+                (shown.join(" or ") + &others(pairs.len() - shown.len()), true)
             }
         },
     }
@@ -375,9 +382,9 @@ mod tests {
         let first =
             |role| traced(&set, &push(&[(C::Subject, "x"), (C::Initiator, "ann")]), Some(role)).mappings.remove(0);
         let one = |role, at: usize| first(role).conditions.remove(at);
-        assert!(one("a", 0).private && one("a", 0).expected.ends_with("or one of 30 more"));
+        assert!(one("a", 0).private && one("a", 0).expected.ends_with("or one of 30 others"));
         assert!(!one("b", 0).private, "its own old name is its own business");
-        assert_eq!(one("b", 0).expected, "`acme/old` (id 1), or one of 38 more");
+        assert_eq!(one("b", 0).expected, "`acme/old` (id 1) or one of 38 others");
         assert!(one("c", 0).private && !first("c").pins_caller);
         assert!(one("d", 1).private && !one("d", 0).private);
         assert!(one("e", 0).private);

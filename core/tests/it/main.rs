@@ -2,9 +2,12 @@
 
 mod broken;
 mod claims;
+mod decide;
 mod evidence;
+mod explain;
 mod keys;
 mod lang;
 mod minting;
+mod overlap;
 mod trust;
 mod workload;

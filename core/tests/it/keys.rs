@@ -119,6 +119,8 @@ fn security_023_a_kid_names_one_key_or_none() {
         assert_eq!(set.keys.keys().collect::<Vec<_>>(), ["rsa-1"]);
         assert!(why(&set, "ec-1").contains("different keys"));
     }
+    let schemes = keys(&[RS256.jwk(), with(RS256.jwk(), &[("alg", "PS256".into())])]);
+    assert!(schemes.keys.is_empty(), "one number under two algorithms is two keys");
     let twice = keys(&[ES256.jwk(), without(ES256.jwk(), "alg"), with(ES256.jwk(), &[("x5t", "AA".into())])]);
     assert!(twice.keys.contains_key("ec-1") && twice.ignored.is_empty(), "one key that stands twice is one key");
     for kid in [Value::Null, "".into(), 1.into(), json!(["a"]), "x".repeat(300).into(), "a\u{0}b".into()] {

@@ -713,6 +713,16 @@ fn security_039_one_token_has_one_single_use_key_per_issuer() {
     table.insert(snapshot("https://gitlab.com", keys(&[ES256.jwk()]), rules()));
     assert_ne!(first.key(), key(&table, &claims_with("iss", Some("https://gitlab.com".into()))).key());
 
+    // Lengths are hashed too: what ends one part cannot begin the next.
+    let spent = |iss: &str, jti: &str| {
+        let mut table = IssuerTable::default();
+        table.insert(snapshot(iss, keys(&[ES256.jwk()]), rules()));
+        let mut claims = claims_with("iss", Some(iss.into()));
+        claims["jti"] = jti.into();
+        *key(&table, &claims).key()
+    };
+    assert_ne!(spent("https://a.example/x", "jtiy"), spent("https://a.example/xjti", "y"));
+
     let mut by_part = rules();
     by_part.single_use = SingleUseRule::SignedPart;
     let by_part = table_with(by_part);

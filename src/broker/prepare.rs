@@ -2,7 +2,7 @@
 
 use crate::{
     config::Config,
-    folder,
+    folder::{self, FolderError},
     issuance::catalogue::{self, Deployment},
     keys::{issuers::IssuerConfig, signing::SigningError},
     store::Down,
@@ -33,6 +33,9 @@ pub enum StartError {
     /// Findings about the mapping folder, with its files for rendering.
     #[error("the mapping folder does not load: {} errors", diagnostics.len())]
     Findings { folder: Folder, diagnostics: Vec<Diagnostic> },
+    /// The folder cannot be read at all.
+    #[error("the mapping folder cannot be read")]
+    Folder(#[source] FolderError),
     #[error(transparent)]
     Signing(#[from] SigningError),
     #[error(transparent)]
@@ -50,8 +53,12 @@ const ISSUER_NOT_IN_POLICY: Code = Code(1006);
 /// All findings at once.
 pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
     let profiles = Profiles::builtin();
-    let folder = folder::read(&config.mappings, true)
-        .map_err(|diagnostics| StartError::Findings { folder: Folder::default(), diagnostics })?;
+    let folder = folder::read(&config.mappings, true).map_err(|error| match error {
+        FolderError::Refused { findings, .. } => {
+            StartError::Findings { folder: Folder::default(), diagnostics: findings }
+        }
+        other => StartError::Folder(other),
+    })?;
     let mapping::Loaded { set, tests, mut diagnostics } = mapping::load(&folder, &profiles);
     let Some(set) = set else { return Err(StartError::Findings { folder, diagnostics }) };
 

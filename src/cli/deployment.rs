@@ -16,7 +16,7 @@ impl Deployment {
     /// Reads and judges the file.
     pub fn read(&self) -> anyhow::Result<Config> {
         Config::read(&self.config, true).map_err(|invalid| {
-            super::render::config(&self.config, &invalid);
+            super::tell::config(&self.config, &invalid);
             let Invalid { diagnostics, .. } = invalid;
             anyhow::anyhow!("{} errors in `{}`", diagnostics.len(), self.config.display())
         })

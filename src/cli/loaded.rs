@@ -1,13 +1,15 @@
 //! What commands over a mapping folder share: reading it whole, or saying why not.
 
+use super::tell;
+use crate::folder::{self, FolderError};
 use anyhow::Result;
 use claimbound_core::{
-    diag::{Diagnostic, Severity, line_column},
+    diag::{Diagnostic, Severity},
     mapping::{Folder, MappingSet, load as compile},
     time::Seconds,
     workload::Profiles,
 };
-use std::{io::Write as _, path::Path};
+use std::path::Path;
 
 /// How a command writes its answer.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
@@ -26,36 +28,23 @@ pub struct Loaded {
 
 /// Reads and compiles a folder. `None` when it does not load: then standard error says why.
 pub fn load(path: &Path) -> Result<Option<Loaded>> {
-    let folder = match crate::folder::read(path, false) {
+    let complain = |folder: &Folder, found: Vec<Diagnostic>| {
+        let errors: Vec<_> = found.into_iter().filter(|one| one.severity == Severity::Error).collect();
+        tell::findings(&path.display().to_string(), folder, &errors);
+        eprintln!("error: the folder `{}` does not load", path.display());
+        Ok(None)
+    };
+    let folder = match folder::read(path, false) {
         Ok(folder) => folder,
-        Err(diagnostics) => return complain(&Folder::default(), path, &diagnostics),
+        Err(FolderError::Refused { findings, .. }) => return complain(&Folder::default(), findings),
+        Err(error) => return Err(error.into()),
     };
     let profiles = Profiles::builtin();
     let compiled = compile(&folder, &profiles);
     match compiled.set {
         Some(set) => Ok(Some(Loaded { folder, set, profiles })),
-        None => complain(&folder, path, &compiled.diagnostics),
+        None => complain(&folder, compiled.diagnostics),
     }
-}
-
-fn complain(folder: &Folder, path: &Path, diagnostics: &[Diagnostic]) -> Result<Option<Loaded>> {
-    let mut out = std::io::stderr().lock();
-    for one in diagnostics.iter().filter(|one| one.severity == Severity::Error) {
-        let place = match &one.span {
-            None => path.display().to_string(),
-            Some(span) => {
-                let text = folder.files.get(&*span.file).map(|bytes| String::from_utf8_lossy(bytes));
-                let (line, column) = line_column(text.as_deref().unwrap_or_default(), span.bytes.start);
-                format!("{}:{line}:{column}", path.join(&*span.file).display())
-            }
-        };
-        writeln!(out, "{place}: error[{}]: {}", one.code, one.message)?;
-        if let Some(help) = &one.help {
-            writeln!(out, "  help: {help}")?;
-        }
-    }
-    writeln!(out, "the folder `{}` does not load; `claimbound check` shows it in full", path.display())?;
-    Ok(None)
 }
 
 /// A duration as the mapping language writes it.

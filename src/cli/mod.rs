@@ -13,10 +13,12 @@ mod explain;
 mod issuer;
 mod keys;
 mod loaded;
+mod pages;
 mod profile;
 mod render;
 mod roles;
 mod serve;
+mod tell;
 mod test;
 mod trust;
 

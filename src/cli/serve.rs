@@ -1,6 +1,6 @@
 //! `claimbound serve`: reads, judges, binds, says that it is ready, runs until it is told to stop.
 
-use super::render;
+use super::tell;
 use crate::{
     broker::{self, Broker, StartError, SystemClock},
     config::Config,
@@ -35,7 +35,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
     let config = match Config::read(&args.config, args.development) {
         Ok(config) => config,
         Err(invalid) => {
-            render::config(&args.config, &invalid);
+            tell::config(&args.config, &invalid);
             return Ok(2);
         }
     };
@@ -53,9 +53,10 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 fn check(mut config: Config) -> anyhow::Result<u8> {
     config.bound_at(config.listen);
+    let root = config.mappings.display().to_string();
     match broker::prepare(&config) {
         Ok(prepared) => {
-            render::findings(&prepared.folder, &prepared.diagnostics);
+            tell::findings(&root, &prepared.folder, &prepared.diagnostics);
             let set = &prepared.mappings;
             eprintln!(
                 "ok: {} issuers, {} roles, {} mappings, version {}",
@@ -66,15 +67,15 @@ fn check(mut config: Config) -> anyhow::Result<u8> {
             );
             Ok(0)
         }
-        Err(error) => refuse(error),
+        Err(error) => refuse(&root, error),
     }
 }
 
 /// Prints why a broker does not start; exit code 2.
-pub(super) fn refuse(error: StartError) -> anyhow::Result<u8> {
+fn refuse(root: &str, error: StartError) -> anyhow::Result<u8> {
     match error {
         StartError::Findings { folder, diagnostics } => {
-            render::findings(&folder, &diagnostics);
+            tell::findings(root, &folder, &diagnostics);
             eprintln!("error: the mapping folder does not load");
             Ok(2)
         }
@@ -90,7 +91,7 @@ pub(super) async fn development(config: &Path, tell: impl FnOnce(&str)) -> anyho
             start(config, |broker, _| tell(&broker.config().public_url)).await
         }
         Err(invalid) => {
-            render::config(config, &invalid);
+            tell::config(config, &invalid);
             Ok(2)
         }
     }
@@ -111,12 +112,13 @@ async fn serve(config: Config) -> anyhow::Result<u8> {
 }
 
 async fn start(mut config: Config, tell: impl FnOnce(&Broker, http::Bound)) -> anyhow::Result<u8> {
+    let root = config.mappings.display().to_string();
     let listeners = http::bind(&config).context("cannot listen")?;
     let bound = listeners.bound();
     config.bound_at(bound.listen);
     let broker = match Broker::start(config, Arc::new(SystemClock)).await {
         Ok(broker) => broker,
-        Err(error) => return refuse(error),
+        Err(error) => return refuse(&root, error),
     };
     tell(&broker, bound);
     tracing::info!(listen = %bound.listen, public_url = broker.config().public_url, "ready");

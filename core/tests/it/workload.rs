@@ -489,6 +489,8 @@ fn canonical_claims_by_hand_fill_what_derives_from_them() {
         (vec![(Claim::Branch, "main"), (Claim::Branch, "main")], Reason::ClaimsInconsistent),
         (vec![(Claim::Repository, "acme/x"), (Claim::RepositoryOwner, "evil")], Reason::ClaimsInconsistent),
         (vec![(Claim::Subject, "repo:evil/x:y"), (Claim::Repository, "acme/x")], Reason::ClaimsInconsistent),
+        (vec![(Claim::Subject, "repo:acme@065/x@1:y")], Reason::ClaimsInconsistent),
+        (vec![(Claim::Subject, "repo:acme@65/x@18446744073709551616:y")], Reason::ClaimsInconsistent),
         (vec![(Claim::Ref, "main")], Reason::ClaimSyntax),
         (vec![(Claim::RepositoryId, "007")], Reason::ClaimSyntax),
         (vec![(Claim::Repository, "acme/\u{430}")], Reason::ClaimSyntax),

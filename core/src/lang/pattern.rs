@@ -158,6 +158,14 @@ impl Lang {
         Ok(Self::infinite(Automaton::build(&[chain])?, format!("`{prefix}…`")))
     }
 
+    /// This prefix, then one segment without `/`.
+    pub(crate) fn segment_after(prefix: &str, fold: bool) -> Result<Self, PatternError> {
+        limit(prefix)?;
+        let inside = Bytes::ANY.without(b'/');
+        let chain = [literal(prefix, fold), vec![Item::One(inside), Item::Run(inside)]].concat();
+        Ok(Self::infinite(Automaton::build(&[chain])?, format!("`{prefix}*`")))
+    }
+
     /// Every text that does not begin with `prefix`, which is ASCII.
     pub(crate) fn not_prefix(prefix: &str) -> Result<Self, PatternError> {
         limit(prefix)?;

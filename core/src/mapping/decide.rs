@@ -116,9 +116,6 @@ fn names_repository(claim: Claim) -> bool {
 }
 
 impl Distance {
-    pub(crate) fn failed(&self) -> u32 {
-        self.failed
-    }
     /// For sorting. A mapping of another repository comes after all that concern this one.
     pub(crate) fn rank(&self) -> (bool, u32, bool) {
         (self.elsewhere, self.failed, !(self.renamed || self.id_mismatch))
@@ -414,7 +411,8 @@ fn pair(
     pairs: Pairs<'_>,
 ) -> Verdict {
     let fits = |own: &str, name: &str| name.is_empty() || same(own, name, issuer.folds_names);
-    let is_named = |own: &str| pairs.names().any(|name| !name.is_empty() && fits(own, name));
+    let names = || pairs.names().filter(|name| !name.is_empty());
+    let is_named = |own: &str| names().any(|name| fits(own, name));
     let (own_name, own_id) = (workload.text(name), workload.text(id));
     if side == Side::Denies {
         let by_id = known(condition, workload.get(id), side, |value| match value {
@@ -427,7 +425,7 @@ fn pair(
                 Text::Boolean(_) => None,
             })
         };
-        return if by_id || by_name() { Verdict::Held } else { Verdict::Failed };
+        return if by_id || (names().next().is_some() && by_name()) { Verdict::Held } else { Verdict::Failed };
     }
     let Some(own_id) = own_id else { return Verdict::Failed };
     let mut id_fits = false;

@@ -168,18 +168,31 @@ fn told(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> Con
 }
 
 fn got(condition: &Condition, workload: &Workload<'_>) -> Got {
-    let own = match workload.get(condition.claim) {
-        Presence::None => return Got::None,
-        Presence::Unknown => return Got::Unknown,
-        Presence::Present(Text::Text(value)) => value.to_string(),
-        Presence::Present(Text::Boolean(value)) => value.to_string(),
+    let pair = match condition.test {
+        Test::Repository(_) => Some([Claim::Repository, Claim::RepositoryId]),
+        Test::Owner(..) => Some([Claim::RepositoryOwner, Claim::RepositoryOwnerId]),
+        _ => None,
     };
-    let id = match condition.test {
-        Test::Repository(_) => workload.text(Claim::RepositoryId),
-        Test::Owner(..) => workload.text(Claim::RepositoryOwnerId),
-        _ => return Got::Value(own),
-    };
-    Got::Value(format!("{own} (id {})", id.unwrap_or("unknown")))
+    if let Some([name, id]) = pair.map(|pair| pair.map(|claim| workload.text(claim)))
+        && (name.is_some() || id.is_some())
+    {
+        return Got::Value(format!("{} (id {})", name.unwrap_or("unknown"), id.unwrap_or("unknown")));
+    }
+    match workload.get(condition.claim) {
+        Presence::None => Got::None,
+        Presence::Unknown => Got::Unknown,
+        Presence::Present(Text::Text(value)) => Got::Value(value.to_string()),
+        Presence::Present(Text::Boolean(value)) => Got::Value(value.to_string()),
+    }
+}
+
+/// The members of a set that are not written out.
+fn others(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => " or another".to_owned(),
+        _ => format!(" or one of {count} others"),
+    }
 }
 
 /// What a condition asks, in the mapping language's words, and whether the words hold ids that are not the job's.
@@ -202,12 +215,10 @@ fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
         Test::Repository(pairs) => match pairs.iter().find(|(_, id)| own(Claim::RepositoryId, id)) {
             // The job's own pair says enough; the other members of a set are nobody else's business.
             Some((name, id)) if pairs.len() == 1 => (pair(name, id), false),
-            Some((name, id)) => (format!("{}, or one of {} more", pair(name, id), pairs.len() - 1), false),
+            Some((name, id)) => (pair(name, id) + &others(pairs.len() - 1), false),
             None => {
                 let shown: Vec<_> = pairs.iter().take(PAIRS_SHOWN_MAX).map(|(name, id)| pair(name, id)).collect();
-                let more = pairs.len().saturating_sub(PAIRS_SHOWN_MAX);
-                let more = if more > 0 { format!(" or one of {more} more") } else { String::new() };
-                (format!("{}{more}", shown.join(" or ")), true)
+                (shown.join(" or ") + &others(pairs.len() - shown.len()), true)
             }
         },
     }
@@ -282,5 +293,173 @@ impl Decision {
                 "rule": denial.rule,
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixture::*, lang::pattern::Lang};
+    use Claim as C;
+
+    fn traced(set: &MappingSet, case: &Case<'_>, role: Option<&str>) -> Trace {
+        explain(set, case, &Ask { role, ..Ask::default() }, UnixSeconds(0)).1
+    }
+    fn names<'s>(set: &'s MappingSet, trace: &Trace) -> Vec<&'s str> {
+        trace.mappings.iter().map(|report| set.mapping(report.mapping).name.as_str()).collect()
+    }
+    fn pin() -> Condition {
+        repositories(&[("acme/api", "1")])
+    }
+
+    #[test]
+    fn the_nearest_comes_first_and_other_repositories_last() {
+        let set = Builder::new()
+            .mapping("far", "r", [pin(), text(C::Branch, &["x"]), text(C::Environment, &["y"]), text(C::Sha, &["z"])])
+            .mapping("foreign", "r", [repositories(&[("acme/web", "2")])])
+            .mapping("near", "r", [pin(), text(C::Branch, &["x"])])
+            .mapping("renamed", "r", [repositories(&[("acme/old", "1")])])
+            .mapping("other role", "s", [pin()])
+            .build();
+        let trace = traced(&set, &push(&[]), Some("r"));
+        assert_eq!(names(&set, &trace), ["renamed", "near", "far", "foreign"]);
+        let told: Vec<_> = trace.mappings.iter().map(|one| (one.pins_caller, one.miss)).collect();
+        assert_eq!(told[0], (true, Some(Reason::Renamed)));
+        assert_eq!(told[1], (true, Some(Reason::NoMapping)));
+        assert_eq!(told[3], (false, Some(Reason::NoMapping)));
+        assert_eq!(traced(&set, &push(&[]), None).mappings.len(), 5);
+        assert_eq!(traced(&set, &push(&[]), Some("nothing")), Trace::default());
+    }
+
+    #[test]
+    fn every_condition_tells_what_was_expected_and_got() {
+        let set = Builder::new()
+            .mapping(
+                "m",
+                "r",
+                [
+                    pin(),
+                    text(C::Branch, &["main", "x"]),
+                    condition(C::Tag, Test::Present),
+                    text(C::Environment, &["e"]),
+                ],
+            )
+            .require("r", [condition(C::RefProtected, Test::Is(true))])
+            .build();
+        let trace = traced(&set, &push(&[(C::RefProtected, "false")]), None);
+        let told: Vec<_> = trace.mappings[0]
+            .conditions
+            .iter()
+            .map(|one| (one.claim.as_str(), one.expected.as_str(), one.got.clone(), one.held))
+            .collect();
+        let value = |text: &str| Got::Value(text.to_owned());
+        assert_eq!(
+            told,
+            [
+                ("repository", "`acme/api` (id 1)", value("acme/api (id 1)"), true),
+                ("branch", "`main` or `x`", value("main"), true),
+                ("tag", "present", Got::None, false),
+                ("environment", "`e`", Got::Unknown, false),
+                ("ref_protected", "true", value("false"), false),
+            ]
+        );
+        assert_eq!(trace.mappings[0].failed(), ["environment", "ref_protected", "tag"].into());
+        assert_eq!(trace.mappings[0].edit, None, "three conditions away is not near");
+    }
+
+    #[test]
+    fn other_repositories_and_persons_stay_private() {
+        let members: Vec<(String, String)> = (2..40).map(|id| (format!("acme/r{id}"), id.to_string())).collect();
+        let foreign: Vec<(&str, &str)> = members.iter().map(|(name, id)| (name.as_str(), id.as_str())).collect();
+        let with_own: Vec<_> = foreign.iter().copied().chain([("acme/old", "1")]).collect();
+        let set = Builder::new()
+            .mapping("foreign", "a", [repositories(&foreign)])
+            .mapping("set", "b", [repositories(&with_own)])
+            .mapping("squatted", "c", [repositories(&[("acme/api", "9")])])
+            .mapping("person", "d", [pin(), text(C::Initiator, &["jo"])])
+            .mapping("subject", "e", [text(C::Subject, &["repo:acme@65/api@9:x"])])
+            .build();
+        let first =
+            |role| traced(&set, &push(&[(C::Subject, "x"), (C::Initiator, "ann")]), Some(role)).mappings.remove(0);
+        let one = |role, at: usize| first(role).conditions.remove(at);
+        assert!(one("a", 0).private && one("a", 0).expected.ends_with("or one of 30 others"));
+        assert!(!one("b", 0).private, "its own old name is its own business");
+        assert_eq!(one("b", 0).expected, "`acme/old` (id 1) or one of 38 others");
+        assert!(one("c", 0).private && !first("c").pins_caller);
+        assert!(one("d", 1).private && !one("d", 0).private);
+        assert!(one("e", 0).private);
+    }
+
+    #[test]
+    fn an_owners_mapping_concerns_its_jobs_unless_it_pins_another_repository() {
+        let owner = || condition(C::RepositoryOwner, Test::Owner("acme".to_owned(), "65".to_owned()));
+        let set = Builder::new()
+            .mapping("wide", "a", [owner(), text(C::Branch, &["x"])])
+            .mapping("pinned", "b", [owner(), repositories(&[("acme/web", "2")])])
+            .build();
+        assert!(traced(&set, &push(&[]), Some("a")).mappings[0].pins_caller);
+        assert!(!traced(&set, &push(&[]), Some("b")).mappings[0].pins_caller);
+    }
+
+    #[test]
+    fn the_edit_is_what_to_write() {
+        let under = Test::Text(Lang::under("release", false).unwrap());
+        for (conditions, change, edit) in [
+            (
+                vec![pin()],
+                vec![(C::Repository, "acme/new")],
+                Some("`{ name = \"acme/new\", id = 1 },` instead of the old name"),
+            ),
+            (
+                vec![pin(), text(C::Branch, &["main"])],
+                vec![(C::Branch, "dev")],
+                Some("write `branch = [\"main\", \"dev\"]`"),
+            ),
+            (vec![pin(), events()], vec![(C::EventName, "x")], Some("`event_name = [\"push\", \"schedule\", \"x\"]`")),
+            (
+                vec![pin()],
+                vec![(C::RepositoryId, "7"), (C::Repository, "acme/n")],
+                Some("`{ name = \"acme/n\", id = 7 },` beside"),
+            ),
+            (vec![pin()], vec![(C::RepositoryId, "07")], Some("id = \"07\" },`, but only if you know")),
+            (vec![pin(), condition(C::Branch, under)], vec![], Some("`branch = \"main\"` in a mapping of its own")),
+            (vec![pin(), text(C::Environment, &["e"])], vec![], None),
+            (vec![pin(), condition(C::Branch, Test::Absent)], vec![], None),
+        ] {
+            let set = Builder::new().mapping("m", "r", conditions).build();
+            let got = traced(&set, &push(&change), None).mappings.remove(0).edit;
+            match edit {
+                Some(part) => assert!(got.as_deref().is_some_and(|got| got.contains(part)), "{part}: {got:?}"),
+                None => assert_eq!(got, None),
+            }
+        }
+        let set = Builder::new().mapping("m", "r", [pin()]).require("r", [text(C::Branch, &["x"])]).build();
+        let edit = traced(&set, &push(&[]), None).mappings.remove(0).edit.unwrap();
+        assert_eq!(edit, "in `[role.r.require]` (the platform's) write `branch = [\"x\", \"main\"]`");
+    }
+
+    #[test]
+    fn denies_are_told_with_their_reason_once() {
+        let set = Builder::new()
+            .mapping_of(0, "m", &["a", "b"], [pin()])
+            .deny("d", &["a", "b"], [text(C::EventName, &["push"])])
+            .deny("e", &["z"], [])
+            .build();
+        let trace = traced(&set, &push(&[]), None);
+        let [(name, reason, held, conditions)] = &*trace.denies else { panic!("{:?}", trace.denies) };
+        assert_eq!((name.as_str(), reason.as_str(), *held, conditions.len()), ("d", "because", true, 1));
+        let json = trace.to_json(&set);
+        assert_eq!(json["denies"][0]["name"], "d");
+        assert_eq!(json["mappings"][0]["conditions"][0]["got"]["value"], "acme/api (id 1)");
+    }
+
+    #[test]
+    fn a_trace_has_an_end() {
+        let mut builder = Builder::new();
+        for at in 0..TRACE_MAPPINGS_MAX + 5 {
+            builder = builder.mapping(&format!("m{at}"), "r", [text(C::Branch, &["x"])]);
+        }
+        let trace = traced(&builder.build(), &push(&[]), Some("r"));
+        assert_eq!((trace.mappings.len(), trace.omitted), (TRACE_MAPPINGS_MAX, 5));
     }
 }

@@ -33,6 +33,11 @@ pub struct Issuer {
 }
 
 impl Issuer {
+    /// The id that `owners` lists for an owner's name.
+    pub fn id_of_owner(&self, name: &str) -> Option<&str> {
+        let same = |other: &str| if self.folds_names { other.eq_ignore_ascii_case(name) } else { other == name };
+        self.owners.iter().find(|(other, _)| same(other)).map(|(_, id)| id.as_str())
+    }
     /// Whether the job is of a listed owner. Anybody else's job on an issuer that strangers share is a stranger's.
     pub fn lists_owner_of(&self, workload: &Workload<'_>) -> bool {
         let owner = workload.text(Claim::RepositoryOwnerId);
@@ -222,6 +227,22 @@ impl MappingSet {
     }
     pub fn mapping(&self, id: MappingId) -> &Mapping {
         &self.mappings[id.0 as usize]
+    }
+    /// The id that mappings pair with a repository's name; `None` when none does, or several do.
+    pub fn id_of_repository(&self, issuer: IssuerId, name: &str) -> Option<&str> {
+        let folds = self.issuer(issuer).folds_names;
+        let same = |other: &str| if folds { other.eq_ignore_ascii_case(name) } else { other == name };
+        let conditions = self.mappings.iter().filter(|mapping| mapping.issuer == issuer).flat_map(|m| &m.conditions);
+        let mut ids = conditions
+            .filter_map(|condition| match &condition.test {
+                Test::Repository(pairs) => Some(pairs),
+                _ => None,
+            })
+            .flatten()
+            .filter(|(other, _)| same(other))
+            .map(|(_, id)| id.as_str());
+        let first = ids.next()?;
+        ids.all(|id| id == first).then_some(first)
     }
     pub fn team(&self, name: &str) -> Option<&Team> {
         self.teams.iter().find(|team| team.name == name)

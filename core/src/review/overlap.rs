@@ -192,6 +192,7 @@ mod tests {
                 vec![pin(), condition(C::RefProtected, Test::Is(false))],
             ),
             (vec![pin(), events()], vec![pin(), text(C::EventName, &["pull_request"])]),
+            (vec![pin(), text(C::Branch, &["main"])], vec![pin(), text(C::RefType, &["tag"])]),
             (vec![pin()], vec![owner("other", "66")]),
             (vec![owner("acme", "65")], vec![owner("acme", "66")]),
             (vec![owner("acme", "65")], vec![text(C::Repository, &["acme-labs/x"])]),
@@ -297,6 +298,7 @@ mod tests {
             Just(condition(C::Tag, Test::Absent)),
             Just(condition(C::Branch, Test::Absent)),
             Just(condition(C::Branch, Test::Present)),
+            prop::sample::select(vec!["branch", "tag"]).prop_map(|kind| text(C::RefType, &[kind])),
             Just(condition(C::JobWorkflowRepository, Test::SameRepository)),
             name().prop_map(|name| text(C::JobWorkflowRepository, &[name])),
         ];
@@ -328,7 +330,16 @@ mod tests {
                         ];
                         claims.extend(r#ref.strip_prefix("refs/heads/").map(|branch| (C::Branch, branch)));
                         claims.extend(r#ref.strip_prefix("refs/tags/").map(|tag| (C::Tag, tag)));
-                        jobs.push(job(&claims, &[C::Branch, C::Tag]));
+                        // Which types other refs may have is the profile's business: here any.
+                        let kinds: &[_] = match r#ref.split('/').nth(1) {
+                            Some("heads") => &["branch"],
+                            Some("tags") => &["tag"],
+                            _ => &["branch", "tag"],
+                        };
+                        for kind in kinds {
+                            claims.push((C::RefType, kind));
+                            jobs.push(job(&claims, &[C::Branch, C::Tag]));
+                        }
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! Conditions → the box of jobs that they let through, exactly: derived claims are lowered to the claims that they
 //! are derived from, or a product of claims would hold jobs that cannot exist.
 //!
-//! `branch` and `tag` become languages of `ref`; an owner narrows `repository`. Pairs of name and id stay beside the
+//! `branch` and `tag` become languages of `ref`, which `ref_type` narrows too; an owner narrows `repository`. Pairs of name and id stay beside the
 //! box, for a product cannot say which name goes with which id.
 
 use crate::{
@@ -55,7 +55,7 @@ impl Reach {
                 if name.is_empty() {
                     return Ok(());
                 }
-                let below = Lang::longer_than(&format!("{name}/"), self.folds)?;
+                let below = Lang::segment_after(&format!("{name}/"), self.folds)?;
                 self.space.narrow(Claim::Repository, &Domain::of(below))?;
                 return self.space.narrow(Claim::RepositoryOwner, &Domain::of(Lang::exact(name, self.folds)));
             }
@@ -70,7 +70,17 @@ impl Reach {
         match condition.claim {
             Claim::Branch => self.space.narrow(Claim::Ref, &lowered(&domain, HEADS)?),
             Claim::Tag => self.space.narrow(Claim::Ref, &lowered(&domain, TAGS)?),
-            claim => self.space.narrow(claim, &domain),
+            claim => {
+                if let (Claim::RefType, Test::Text(kinds)) = (claim, &condition.test) {
+                    // Below these two prefixes a profile knows no other type; elsewhere it may list odd pairs.
+                    for (kind, prefix) in [("branch", HEADS), ("tag", TAGS)] {
+                        if !kinds.matches(kind) {
+                            self.space.narrow(Claim::Ref, &Domain::absent_or(Lang::not_prefix(prefix)?))?;
+                        }
+                    }
+                }
+                self.space.narrow(claim, &domain)
+            }
         }
     }
 

@@ -1,3 +1,7 @@
 //! Tables and properties of the core, one binary.
 
 mod broken;
+mod decide;
+mod explain;
+mod lang;
+mod overlap;

@@ -1,0 +1,383 @@
+//! `claimbound explain`: why a job gets a role, or does not, without a server.
+
+use super::loaded::{self, Format, Loaded};
+use anyhow::{Context, Result, bail};
+use claimbound_core::{
+    diag::line_column,
+    mapping::{Ask, ConditionReport, Decision, Folder, Got, IssuerId, MappingReport, MappingSet, Trace, explain},
+    review::{Given, GivenError},
+    time::UnixSeconds,
+    workload::{Case, Claim, Profiles, WorkloadError},
+};
+use std::{
+    fmt::Write as _,
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+/// Largest claims file that is read.
+const CLAIMS_BYTES_MAX: u64 = 64 * 1024;
+
+/// Judge a job by a mapping folder and show every condition
+///
+/// The job is a token's payload (`--claims`), or is stated by the other flags; ids that are left out are taken from
+/// the mappings. Exit code 0: granted, 1: denied, 2: usage, or the folder does not load.
+#[derive(Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// The mapping folder
+    #[arg(long, value_name = "DIR", default_value = "mappings")]
+    pub mappings: PathBuf,
+    /// A file with a token's payload as JSON, or `-` for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "job")]
+    pub claims: Option<PathBuf>,
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// The issuer's name in the folder; may be left out where it is clear
+    #[arg(long, value_name = "NAME")]
+    pub issuer: Option<String>,
+    /// The role to ask for; may be left out where only one is possible
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<String>,
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// A job in canonical claims.
+#[derive(Debug, Default, clap::Args)]
+#[group(id = "job", multiple = true)]
+pub struct JobArgs {
+    /// The repository, `OWNER/NAME`
+    #[arg(long, value_name = "NAME")]
+    pub repository: Option<String>,
+    #[arg(long, value_name = "NAME", conflicts_with = "tag")]
+    pub branch: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    pub tag: Option<String>,
+    /// The event that started the run (`event_name`)
+    #[arg(long, value_name = "NAME")]
+    pub event: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    pub environment: Option<String>,
+    /// Any other canonical claim, such as `job_workflow.ref=refs/heads/main`; may be repeated
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = named)]
+    pub others: Vec<(Claim, String)>,
+}
+
+fn named(text: &str) -> Result<(Claim, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write `NAME=VALUE`")?;
+    let claim = Claim::from_name(name).ok_or_else(|| {
+        let names = Claim::ALL.iter().map(|claim| claim.name());
+        match claimbound_core::diag::did_you_mean(name, names) {
+            Some(meant) => format!("`{name}` is no canonical claim: did you mean `{meant}`?"),
+            None => format!("`{name}` is no canonical claim; `claimbound profile show` lists them"),
+        }
+    })?;
+    Ok((claim, value.to_owned()))
+}
+
+impl JobArgs {
+    fn given(self) -> Option<Given> {
+        let flags = [
+            (Claim::Repository, self.repository),
+            (Claim::Branch, self.branch),
+            (Claim::Tag, self.tag),
+            (Claim::EventName, self.event),
+            (Claim::Environment, self.environment),
+        ];
+        let claims = flags.into_iter().filter_map(|(claim, value)| Some((claim, value?)));
+        let claims: Vec<_> = claims.chain(self.others).collect();
+        (!claims.is_empty()).then_some(Given::Workload(claims))
+    }
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub enum Explanation {
+    /// The mappings were asked.
+    Judged { decision: Decision, trace: Trace },
+    /// It is refused before any mapping is looked at.
+    Refused(WorkloadError),
+}
+
+/// Judges a job from what was given or recorded.
+pub fn explain_case(
+    set: &MappingSet,
+    profiles: &Profiles,
+    issuer: IssuerId,
+    given: &Given,
+    role: Option<&str>,
+) -> Result<Explanation, GivenError> {
+    let principal = match given.workload(set, profiles, issuer) {
+        Ok(workload) => workload,
+        Err(GivenError::Refused(error)) => return Ok(Explanation::Refused(error)),
+        Err(error) => return Err(error),
+    };
+    let case = Case { principal, actors: Vec::new() };
+    // Nothing in a mapping expires: the answer is the same at all times.
+    let (decision, trace) = explain(set, &case, &Ask { role, ..Ask::default() }, UnixSeconds(0));
+    Ok(Explanation::Judged { decision, trace })
+}
+
+/// Runs the command; the exit code.
+pub fn run(args: ExplainArgs) -> Result<u8> {
+    let given = match &args.claims {
+        Some(path) => Given::Claims(read_claims(path)?),
+        None => args.job.given().context("state a job: `--claims FILE`, or `--repository` and other flags")?,
+    };
+    let Some(Loaded { folder, set, profiles }) = loaded::load(&args.mappings)? else { return Ok(2) };
+    let issuer = issuer_of(&set, args.issuer.as_deref(), &given)?;
+    let mut given = given;
+    given.fill_ids(&set, issuer);
+    let explanation = explain_case(&set, &profiles, issuer, &given, args.role.as_deref())?;
+    let text = match args.format {
+        Format::Human => explanation.to_text(&set, Some(&folder)),
+        Format::Json => format!("{:#}\n", explanation.to_json(&set)),
+    };
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(explanation.exit_code())
+}
+
+fn read_claims(path: &Path) -> Result<serde_json::Value> {
+    let mut text = String::new();
+    let source: Box<dyn std::io::Read> = match path.to_str() {
+        Some("-") => Box::new(std::io::stdin().lock()),
+        _ => Box::new(std::fs::File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?),
+    };
+    let read = source.take(CLAIMS_BYTES_MAX + 1).read_to_string(&mut text);
+    read.with_context(|| format!("cannot read `{}`", path.display()))?;
+    if text.len() as u64 > CLAIMS_BYTES_MAX {
+        bail!("`{}` is larger than {CLAIMS_BYTES_MAX} bytes: give a token's payload alone", path.display());
+    }
+    claimbound_core::claims::Claims::parse(text.as_bytes())
+        .map(|claims| claims.to_json())
+        .with_context(|| format!("`{}` does not hold a token's payload (the decoded middle part)", path.display()))
+}
+
+fn issuer_of(set: &MappingSet, name: Option<&str>, given: &Given) -> Result<IssuerId> {
+    let names = || set.issuers.iter().map(|issuer| format!("`{}`", issuer.name)).collect::<Vec<_>>().join(", ");
+    if let Some(name) = name {
+        return match set.issuer_named(name) {
+            Some((id, _)) => Ok(id),
+            None => bail!("the folder has no issuer `{name}`; it has {}", names()),
+        };
+    }
+    let url = match given {
+        Given::Claims(claims) => claims.get("iss").and_then(|url| url.as_str()),
+        Given::Workload(_) => None,
+    };
+    let fits = set.issuers.iter().enumerate().filter(|(_, issuer)| url.is_none_or(|url| issuer.url == url));
+    match (fits.map(|(at, _)| IssuerId(at as u16)).collect::<Vec<_>>().as_slice(), url) {
+        ([one], _) => Ok(*one),
+        ([], Some(url)) => {
+            bail!("no issuer of the folder has the URL `{url}`: name one with `--issuer`, of {}", names())
+        }
+        _ => bail!("name the issuer with `--issuer`, one of {}", names()),
+    }
+}
+
+impl Explanation {
+    /// 0 for a grant, 1 for a denial.
+    pub fn exit_code(&self) -> u8 {
+        u8::from(!matches!(self, Self::Judged { decision: Decision::Grant(_), .. }))
+    }
+
+    /// For machines; whole, so for operators only.
+    pub fn to_json(&self, set: &MappingSet) -> serde_json::Value {
+        match self {
+            Self::Judged { decision, trace } => {
+                let mut json = decision.to_json(set);
+                json["trace"] = trace.to_json(set);
+                json
+            }
+            Self::Refused(error) => serde_json::json!({
+                "decision": "deny",
+                "reason": error.reason().name(),
+                "message": error.to_string(),
+            }),
+        }
+    }
+
+    /// For people; with the folder, places are lines.
+    pub fn to_text(&self, set: &MappingSet, folder: Option<&Folder>) -> String {
+        match self {
+            Self::Judged { decision, trace } => {
+                let mut text = verdict(decision, set);
+                for (name, reason, held, conditions) in trace.denies.iter().filter(|(.., held, _)| *held) {
+                    line(&mut text, format_args!("\ndeny `{name}` holds: {reason}"));
+                    conditions.iter().for_each(|condition| condition_line(&mut text, condition, *held, folder));
+                }
+                trace.mappings.iter().for_each(|report| mapping_lines(&mut text, report, set, folder));
+                if trace.omitted > 0 {
+                    line(&mut text, format_args!("\n{} mappings that are further away are not shown", trace.omitted));
+                }
+                text
+            }
+            Self::Refused(error) => {
+                format!("deny: {}\nno mapping was looked at: {error}\n", error.reason().meaning())
+            }
+        }
+    }
+}
+
+fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    writeln!(text, "{arguments}").expect("a string takes all text");
+}
+
+fn verdict(decision: &Decision, set: &MappingSet) -> String {
+    match decision {
+        Decision::Grant(grant) => format!(
+            "grant: mapping `{}` gives `{}` for {}\n",
+            set.mapping(grant.mapping).name,
+            set.role(grant.role).name,
+            loaded::duration(grant.duration)
+        ),
+        Decision::Deny(denial) => {
+            let mut text = format!("deny: {} ({})\n", denial.reason.meaning(), denial.reason);
+            if !denial.roles.is_empty() {
+                let roles: Vec<_> = denial.roles.iter().map(|role| format!("`{}`", set.role(*role).name)).collect();
+                line(&mut text, format_args!("ask for one of {} with `--role`", roles.join(", ")));
+            }
+            text
+        }
+    }
+}
+
+fn mapping_lines(text: &mut String, report: &MappingReport, set: &MappingSet, folder: Option<&Folder>) {
+    let mapping = set.mapping(report.mapping);
+    let verdict = match report.miss {
+        None => "holds".to_owned(),
+        Some(reason) => format!("misses ({reason})"),
+    };
+    let role = &set.role(report.role).name;
+    line(text, format_args!("\nmapping `{}` of team `{}` for `{role}` {verdict}", mapping.name, mapping.team));
+    report.conditions.iter().for_each(|condition| condition_line(text, condition, condition.held, folder));
+    if let Some(edit) = &report.edit {
+        line(text, format_args!("  to allow it: {edit}"));
+    }
+}
+
+fn condition_line(text: &mut String, condition: &ConditionReport, held: bool, folder: Option<&Folder>) {
+    let got = match &condition.got {
+        Got::Value(value) => format!("`{value}`"),
+        Got::None => "none".to_owned(),
+        Got::Unknown => "unknown".to_owned(),
+    };
+    let mark = if held { "ok  " } else { "FAIL" };
+    let place = place(condition, folder);
+    let (claim, expected) = (&condition.claim, &condition.expected);
+    line(
+        text,
+        format_args!("  {mark} {claim}: expected {expected}, got {got}  [{}, {place}]", condition.origin.name()),
+    );
+}
+
+fn place(condition: &ConditionReport, folder: Option<&Folder>) -> String {
+    let file = &*condition.span.file;
+    let bytes = folder.and_then(|folder| folder.files.get(file));
+    match bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()) {
+        Some(text) => format!("{file}:{}", line_column(text, condition.span.bytes.start).0),
+        None => file.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ExplainArgs,
+    }
+
+    fn args(line: &str) -> Result<ExplainArgs, clap::Error> {
+        Line::try_parse_from(["explain"].into_iter().chain(line.split_whitespace())).map(|line| line.args)
+    }
+
+    fn sample() -> (Folder, MappingSet) {
+        let files = [
+            ("policy.toml", include_str!("../../mappings/policy.toml")),
+            ("roles/payments.toml", include_str!("../../mappings/roles/payments.toml")),
+            ("roles/search.toml", include_str!("../../mappings/roles/search.toml")),
+            ("teams/payments/deploy.toml", include_str!("../../mappings/teams/payments/deploy.toml")),
+            ("teams/search/index.toml", include_str!("../../mappings/teams/search/index.toml")),
+        ];
+        let files = files.into_iter().map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())).collect();
+        let folder = Folder { files };
+        let set = claimbound_core::mapping::load(&folder, &Profiles::builtin()).set.expect("the sample loads");
+        (folder, set)
+    }
+
+    fn explained(line: &str) -> (u8, String, serde_json::Value) {
+        let (folder, set) = sample();
+        let args = args(line).expect("a legal line");
+        let mut given = args.job.given().expect("a job");
+        let issuer = issuer_of(&set, args.issuer.as_deref(), &given).expect("an issuer");
+        given.fill_ids(&set, issuer);
+        let told = explain_case(&set, &Profiles::builtin(), issuer, &given, args.role.as_deref()).expect("a case");
+        (told.exit_code(), told.to_text(&set, Some(&folder)), told.to_json(&set))
+    }
+
+    const DEPLOY: &str = "--issuer github --repository acme/payments-api --environment production --event push \
+        --claim runner_environment=github-hosted --claim job_workflow.repository=acme/ci \
+        --claim job_workflow.file=.github/workflows/deploy.yml --claim job_workflow.ref=refs/heads/main";
+
+    #[test]
+    fn a_grant_says_what_is_given() {
+        let (code, text, json) = explained(&format!("{DEPLOY} --branch main"));
+        assert_eq!(code, 0, "{text}");
+        assert!(text.starts_with("grant: mapping `payments-production` gives `payments-deploy.production` for 30m\n"));
+        assert_eq!((&json["decision"], &json["duration_seconds"]), (&"grant".into(), &1800.into()));
+    }
+
+    #[test]
+    fn a_denial_shows_the_nearest_miss_its_line_and_the_edit() {
+        let (code, text, json) = explained(&format!("{DEPLOY} --branch dev --role payments-deploy.production"));
+        assert_eq!(code, 1);
+        assert!(text.contains("mapping `payments-production` of team `payments`"), "{text}");
+        assert!(
+            text.contains("  FAIL branch: expected `main`, got `dev`  [match, teams/payments/deploy.toml:21]"),
+            "{text}"
+        );
+        assert!(
+            text.contains("to allow it: in `teams/payments/deploy.toml` write `branch = [\"main\", \"dev\"]`"),
+            "{text}"
+        );
+        assert_eq!(json["trace"]["mappings"][0]["conditions"][0]["claim"], "repository");
+    }
+
+    #[test]
+    fn a_deny_rule_is_named_with_its_reason() {
+        let line = DEPLOY.replace("github-hosted", "self-hosted") + " --branch main --role payments-deploy.production";
+        let (code, text, json) = explained(&line);
+        assert_eq!((code, &json["rule"]), (1, &"no-self-hosted-in-production".into()));
+        assert!(text.contains("deny `no-self-hosted-in-production` holds: shared runners are not isolated"), "{text}");
+    }
+
+    #[test]
+    fn a_stranger_is_refused_before_any_mapping() {
+        let (code, text, json) = explained("--issuer github --repository evil/api --event push --branch main");
+        assert_eq!((code, &json["reason"]), (1, &"stranger".into()));
+        assert!(text.contains("no mapping was looked at"), "{text}");
+    }
+
+    #[test]
+    fn the_issuer_may_be_left_out_where_it_is_clear() {
+        let (_, set) = sample();
+        let claims = |url: &str| Given::Claims(serde_json::json!({ "iss": url }));
+        let id = |name: &str| set.issuer_named(name).expect("it is there").0;
+        assert_eq!(issuer_of(&set, None, &claims("https://gitlab.acme.example")).ok(), Some(id("gitlab")));
+        assert!(issuer_of(&set, None, &claims("https://else.example")).is_err());
+        assert!(issuer_of(&set, None, &Given::Workload(Vec::new())).is_err(), "there are two");
+        assert!(issuer_of(&set, Some("jenkins"), &Given::Workload(Vec::new())).is_err());
+    }
+
+    #[test]
+    fn lines_that_contradict_themselves_are_refused() {
+        for line in ["--claims x --branch main", "--branch a --tag b", "--claim nothing=1", "--claim ref"] {
+            assert!(args(line).is_err(), "{line}");
+        }
+        assert!(args("--claims -").is_ok());
+    }
+}

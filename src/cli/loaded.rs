@@ -1,0 +1,66 @@
+//! What commands over a mapping folder share: reading it whole, or saying why not.
+
+use super::render;
+use crate::folder::FolderError;
+use anyhow::Result;
+use claimbound_core::{
+    diag::{Diagnostic, Severity},
+    mapping::{Folder, MappingSet, load as compile},
+    time::Seconds,
+    workload::Profiles,
+};
+use std::{io::Write as _, path::Path};
+
+pub use super::render::Format;
+
+/// A folder that loads.
+pub struct Loaded {
+    pub folder: Folder,
+    pub set: MappingSet,
+    pub profiles: Profiles,
+}
+
+/// Reads and compiles a folder. `None` when it does not load: then standard error says why.
+pub fn load(path: &Path) -> Result<Option<Loaded>> {
+    let folder = match crate::folder::read(path, false) {
+        Ok(folder) => folder,
+        Err(FolderError::Refused { findings, .. }) => return complain(&Folder::default(), path, findings),
+        Err(error) => return Err(error.into()),
+    };
+    let profiles = Profiles::builtin();
+    let compiled = compile(&folder, &profiles);
+    match compiled.set {
+        Some(set) => Ok(Some(Loaded { folder, set, profiles })),
+        None => complain(&folder, path, compiled.diagnostics),
+    }
+}
+
+fn complain(folder: &Folder, path: &Path, mut findings: Vec<Diagnostic>) -> Result<Option<Loaded>> {
+    findings.retain(|finding| finding.severity == Severity::Error);
+    let path = path.display().to_string();
+    let shown = render::human(&findings, folder, &path, &annotate_snippets::Renderer::plain());
+    writeln!(std::io::stderr(), "{shown}error: the folder `{path}` does not load")?;
+    Ok(None)
+}
+
+/// A duration as the mapping language writes it.
+pub fn duration(seconds: Seconds) -> String {
+    match seconds.0 {
+        s if s != 0 && s % 86_400 == 0 => format!("{}d", s / 86_400),
+        s if s != 0 && s % 3600 == 0 => format!("{}h", s / 3600),
+        s if s != 0 && s % 60 == 0 => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_in_the_largest_unit_that_fits() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (90, "90s"), (900, "15m"), (3600, "1h"), (172_800, "2d")] {
+            assert_eq!(duration(Seconds(seconds)), text);
+        }
+    }
+}

@@ -115,7 +115,12 @@ impl Reading<'_> {
         let real = if kind.is_symlink() { fs::canonicalize(at).map_err(unreadable)? } else { at.to_owned() };
         if kind.is_symlink() && !real.starts_with(self.root) {
             let message = format!("the link `{name}` leads out of the folder");
-            self.refuse(codes::LINK_OUTSIDE, name, message, "copy the file here: the folder is reviewed and versioned as a whole");
+            self.refuse(
+                codes::LINK_OUTSIDE,
+                name,
+                message,
+                "copy the file here: the folder is reviewed and versioned as a whole",
+            );
             return Ok(());
         }
         let metadata = fs::metadata(&real).map_err(unreadable)?;
@@ -137,7 +142,10 @@ impl Reading<'_> {
         let metadata = file.metadata().map_err(unreadable)?;
         if let Some(who) = others_may_write(&metadata, self.serving) {
             let message = format!("{who} may write `{name}`");
-            let help = format!("run `chmod {} {name}`: whoever writes it decides who gets credentials", if who == "everybody" { "o-w" } else { "g-w" });
+            let help = format!(
+                "run `chmod {} {name}`: whoever writes it decides who gets credentials",
+                if who == "everybody" { "o-w" } else { "g-w" }
+            );
             self.refuse(codes::WRITABLE_BY_OTHERS, name, message, &help);
             return Ok(());
         }

@@ -140,8 +140,8 @@ impl Report {
     }
 
     pub(super) fn exit(&self, deny_warnings: bool) -> u8 {
-        let fails = self.elsewhere + self.count(Severity::Error) > 0
-            || (deny_warnings && self.count(Severity::Warning) > 0);
+        let fails =
+            self.elsewhere + self.count(Severity::Error) > 0 || (deny_warnings && self.count(Severity::Warning) > 0);
         if fails { FINDINGS } else { CLEAN }
     }
 

@@ -127,7 +127,8 @@ pub fn json(finding: &Diagnostic, folder: &Folder) -> Value {
         value["label"] = json!(finding.label);
     }
     if !finding.others.is_empty() {
-        let other = |other: &claimbound_core::diag::Label| json!({ "place": place(folder, &other.span), "text": other.text });
+        let other =
+            |other: &claimbound_core::diag::Label| json!({ "place": place(folder, &other.span), "text": other.text });
         value["others"] = finding.others.iter().map(other).collect();
     }
     if let Some(suggestion) = &finding.suggestion {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Mappings beyond those of the job's own buckets that are weighed for the nearest miss.
-pub(crate) const NEAREST_SCAN_MAPPINGS_MAX: usize = 10_000;
+pub(crate) const NEAREST_SCAN_MAPPINGS_MAX: usize = 1000;
 
 /// What is asked for.
 #[derive(Clone, Copy, Default, Debug)]
@@ -167,6 +167,9 @@ fn refusal(reason: Reason) -> Denial {
     Denial { reason, nearest: None, roles: Vec::new(), rule: None }
 }
 
+/// A mapping, a role that it would give, and how far it is from giving it.
+pub(crate) type Candidate = (MappingId, RoleId, Distance);
+
 /// A case before the mappings of its issuer.
 pub(crate) struct Judge<'a> {
     set: &'a MappingSet,
@@ -266,22 +269,41 @@ impl<'a> Judge<'a> {
 
     /// Mappings with each role that they would give, the nearest first; those of the job's own buckets are always
     /// among them, others up to a limit. Also says how many were left out.
-    pub(crate) fn nearest(&self, wanted: Option<RoleId>) -> (Vec<(MappingId, RoleId, Distance)>, usize) {
+    pub(crate) fn nearest(&self, wanted: Option<RoleId>) -> (Vec<Candidate>, usize) {
+        let own = self.own();
+        let index = self.set.index();
+        let all = (0..self.set.mappings.len() as u32).map(MappingId);
+        let (giving, all) = match wanted {
+            Some(role) => (index.gives(role), None),
+            None => (&[][..], Some(all)),
+        };
+        let others = giving.iter().copied().chain(all.into_iter().flatten());
+        let mut others: Vec<MappingId> =
+            others.filter(|id| self.set.mapping(*id).issuer == self.issuer && own.binary_search(id).is_err()).collect();
+        let omitted = others.len().saturating_sub(NEAREST_SCAN_MAPPINGS_MAX);
+        others.truncate(NEAREST_SCAN_MAPPINGS_MAX);
+        (self.ranked(own.into_iter().chain(others), wanted), omitted)
+    }
+
+    /// The first of [`Judge::nearest`]. Whatever is not in the job's own buckets pins another repository and comes
+    /// after all that does not, so the others are looked at only if nothing concerns this one.
+    fn first(&self, wanted: Option<RoleId>) -> Option<Candidate> {
+        let own = self.ranked(self.own(), wanted).first().copied();
+        own.filter(|(.., distance)| !distance.elsewhere).or_else(|| self.nearest(wanted).0.first().copied())
+    }
+
+    fn own(&self) -> Vec<MappingId> {
         let index = self.set.index();
         let mut own: Vec<MappingId> = index.candidates(self.issuer, self.workload).collect();
         own.extend(index.namesakes(self.issuer, self.workload));
         own.sort_unstable();
         own.dedup();
-        let others: Box<dyn Iterator<Item = MappingId>> = match wanted {
-            Some(role) => Box::new(index.gives(role).iter().copied()),
-            None => Box::new((0..self.set.mappings.len() as u32).map(MappingId)),
-        };
-        let mut others: Vec<MappingId> =
-            others.filter(|id| self.set.mapping(*id).issuer == self.issuer && own.binary_search(id).is_err()).collect();
-        let omitted = others.len().saturating_sub(NEAREST_SCAN_MAPPINGS_MAX);
-        others.truncate(NEAREST_SCAN_MAPPINGS_MAX);
+        own
+    }
+
+    fn ranked(&self, ids: impl IntoIterator<Item = MappingId>, wanted: Option<RoleId>) -> Vec<Candidate> {
         let mut found = Vec::new();
-        for id in own.into_iter().chain(others) {
+        for id in ids {
             let mapping = self.set.mapping(id);
             let roles = mapping.roles.iter().filter(|role| wanted.is_none_or(|wanted| wanted == **role));
             for role in roles.filter(|_| mapping.issuer == self.issuer) {
@@ -291,18 +313,18 @@ impl<'a> Judge<'a> {
             }
         }
         found.sort_by_key(|(id, role, distance)| (distance.rank(), *id, *role));
-        (found, omitted)
+        found
     }
 
     fn miss(&self, wanted: Option<RoleId>) -> Denial {
-        match self.nearest(wanted).0.first() {
-            Some((nearest, _, distance)) => Denial { nearest: Some(*nearest), ..refusal(distance.miss()) },
+        match self.first(wanted) {
+            Some((nearest, _, distance)) => Denial { nearest: Some(nearest), ..refusal(distance.miss()) },
             None => refusal(Reason::NoMapping),
         }
     }
 
     fn denial(&self, deny: &Deny, role: Option<RoleId>) -> Denial {
-        let nearest = self.nearest(role).0.first().map(|(id, ..)| *id);
+        let nearest = self.first(role).map(|(id, ..)| id);
         Denial { nearest, rule: Some(deny.name.clone()), ..refusal(Reason::Denied) }
     }
 

@@ -1,6 +1,29 @@
-//! The one HTTP client: no redirects, response caps, time limits, resolved addresses checked.
+//! The one HTTP client. What it reads steers trust, so it goes only where the configuration sent it: no redirects, no
+//! proxy, `https` (plain HTTP to loopback in development), no address inside our own network unless that issuer's
+//! configuration allows it, and never more bytes or seconds than the rules of the request.
+//!
+//! Addresses are judged after resolution and the connection is made to the judged address, so a name that resolves
+//! differently a moment later gains nothing.
 
-use std::{path::Path, time::Duration};
+mod address;
+
+use address::Reach;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use std::{
+    collections::HashMap,
+    fs,
+    net::IpAddr,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use url::{Host, Url};
+
+/// A file of certificate authorities beyond this is refused.
+const CA_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Distinct rule sets whose clients are kept; a CA file that changes is a new rule set.
+const CLIENTS_KEPT_MAX: usize = 64;
+const CONNECT_SECONDS_MAX: u64 = 3;
 
 /// A GET that did not give a usable body.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -14,6 +37,7 @@ pub struct FetchError {
 #[derive(Clone, Debug)]
 pub struct FetchRules<'a> {
     /// Private, loopback and link-local addresses are refused unless this issuer's configuration allows them.
+    /// Addresses of cloud metadata services are refused always.
     pub allow_private_network: bool,
     /// Plain HTTP to a loopback address: development only.
     pub allow_plain_loopback: bool,
@@ -24,15 +48,330 @@ pub struct FetchRules<'a> {
 
 /// The client; cheap to clone.
 #[derive(Clone)]
-pub struct Client {}
+pub struct Client {
+    built: Arc<Mutex<HashMap<BuildKey, reqwest::Client>>>,
+}
+
+/// What makes two requests need two clients.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct BuildKey {
+    reach: Reach,
+    plain: bool,
+    /// The CA file's bytes, not its path: a file that was renewed must not meet an old client.
+    authorities: Option<Vec<u8>>,
+}
 
 impl Client {
-    /// Proxies only when configured; none here.
+    /// Proxies only when configured; none here. Sets the process-wide TLS provider if nobody did, so that no mix of
+    /// features can leave it ambiguous.
     pub fn new() -> Result<Self, FetchError> {
-        unimplemented!()
+        // An error means that a provider is installed already: `main` and the tests install this same one.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        Ok(Self { built: Arc::default() })
     }
-    /// The body of a 200 answer, whole and within the cap.
-    pub async fn get(&self, _url: &str, _rules: &FetchRules<'_>) -> Result<Vec<u8>, FetchError> {
-        unimplemented!()
+
+    /// The body of a 200 answer, whole and within the cap. The content type is not judged.
+    pub async fn get(&self, url: &str, rules: &FetchRules<'_>) -> Result<Vec<u8>, FetchError> {
+        let fail = |why: String| FetchError { url: url.to_owned(), why };
+        match tokio::time::timeout(rules.timeout, self.fetch(url, rules)).await {
+            Ok(answer) => answer.map_err(fail),
+            Err(_) => Err(fail(format!("no whole answer within {:?}", rules.timeout))),
+        }
+    }
+
+    async fn fetch(&self, url: &str, rules: &FetchRules<'_>) -> Result<Vec<u8>, String> {
+        let url = Url::parse(url).map_err(|error| format!("not a URL: {error}"))?;
+        let (reach, plain) = permit(&url, rules)?;
+        let client = self.client(reach, plain, rules.ca_file)?;
+        let mut answer = client.get(url).send().await.map_err(|error| told(&error))?;
+        match answer.status() {
+            status if status.is_redirection() => {
+                return Err(format!("answered {} and redirects are not followed", status.as_u16()));
+            }
+            status if status != reqwest::StatusCode::OK => return Err(format!("answered {}", status.as_u16())),
+            _ => {}
+        }
+        let too_long = || format!("the answer is longer than {} bytes", rules.bytes_max);
+        if answer.content_length().is_some_and(|length| length > rules.bytes_max as u64) {
+            return Err(too_long());
+        }
+        // No decompression is compiled in: bytes on the wire are the bytes counted here.
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| told(&error))? {
+            if body.len() + chunk.len() > rules.bytes_max {
+                return Err(too_long());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn client(&self, reach: Reach, plain: bool, ca_file: Option<&Path>) -> Result<reqwest::Client, String> {
+        let authorities = ca_file.filter(|_| !plain).map(read_authorities).transpose()?;
+        let key = BuildKey { reach, plain, authorities };
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = built.get(&key) {
+            return Ok(client.clone());
+        }
+        let client = build(&key)?;
+        if built.len() >= CLIENTS_KEPT_MAX {
+            built.clear();
+        }
+        built.insert(key, client.clone());
+        Ok(client)
+    }
+}
+
+/// Judges scheme and host before anything is resolved; a literal address never reaches the resolver.
+fn permit(url: &Url, rules: &FetchRules<'_>) -> Result<(Reach, bool), String> {
+    let Some(host) = url.host() else { return Err("the URL names no host".to_owned()) };
+    let loopback_host = match &host {
+        Host::Domain(name) => *name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    };
+    let plain = match url.scheme() {
+        "https" => false,
+        "http" if loopback_host && rules.allow_plain_loopback => true,
+        "http" => return Err("plain HTTP is not used; only `https`".to_owned()),
+        other => return Err(format!("`{other}` is not used; only `https`")),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the URL carries a user name or password".to_owned());
+    }
+    let reach = match (rules.allow_private_network, rules.allow_plain_loopback && loopback_host) {
+        // Plain HTTP stays on this machine even where the inner network is allowed.
+        (_, true) => Reach::Loopback,
+        (true, false) => Reach::Private,
+        (false, false) => Reach::Public,
+    };
+    let literal = match host {
+        Host::Domain(_) => None,
+        Host::Ipv4(address) => Some(IpAddr::V4(address)),
+        Host::Ipv6(address) => Some(IpAddr::V6(address)),
+    };
+    match literal {
+        Some(address) if !reach.allows(address) => Err(refusal(&[address])),
+        _ => Ok((reach, plain)),
+    }
+}
+
+fn build(key: &BuildKey) -> Result<reqwest::Client, String> {
+    let mut builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .https_only(!key.plain)
+        .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
+        // Fetches are minutes apart; each connects anew, to an address judged anew.
+        .pool_max_idle_per_host(0)
+        .dns_resolver(Judged { reach: key.reach })
+        .user_agent(concat!("claimbound/", env!("CARGO_PKG_VERSION")));
+    if key.plain {
+        // No TLS is spoken, so a machine without system certificates can do this too.
+        builder = builder.tls_certs_only([]);
+    }
+    if let Some(authorities) = &key.authorities {
+        let certificates = reqwest::Certificate::from_pem_bundle(authorities)
+            .map_err(|error| format!("`ca_file` is not PEM certificates: {}", told(&error)))?;
+        if certificates.is_empty() {
+            return Err("`ca_file` holds no certificate".to_owned());
+        }
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder.build().map_err(|error| format!("the HTTP client cannot be built: {}", told(&error)))
+}
+
+fn read_authorities(path: &Path) -> Result<Vec<u8>, String> {
+    let fail = |error: std::io::Error| format!("`ca_file` {}: {error}", path.display());
+    if fs::metadata(path).map_err(fail)?.len() > CA_FILE_BYTES_MAX {
+        return Err(format!("`ca_file` {} is longer than {CA_FILE_BYTES_MAX} bytes", path.display()));
+    }
+    fs::read(path).map_err(fail)
+}
+
+/// The system's resolver, its answers judged.
+struct Judged {
+    reach: Reach,
+}
+
+impl Resolve for Judged {
+    fn resolve(&self, name: Name) -> Resolving {
+        let reach = self.reach;
+        Box::pin(async move {
+            let (allowed, refused): (Vec<_>, Vec<_>) =
+                tokio::net::lookup_host((name.as_str(), 0)).await?.partition(|address| reach.allows(address.ip()));
+            if allowed.is_empty() {
+                let refused: Vec<IpAddr> = refused.iter().map(std::net::SocketAddr::ip).collect();
+                return Err(refusal(&refused).into());
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
+
+fn refusal(addresses: &[IpAddr]) -> String {
+    let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    format!("refused to connect to {}: not a public address (`allow_private_network`)", list.join(", "))
+}
+
+/// An error with its causes; the outermost text alone says only "error sending request".
+fn told(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut next: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let part = cause.to_string();
+        if !text.contains(&part) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&part);
+        }
+        next = cause.source();
+    }
+    if text.is_empty() { error.to_string() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    const RULES: FetchRules<'static> = FetchRules {
+        allow_private_network: false,
+        allow_plain_loopback: true,
+        ca_file: None,
+        bytes_max: 1000,
+        timeout: Duration::from_secs(5),
+    };
+
+    /// A server that sends `head`, then `body` over and over until the client goes, or once.
+    async fn serve(head: &'static str, body: &'static [u8], for_ever: bool) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let _ = stream.write_all(head.as_bytes()).await;
+                    while stream.write_all(body).await.is_ok() && for_ever {
+                        tokio::task::yield_now().await;
+                    }
+                });
+            }
+        });
+        url
+    }
+
+    async fn why(url: &str, rules: &FetchRules<'_>) -> String {
+        Client::new().unwrap().get(url, rules).await.unwrap_err().why
+    }
+
+    #[tokio::test]
+    async fn a_body_within_the_cap_is_returned_whatever_its_type() {
+        let url =
+            serve("HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: 5\r\n\r\n", b"hello", false).await;
+        let body = Client::new().unwrap().get(&url, &RULES).await.unwrap();
+        assert_eq!(body, b"hello");
+        let exact = FetchRules { bytes_max: 5, ..RULES };
+        assert_eq!(Client::new().unwrap().get(&url, &exact).await.unwrap(), b"hello");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        let trap = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let head: &'static str = Box::leak(
+            format!("HTTP/1.1 302 Found\r\nlocation: http://{}/\r\n\r\n", trap.local_addr().unwrap()).into_boxed_str(),
+        );
+        let url = serve(head, b"", false).await;
+        assert_eq!(why(&url, &RULES).await, "answered 302 and redirects are not followed");
+        let untouched = tokio::time::timeout(Duration::from_millis(20), trap.accept()).await;
+        assert!(untouched.is_err(), "nobody connected to the redirect's target");
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_the_cap_is_cut_whether_announced_or_not() {
+        let announced = serve("HTTP/1.1 200 OK\r\ncontent-length: 200000000\r\n\r\n", b"x", true).await;
+        assert_eq!(why(&announced, &RULES).await, "the answer is longer than 1000 bytes");
+        let endless = serve("HTTP/1.1 200 OK\r\n\r\n", &[b'x'; 512], true).await;
+        assert_eq!(why(&endless, &RULES).await, "the answer is longer than 1000 bytes");
+    }
+
+    #[tokio::test]
+    async fn a_slow_body_is_cut_at_the_deadline() {
+        let url = serve("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", b"", true).await;
+        let rules = FetchRules { timeout: Duration::from_millis(60), ..RULES };
+        assert_eq!(why(&url, &rules).await, "no whole answer within 60ms");
+    }
+
+    #[tokio::test]
+    async fn a_short_body_and_a_status_other_than_200_are_failures() {
+        let short = serve("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", b"abc", false).await;
+        assert!(Client::new().unwrap().get(&short, &RULES).await.is_err());
+        let gone = serve("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", b"", false).await;
+        assert_eq!(why(&gone, &RULES).await, "answered 404");
+    }
+
+    #[tokio::test]
+    async fn schemes_and_inner_addresses_are_refused_before_a_connection() {
+        let strict = FetchRules { allow_plain_loopback: false, ..RULES };
+        let inner = FetchRules { allow_private_network: true, ..strict.clone() };
+        for (url, rules, text) in [
+            ("http://127.0.0.1:1/", &strict, "plain HTTP"),
+            ("http://10.0.0.1/", &RULES, "plain HTTP"),
+            ("http://example.com/", &inner, "plain HTTP"),
+            ("http://localhost.example.com/", &RULES, "plain HTTP"),
+            ("ftp://127.0.0.1/", &RULES, "only `https`"),
+            ("file:///etc/passwd", &RULES, "no host"),
+            ("https://u:p@example.com/", &RULES, "user name"),
+            ("https://127.0.0.1/", &strict, "not a public address"),
+            ("https://0x7f.1/", &strict, "not a public address"),
+            ("https://2130706433/", &strict, "not a public address"),
+            ("https://[::1]/", &strict, "not a public address"),
+            ("https://[::ffff:169.254.169.254]/", &strict, "not a public address"),
+            ("https://169.254.169.254/", &inner, "not a public address"),
+            ("https://localhost/", &strict, "not a public address"),
+        ] {
+            let why = why(url, rules).await;
+            assert!(why.contains(text), "{url}: {why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_private_issuer_is_reached_with_its_own_authority_and_only_then() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        Client::new().unwrap();
+        let config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+        let config = Arc::new(config);
+        std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            for mut stream in listener.incoming().flatten() {
+                let mut session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut tls = rustls::Stream::new(&mut session, &mut stream);
+                if tls.read(&mut [0; 4096]).is_ok() {
+                    let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+                }
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let ca = directory.path().join("ca.pem");
+        fs::write(&ca, made.cert.pem()).unwrap();
+        let client = Client::new().unwrap();
+        let rules =
+            FetchRules { allow_private_network: true, allow_plain_loopback: false, ca_file: Some(&ca), ..RULES };
+        assert_eq!(client.get(&url, &rules).await.unwrap(), b"ok");
+        let unknown = FetchRules { ca_file: None, ..rules.clone() };
+        assert!(client.get(&url, &unknown).await.is_err(), "an authority that nobody named is not believed");
+        fs::write(&ca, "no certificate").unwrap();
+        assert!(client.get(&url, &rules).await.is_err(), "the file is read anew");
     }
 }

@@ -1,1 +1,5 @@
 //! cli
+
+pub mod issuer;
+pub mod keys;
+pub mod trust;

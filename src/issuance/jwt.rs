@@ -1,1 +1,332 @@
-//! The `jwt` backend.
+//! The `jwt` backend: a short-lived token that the broker signs itself, for whatever can verify a JWT against a
+//! published key set (OpenBao, Vault, Kubernetes, a service of one's own).
+//!
+//! The relying party judges by `aud`, `role` and `sub`, so these are fixed by the platform: the audience is a constant
+//! of the role, nothing that a job says reaches it. An audience that would make our tokens good somewhere else (at the
+//! broker itself, at a cloud that trusts our issuer through another backend) does not load.
+
+use super::{Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit, catalogue::Deployment};
+use crate::{
+    keys::signing::{CREDENTIAL_SECONDS_MAX, Signer, SigningAlgorithm},
+    secret::Secret,
+};
+use claimbound_core::{
+    diag::{Code, Diagnostic, Span, did_you_mean},
+    mapping::Role,
+    time::UnixSeconds,
+    workload::Claim,
+};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The backend's name in `backend = "…"`.
+pub const NAME: &str = "jwt";
+/// Longer audiences do not load.
+pub const AUDIENCE_BYTES_MAX: usize = 256;
+
+const KEYS: [&str; 2] = ["audience", "algorithm"];
+const UNKNOWN_KEY: Code = Code(801);
+const AUDIENCE_MISSING: Code = Code(802);
+const AUDIENCE_UNFIT: Code = Code(803);
+const ALGORITHM_UNKNOWN: Code = Code(804);
+const AUDIENCE_OURS: Code = Code(805);
+const AUDIENCE_OF_A_CLOUD: Code = Code(806);
+const LIVES_TOO_LONG: Code = Code(807);
+/// The codes of this backend's findings, with their titles.
+pub const CODES: [(Code, &str); 7] = [
+    (UNKNOWN_KEY, "a key that a `jwt` role does not have"),
+    (AUDIENCE_MISSING, "a `jwt` role without `audience`"),
+    (AUDIENCE_UNFIT, "an `audience` that is not one plain string"),
+    (ALGORITHM_UNKNOWN, "an `algorithm` that the broker does not sign with"),
+    (AUDIENCE_OURS, "an `audience` that begins with the broker's own URL"),
+    (AUDIENCE_OF_A_CLOUD, "an `audience` that is a cloud's"),
+    (LIVES_TOO_LONG, "a `jwt` role whose tokens would outlive the keys that sign them"),
+];
+
+/// Audiences that clouds expect of federated tokens, in lower case. A `jwt` role with one of them would be a second,
+/// unguarded way to that cloud.
+const CLOUDS: [(&str, &str); 4] = [
+    ("sts.amazonaws.com", "AWS STS"),
+    ("//iam.googleapis.com/", "Google Cloud"),
+    ("https://iam.googleapis.com/", "Google Cloud"),
+    ("api://azureadtokenexchange", "Microsoft Entra"),
+];
+
+/// The `[role.NAME.jwt]` table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The one `aud`.
+    pub audience: String,
+    pub algorithm: SigningAlgorithm,
+}
+
+impl Config {
+    /// Reads a role's parameters; all faults at once. Without a deployment, clashes with the broker's own URLs cannot
+    /// be judged.
+    pub fn parse(role: &Role, deployment: Option<&Deployment<'_>>) -> Result<Self, Vec<Diagnostic>> {
+        let mut faults = Vec::new();
+        let values = &role.parameters.values;
+        for (key, (_, span)) in values {
+            if !KEYS.contains(&key.as_str()) {
+                faults.push(unknown_key(role, key, span));
+            }
+        }
+        let audience = match values.get("audience") {
+            Some((value, span)) => audience(value, span, deployment, &mut faults),
+            None => {
+                faults.push(Diagnostic::error(
+                    AUDIENCE_MISSING,
+                    role.parameters.span.clone(),
+                    format!("role `{}` has no `audience`", role.name),
+                    "write whom the token is for, as the relying party expects it: \
+                     `audience = \"https://openbao.acme.example\"`",
+                ));
+                None
+            }
+        };
+        let algorithm = match values.get("algorithm") {
+            Some((value, span)) => algorithm(value, span, &mut faults),
+            None => Some(SigningAlgorithm::Es256),
+        };
+        if role.max_duration.0 > CREDENTIAL_SECONDS_MAX {
+            faults.push(Diagnostic::error(
+                LIVES_TOO_LONG,
+                role.span.clone(),
+                format!("role `{}` gives tokens that outlive the keys that sign them", role.name),
+                format!("`max_duration` of a `jwt` role is at most {}h", CREDENTIAL_SECONDS_MAX / 3600),
+            ));
+        }
+        match (audience, algorithm) {
+            (Some(audience), Some(algorithm)) if faults.is_empty() => Ok(Self { audience, algorithm }),
+            _ => Err(faults),
+        }
+    }
+}
+
+fn unknown_key(role: &Role, key: &str, span: &Span) -> Diagnostic {
+    let help = match did_you_mean(key, KEYS) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("a `jwt` role has the keys `{}`", KEYS.join("` and `")),
+    };
+    Diagnostic::error(UNKNOWN_KEY, span.clone(), format!("role `{}`: unknown key `jwt.{key}`", role.name), help)
+}
+
+fn audience(
+    value: &toml::Value,
+    span: &Span,
+    deployment: Option<&Deployment<'_>>,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<String> {
+    let text = value.as_str().unwrap_or_default();
+    let (message, help) = if !value.is_str() {
+        let message = format!("`audience` is one string, not {}", kind(value));
+        (message, "a token has one audience; make a role for each relying party".to_owned())
+    } else if text.is_empty() {
+        ("`audience` is empty".to_owned(), "write whom the token is for".to_owned())
+    } else if text.contains(['{', '}']) {
+        let help = "the audience of a `jwt` role is fixed by the platform; claims are in the token's own members";
+        ("`audience` holds a placeholder".to_owned(), help.to_owned())
+    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message = "`audience` holds white space, a control character or a letter beyond ASCII";
+        let help = "write printable ASCII without spaces, exactly as the relying party compares it";
+        (message.to_owned(), help.to_owned())
+    } else if text.len() > AUDIENCE_BYTES_MAX {
+        let message = format!("`audience` has {} bytes; at most {AUDIENCE_BYTES_MAX} are allowed", text.len());
+        (message, "write a shorter one".to_owned())
+    } else {
+        let clash = clash(text, span, deployment);
+        let fits = clash.is_none();
+        faults.extend(clash);
+        return fits.then(|| text.to_owned());
+    };
+    faults.push(Diagnostic::error(AUDIENCE_UNFIT, span.clone(), message, help));
+    None
+}
+
+fn algorithm(value: &toml::Value, span: &Span, faults: &mut Vec<Diagnostic>) -> Option<SigningAlgorithm> {
+    let found = SigningAlgorithm::ALL.into_iter().find(|one| value.as_str() == Some(one.name()));
+    if found.is_none() {
+        let written = value.as_str().map_or_else(|| kind(value).to_owned(), |text| format!("`{text}`"));
+        let names = SigningAlgorithm::ALL.map(SigningAlgorithm::name);
+        let help = match value.as_str().and_then(|text| did_you_mean(&text.to_ascii_uppercase(), names)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "write `ES256`, or `RS256` where the relying party cannot verify that".to_owned(),
+        };
+        let message = format!("`algorithm` is {written}, which the broker does not sign with");
+        faults.push(Diagnostic::error(ALGORITHM_UNKNOWN, span.clone(), message, help));
+    }
+    found
+}
+
+/// Whose audience this is, if it may not be a `jwt` role's. Hosts know no letter case, so the comparison knows none.
+fn clash(audience: &str, span: &Span, deployment: Option<&Deployment<'_>>) -> Option<Diagnostic> {
+    let folded = audience.to_ascii_lowercase();
+    if let Some((_, cloud)) = CLOUDS.iter().find(|(start, _)| folded.starts_with(start)) {
+        return Some(Diagnostic::error(
+            AUDIENCE_OF_A_CLOUD,
+            span.clone(),
+            format!("`audience` is {cloud}'s own"),
+            format!("a `jwt` role may not make tokens that {cloud} accepts; use a backend of that cloud"),
+        ));
+    }
+    let Deployment { public_url, issuer_url } = *deployment?;
+    let ours = [("public_url", public_url), ("issuer_url", issuer_url)]
+        .into_iter()
+        .find(|(_, url)| !url.is_empty() && folded.starts_with(&url.to_ascii_lowercase()))?;
+    Some(Diagnostic::error(
+        AUDIENCE_OURS,
+        span.clone(),
+        format!("`audience` begins with the broker's own `{}`", ours.0),
+        format!("`{}` and what is below it are for the broker; write the relying party's audience", ours.1),
+    ))
+}
+
+fn kind(value: &toml::Value) -> &'static str {
+    match value {
+        toml::Value::String(_) => "a string",
+        toml::Value::Integer(_) | toml::Value::Float(_) => "a number",
+        toml::Value::Boolean(_) => "a boolean",
+        toml::Value::Datetime(_) => "a date",
+        toml::Value::Array(_) => "a list",
+        toml::Value::Table(_) => "a table",
+    }
+}
+
+/// A `jwt` role, ready to mint.
+pub(super) struct JwtRole {
+    config: Config,
+    issuer_url: Arc<str>,
+    signer: Arc<Signer>,
+}
+
+impl JwtRole {
+    pub(super) fn new(config: Config, issuer_url: Arc<str>, signer: Arc<Signer>) -> Self {
+        Self { config, issuer_url, signer }
+    }
+}
+
+impl Minter for JwtRole {
+    fn plan(&self, order: &Order<'_>) -> Result<Box<dyn Plan>, Unfit> {
+        if order.scope.is_some() {
+            return Err(Unfit::Scope);
+        }
+        if !order.case.actors.is_empty() {
+            // A token without `act` would say that nobody acted: a chain is never dropped.
+            return Err(Unfit::Text {
+                parameter: "act".to_owned(),
+                why: "`jwt` roles do not carry actors in this version".to_owned(),
+            });
+        }
+        let mut jti = [0_u8; 16];
+        aws_lc_rs::rand::fill(&mut jti).expect("the system's random source works");
+        let jti = uuid::Builder::from_random_bytes(jti).into_uuid().hyphenated().to_string();
+        let workload = &order.case.principal;
+        let grant = Grant {
+            issuer_url: &self.issuer_url,
+            audience: &self.config.audience,
+            jti: &jti,
+            principal: Principal {
+                issuer: &workload.issuer,
+                id: order.principal_id,
+                name: order.principal_name,
+                repository_id: workload.text(Claim::RepositoryId),
+                repository_owner_id: workload.text(Claim::RepositoryOwnerId),
+            },
+        };
+        let (claims, expires) = grant.claims(order);
+        Ok(Box::new(Token {
+            jti,
+            claims,
+            expires,
+            now: order.now,
+            algorithm: self.config.algorithm,
+            signer: Arc::clone(&self.signer),
+        }))
+    }
+
+    fn revoke<'a>(&'a self, _handle: &'a str) -> Later<'a, Result<Ended, MintError>> {
+        // Relying parties verify offline: nothing that we could tell them ends the token sooner.
+        Box::pin(std::future::ready(Ok(Ended::AtExpiry)))
+    }
+}
+
+/// What the claims are made of, besides the order.
+struct Grant<'a> {
+    issuer_url: &'a str,
+    audience: &'a str,
+    jti: &'a str,
+    principal: Principal<'a>,
+}
+
+struct Principal<'a> {
+    /// The issuer's name in the mapping folder.
+    issuer: &'a str,
+    id: &'a str,
+    name: &'a str,
+    repository_id: Option<&'a str>,
+    repository_owner_id: Option<&'a str>,
+}
+
+impl Grant<'_> {
+    /// RFC 7519 section 4.1 and our own members (design, section 5).
+    fn claims(&self, order: &Order<'_>) -> (Value, UnixSeconds) {
+        let Principal { issuer, id, name, repository_id, repository_owner_id } = self.principal;
+        let mut principal = Map::new();
+        for (member, text) in [
+            ("issuer", Some(issuer)),
+            ("id", Some(id)),
+            ("name", Some(name)),
+            ("repository_id", repository_id),
+            ("repository_owner_id", repository_owner_id),
+        ] {
+            if let Some(text) = text {
+                principal.insert(member.to_owned(), text.into());
+            }
+        }
+        let expires = order.now.plus(order.duration.0.into());
+        let claims = json!({
+            "iss": self.issuer_url,
+            "sub": format!("role:{}:{issuer}:{id}", order.role),
+            "aud": self.audience,
+            "iat": order.now.0,
+            "nbf": order.now.0,
+            "exp": expires.0,
+            "jti": self.jti,
+            "role": order.role,
+            "mapping": order.mapping,
+            "lease_id": Uuid::from_u128(order.lease.0).hyphenated().to_string(),
+            "principal": principal,
+        });
+        (claims, expires)
+    }
+}
+
+/// A planned token.
+struct Token {
+    jti: String,
+    claims: Value,
+    expires: UnixSeconds,
+    now: UnixSeconds,
+    algorithm: SigningAlgorithm,
+    signer: Arc<Signer>,
+}
+
+impl Plan for Token {
+    fn handle(&self) -> Option<&str> {
+        Some(&self.jti)
+    }
+
+    fn mint(&self) -> Later<'_, Result<Minted, MintError>> {
+        let signed: Result<Secret, _> = self.signer.sign("JWT", self.algorithm, &self.claims, self.now);
+        let minted = signed.map_err(|error| MintError::Refused(error.to_string())).map(|token| Minted {
+            handle: self.jti.clone(),
+            expires: self.expires,
+            credential: Credential::Jwt(token),
+        });
+        Box::pin(std::future::ready(minted))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

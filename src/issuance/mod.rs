@@ -2,7 +2,6 @@
 
 pub mod backend;
 pub mod catalogue;
-mod jwt;
-mod template;
+pub mod jwt;
 
 pub use backend::{Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit};

@@ -4,6 +4,9 @@ mod keys;
 mod token;
 mod verify;
 
-pub use keys::{Algorithm, IssuerRules, IssuerSnapshot, IssuerTable, JwksError, KeySet, ParsedKey, parse_jwks};
-pub use token::UnverifiedToken;
+pub use keys::{
+    Algorithm, IssuerRules, IssuerSnapshot, IssuerTable, JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksError, KeySet, ParsedKey,
+    parse_jwks,
+};
+pub use token::{KID_BYTES_MAX, TOKEN_BYTES_MAX, UnverifiedToken};
 pub use verify::{SingleUse, TrustError, Verified, verify};

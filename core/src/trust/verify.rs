@@ -1,8 +1,19 @@
 //! The only maker of [`Verified`] and of [`SingleUse`].
 
 use super::{IssuerSnapshot, IssuerTable, UnverifiedToken};
-use crate::{claims::Claims, reason::Reason, time::UnixSeconds};
+use crate::{
+    claims::{Claims, Value},
+    reason::Reason,
+    time::{LEEWAY_SECONDS, SINGLE_USE_MARGIN_SECONDS, UnixSeconds},
+    workload::SingleUseRule,
+};
+use aws_lc_rs::digest;
 use std::sync::Arc;
+
+/// Longest `jti`.
+const JTI_BYTES_MAX: usize = 512;
+/// The last second of the year 9999.
+const TIME_MAX_SECONDS: i64 = 253_402_300_799;
 
 /// A token whose issuer, key, signature, type, times, audience and identity all hold.
 pub struct Verified<'t> {
@@ -58,7 +69,7 @@ impl<'t> Verified<'t> {
 pub enum TrustError {
     #[error("{0}")]
     Refused(Reason),
-    /// The one error that a key refresh may mend: no key of this `kid`, or keys too old.
+    /// The one error that a key refresh may mend: no key of this `kid`, or keys too old. `issuer` is its name.
     #[error("no usable key of this kid at {issuer}")]
     KeyUnknown { issuer: Arc<str> },
 }
@@ -73,11 +84,110 @@ impl TrustError {
     }
 }
 
-/// Checks everything about a token together (design, sections 3 and 4).
+/// Checks everything about a token together (design, sections 3 and 4): issuer and key first, then the signature,
+/// and only then what the token says.
 pub fn verify<'t>(
-    _token: &UnverifiedToken<'t>,
-    _issuers: &IssuerTable,
-    _now: UnixSeconds,
+    token: &UnverifiedToken<'t>,
+    issuers: &IssuerTable,
+    now: UnixSeconds,
 ) -> Result<Verified<'t>, TrustError> {
-    unimplemented!()
+    let issuer = issuers.get(token.issuer()).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
+    let key = match issuer.keys.get(token.kid.as_ref()) {
+        Some(key) if now <= issuer.keys_valid_until => key,
+        _ => return Err(TrustError::KeyUnknown { issuer: issuer.name.clone() }),
+    };
+    if key.algorithm() != token.algorithm {
+        return Err(TrustError::Refused(Reason::AlgNotAllowed));
+    }
+    if !key.verifies(token.signed_part.as_bytes(), token.signature) {
+        return Err(TrustError::Refused(Reason::BadSignature));
+    }
+    let (issued_at, expires, single_use) = read_claims(token, issuer, now).map_err(TrustError::Refused)?;
+    Ok(Verified { issuer: issuer.clone(), claims: token.claims.clone(), issued_at, expires, single_use })
+}
+
+type Standing = (UnixSeconds, UnixSeconds, Option<SingleUse>);
+
+fn read_claims(token: &UnverifiedToken<'_>, issuer: &IssuerSnapshot, now: UnixSeconds) -> Result<Standing, Reason> {
+    let (claims, rules) = (&token.claims, &issuer.rules);
+    check_audience(claims.get("aud"), &rules.audience)?;
+    let exp = time(claims, "exp")?.ok_or(Reason::Exp)?;
+    let iat = time(claims, "iat")?.ok_or(Reason::Iat)?;
+    let nbf = time(claims, "nbf")?;
+    // The range of `time` keeps every sum below away from overflow.
+    if now.0 >= exp + LEEWAY_SECONDS {
+        return Err(Reason::Exp);
+    }
+    if iat > now.plus(LEEWAY_SECONDS).0 {
+        return Err(Reason::Iat);
+    }
+    match nbf {
+        Some(nbf) if nbf > now.plus(LEEWAY_SECONDS).0 => return Err(Reason::Nbf),
+        None if rules.requires_nbf => return Err(Reason::ClaimMissing),
+        _ => {}
+    }
+    if exp <= iat {
+        return Err(Reason::ClaimsInconsistent);
+    }
+    if exp - iat > rules.max_lifetime_seconds {
+        return Err(Reason::Lifetime);
+    }
+    match claims.get("sub") {
+        Some(Value::Text(sub)) if !sub.is_empty() => {}
+        Some(Value::Text(_)) | None => return Err(Reason::ClaimMissing),
+        Some(_) => return Err(Reason::ClaimType),
+    }
+    if rules.required.iter().any(|name| claims.get(name).is_none()) {
+        return Err(Reason::ClaimMissing);
+    }
+    let keep_until = UnixSeconds(exp).plus(SINGLE_USE_MARGIN_SECONDS);
+    let single_use = match rules.single_use {
+        SingleUseRule::Jti => {
+            let jti = claims.get("jti").and_then(Value::as_text).ok_or(Reason::Jti)?;
+            if jti.is_empty() || jti.len() > JTI_BYTES_MAX {
+                return Err(Reason::Jti);
+            }
+            Some(SingleUse { key: single_use_key(&issuer.url, "jti", jti), keep_until })
+        }
+        // base64url was read strictly, so this text and the bytes it stands for are one to one.
+        SingleUseRule::SignedPart => {
+            Some(SingleUse { key: single_use_key(&issuer.url, "signed_part", token.signed_part), keep_until })
+        }
+        SingleUseRule::Reusable => None,
+    };
+    Ok((UnixSeconds(iat), UnixSeconds(exp), single_use))
+}
+
+/// Ours as a string, or a list of it alone: a token for several audiences can be replayed by any of them.
+fn check_audience(aud: Option<&Value<'_>>, ours: &str) -> Result<(), Reason> {
+    let one = match aud {
+        Some(Value::List(list)) => match &list[..] {
+            [one] => one,
+            [] => return Err(Reason::Aud),
+            _ => return Err(Reason::AudMultiple),
+        },
+        Some(one) => one,
+        None => return Err(Reason::Aud),
+    };
+    if one.as_text() == Some(ours) { Ok(()) } else { Err(Reason::Aud) }
+}
+
+/// A NumericDate (RFC 7519 section 2) that is an integer of this side of the year 10000.
+fn time(claims: &Claims<'_>, name: &str) -> Result<Option<i64>, Reason> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Value::Integer(seconds)) if (0..=TIME_MAX_SECONDS).contains(seconds) => Ok(Some(*seconds)),
+        Some(_) => Err(Reason::ClaimType),
+    }
+}
+
+fn single_use_key(issuer: &str, kind: &str, value: &str) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in [issuer, kind, value] {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    let mut key = [0; 32];
+    key.copy_from_slice(context.finish().as_ref());
+    key
 }

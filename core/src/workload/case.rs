@@ -1,6 +1,6 @@
 //! A workload, and the case that policy judges: a principal and, if delegated, its actors.
 
-use super::Claim;
+use super::{Claim, Profile};
 use crate::claims::Claims;
 use std::borrow::Cow;
 
@@ -42,6 +42,13 @@ impl<'t> Workload<'t> {
             Presence::Present(Text::Text(text)) => Some(text),
             _ => None,
         }
+    }
+    /// Who the job is, for records and the `sub` of credentials: the narrowest immutable id that it has (else its
+    /// subject), and a name to read (its repository, else its subject). Empty only where a test states neither.
+    pub fn principal_id(&self, profile: &Profile) -> (&str, &str) {
+        let subject = self.text(Claim::Subject).unwrap_or_default();
+        let id = profile.pins().iter().find_map(|pin| self.text(*pin)).unwrap_or(subject);
+        (id, self.text(Claim::Repository).unwrap_or(subject))
     }
     /// The claims as the token had them.
     pub fn raw(&self) -> &Claims<'t> {

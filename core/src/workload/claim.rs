@@ -1,5 +1,7 @@
 //! The closed list of canonical claims (design, section 2): their names and types.
 
+use serde::{Deserialize, Deserializer, de::Error as _};
+
 /// What type a canonical claim has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -65,6 +67,18 @@ claims! {
     Sha "sha" Text;
 }
 
+impl Kind {
+    /// Its name in `profile show`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Text => "text",
+            Kind::Name => "name",
+            Kind::Id => "id",
+            Kind::Boolean => "boolean",
+        }
+    }
+}
+
 impl Claim {
     /// The claim of this canonical name.
     pub fn from_name(name: &str) -> Option<Claim> {
@@ -73,5 +87,12 @@ impl Claim {
     /// About a person: never told to a job (design, section 3, "What a caller learns").
     pub fn is_person(self) -> bool {
         matches!(self, Claim::Initiator | Claim::InitiatorId)
+    }
+}
+
+impl<'de> Deserialize<'de> for Claim {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::from_name(&name).ok_or_else(|| D::Error::custom(format!("`{name}` is no canonical claim")))
     }
 }

@@ -2,10 +2,14 @@
 
 mod case;
 mod claim;
+mod data;
 mod profile;
+mod reference;
 mod translate;
+mod url_form;
 
 pub use case::{Case, Presence, Text, Workload};
 pub use claim::{Claim, Kind};
-pub use profile::{Profile, ProfileError, Profiles, SingleUseRule, Tenancy};
+pub use data::{SingleUseRule, Tenancy};
+pub use profile::{ClaimRow, Profile, ProfileError, ProfileTable, Profiles};
 pub use translate::{WorkloadError, from_canonical, translate};

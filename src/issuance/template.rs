@@ -1,1 +1,0 @@
-//! {placeholders} under a target's character and length rules.

@@ -169,7 +169,11 @@ struct Reader<'b> {
 
 impl<'b> Reader<'b> {
     fn deeper<E: de::Error>(self) -> Result<Reader<'b>, E> {
-        if self.depth == DEPTH_MAX { Err(self.fail(ClaimsError::TooDeep)) } else { Ok(Self { depth: self.depth + 1, ..self }) }
+        if self.depth == DEPTH_MAX {
+            Err(self.fail(ClaimsError::TooDeep))
+        } else {
+            Ok(Self { depth: self.depth + 1, ..self })
+        }
     }
     fn fail<E: de::Error>(self, error: ClaimsError) -> E {
         self.broken.set(Some(error));
@@ -260,7 +264,9 @@ mod tests {
     fn text_is_borrowed_unless_it_was_escaped() {
         let claims = Claims::parse(br#"{"plain":"main","esc\u0061ped":"ma\u0069n"}"#).unwrap();
         assert!(matches!(&claims.members[0], (Cow::Borrowed("plain"), Value::Text(Cow::Borrowed("main")))));
-        assert!(matches!(&claims.members[1], (Cow::Owned(n), Value::Text(Cow::Owned(v))) if n == "escaped" && v == "main"));
+        assert!(
+            matches!(&claims.members[1], (Cow::Owned(n), Value::Text(Cow::Owned(v))) if n == "escaped" && v == "main")
+        );
     }
 
     #[test]

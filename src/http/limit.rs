@@ -171,7 +171,7 @@ impl Rate {
         let cost = Duration::from_secs(1).checked_div(per_second)?;
         Some(Self {
             cost,
-            burst: Duration::from_secs(BURST_SECONDS).max(cost),
+            burst: Duration::from_secs(BURST_SECONDS),
             networks_max: NETWORKS_MAX,
             debts: Mutex::default(),
         })

@@ -138,7 +138,10 @@ pub fn parse_jwks(bytes: &[u8], permitted: &[Algorithm]) -> Result<KeySet, JwksE
 }
 
 /// A usable key and its `kid`, or whose key it is and why it is not usable.
-fn read_key<'e>(entry: &'e Value<'_>, permitted: &[Algorithm]) -> Result<(&'e str, ParsedKey), (Option<&'e str>, String)> {
+fn read_key<'e>(
+    entry: &'e Value<'_>,
+    permitted: &[Algorithm],
+) -> Result<(&'e str, ParsedKey), (Option<&'e str>, String)> {
     let Value::Object(jwk) = entry else { return Err((None, "not an object".into())) };
     match jwk.get("kid").and_then(Value::as_text).filter(|kid| is_kid(kid)) {
         None => Err((None, "no usable `kid`".into())),
@@ -232,8 +235,8 @@ fn rsa_key(jwk: &Claims<'_>, parameters: &'static sig::RsaParameters) -> Result<
 /// modulus passes all of these by chance about once in 2^27.
 fn has_roca_fingerprint(modulus: &[u8]) -> bool {
     const SMALL_PRIMES: [u32; 38] = [
-        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109,
-        113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107,
+        109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
     ];
     SMALL_PRIMES.iter().all(|prime| {
         let rest = modulus.iter().fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);

@@ -197,9 +197,7 @@ impl WorkflowClaim {
     /// Repository, file, ref, sha.
     pub(super) fn parts(self) -> [Claim; 4] {
         match self {
-            Self::Workflow => {
-                [Claim::WorkflowRepository, Claim::WorkflowFile, Claim::WorkflowRef, Claim::WorkflowSha]
-            }
+            Self::Workflow => [Claim::WorkflowRepository, Claim::WorkflowFile, Claim::WorkflowRef, Claim::WorkflowSha],
             Self::JobWorkflow => {
                 [Claim::JobWorkflowRepository, Claim::JobWorkflowFile, Claim::JobWorkflowRef, Claim::JobWorkflowSha]
             }

@@ -40,10 +40,22 @@ mod tests {
         let sha = "0123456789abcdef0123456789abcdef01234567";
         let at_sha = format!("acme/ci/.github/workflows/d.yml@{sha}");
         for (shape, text, expected) in [
-            (RepositoryFile, "acme/ci/.github/workflows/d.yml@refs/heads/main", Some(("acme/ci", ".github/workflows/d.yml", "refs/heads/main"))),
+            (
+                RepositoryFile,
+                "acme/ci/.github/workflows/d.yml@refs/heads/main",
+                Some(("acme/ci", ".github/workflows/d.yml", "refs/heads/main")),
+            ),
             (RepositoryFile, &at_sha, Some(("acme/ci", ".github/workflows/d.yml", sha))),
-            (RepositoryFile, "acme/ci/dynamic/scan/codeql@refs/heads/main", Some(("acme/ci", "dynamic/scan/codeql", "refs/heads/main"))),
-            (RepositoryFile, "acme/ci/.github/workflows/ci.yml@evil.yml@refs/heads/main", Some(("acme/ci", ".github/workflows/ci.yml@evil.yml", "refs/heads/main"))),
+            (
+                RepositoryFile,
+                "acme/ci/dynamic/scan/codeql@refs/heads/main",
+                Some(("acme/ci", "dynamic/scan/codeql", "refs/heads/main")),
+            ),
+            (
+                RepositoryFile,
+                "acme/ci/.github/workflows/ci.yml@evil.yml@refs/heads/main",
+                Some(("acme/ci", ".github/workflows/ci.yml@evil.yml", "refs/heads/main")),
+            ),
             (RepositoryFile, "acme/ci/w/d.yml@refs/heads/a@b", Some(("acme/ci", "w/d.yml", "refs/heads/a@b"))),
             (RepositoryFile, "acme/ci/w/d.yml@refs/heads/x@refs/heads/main", None),
             (RepositoryFile, "acme/ci/w/d.yml@main", None),
@@ -52,8 +64,16 @@ mod tests {
             (RepositoryFile, "acme/ci@refs/heads/main", None),
             (RepositoryFile, "acme//w/d.yml@refs/heads/main", None),
             (RepositoryFile, "", None),
-            (HostRepositoryFile, "gitlab.com/a/b/c//.gitlab-ci.yml@refs/heads/main", Some(("a/b/c", ".gitlab-ci.yml", "refs/heads/main"))),
-            (HostRepositoryFile, "gitlab.com/a/b//ci/x@y.yml@refs/tags/v1", Some(("a/b", "ci/x@y.yml", "refs/tags/v1"))),
+            (
+                HostRepositoryFile,
+                "gitlab.com/a/b/c//.gitlab-ci.yml@refs/heads/main",
+                Some(("a/b/c", ".gitlab-ci.yml", "refs/heads/main")),
+            ),
+            (
+                HostRepositoryFile,
+                "gitlab.com/a/b//ci/x@y.yml@refs/tags/v1",
+                Some(("a/b", "ci/x@y.yml", "refs/tags/v1")),
+            ),
             (HostRepositoryFile, "https://evil.example/ci.yml", None),
             (HostRepositoryFile, "gitlab.com/a/b/.gitlab-ci.yml@refs/heads/main", None),
         ] {

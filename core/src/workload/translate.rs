@@ -309,7 +309,9 @@ impl<'t> Draft<'_, 't> {
     fn check_names(&self) -> Result<(), WorkloadError> {
         let Some(repository) = self.text(Claim::Repository) else { return Ok(()) };
         if let Some(owner) = self.text(Claim::RepositoryOwner)
-            && !repository.rsplit_once('/').is_some_and(|(above, name)| self.same_name(above, owner) && !name.is_empty())
+            && !repository
+                .rsplit_once('/')
+                .is_some_and(|(above, name)| self.same_name(above, owner) && !name.is_empty())
         {
             return Err(WorkloadError::contradiction("repository", "repository_owner"));
         }

@@ -4,12 +4,13 @@
 //! about itself and about mappings that pin it, as far as `[server] hints` allows; what would tell two other things
 //! apart (a name with another id, a deny rule's own words) is told as one.
 
-use super::form::{FormCode, FormError, TYPE_JWT};
+mod shape;
+
+use super::form::{FormCode, FormError};
 use crate::{
     broker::Answer,
     config::Hints,
-    exchange::{Condition, Granted, Hint, Issued, Nearest, Refused},
-    issuance::Credential,
+    exchange::{Granted, Hint, Refused},
 };
 use actix_web::{
     HttpResponse,
@@ -17,12 +18,11 @@ use actix_web::{
 };
 use claimbound_core::{
     evidence::DecisionId,
-    mapping::Got,
     reason::{Reason, Standing},
     time::UnixSeconds,
 };
-use serde::{Serialize, Serializer};
-use uuid::Uuid;
+use serde::Serialize;
+use shape::{DryRun, Early, Pairs, Success, Told, ToldNearest, text, uri};
 
 /// Before this much time another try is in vain.
 const RETRY_SECONDS: u32 = 5;
@@ -337,151 +337,6 @@ fn description(verdict: &Verdict, hint: Option<&Hint>) -> String {
         add(format!("ask {contact}"));
     }
     text
-}
-
-/// RFC 6749 wants a URI here; a name needs no host that could be down or taken over.
-fn uri(reason: &str) -> String {
-    format!("urn:claimbound:reason:{reason}")
-}
-
-fn text(id: u128) -> String {
-    Uuid::from_u128(id).to_string()
-}
-
-#[derive(Serialize)]
-struct Success<'a> {
-    access_token: &'a str,
-    issued_token_type: &'static str,
-    token_type: &'static str,
-    expires_in: i64,
-    credential: ToldCredential<'a>,
-    decision_id: String,
-    lease_id: String,
-    role: &'a str,
-    mapping: &'a str,
-    mappings_version: &'a str,
-}
-
-/// Shaped by its backend; `kind` says which shape.
-#[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-enum ToldCredential<'a> {
-    Jwt { jwt: &'a str },
-}
-
-impl<'a> Success<'a> {
-    fn of(answer: &'a Answer, issued: &'a Issued, now: UnixSeconds) -> Self {
-        let Credential::Jwt(jwt) = &issued.credential;
-        Self {
-            access_token: jwt.reveal(),
-            issued_token_type: TYPE_JWT,
-            token_type: "Bearer",
-            expires_in: issued.expires.0.saturating_sub(now.0).max(0),
-            credential: ToldCredential::Jwt { jwt: jwt.reveal() },
-            decision_id: text(answer.id.0),
-            lease_id: text(issued.lease.0),
-            role: &issued.role,
-            mapping: &issued.mapping,
-            mappings_version: &answer.mappings_version,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct DryRun<'a> {
-    dry_run: bool,
-    role: &'a str,
-    mapping: &'a str,
-    expires_in: u32,
-    decision_id: String,
-    mappings_version: &'a str,
-}
-
-#[derive(Serialize)]
-struct Early {
-    error: &'static str,
-    error_description: String,
-    error_uri: String,
-    reason: &'static str,
-}
-
-impl Early {
-    fn of(error: &'static str, reason: &'static str, error_description: String) -> Self {
-        Self { error, error_description, error_uri: uri(reason), reason }
-    }
-}
-
-#[derive(Serialize)]
-struct Told<'a> {
-    error: &'static str,
-    error_description: String,
-    error_uri: String,
-    reason: &'static str,
-    decision_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mappings_version: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nearest: Option<ToldNearest<'a>>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    roles: &'a [String],
-    #[serde(skip_serializing_if = "Pairs::is_empty")]
-    claims: Pairs<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    did_you_mean: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    contact: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct ToldNearest<'a> {
-    mapping: &'a str,
-    role: &'a str,
-    conditions: Vec<ToldCondition<'a>>,
-}
-
-#[derive(Serialize)]
-struct ToldCondition<'a> {
-    claim: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expected: Option<&'a str>,
-    /// Text; `null` where the job has no such claim; left out where that is not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    got: Option<Option<&'a str>>,
-}
-
-impl<'a> ToldNearest<'a> {
-    fn of(nearest: &'a Nearest, hints: Hints) -> Self {
-        let condition = |condition: &'a Condition| ToldCondition {
-            claim: &condition.claim,
-            expected: Some(condition.expected.as_str()).filter(|_| hints == Hints::Full),
-            got: match &condition.got {
-                _ if hints != Hints::Full => None,
-                Got::Value(value) => Some(Some(value.as_str())),
-                Got::None => Some(None),
-                Got::Unknown => None,
-            },
-        };
-        Self {
-            mapping: &nearest.mapping,
-            role: &nearest.role,
-            conditions: nearest.conditions.iter().map(condition).collect(),
-        }
-    }
-}
-
-/// An object whose members keep their order.
-struct Pairs<'a>(&'a [(String, String)]);
-
-impl Pairs<'_> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for Pairs<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
-    }
 }
 
 #[cfg(test)]

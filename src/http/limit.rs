@@ -5,7 +5,7 @@ use super::{
     form::{Form, FormError},
     front::Shared,
 };
-use actix_web::{HttpRequest, http::header, web::Payload};
+use actix_web::{HttpMessage, HttpRequest, dev::Payload, http::header};
 use futures_util::StreamExt;
 use ipnet::IpNet;
 use std::{
@@ -27,8 +27,13 @@ pub const NETWORKS_MAX: usize = 32 * 1024;
 /// A network may use this many seconds of its rate at once.
 pub const BURST_SECONDS: u64 = 10;
 
+/// A request's body as far as nobody has read it. It travels in the request's extensions and outlives the answer: the
+/// server closes a connection whose body somebody still holds, and waits for ever for the end of a chunked one that was
+/// dropped.
+pub struct Unread(pub Payload);
+
 /// Reads the form of a `POST`, within all limits. The raw body is wiped.
-pub async fn receive(request: &HttpRequest, payload: Payload, shared: &Shared) -> Result<Form, TurnedAway> {
+pub async fn receive(request: &HttpRequest, shared: &Shared) -> Result<Form, TurnedAway> {
     if let (Some(rate), Some(address)) = (&shared.rate, client_address(request, &shared.config.trusted_proxies)) {
         rate.take(network(address), shared.started.elapsed())
             .map_err(|retry_after_seconds| TurnedAway::TooManyRequests { retry_after_seconds })?;
@@ -40,7 +45,11 @@ pub async fn receive(request: &HttpRequest, payload: Payload, shared: &Shared) -
         return Err(TurnedAway::NotAForm);
     }
     let most = Duration::from_secs(shared.config.limits.request_seconds.into());
-    let body = tokio::time::timeout(most, body(request, payload)).await.map_err(|_| TurnedAway::BodyTooSlow)??;
+    let taken = request.extensions_mut().remove();
+    let Unread(mut payload) = taken.unwrap_or(Unread(Payload::None));
+    let read = tokio::time::timeout(most, body(request, &mut payload)).await;
+    request.extensions_mut().insert(Unread(payload));
+    let body = read.map_err(|_| TurnedAway::BodyTooSlow)??;
     Ok(Form::parse(&body)?)
 }
 
@@ -50,7 +59,7 @@ impl From<FormError> for TurnedAway {
     }
 }
 
-async fn body(request: &HttpRequest, mut payload: Payload) -> Result<Zeroizing<Vec<u8>>, TurnedAway> {
+async fn body(request: &HttpRequest, payload: &mut Payload) -> Result<Zeroizing<Vec<u8>>, TurnedAway> {
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if declared.is_some_and(|bytes: usize| bytes > BODY_BYTES_MAX) {
         return Err(TurnedAway::BodyTooLarge);
@@ -162,7 +171,7 @@ impl Rate {
         let cost = Duration::from_secs(1).checked_div(per_second)?;
         Some(Self {
             cost,
-            burst: Duration::from_secs(BURST_SECONDS).max(cost),
+            burst: Duration::from_secs(BURST_SECONDS),
             networks_max: NETWORKS_MAX,
             debts: Mutex::default(),
         })

@@ -3,11 +3,12 @@
 use super::{
     answer::{self, Noted, TurnedAway},
     front::Shared,
-    limit, operator, token, wellknown,
+    limit::{self, Unread},
+    operator, token, wellknown,
 };
 use actix_web::{
-    Error, HttpRequest, HttpResponse, Route,
-    body::MessageBody,
+    Error, HttpMessage, HttpRequest, HttpResponse, Route,
+    body::{BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     guard,
     http::{
@@ -15,9 +16,13 @@ use actix_web::{
         header::{self, HeaderValue},
     },
     middleware::Next,
-    web::{self, Data, ServiceConfig},
+    web::{self, Bytes, Data, ServiceConfig},
 };
-use std::time::Instant;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
 use uuid::Uuid;
 
 /// One way in.
@@ -92,10 +97,12 @@ fn wrong_method(allow: &'static str) -> HttpResponse {
 /// Around every request: the head's size, the connection's fate, the access log.
 pub async fn around(
     shared: Data<Shared>,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started = Instant::now();
+    let payload = request.take_payload();
+    request.extensions_mut().insert(Unread(payload));
     let mut response = if limit::head_bytes(request.request()) > limit::HEAD_BYTES_MAX {
         let away = answer::turned_away(&TurnedAway::HeadTooLarge).respond();
         request.into_response(away).map_into_right_body()
@@ -115,7 +122,26 @@ pub async fn around(
     if !keep {
         head.set_connection_type(ConnectionType::Close);
     }
-    Ok(response)
+    let unread = response.request().extensions_mut().remove::<Unread>();
+    Ok(response.map_body(|_, body| Holding { body: body.boxed(), _unread: unread }))
+}
+
+/// An answer's body that keeps the request's from being dropped: see [`Unread`].
+struct Holding {
+    body: BoxBody,
+    _unread: Option<Unread>,
+}
+
+impl MessageBody for Holding {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
+    }
 }
 
 /// Whether the peer may hold a connection. The server times a connection's first head only: a stranger that was let

@@ -5,18 +5,15 @@ use super::{
     front::Shared,
     limit,
 };
-use actix_web::{
-    HttpRequest, HttpResponse,
-    web::{Data, Payload},
-};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
 
 /// An exchange. The broker finishes it also when the caller hangs up here.
-pub async fn token(request: HttpRequest, payload: Payload, shared: Data<Shared>) -> HttpResponse {
-    exchange(&request, payload, &shared).await.unwrap_or_else(|why| answer::turned_away(&why)).respond()
+pub async fn token(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
+    exchange(&request, &shared).await.unwrap_or_else(|why| answer::turned_away(&why)).respond()
 }
 
-async fn exchange(request: &HttpRequest, payload: Payload, shared: &Shared) -> Result<Reply, TurnedAway> {
-    let form = limit::receive(request, payload, shared).await?;
+async fn exchange(request: &HttpRequest, shared: &Shared) -> Result<Reply, TurnedAway> {
+    let form = limit::receive(request, shared).await?;
     let asked = form.asked(limit::client_address(request, &shared.config.trusted_proxies))?;
     drop(form);
     let answer = shared.front.exchange(asked).await;
@@ -24,11 +21,11 @@ async fn exchange(request: &HttpRequest, payload: Payload, shared: &Shared) -> R
 }
 
 /// Ends the lease of the credential in the form. Possession is all that it takes.
-pub async fn revoke(request: HttpRequest, payload: Payload, shared: Data<Shared>) -> HttpResponse {
-    end(&request, payload, &shared).await.unwrap_or_else(|why| answer::turned_away(&why)).respond()
+pub async fn revoke(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
+    end(&request, &shared).await.unwrap_or_else(|why| answer::turned_away(&why)).respond()
 }
 
-async fn end(request: &HttpRequest, payload: Payload, shared: &Shared) -> Result<Reply, TurnedAway> {
-    let credential = limit::receive(request, payload, shared).await?.revoked()?;
+async fn end(request: &HttpRequest, shared: &Shared) -> Result<Reply, TurnedAway> {
+    let credential = limit::receive(request, shared).await?.revoked()?;
     Ok(answer::revoked(shared.front.revoke(credential).await))
 }

@@ -1,9 +1,14 @@
 //! What a caller learns: every reason, standing, asked role and hint setting.
 
 use super::*;
-use crate::secret::Secret;
-use claimbound_core::{evidence::LeaseId, time::Seconds};
+use crate::{
+    exchange::{Condition, Issued, Nearest},
+    issuance::Credential,
+    secret::Secret,
+};
+use claimbound_core::{evidence::LeaseId, mapping::Got, time::Seconds};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 const ID: u128 = 0x0192_0000_0000_7000_8000_0000_0000_0001;
 const NOW: UnixSeconds = UnixSeconds(1_000);

@@ -346,3 +346,46 @@ async fn this_host_and_trusted_proxies_keep_their_connections() {
         assert_eq!(ask(&Arc::default(), from(peer).uri("/jwks")).await.closes, closes, "{peer}");
     }
 }
+
+/// What a subscriber writes, for the test to read.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[actix_web::test]
+async fn the_access_log_names_the_decision_and_nothing_that_was_sent() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let fake = Arc::default();
+    let peer = "[2001:db8:1:2::3]:1".parse().unwrap();
+    ask(&fake, post("/token", format!("{EXCHANGE}canary&audience=canary")).peer_addr(peer)).await;
+    ask(&fake, post("/token?canary=canary", "canary").insert_header(("x-canary", "canary"))).await;
+    ask(&fake, from(STRANGER).method(Method::from_bytes(b"CANARY").unwrap()).uri("/canary")).await;
+
+    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert!(!log.to_lowercase().contains("canary"), "{log}");
+    let fields: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["fields"].clone()).collect();
+    assert_eq!(fields.len(), 3);
+    for (field, expected) in [
+        ("method", json!("POST")),
+        ("path", json!("/token")),
+        ("status", json!(400)),
+        ("network", json!("2001:db8:1::")),
+        ("decision_id", json!("01920000-0000-7000-8000-000000000001")),
+    ] {
+        assert_eq!(fields[0][field], expected, "{log}");
+    }
+    assert!(fields[1].get("decision_id").is_none(), "{log}");
+    assert_eq!((&fields[2]["method"], &fields[2]["path"]), (&json!("other"), &json!("unknown")));
+}

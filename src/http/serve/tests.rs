@@ -78,15 +78,44 @@ async fn a_body_without_an_end_is_cut_by_size_and_by_time() {
     config.limits.request_seconds = 1;
     let running = start(config);
     let chunk = format!("10000\r\n{}\r\n", "a".repeat(0x10000));
-    let said = running.say(format!("{}{chunk}{chunk}", head("transfer-encoding: chunked\r\n")).as_bytes()).await;
-    assert!(said.starts_with("HTTP/1.1 413"), "{said}");
-    let said = running.say(head("content-length: 65537\r\n").as_bytes()).await;
-    assert!(said.starts_with("HTTP/1.1 413"), "{said}");
-    let said = running.say(format!("{}grant", head("content-length: 100\r\n")).as_bytes()).await;
-    assert!(said.starts_with("HTTP/1.1 408") && said.contains("in time"), "{said}");
-    let said = running.say(b"POST /token HTTP/1.1\r\nhost:").await;
-    assert!(said.starts_with("HTTP/1.1 408"), "{said}");
+    // Each waits for a close, so all at once.
+    let cases = [
+        (format!("{}{chunk}{chunk}", head("transfer-encoding: chunked\r\n")), "413"),
+        (head("content-length: 65537\r\n"), "413"),
+        (format!("{}grant", head("content-length: 100\r\n")), "408"),
+        (format!("{}1\r\na\r\n", head("transfer-encoding: chunked\r\n")), "408"),
+        ("POST /token HTTP/1.1\r\nhost:".to_owned(), "408"),
+        ("POST /nowhere HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n".to_owned(), "404"),
+        ("GET /jwks HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n".to_owned(), "200"),
+    ];
+    let said = cases.iter().map(|(request, status)| {
+        let running = &running;
+        async move {
+            let said = running.say(request.as_bytes()).await;
+            assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{status}: {said}");
+        }
+    });
+    futures_util::future::join_all(said).await;
     assert!(running.fake.asked.lock().unwrap().is_empty());
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn this_host_may_ask_again_over_its_connection() {
+    let running = start(config());
+    let body = format!("{EXCHANGE}bad");
+    let one = format!("{}{body}", head(&format!("content-length: {}\r\n", body.len())));
+    let chunked = format!("{}{:x}\r\n{body}\r\n0\r\n\r\n", head("transfer-encoding: chunked\r\n"), body.len());
+    let mut stream = TcpStream::connect(running.bound.listen).await.unwrap();
+    for request in [&one, &chunked, &one] {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"}") {
+            assert_ne!(stream.read_buf(&mut said).await.unwrap(), 0, "closed after {}", String::from_utf8_lossy(&said));
+        }
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains("token_not_accepted") && !said.contains("connection: close"), "{said}");
+    }
     running.end().await;
 }
 

@@ -1,0 +1,157 @@
+//! The JSON of every answer. Members stand in the order in which they are sent.
+
+use crate::{
+    broker::Answer,
+    config::Hints,
+    exchange::{Condition, Issued, Nearest},
+    http::form::TYPE_JWT,
+    issuance::Credential,
+};
+use claimbound_core::{mapping::Got, time::UnixSeconds};
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+/// RFC 6749 wants a URI here; a name needs no host that could be down or taken over.
+pub fn uri(reason: &str) -> String {
+    format!("urn:claimbound:reason:{reason}")
+}
+
+pub fn text(id: u128) -> String {
+    Uuid::from_u128(id).to_string()
+}
+
+#[derive(Serialize)]
+pub struct Success<'a> {
+    access_token: &'a str,
+    issued_token_type: &'static str,
+    token_type: &'static str,
+    expires_in: i64,
+    credential: ToldCredential<'a>,
+    decision_id: String,
+    lease_id: String,
+    role: &'a str,
+    mapping: &'a str,
+    mappings_version: &'a str,
+}
+
+/// Shaped by its backend; `kind` says which shape.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ToldCredential<'a> {
+    Jwt { jwt: &'a str },
+}
+
+impl<'a> Success<'a> {
+    pub fn of(answer: &'a Answer, issued: &'a Issued, now: UnixSeconds) -> Self {
+        let Credential::Jwt(jwt) = &issued.credential;
+        Self {
+            access_token: jwt.reveal(),
+            issued_token_type: TYPE_JWT,
+            token_type: "Bearer",
+            expires_in: issued.expires.0.saturating_sub(now.0).max(0),
+            credential: ToldCredential::Jwt { jwt: jwt.reveal() },
+            decision_id: text(answer.id.0),
+            lease_id: text(issued.lease.0),
+            role: &issued.role,
+            mapping: &issued.mapping,
+            mappings_version: &answer.mappings_version,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct DryRun<'a> {
+    pub dry_run: bool,
+    pub role: &'a str,
+    pub mapping: &'a str,
+    pub expires_in: u32,
+    pub decision_id: String,
+    pub mappings_version: &'a str,
+}
+
+#[derive(Serialize)]
+pub struct Early {
+    error: &'static str,
+    error_description: String,
+    error_uri: String,
+    reason: &'static str,
+}
+
+impl Early {
+    pub fn of(error: &'static str, reason: &'static str, error_description: String) -> Self {
+        Self { error, error_description, error_uri: uri(reason), reason }
+    }
+}
+
+#[derive(Serialize)]
+pub struct Told<'a> {
+    pub error: &'static str,
+    pub error_description: String,
+    pub error_uri: String,
+    pub reason: &'static str,
+    pub decision_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mappings_version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<ToldNearest<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub roles: &'a [String],
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    pub claims: Pairs<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub did_you_mean: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contact: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+pub struct ToldNearest<'a> {
+    mapping: &'a str,
+    role: &'a str,
+    conditions: Vec<ToldCondition<'a>>,
+}
+
+#[derive(Serialize)]
+pub struct ToldCondition<'a> {
+    claim: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<&'a str>,
+    /// Text; `null` where the job has no such claim; left out where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    got: Option<Option<&'a str>>,
+}
+
+impl<'a> ToldNearest<'a> {
+    pub fn of(nearest: &'a Nearest, hints: Hints) -> Self {
+        let condition = |condition: &'a Condition| ToldCondition {
+            claim: &condition.claim,
+            expected: Some(condition.expected.as_str()).filter(|_| hints == Hints::Full),
+            got: match &condition.got {
+                _ if hints != Hints::Full => None,
+                Got::Value(value) => Some(Some(value.as_str())),
+                Got::None => Some(None),
+                Got::Unknown => None,
+            },
+        };
+        Self {
+            mapping: &nearest.mapping,
+            role: &nearest.role,
+            conditions: nearest.conditions.iter().map(condition).collect(),
+        }
+    }
+}
+
+/// An object whose members keep their order.
+pub struct Pairs<'a>(pub &'a [(String, String)]);
+
+impl Pairs<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}

@@ -29,7 +29,10 @@ use claimbound_core::{
     time::{Clock, Seconds, UnixSeconds},
 };
 use std::{net::IpAddr, sync::Arc, time::Instant};
-use tokio::sync::{Mutex, RwLock, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, RwLock, watch},
+};
 use uuid::Uuid;
 
 /// One exchange as the form gave it, owned: it outlives the connection that asked.
@@ -84,6 +87,8 @@ pub struct Broker {
     /// Every exchange holds it for reading while it runs: who may write knows that none does.
     running: Arc<RwLock<()>>,
     stopping: watch::Sender<bool>,
+    /// Where exchanges run: not on the HTTP workers' runtimes, which end with their last connection.
+    runtime: Handle,
     background: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
@@ -121,6 +126,7 @@ impl Broker {
             strangers: Strangers::default(),
             running: Arc::default(),
             stopping: watch::channel(false).0,
+            runtime: Handle::current(),
             background: Mutex::default(),
         });
         *broker.background.lock().await = tasks::spawn(&broker);
@@ -151,7 +157,7 @@ impl Broker {
     /// that drops during minting would leave a live credential without an outcome.
     pub async fn exchange(self: &Arc<Self>, asked: Asked) -> Answer {
         let broker = self.clone();
-        let task = tokio::spawn(async move {
+        let task = self.runtime.spawn(async move {
             let _running = broker.running.clone().read_owned().await;
             broker.exchange_here(&asked).await
         });
@@ -202,7 +208,7 @@ impl Broker {
     /// The store cannot record it.
     pub async fn revoke(self: &Arc<Self>, token: Secret) -> Result<Revoked, Down> {
         let broker = self.clone();
-        let task = tokio::spawn(async move {
+        let task = self.runtime.spawn(async move {
             let _running = broker.running.clone().read_owned().await;
             broker.revoke_here(&token).await
         });

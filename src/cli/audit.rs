@@ -158,7 +158,7 @@ mod tests {
     #[derive(Parser, Debug)]
     struct Cli {
         #[command(flatten)]
-        args: Args,
+        args: AuditArgs,
     }
 
     fn code(args: &[&str]) -> u8 {

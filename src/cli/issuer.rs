@@ -134,8 +134,9 @@ mod tests {
         let args = IssuerArgs {
             command: IssuerCommand::Export {
                 directory: home.path().join("site"),
-                keys,
-                issuer_url: "https://oidc.example/prod".to_owned(),
+                keys: Some(keys),
+                issuer_url: Some("https://oidc.example/prod".to_owned()),
+                deployment: Deployment { config: "none.toml".into() },
             },
         };
         let mut out = Vec::new();

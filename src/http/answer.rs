@@ -19,7 +19,6 @@ use actix_web::{
 use claimbound_core::{
     evidence::DecisionId,
     reason::{Reason, Standing},
-    time::UnixSeconds,
 };
 use serde::Serialize;
 use shape::{DryRun, Early, Pairs, Success, Told, ToldNearest, text, uri};
@@ -80,9 +79,9 @@ impl Reply {
 }
 
 /// The answer to an exchange.
-pub fn exchanged(answer: &Answer, hints: Hints, now: UnixSeconds) -> Reply {
+pub fn exchanged(answer: &Answer, hints: Hints) -> Reply {
     let mut reply = match &answer.outcome {
-        Ok(Granted::Issued(issued)) => Reply::new(StatusCode::OK, &Success::of(answer, issued, now)),
+        Ok(Granted::Issued(issued)) => Reply::new(StatusCode::OK, &Success::of(answer, issued, answer.at)),
         Ok(Granted::DryRun { role, mapping, duration }) => Reply::new(
             StatusCode::OK,
             &DryRun {

@@ -17,7 +17,7 @@ async fn exchange(request: &HttpRequest, shared: &Shared) -> Result<Reply, Turne
     let asked = form.asked(limit::client_address(request, &shared.config.trusted_proxies))?;
     drop(form);
     let answer = shared.front.exchange(asked).await;
-    Ok(answer::exchanged(&answer, shared.config.hints, shared.front.now()))
+    Ok(answer::exchanged(&answer, shared.config.hints))
 }
 
 /// Ends the lease of the credential in the form. Possession is all that it takes.

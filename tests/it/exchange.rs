@@ -6,9 +6,10 @@ use claimbound_test_support::{
     canary,
     config::{BrokerConfig, RELEASE_AUDIENCE, SECRETS_AUDIENCE},
     http::Answer,
-    issuer::{Issuer, Serve},
+    issuer::Issuer,
     job::Job,
     jwt::{self, Algorithm, Key},
+    serve::Serve,
     time::now,
     trap::Trap,
 };
@@ -234,7 +235,7 @@ async fn a_proven_job_learns_why_and_its_refusal_is_one_record() {
     assert_eq!(answer.body["nearest"]["mapping"], "payments-production");
     assert_eq!(
         answer.body["nearest"]["conditions"],
-        json!([{ "claim": "branch", "expected": "`main`", "got": { "value": "feature" } }])
+        json!([{ "claim": "branch", "expected": "`main`", "got": "feature" }])
     );
     assert_eq!(answer.body["claims"]["branch"], "feature");
     assert!(answer.body["claims"].get("initiator").is_none(), "nothing about persons");

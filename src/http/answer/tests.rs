@@ -6,7 +6,11 @@ use crate::{
     issuance::Credential,
     secret::Secret,
 };
-use claimbound_core::{evidence::LeaseId, mapping::Got, time::Seconds};
+use claimbound_core::{
+    evidence::LeaseId,
+    mapping::Got,
+    time::{Seconds, UnixSeconds},
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -37,12 +41,12 @@ fn rich() -> Hint {
 }
 
 pub fn answer(outcome: Result<Granted, Refused>) -> Answer {
-    Answer { id: DecisionId(ID), mappings_version: "abc".into(), outcome }
+    Answer { id: DecisionId(ID), at: NOW, mappings_version: "abc".into(), outcome }
 }
 
 fn refuse(reason: Reason, standing: Standing, role_asked: bool, hint: Hint, hints: Hints) -> (Reply, String) {
     let refused = Refused { reason, standing, role_asked, hint: Some(Box::new(hint)) };
-    let reply = exchanged(&answer(Err(refused)), hints, NOW);
+    let reply = exchanged(&answer(Err(refused)), hints);
     let body = String::from_utf8(reply.body.clone()).unwrap();
     (reply, body)
 }
@@ -155,7 +159,7 @@ fn a_grant_names_everything_that_it_is() {
         mapping: "pay".into(),
         lease: LeaseId(ID + 1),
     });
-    let reply = exchanged(&answer(Ok(granted)), Hints::Full, NOW);
+    let reply = exchanged(&answer(Ok(granted)), Hints::Full);
     assert_eq!((reply.status.as_u16(), reply.noted.granted), (200, true));
     let told: Value = serde_json::from_slice(&reply.body).unwrap();
     let expected = json!({
@@ -176,7 +180,7 @@ fn a_grant_names_everything_that_it_is() {
 #[test]
 fn a_dry_run_carries_no_token() {
     let granted = Granted::DryRun { role: "r".into(), mapping: "m".into(), duration: Seconds(60) };
-    let reply = exchanged(&answer(Ok(granted)), Hints::Full, NOW);
+    let reply = exchanged(&answer(Ok(granted)), Hints::Full);
     let told: Value = serde_json::from_slice(&reply.body).unwrap();
     let expected = json!({
         "dry_run": true, "role": "r", "mapping": "m", "expires_in": 60,

@@ -1,21 +1,19 @@
 //! What commands over a mapping folder share: reading it whole, or saying why not.
 
+use super::render;
+use crate::folder::{self, FolderError};
+use annotate_snippets::Renderer;
 use anyhow::Result;
 use claimbound_core::{
-    diag::{Diagnostic, Severity, line_column},
+    diag::{Diagnostic, Severity},
     mapping::{Folder, MappingSet, load as compile},
     time::Seconds,
     workload::Profiles,
 };
-use std::{io::Write as _, path::Path};
-
-/// How a command writes its answer.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
-pub enum Format {
-    #[default]
-    Human,
-    Json,
-}
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
 
 /// A folder that loads.
 pub struct Loaded {
@@ -25,37 +23,50 @@ pub struct Loaded {
 }
 
 /// Reads and compiles a folder. `None` when it does not load: then standard error says why.
+///
+/// # Errors
+/// When the folder cannot be read.
 pub fn load(path: &Path) -> Result<Option<Loaded>> {
-    let folder = match crate::folder::read(path, false) {
+    let folder = match folder::read(path, false) {
         Ok(folder) => folder,
-        Err(diagnostics) => return complain(&Folder::default(), path, &diagnostics),
+        Err(FolderError::Refused { findings, .. }) => return complain(&Folder::default(), path, findings),
+        Err(error) => return Err(error.into()),
     };
     let profiles = Profiles::builtin();
     let compiled = compile(&folder, &profiles);
     match compiled.set {
         Some(set) => Ok(Some(Loaded { folder, set, profiles })),
-        None => complain(&folder, path, &compiled.diagnostics),
+        None => complain(&folder, path, compiled.diagnostics),
     }
 }
 
-fn complain(folder: &Folder, path: &Path, diagnostics: &[Diagnostic]) -> Result<Option<Loaded>> {
-    let mut out = std::io::stderr().lock();
-    for one in diagnostics.iter().filter(|one| one.severity == Severity::Error) {
-        let place = match &one.span {
-            None => path.display().to_string(),
-            Some(span) => {
-                let text = folder.files.get(&*span.file).map(|bytes| String::from_utf8_lossy(bytes));
-                let (line, column) = line_column(text.as_deref().unwrap_or_default(), span.bytes.start);
-                format!("{}:{line}:{column}", path.join(&*span.file).display())
-            }
-        };
-        writeln!(out, "{place}: error[{}]: {}", one.code, one.message)?;
-        if let Some(help) = &one.help {
-            writeln!(out, "  help: {help}")?;
+fn complain(folder: &Folder, path: &Path, mut findings: Vec<Diagnostic>) -> Result<Option<Loaded>> {
+    findings.retain(|finding| finding.severity == Severity::Error);
+    let root = path.display().to_string();
+    let mut out = io::stderr().lock();
+    out.write_all(render::human(&findings, folder, &root, &Renderer::plain()).as_bytes())?;
+    writeln!(out, "error: the folder `{root}` does not load")?;
+    Ok(None)
+}
+
+/// Writes to standard output. Texts of a folder or a token never steer the terminal.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn print(text: &str) -> io::Result<()> {
+    io::stdout().lock().write_all(without_control(text).as_bytes())
+}
+
+fn without_control(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' => out.push(letter),
+            _ if letter.is_control() => out.extend(letter.escape_default()),
+            _ => out.push(letter),
         }
     }
-    writeln!(out, "the folder `{}` does not load; `claimbound check` shows it in full", path.display())?;
-    Ok(None)
+    out
 }
 
 /// A duration as the mapping language writes it.
@@ -71,6 +82,11 @@ pub fn duration(seconds: Seconds) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(without_control("a\u{1b}[2J\n\rb\u{9b}ü"), "a\\u{1b}[2J\n\\rb\\u{9b}ü");
+    }
 
     #[test]
     fn durations_are_written_in_the_largest_unit_that_fits() {

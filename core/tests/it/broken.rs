@@ -1,6 +1,6 @@
 //! Folders with planted faults: every fault is told, in one run, with its place and a remedy.
 //!
-//! `tests/broken/NN-name/` holds a folder and `expected.txt`: one line `path:line:column code` for each finding, in
+//! `tests/broken/NN-name/` holds `mappings/`, the folder, and `expected.txt`: one line `path:line:column code` for each finding, in
 //! order; `. code` for one about the folder as a whole. `serve` and `check` are run over the same folders elsewhere.
 
 use claimbound_core::{
@@ -20,7 +20,7 @@ fn read(root: &Path, at: &Path, folder: &mut Folder) {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             read(root, &path, folder);
-        } else if path != root.join("expected.txt") {
+        } else {
             let name = path.strip_prefix(root).expect("below the root").to_str().expect("UTF-8").to_owned();
             folder.files.insert(name, std::fs::read(&path).expect("a readable file"));
         }
@@ -65,7 +65,7 @@ fn every_planted_fault_is_told_in_one_run() {
     assert!(folders.len() >= 30, "only {} folders", folders.len());
     let mut wrong = Vec::new();
     for root in folders {
-        let found = found(&folder(&root));
+        let found = found(&folder(&root.join("mappings")));
         let file = root.join("expected.txt");
         if std::env::var_os("BROKEN_UPDATE").is_some() {
             std::fs::write(&file, &found).expect("expected.txt is writable");

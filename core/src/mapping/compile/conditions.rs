@@ -119,6 +119,14 @@ pub(super) fn compile(ground: &Ground<'_>, keys: &[(Entry<'_, '_>, Origin)], fin
     out
 }
 
+/// The keys of a rule whose issuer is not known: what is no claim at all can still be told.
+pub(super) fn keys_alone(keys: &[(Entry<'_, '_>, Origin)], findings: &mut Findings) {
+    let ground = Ground { issuers: Vec::new(), sets: None, deny: false };
+    for (entry, origin) in keys.iter().filter(|(entry, _)| !is_match_key(entry.name())) {
+        unknown(&ground, *entry, *origin, findings);
+    }
+}
+
 /// A key that is no claim.
 fn unknown(ground: &Ground<'_>, entry: Entry<'_, '_>, origin: Origin, findings: &mut Findings) {
     let name = entry.name();
@@ -156,6 +164,8 @@ fn unknown(ground: &Ground<'_>, entry: Entry<'_, '_>, origin: Origin, findings: 
                     meant,
                 );
             }
+            // It may be a native name of the issuer that is not known.
+            None if ground.issuers.is_empty() => findings.told(),
             None => findings.error(
                 codes::UNKNOWN_CLAIM,
                 entry.key_span(),

@@ -109,7 +109,10 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
         findings.push(finding);
     }
     let set = (findings.errors() == 0).then_some(set);
-    Loaded { set, tests, diagnostics: findings.into_sorted() }
+    let diagnostics = findings.into_sorted();
+    let told = diagnostics.iter().any(|finding| finding.severity == Severity::Error);
+    debug_assert_eq!(set.is_none(), told, "what keeps a folder from loading is always told");
+    Loaded { set, tests, diagnostics }
 }
 
 /// Without what only this module asks.

@@ -60,7 +60,7 @@ pub(super) struct Policy<'p> {
     pub(super) teams: Vec<TeamRules>,
     pub(super) sensitivities: BTreeMap<String, Sensitivity>,
     pub(super) targets: BTreeMap<String, Target>,
-    /// Names that were declared but with faults: no second finding for who uses them.
+    /// Declared, but without profile or URL: no second finding for who uses them.
     pub(super) faulty_issuers: Vec<String>,
 }
 
@@ -76,6 +76,7 @@ impl<'p> Policy<'p> {
     /// Checks a reference to an issuer; false where it is not to be followed.
     pub(super) fn knows_issuer(&self, name: &str, span: &Span, findings: &mut Findings) -> bool {
         if self.faulty_issuers.iter().any(|faulty| faulty == name) {
+            findings.told();
             return false;
         }
         let known = self.issuers.iter().map(|issuer| &*issuer.name);
@@ -168,7 +169,6 @@ fn issuer<'p>(
     policy: &Policy<'_>,
     findings: &mut Findings,
 ) -> Option<(Issuer, &'p Profile)> {
-    let before = findings.errors();
     let fields = Fields::read(entry.source, Place::Issuer, entry.value, findings)?;
     let name = entry.name();
     names::check("issuer", name, &entry.key_span(), findings);
@@ -202,7 +202,7 @@ fn issuer<'p>(
         _ => Tenancy::Multi,
     };
     let owners = owners(&fields, profile, findings);
-    if owners.is_empty() && tenancy == Tenancy::Multi && profile.is_some() && fields.entry("owners").is_none() {
+    if owners.is_empty() && tenancy == Tenancy::Multi && profile.is_some() && fields.lacks("owners", findings) {
         findings.error(
             codes::OWNERS_MISSING,
             fields.span(),
@@ -220,7 +220,7 @@ fn issuer<'p>(
         folds_names: profile.folds_names(),
         span: fields.span(),
     };
-    (findings.errors() == before).then_some((issuer, profile))
+    Some((issuer, profile))
 }
 
 /// Judges the URL against the profile's forms, and `tenancy` against the URL.
@@ -252,8 +252,9 @@ fn tenancy(fields: &Fields<'_, '_>, profile: &Profile, url: &str, span: &Span, f
     }
     let Some((said, span)) = fields.text("tenancy", findings) else { return Tenancy::Multi };
     match (said, of_url) {
-        ("multi", _) | ("single", None) => Tenancy::Multi,
-        ("single", Some(Tenancy::Single)) => Tenancy::Single,
+        ("multi", _) => Tenancy::Multi,
+        // A URL that fits no form was told; whether `owners` is due cannot be.
+        ("single", Some(Tenancy::Single) | None) => Tenancy::Single,
         ("single", Some(Tenancy::Multi)) => {
             findings.error(
                 codes::TENANCY,
@@ -312,6 +313,7 @@ fn owner_id(owner: Entry<'_, '_>, profile: Option<&Profile>, findings: &mut Find
         }
     };
     if text.is_empty() && owner.value.get_ref().is_integer() {
+        findings.told();
         return None;
     }
     let zeros = text.len() > 1 && text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -395,7 +397,7 @@ fn sensitivity(entry: Entry<'_, '_>, policy: &mut Policy<'_>, findings: &mut Fin
     let Some(fields) = Fields::read(entry.source, Place::Sensitivity, entry.value, findings) else { return };
     let max = duration::read(fields.entry("max_duration"), findings).map(|(max, _)| max);
     let built_in = policy.sensitivities.get(name).map(|built_in| built_in.max);
-    if max.is_none() && built_in.is_none() && fields.entry("max_duration").is_none() {
+    if max.is_none() && built_in.is_none() && fields.lacks("max_duration", findings) {
         findings.error(
             codes::SENSITIVITY_MAX,
             fields.span(),

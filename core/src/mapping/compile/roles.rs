@@ -36,6 +36,7 @@ impl Roles {
     /// The role of this name; reports one that does not exist.
     pub(super) fn find(&self, name: &str, span: &Span, findings: &mut Findings) -> Option<RoleId> {
         if self.faulty.contains(name) {
+            findings.told();
             return None;
         }
         let expanded = format!("{name}.");
@@ -195,7 +196,7 @@ struct Draft {
 
 impl Draft {
     fn read(fields: &Fields<'_, '_>, name: &str, policy: &Policy<'_>, findings: &mut Findings) -> Self {
-        if fields.entry("description").is_none() {
+        if fields.lacks("description", findings) {
             let finding = Diagnostic::error(
                 codes::NO_DESCRIPTION,
                 fields.span(),
@@ -292,7 +293,7 @@ impl Draft {
         let table = fields.entry(BACKEND)?;
         let mut filling = Filling { source: fields.source, target: filled, to_fix: Vec::new() };
         let mut values = BTreeMap::new();
-        for parameter in table.entries(findings) {
+        for parameter in table.entries(findings).into_iter().filter(|entry| !Place::Role.has(entry.name())) {
             if let Some(value) = filling.value(parameter.name(), parameter.value, findings) {
                 values.insert(parameter.name().to_owned(), (value, parameter.value_span()));
             }
@@ -339,7 +340,7 @@ impl Draft {
                 Some(own.clone())
             }
             (None, None) => {
-                if fields.entry("sensitivity").is_none() {
+                if fields.lacks("sensitivity", findings) {
                     findings.error(
                         codes::NO_SENSITIVITY,
                         fields.span(),
@@ -355,6 +356,14 @@ impl Draft {
 
 /// Whether the role names this version's backend and has its table.
 fn backend(fields: &Fields<'_, '_>, name: &str, findings: &mut Findings) -> bool {
+    for entry in fields.named(BACKEND, findings).into_iter().filter(|entry| Place::Role.has(entry.name())) {
+        findings.error(
+            codes::MISPLACED_KEY,
+            entry.key_span(),
+            format!("`{}` stands in `[role.{name}.{BACKEND}]` but belongs to `[role.{name}]`", entry.name()),
+            "move it above the backend's table: every key belongs to the table header above it",
+        );
+    }
     match fields.need_text("backend", findings) {
         Some((BACKEND, _)) if fields.entry(BACKEND).is_some() => true,
         Some((BACKEND, _)) => {

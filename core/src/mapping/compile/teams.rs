@@ -61,6 +61,8 @@ impl Mappings {
             // A fault of the file's issuer is one finding, not one for each mapping.
             if known || mapping.entry("issuer").is_some() {
                 self.mapping(&mapping, &reading, findings);
+            } else {
+                conditions::keys_alone(&keys_of(mapping.entry("match"), Origin::Match, findings), findings);
             }
         }
         for (name, set) in sets.iter().filter(|(_, set)| !set.used.get()) {
@@ -125,19 +127,28 @@ impl Mappings {
         sets
     }
 
+    /// Takes note of a name, which stands once in all teams' files.
+    fn declare(&mut self, name: &str, span: Span, findings: &mut Findings) {
+        names::check("mapping", name, &span, findings);
+        match self.declared.get(name) {
+            None => drop(self.declared.insert(name.to_owned(), span)),
+            Some(other) => {
+                let help = "give one of the two another name: mappings are known by name, across teams";
+                let message = format!("there are two mappings `{name}`");
+                let finding = Diagnostic::error(codes::NAME_TAKEN, span, message, help);
+                findings.push(finding.and(other.clone(), "the other one"));
+            }
+        }
+    }
+
     fn mapping(&mut self, fields: &Fields<'_, '_>, reading: &Reading<'_, '_, '_>, findings: &mut Findings) {
         let before = findings.errors();
-        let Some((name, name_span)) = fields.need_text("name", findings) else { return };
-        names::check("mapping", name, &name_span, findings);
-        if let Some(other) = self.declared.get(name) {
-            let help = "give one of the two another name: mappings are known by name, across teams";
-            let finding =
-                Diagnostic::error(codes::NAME_TAKEN, name_span, format!("there are two mappings `{name}`"), help);
-            findings.push(finding.and(other.clone(), "the other one"));
-        } else {
-            self.declared.insert(name.to_owned(), name_span);
+        let named = fields.need_text("name", findings);
+        let name = named.as_ref().map_or("without name", |(name, _)| *name);
+        if let Some((name, span)) = named {
+            self.declare(name, span, findings);
         }
-        if fields.entry("description").is_none() {
+        if fields.lacks("description", findings) {
             let finding = Diagnostic::error(
                 codes::NO_DESCRIPTION,
                 fields.span(),
@@ -158,7 +169,10 @@ impl Mappings {
             findings.push(finding.and(other.clone(), "the ceiling"));
         }
         let roles = reading.roles(fields, findings);
-        let Some((issuer_number, issuer, profile)) = reading.issuer(fields, name, findings) else { return };
+        let Some((issuer_number, issuer, profile)) = reading.issuer(fields, name, findings) else {
+            conditions::keys_alone(&keys_of(fields.entry("match"), Origin::Match, findings), findings);
+            return;
+        };
         let issuer_id = IssuerId(issuer_number);
         let conditions_before = findings.errors();
         let compiled = reading.conditions(fields, issuer, profile, findings);
@@ -230,12 +244,14 @@ impl<'r> Reading<'r, '_, '_> {
             return None;
         }
         let Some((issuer, span)) = own.clone().or_else(|| self.file.issuer.clone()) else {
-            findings.error(
-                codes::MISSING_KEY,
-                fields.span(),
-                format!("mapping `{name}` does not say from which issuer"),
-                "write `issuer = \"…\"` here, or once in `[file]`: a mapping has one issuer",
-            );
+            if fields.lacks("issuer", findings) {
+                findings.error(
+                    codes::MISSING_KEY,
+                    fields.span(),
+                    format!("mapping `{name}` does not say from which issuer"),
+                    "write `issuer = \"…\"` here, or once in `[file]`: a mapping has one issuer",
+                );
+            }
             return None;
         };
         if own.is_some() && !self.policy.knows_issuer(issuer, &span, findings) {

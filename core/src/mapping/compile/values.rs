@@ -238,9 +238,12 @@ impl Values<'_, '_> {
         let at = source.span(value.span());
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
-            DeValue::Integer(number) if number.radix() == 10 => number.as_str().trim_start_matches('+').to_owned(),
             // The parser has already reported what it could not read (a leading zero).
-            DeValue::Integer(number) if number.as_str().is_empty() => return None,
+            DeValue::Integer(number) if number.as_str().is_empty() => {
+                self.findings.told();
+                return None;
+            }
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str().trim_start_matches('+').to_owned(),
             _ => {
                 let message = format!("`{name}` must be an id, not {}", describe(value));
                 self.findings.error(codes::WRONG_TYPE, at, message, "write it as an integer, or as a text in quotes");
@@ -248,10 +251,8 @@ impl Values<'_, '_> {
             }
         };
         if text.is_empty() {
-            if matches!(value.get_ref(), DeValue::String(_)) {
-                let message = format!("`{name}` is an empty id");
-                self.findings.error(codes::BAD_ID, at, message, "write the forge's immutable id");
-            }
+            let message = format!("`{name}` is an empty id");
+            self.findings.error(codes::BAD_ID, at, message, "write the forge's immutable id");
             return None;
         }
         let decimal = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -462,11 +463,14 @@ impl Values<'_, '_> {
         let Some(set) = self.ground.sets.and_then(|sets| sets.get(name)) else {
             let meant = self.ground.sets.and_then(|sets| did_you_mean(name, sets.keys().map(String::as_str)));
             let help = match (meant, self.ground.sets) {
-                (Some(meant), _) => format!("did you mean `{meant}`?"),
+                (Some(meant), Some(sets)) => {
+                    sets[meant].used.set(true);
+                    format!("did you mean `{meant}`?")
+                }
                 (None, Some(_)) => format!(
                     "declare it in this file: `[set.{name}]` with `repositories = [{{ name = \"…\", id = … }}]`"
                 ),
-                (None, None) => "sets live in a team's file and are known only there; write the values here".to_owned(),
+                (_, None) => "sets live in a team's file and are known only there; write the values here".to_owned(),
             };
             let at = spot.source.span(value.span());
             self.findings.error(codes::UNKNOWN_SET, at, format!("there is no set `{name}` in this file"), help);

@@ -38,12 +38,29 @@ impl Findings {
         finding.suggestion = Some(suggestion);
         self.push(finding);
     }
+    /// A fault that another finding has told already: counted, so that nothing is concluded from what is missing.
+    pub(crate) fn told(&mut self) {
+        self.errors += 1;
+    }
     /// How many errors so far: whether a part had any is the difference.
     pub(crate) fn errors(&self) -> usize {
         self.errors
     }
     /// All findings by file and place; those about the folder as a whole come first.
     pub(crate) fn into_sorted(mut self) -> Vec<Diagnostic> {
+        // What the parser made of a text that it could not read says nothing.
+        let unread: Vec<Span> = self
+            .all
+            .iter()
+            .filter(|finding| finding.code == codes::TOML_SYNTAX)
+            .filter_map(|f| f.span.clone())
+            .collect();
+        self.all.retain(|finding| {
+            finding.code == codes::TOML_SYNTAX
+                || !finding.span.as_ref().is_some_and(|span| {
+                    unread.iter().any(|bad| bad.file == span.file && bad.bytes.contains(&span.bytes.start))
+                })
+        });
         self.all.sort_by(|a, b| {
             let key = |finding: &Diagnostic| {
                 finding.span.as_ref().map(|span| (span.file.clone(), span.bytes.start, span.bytes.end))
@@ -210,10 +227,30 @@ impl<'a, 'f> Fields<'a, 'f> {
         debug_assert!(self.place.has(key), "`{key}` is missing in the schema of {}", self.place.title());
         self.table.get_key_value(key).map(|(key, value)| Entry { source: self.source, key, value })
     }
+    /// Whether a key is missing, and that is still to be told: not where it is only misspelt, or slid below the
+    /// header of a table further down.
+    pub(crate) fn lacks(&self, key: &'static str, findings: &mut Findings) -> bool {
+        if self.table.contains_key(key) {
+            return false;
+        }
+        let misspelt = self.table.keys().any(|other| {
+            !self.place.has(other.get_ref())
+                && did_you_mean(other.get_ref(), self.place.keys().iter().copied()) == Some(key)
+        });
+        // Of these tables every foreign key is told where they are read.
+        let slid = ["match", "require", "jwt", "workload"].iter().any(|table| {
+            let table = self.table.get(*table).and_then(|value| value.get_ref().as_table());
+            table.is_some_and(|table| table.contains_key(key))
+        });
+        if misspelt || slid {
+            findings.told();
+        }
+        !misspelt && !slid
+    }
     /// A key that must be there.
     pub(crate) fn need(&self, key: &'static str, findings: &mut Findings) -> Option<Entry<'a, 'f>> {
         let entry = self.entry(key);
-        if entry.is_none() {
+        if self.lacks(key, findings) {
             findings.error(
                 codes::MISSING_KEY,
                 self.span(),

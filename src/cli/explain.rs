@@ -1,6 +1,9 @@
 //! `claimbound explain`: why a job gets a role, or does not, without a server.
 
-use super::loaded::{self, Format, Loaded};
+use super::{
+    loaded::{self, Loaded},
+    render::Format,
+};
 use anyhow::{Context, Result, bail};
 use claimbound_core::{
     diag::line_column,
@@ -11,7 +14,7 @@ use claimbound_core::{
 };
 use std::{
     fmt::Write as _,
-    io::{Read as _, Write as _},
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -119,6 +122,9 @@ pub fn explain_case(
 }
 
 /// Runs the command; the exit code.
+///
+/// # Errors
+/// When folder or claims cannot be read, and for a line that names no job or no issuer.
 pub fn run(args: ExplainArgs) -> Result<u8> {
     let given = match &args.claims {
         Some(path) => Given::Claims(read_claims(path)?),
@@ -133,7 +139,7 @@ pub fn run(args: ExplainArgs) -> Result<u8> {
         Format::Human => explanation.to_text(&set, Some(&folder)),
         Format::Json => format!("{:#}\n", explanation.to_json(&set)),
     };
-    std::io::stdout().lock().write_all(text.as_bytes())?;
+    loaded::print(&text)?;
     Ok(explanation.exit_code())
 }
 
@@ -337,7 +343,7 @@ mod tests {
         assert_eq!(code, 1);
         assert!(text.contains("mapping `payments-production` of team `payments`"), "{text}");
         assert!(
-            text.contains("  FAIL branch: expected `main`, got `dev`  [match, teams/payments/deploy.toml:21]"),
+            text.contains("  FAIL branch: expected `main`, got `dev`  [match, teams/payments/deploy.toml:"),
             "{text}"
         );
         assert!(
@@ -371,6 +377,30 @@ mod tests {
         assert!(issuer_of(&set, None, &claims("https://else.example")).is_err());
         assert!(issuer_of(&set, None, &Given::Workload(Vec::new())).is_err(), "there are two");
         assert!(issuer_of(&set, Some("jenkins"), &Given::Workload(Vec::new())).is_err());
+    }
+
+    /// From the folder on disk to the exit code.
+    #[test]
+    fn the_exit_code_is_the_answer() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/mappings");
+        let code = |line: &str| run(args(line).expect("a legal line")).map_err(|error| error.to_string());
+        assert_eq!(code(&format!("--mappings {root} {DEPLOY} --branch main")), Ok(0));
+        assert_eq!(code(&format!("--mappings {root} {DEPLOY} --branch main --format json")), Ok(0));
+        assert_eq!(code(&format!("--mappings {root} {DEPLOY} --branch dev")), Ok(1));
+        assert!(code(&format!("--mappings {root}/nowhere {DEPLOY}")).is_err());
+        assert!(code(&format!("--mappings {root}")).is_err(), "no job");
+        let folder = tempfile::tempdir().expect("a folder");
+        let token = folder.path().join("claims.json");
+        let claims = r#"{ "iss": "https://token.actions.githubusercontent.com", "sub": "repo:acme/payments-api:ref:refs/heads/main",
+            "repository": "acme/payments-api", "repository_id": "740000001", "repository_owner": "acme",
+            "repository_owner_id": "65", "ref": "refs/heads/main", "ref_type": "branch", "event_name": "push" }"#;
+        std::fs::write(&token, claims).expect("written");
+        assert_eq!(code(&format!("--mappings {root} --claims {}", token.display())), Ok(1));
+        std::fs::write(&token, "[]").expect("written");
+        assert!(code(&format!("--mappings {root} --claims {}", token.display())).is_err());
+        std::fs::write(folder.path().join("policy.toml"), "format = 1\nnonsense = 2\n").expect("written");
+        std::fs::remove_file(&token).expect("removed");
+        assert_eq!(code(&format!("--mappings {} {DEPLOY}", folder.path().display())), Ok(2), "it does not load");
     }
 
     #[test]

@@ -4,4 +4,5 @@ mod broken;
 mod decide;
 mod explain;
 mod lang;
+mod load;
 mod overlap;

@@ -8,7 +8,7 @@ use crate::{
 use anyhow::Context;
 use claimbound_core::{
     diag::{Diagnostic, Severity},
-    mapping::{Folder, MappingSet, load},
+    mapping::{Folder, load},
     review::run_tests,
     workload::Profiles,
 };
@@ -79,7 +79,9 @@ pub(super) struct Report {
     findings: Vec<Diagnostic>,
     /// Errors in other parts.
     elsewhere: usize,
-    /// Mappings and roles, once the folder loads.
+    /// Files of the part.
+    files: usize,
+    /// Mappings and roles of the part, once the folder loads.
     counts: Option<(usize, usize)>,
     passed: usize,
     failed: usize,
@@ -94,12 +96,14 @@ impl Report {
             root: place.shown.clone(),
             findings: Vec::new(),
             elsewhere: 0,
+            files: 0,
             counts: None,
             passed: 0,
             failed: 0,
         };
         let mut findings = match folder::read(&place.root, false) {
             Ok(folder) => {
+                report.files = folder.files.keys().filter(|file| place.holds(file)).count();
                 report.folder = folder;
                 Vec::new()
             }
@@ -110,7 +114,9 @@ impl Report {
             let loaded = load(&report.folder, &profiles);
             findings = loaded.diagnostics;
             if let Some(set) = &loaded.set {
-                report.counts = Some(counts(set));
+                let mappings = set.mappings.iter().filter(|mapping| place.holds(&mapping.span.file)).count();
+                let roles = set.roles.iter().filter(|role| place.holds(&role.span.file)).count();
+                report.counts = Some((mappings, roles));
                 findings.extend(catalogue::check(set, None));
                 for (test, result) in loaded.tests.iter().zip(run_tests(set, &profiles, &loaded.tests)) {
                     let here = place.holds(&test.span.file);
@@ -162,7 +168,7 @@ impl Report {
             "{}, {} in {}",
             plural(self.count(Severity::Error), "error"),
             plural(self.count(Severity::Warning), "warning"),
-            plural(self.folder.files.len(), "file")
+            plural(self.files, "file")
         );
         if self.elsewhere > 0 {
             summary.push_str(&format!(" ({} outside of the part asked about)", plural(self.elsewhere, "error")));
@@ -191,7 +197,7 @@ impl Report {
                 "warnings": self.count(Severity::Warning),
                 "notes": self.count(Severity::Note),
                 "errors_elsewhere": self.elsewhere,
-                "files": self.folder.files.len(),
+                "files": self.files,
                 "mappings": self.counts.map(|(mappings, _)| mappings),
                 "roles": self.counts.map(|(_, roles)| roles),
                 "tests_passed": self.passed,
@@ -199,10 +205,6 @@ impl Report {
             },
         })
     }
-}
-
-fn counts(set: &MappingSet) -> (usize, usize) {
-    (set.mappings.len(), set.roles.len())
 }
 
 fn plural(count: usize, what: &str) -> String {

@@ -57,7 +57,11 @@ fn groups<'a>(finding: &'a Diagnostic, folder: &'a Folder, root: &str) -> Vec<Gr
                 }
                 group = group.element(snippet);
             }
-            None => group = group.element(Origin::path(shown(root, span))),
+            None => {
+                let bytes = folder.files.get(&*span.file).map_or(&[][..], Vec::as_slice);
+                let (line, column) = line_column(&String::from_utf8_lossy(bytes), span.bytes.start);
+                group = group.element(Origin::path(shown(root, span)).line(line).char_column(column));
+            }
         }
         for other in finding.others.iter().filter(|other| other.span.file != span.file) {
             let Some(text) = text(folder, &other.span) else { continue };

@@ -10,7 +10,7 @@ use claimbound_core::{
 };
 use std::path::{Path, PathBuf};
 
-fn below(part: &str) -> PathBuf {
+pub(crate) fn below(part: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(part)
 }
 
@@ -27,7 +27,7 @@ fn read(root: &Path, at: &Path, folder: &mut Folder) {
     }
 }
 
-fn folder(root: &Path) -> Folder {
+pub(crate) fn folder(root: &Path) -> Folder {
     let mut folder = Folder::default();
     read(root, root, &mut folder);
     folder

@@ -7,6 +7,7 @@ mod evidence;
 mod explain;
 mod keys;
 mod lang;
+mod load;
 mod minting;
 mod overlap;
 mod trust;

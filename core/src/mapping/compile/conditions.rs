@@ -135,15 +135,7 @@ fn unknown(ground: &Ground<'_>, entry: Entry<'_, '_>, origin: Origin, findings: 
         let message = format!("`{name}` in `{table}` is not available in this version yet");
         findings.error(codes::LATER_KEY, entry.key_span(), message, text);
     } else if let Some(claim) = ground.canonical_of(name) {
-        // A dotted canonical name is written as a part of its workflow.
-        let edit = claim.name();
-        findings.edit(
-            codes::NATIVE_CLAIM,
-            entry.key_span(),
-            format!("`{name}` is the issuer's own name of the claim `{edit}`"),
-            format!("write `{edit}`: mappings use one set of names for all issuers"),
-            edit,
-        );
+        native(entry, claim, findings);
     } else if let Some(owner) = Place::Match.owner_of(name) {
         findings.error(
             codes::MISPLACED_KEY,
@@ -174,6 +166,42 @@ fn unknown(ground: &Ground<'_>, entry: Entry<'_, '_>, origin: Origin, findings: 
             ),
         }
     }
+}
+
+/// A claim by its issuer's own name: shows the edit. A part of a workflow is written in its workflow's table.
+fn native(entry: Entry<'_, '_>, claim: Claim, findings: &mut Findings) {
+    let (name, canonical) = (entry.name(), claim.name());
+    let Some((workflow, _)) = canonical.split_once('.') else {
+        findings.edit(
+            codes::NATIVE_CLAIM,
+            entry.key_span(),
+            format!("`{name}` is the issuer's own name of the claim `{canonical}`"),
+            format!("write `{canonical}`: mappings use one set of names for all issuers"),
+            canonical,
+        );
+        return;
+    };
+    let mut finding = Diagnostic::error(
+        codes::NATIVE_CLAIM,
+        entry.key_span(),
+        format!("`{name}` is the issuer's own name of the claim `{workflow}`"),
+        format!(
+            "write `{workflow}` by its parts: `{workflow} = {{ repository = \"…\", file = \"…\", ref = \"refs/heads/…\" }}`"
+        ),
+    );
+    if let Some(parts) = entry.value.get_ref().as_str().and_then(workflow_parts) {
+        finding.suggestion = Some(suggestion(entry.span(), format!("{workflow} = {parts}"), "write the parts"));
+    }
+    findings.push(finding);
+}
+
+/// The parts of `owner/name/.github/workflows/file.yml@refs/heads/main`, as they are written in mappings.
+pub(super) fn workflow_parts(text: &str) -> Option<String> {
+    let (path, reference) = text.split_once('@')?;
+    let (repository, file) = path.split_once("/.")?;
+    let plain = |part: &str| !part.contains(['*', '"', '\\']) && !part.chars().any(char::is_control);
+    let fits = plain(text) && reference.starts_with("refs/");
+    fits.then(|| format!("{{ repository = \"{repository}\", file = \".{file}\", ref = \"{reference}\" }}"))
 }
 
 pub(super) fn table_name(origin: Origin) -> &'static str {

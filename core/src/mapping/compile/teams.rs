@@ -70,7 +70,7 @@ impl Mappings {
                 codes::UNUSED_SET,
                 set.span.clone(),
                 format!("nothing uses the set `{name}`"),
-                "remove it, or write `repository = { set = \"…\" }` in a mapping of this file",
+                format!("remove it, or write `repository = {{ set = \"{name}\" }}` in a mapping of this file"),
             );
             findings.push(finding.warning());
         }

@@ -69,18 +69,18 @@ impl Values<'_, '_> {
             }
             DeValue::Array(list) => {
                 let values: Vec<&Value<'_>> = list.iter().collect();
-                self.exact(claim, prefix, spot, &values);
+                self.exact(claim, prefix, spot, &values, false);
             }
             DeValue::Table(_) => self.operator(claim, prefix, spot, value),
-            _ => self.exact(claim, prefix, spot, &[value]),
+            _ => self.exact(claim, prefix, spot, &[value], true),
         }
     }
 
-    /// Any of these bare values.
-    fn exact(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, values: &[&Value<'_>]) {
+    /// Any of these bare values; `alone`: no list, so that a pattern could stand in its place.
+    fn exact(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, values: &[&Value<'_>], alone: bool) {
         let mut texts: Vec<String> = Vec::new();
         for value in values {
-            let Some(text) = self.bare(claim, prefix, spot, value) else { continue };
+            let Some(text) = self.bare(claim, prefix, spot, value, alone) else { continue };
             if texts.contains(&text) {
                 self.findings.error(
                     codes::MEMBER_REPEATED,
@@ -117,7 +117,14 @@ impl Values<'_, '_> {
     }
 
     /// One bare value as text, with its prefix.
-    fn bare(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, value: &Value<'_>) -> Option<String> {
+    fn bare(
+        &mut self,
+        claim: Claim,
+        prefix: &str,
+        spot: &Spot<'_, '_>,
+        value: &Value<'_>,
+        alone: bool,
+    ) -> Option<String> {
         let at = spot.source.span(value.span());
         let name = &spot.name;
         if claim.kind() == Kind::Boolean {
@@ -138,13 +145,15 @@ impl Values<'_, '_> {
             return None;
         };
         if text.contains('*') {
-            self.findings.edit(
-                codes::STAR_IN_BARE_VALUE,
-                at,
-                format!("`{text}` is a bare value and would match only a literal `*`"),
-                format!("a bare value is exact; for a pattern write `{{ glob = \"{text}\" }}`"),
-                format!("{{ glob = \"{text}\" }}"),
-            );
+            let message = format!("`{text}` is a bare value and would match only a literal `*`");
+            if alone {
+                let help = format!("a bare value is exact; for a pattern write `{{ glob = \"{text}\" }}`");
+                let edit = format!("{{ glob = \"{text}\" }}");
+                self.findings.edit(codes::STAR_IN_BARE_VALUE, at, message, help, edit);
+            } else {
+                let help = format!("for a pattern write `{name} = {{ glob = \"{text}\" }}` in a mapping of its own");
+                self.findings.error(codes::STAR_IN_BARE_VALUE, at, message, help);
+            }
             return None;
         }
         self.text(claim, prefix, spot, &at, text).then(|| format!("{prefix}{text}"))
@@ -314,7 +323,7 @@ impl Values<'_, '_> {
         let id = id.and_then(|entry| self.id(Claim::RepositoryId, "id", source, entry.value));
         let entry = fields.need("name", self.findings)?;
         let spot = Spot { name: "repository".to_owned(), ..Spot::of(entry) };
-        let name = self.bare(Claim::Repository, "", &spot, entry.value)?;
+        let name = self.bare(Claim::Repository, "", &spot, entry.value, false)?;
         Some((name, id?))
     }
 

@@ -1,7 +1,7 @@
 //! `workflow` and `job_workflow`: matched by their parts, never by the beginning of a string.
 
 use super::{
-    conditions::{Shape, suggestion},
+    conditions::{Shape, suggestion, workflow_parts},
     values::{Spot, Values},
 };
 use crate::{
@@ -106,13 +106,7 @@ impl Values<'_, '_> {
             format!("`{}` must be written by its parts", entry.name()),
             "write `{ repository = \"owner/name\", file = \".github/workflows/deploy.yml\", ref = \"refs/heads/main\" }`: a string compared as a whole or by its beginning says too little",
         );
-        if let Some((path, reference)) = text.split_once('@')
-            && let Some((repository, file)) =
-                path.split_once("/.").map(|(repository, file)| (repository, format!(".{file}")))
-        {
-            let edit = format!("{{ repository = \"{repository}\", file = \"{file}\", ref = \"{reference}\" }}");
-            finding.suggestion = Some(suggestion(entry.value_span(), edit, "write the parts"));
-        }
+        finding.suggestion = workflow_parts(text).map(|edit| suggestion(entry.value_span(), edit, "write the parts"));
         self.findings.push(finding);
     }
 }

@@ -217,10 +217,12 @@ impl Config {
                     let help = "`docs/claimbound.toml` shows every key with its type";
                     judge.error(TYPE, error.span().unwrap_or(0..0), error.message().to_owned(), help);
                 }
+                judge.found.sort_by_key(|found| found.span.as_ref().map(|span| span.bytes.start));
                 return Err(judge.found);
             }
         };
         let config = judge.values(file, directory, development);
+        judge.found.sort_by_key(|found| found.span.as_ref().map(|span| span.bytes.start));
         if judge.found.is_empty() { Ok(config) } else { Err(judge.found) }
     }
 }
@@ -431,11 +433,11 @@ mod tests {
         assert_eq!(
             found,
             [
-                "CB1002 unknown key `sotre` at the top",
+                "CB1004 `public_url` must begin with `https://`",
                 "CB1002 unknown key `listen_on` in `[server]`",
                 "CB1004 `x` is no network",
+                "CB1002 unknown key `sotre` at the top",
                 "CB1004 `1` is no duration",
-                "CB1004 `public_url` must begin with `https://`",
             ]
         );
     }

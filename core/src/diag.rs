@@ -104,7 +104,7 @@ pub fn line_column(text: &str, byte: usize) -> (usize, usize) {
 
 /// The candidate nearest to `word`, if near enough to be a slip of the finger.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let most = (word.chars().count() / 3).clamp(1, 3);
+    let most = word.chars().count().div_ceil(3).clamp(1, 3);
     candidates
         .into_iter()
         .map(|candidate| (edit_distance(word, candidate), candidate))

@@ -1,6 +1,6 @@
 //! `claimbound audit verify`: whether the evidence is as it was written, without a broker and beside one.
 
-use super::deployment::Deployment;
+use super::{deployment::Deployment, render::Format};
 use crate::store::{self, Finding, Report};
 use claimbound_core::evidence::{hex, unhex};
 use serde_json::json;
@@ -38,18 +38,12 @@ pub struct Verify {
     /// A head noted earlier: fails unless the chain still runs through it. Shows that no records were cut from the end.
     #[arg(long, value_name = "HEX", value_parser = head)]
     expect_head: Option<Head>,
-    #[arg(long, value_enum, default_value_t = Format::Human)]
+    #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Head([u8; 32]);
-
-#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum Format {
-    Human,
-    Json,
-}
 
 fn head(text: &str) -> Result<Head, String> {
     unhex(text).map(Head).ok_or_else(|| "a head is 64 hexadecimal characters, as `audit verify` prints it".into())

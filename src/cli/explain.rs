@@ -1,12 +1,15 @@
 //! `claimbound explain`: why a job gets a role, or does not, without a server.
 
 use super::{
+    decision,
+    deployment::Deployment,
     loaded::{self, Loaded},
     render::Format,
 };
 use anyhow::{Context, Result, bail};
 use claimbound_core::{
     diag::line_column,
+    evidence::DecisionId,
     mapping::{Ask, ConditionReport, Decision, Folder, Got, IssuerId, MappingReport, MappingSet, Trace, explain},
     review::{Given, GivenError},
     time::UnixSeconds,
@@ -24,7 +27,8 @@ const CLAIMS_BYTES_MAX: u64 = 64 * 1024;
 /// Judge a job by a mapping folder and show every condition
 ///
 /// The job is a token's payload (`--claims`), or is stated by the other flags; ids that are left out are taken from
-/// the mappings. Exit code 0: granted, 1: denied, 2: usage, or the folder does not load.
+/// the mappings. `--decision` explains an answer that the broker gave. Exit code 0: granted, 1: denied, 2: usage, or
+/// the folder does not load.
 #[derive(Debug, clap::Args)]
 pub struct ExplainArgs {
     /// The mapping folder
@@ -41,6 +45,14 @@ pub struct ExplainArgs {
     /// The role to ask for; may be left out where only one is possible
     #[arg(long, value_name = "ROLE")]
     pub role: Option<String>,
+    /// A recorded answer, by its `decision_id`
+    #[arg(long, value_name = "ID", conflicts_with_all = ["job", "claims", "issuer", "role", "mappings"])]
+    pub decision: Option<DecisionId>,
+    /// The store of `--decision`; by default the configuration's
+    #[arg(long, value_name = "URL", requires = "decision")]
+    pub store: Option<String>,
+    #[command(flatten)]
+    pub deployment: Deployment,
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }
@@ -126,9 +138,16 @@ pub fn explain_case(
 /// # Errors
 /// When folder or claims cannot be read, and for a line that names no job or no issuer.
 pub fn run(args: ExplainArgs) -> Result<u8> {
+    if let Some(id) = args.decision {
+        let store = args.deployment.or(args.store.as_ref(), |config| config.store)?;
+        return decision::explain(id, &store, args.format);
+    }
     let given = match &args.claims {
         Some(path) => Given::Claims(read_claims(path)?),
-        None => args.job.given().context("state a job: `--claims FILE`, or `--repository` and other flags")?,
+        None => args
+            .job
+            .given()
+            .context("state a job: `--claims FILE`, or `--repository` and other flags; or name a `--decision`")?,
     };
     let Some(Loaded { folder, set, profiles }) = loaded::load(&args.mappings)? else { return Ok(2) };
     let issuer = issuer_of(&set, args.issuer.as_deref(), &given)?;

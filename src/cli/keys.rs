@@ -1,11 +1,11 @@
 //! `claimbound keys`: our signing keys, offline, in the directory that `serve` uses. A running broker reads the
 //! directory again by itself.
 
-use super::deployment::Deployment;
+use super::{deployment::Deployment, render::Format};
 use crate::keys::signing::{KeyInfo, KeyState, Signer};
 use anyhow::Result;
 use claimbound_core::time::UnixSeconds;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::{io::Write, path::PathBuf};
 
@@ -41,7 +41,7 @@ pub struct Common {
     pub keys: Option<PathBuf>,
     #[command(flatten)]
     pub deployment: Deployment,
-    #[arg(long, value_enum, default_value_t = Format::Human)]
+    #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }
 
@@ -49,12 +49,6 @@ impl Common {
     fn directory(&self) -> Result<PathBuf> {
         self.deployment.or(self.keys.as_ref(), |config| config.signing_keys)
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum Format {
-    Human,
-    Json,
 }
 
 /// Runs the command; `now` is the present time.

@@ -6,6 +6,7 @@
 
 mod audit;
 mod check;
+mod decision;
 mod demo;
 mod deployment;
 mod dev;

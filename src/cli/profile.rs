@@ -1,6 +1,6 @@
 //! `claimbound profile show [NAME]`: what an issuer profile knows, as a table or as JSON.
 
-use super::loaded::Format;
+use super::render::Format;
 use claimbound_core::workload::{ProfileTable, Profiles};
 use clap::{Args, Subcommand};
 use std::io::{self, Write};
@@ -26,8 +26,8 @@ enum ProfileCommand {
 /// Exit code 2 for a name that no profile has.
 pub fn run(args: ProfileArgs) -> anyhow::Result<u8> {
     let ProfileCommand::Show { name, format } = args.command;
-    show(name.as_deref(), format == Format::Json, &mut io::stdout().lock())?;
-    Ok(0)
+    let known = show(name.as_deref(), format == Format::Json, &mut io::stdout().lock())?;
+    Ok(if known { 0 } else { 2 })
 }
 
 /// Writes the profile of this name to `out`; without a name, the names there are. `false` when there is no such
@@ -42,7 +42,7 @@ pub fn show(name: Option<&str>, json: bool, out: &mut dyn Write) -> io::Result<b
         Some(profile) => write_table(&profile.table(), out).map(|()| true),
         None => {
             let names: Vec<_> = profiles.iter().map(|profile| format!("`{}`", profile.name)).collect();
-            writeln!(out, "no profile is named `{name}`; there are {}", names.join(", "))?;
+            eprintln!("error: no profile is named `{name}`; there are {}", names.join(", "));
             Ok(false)
         }
     }

@@ -1,11 +1,7 @@
 //! `claimbound trust`: what to configure on the other side, so that it accepts one role's tokens and no other's.
 //! Exact comparisons only: a prefix or a pattern over there would be a mapping that nobody reviews here.
 
-use super::{
-    deployment::Deployment,
-    issuer::issuer_url,
-    loaded::{self, Format},
-};
+use super::{deployment::Deployment, issuer::issuer_url, loaded, render::Format};
 use crate::{
     documents::JWKS_PATH,
     issuance::jwt::{self, Config},

@@ -4,10 +4,9 @@ use super::{Parts, Refusal, Request, trail::Trail};
 use crate::store::{LeaseState, Spend};
 use claimbound_core::{
     delegation,
-    mapping::Issuer,
     reason::Reason,
     trust::{self, TrustError, UnverifiedToken, Verified},
-    workload::{self, Case, Claim, Workload, WorkloadError},
+    workload::{self, Case, WorkloadError},
 };
 
 /// Three ways in, one way through: they differ in how a case is proven and in what is spent for it.
@@ -54,7 +53,9 @@ where
 
     // 3 Workload
     let workload = workload::translate(profile, &name, verified.into_claims())?;
-    admit(issuer, &workload)?;
+    if !issuer.lists_owner_of(&workload) {
+        return Err(WorkloadError::Stranger.into());
+    }
     let spend = Spend {
         token: single_use.into(),
         request: request.digest,
@@ -76,15 +77,5 @@ async fn verified<'t>(parts: &Parts<'_>, token: &UnverifiedToken<'t>) -> Result<
             Ok(trust::verify(token, &table, parts.now)?)
         }
         verdict => Ok(verdict?),
-    }
-}
-
-/// On an issuer that strangers share, only jobs of a listed owner are anybody we know.
-fn admit(issuer: &Issuer, workload: &Workload<'_>) -> Result<(), WorkloadError> {
-    let listed = |id: &str| issuer.owners.values().any(|owner| owner == id);
-    match workload.text(Claim::RepositoryOwnerId) {
-        Some(id) if listed(id) => Ok(()),
-        _ if issuer.multi_tenant => Err(WorkloadError::Stranger),
-        _ => Ok(()),
     }
 }

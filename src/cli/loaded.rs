@@ -1,7 +1,8 @@
 //! What commands over a mapping folder share: reading it whole, or saying why not.
 
 use super::render;
-use crate::folder::FolderError;
+use crate::folder::{self, FolderError};
+use annotate_snippets::Renderer;
 use anyhow::Result;
 use claimbound_core::{
     diag::{Diagnostic, Severity},
@@ -9,9 +10,10 @@ use claimbound_core::{
     time::Seconds,
     workload::Profiles,
 };
-use std::{io::Write as _, path::Path};
-
-pub use super::render::Format;
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
 
 /// A folder that loads.
 pub struct Loaded {
@@ -21,8 +23,11 @@ pub struct Loaded {
 }
 
 /// Reads and compiles a folder. `None` when it does not load: then standard error says why.
+///
+/// # Errors
+/// When the folder cannot be read.
 pub fn load(path: &Path) -> Result<Option<Loaded>> {
-    let folder = match crate::folder::read(path, false) {
+    let folder = match folder::read(path, false) {
         Ok(folder) => folder,
         Err(FolderError::Refused { findings, .. }) => return complain(&Folder::default(), path, findings),
         Err(error) => return Err(error.into()),
@@ -37,10 +42,31 @@ pub fn load(path: &Path) -> Result<Option<Loaded>> {
 
 fn complain(folder: &Folder, path: &Path, mut findings: Vec<Diagnostic>) -> Result<Option<Loaded>> {
     findings.retain(|finding| finding.severity == Severity::Error);
-    let path = path.display().to_string();
-    let shown = render::human(&findings, folder, &path, &annotate_snippets::Renderer::plain());
-    writeln!(std::io::stderr(), "{shown}error: the folder `{path}` does not load")?;
+    let root = path.display().to_string();
+    let mut out = io::stderr().lock();
+    out.write_all(render::human(&findings, folder, &root, &Renderer::plain()).as_bytes())?;
+    writeln!(out, "error: the folder `{root}` does not load")?;
     Ok(None)
+}
+
+/// Writes to standard output. Texts of a folder or a token never steer the terminal.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn print(text: &str) -> io::Result<()> {
+    io::stdout().lock().write_all(without_control(text).as_bytes())
+}
+
+fn without_control(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' => out.push(letter),
+            _ if letter.is_control() => out.extend(letter.escape_default()),
+            _ => out.push(letter),
+        }
+    }
+    out
 }
 
 /// A duration as the mapping language writes it.
@@ -56,6 +82,11 @@ pub fn duration(seconds: Seconds) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(without_control("a\u{1b}[2J\n\rb\u{9b}ü"), "a\\u{1b}[2J\n\\rb\\u{9b}ü");
+    }
 
     #[test]
     fn durations_are_written_in_the_largest_unit_that_fits() {

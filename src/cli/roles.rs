@@ -1,10 +1,13 @@
 //! `claimbound roles`: the role catalogue with targets expanded, and who gives what.
 
-use super::loaded::{self, Format, Loaded};
+use super::{
+    loaded::{self, Loaded},
+    render::Format,
+};
 use anyhow::Result;
 use claimbound_core::mapping::{MappingSet, RoleId};
 use serde_json::json;
-use std::{fmt::Write as _, io::Write as _, path::PathBuf};
+use std::{fmt::Write as _, path::PathBuf};
 
 /// List every role of a mapping folder, its targets expanded, with the mappings that give it
 ///
@@ -19,13 +22,16 @@ pub struct RolesArgs {
 }
 
 /// Runs the command; the exit code.
+///
+/// # Errors
+/// When the folder cannot be read.
 pub fn run(args: RolesArgs) -> Result<u8> {
     let Some(Loaded { set, .. }) = loaded::load(&args.mappings)? else { return Ok(2) };
     let text = match args.format {
         Format::Human => to_text(&set),
         Format::Json => format!("{:#}\n", to_json(&set)),
     };
-    std::io::stdout().lock().write_all(text.as_bytes())?;
+    loaded::print(&text)?;
     Ok(0)
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Denies are left aside: two mappings overlap even where a deny keeps the job from both.
 
-use super::reach::Reach;
+use super::reach::{Reach, pinned_ids};
 use crate::{
     diag::{Code, Diagnostic},
     lang::pattern::PatternError,
@@ -11,7 +11,7 @@ use crate::{
     workload::Claim,
 };
 use foldhash::fast::FixedState;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
 
 /// Two mappings can give one role to one job.
 const OVERLAP: Code = Code(701);
@@ -23,7 +23,11 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<(RoleId, IssuerId), Vec<MappingId>> = BTreeMap::new();
     for (id, mapping) in (0..).map(MappingId).zip(&set.mappings) {
         for role in &mapping.roles {
-            groups.entry((*role, mapping.issuer)).or_default().push(id);
+            let group = groups.entry((*role, mapping.issuer)).or_default();
+            // A role that is listed twice makes no mapping its own rival.
+            if group.last() != Some(&id) {
+                group.push(id);
+            }
         }
     }
     // Pairs are told once, under their first common role.
@@ -34,24 +38,24 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
             continue;
         }
         let folds = set.issuer(issuer).folds_names;
-        let mut reaches = Vec::new();
-        for id in &ids {
-            match Reach::of(set.conditions_for(*id, role), folds) {
-                Ok(reach) => reaches.push((*id, reach)),
-                Err(error) => found.push(undecided(set.mapping(*id), None, &error)),
-            }
-        }
-        for (a, b) in neighbours(&reaches) {
-            let ((first, one), (second, other)) = (&reaches[a], &reaches[b]);
-            if told.contains(&(*first, *second)) {
+        // Boxes are made only of mappings that have a neighbour: nearly all have none.
+        let mut reaches: HashMap<MappingId, Reach, FixedState> = HashMap::default();
+        for (first, second) in neighbours(set, role, &ids) {
+            if told.contains(&(first, second)) {
                 continue;
             }
-            let diagnostic = match one.meet(other) {
+            let met = [first, second].into_iter().try_for_each(|id| {
+                if let Entry::Vacant(free) = reaches.entry(id) {
+                    free.insert(Reach::of(set.conditions_for(id, role), folds)?);
+                }
+                Ok(())
+            });
+            let diagnostic = match met.and_then(|()| reaches[&first].meet(&reaches[&second])) {
                 Ok(None) => continue,
-                Ok(Some(witness)) => overlap(set, role, *first, *second, &witness),
-                Err(error) => undecided(set.mapping(*first), Some(set.mapping(*second)), &error),
+                Ok(Some(witness)) => overlap(set, role, first, second, &witness),
+                Err(error) => undecided(set.mapping(first), set.mapping(second), &error),
             };
-            told.insert((*first, *second));
+            told.insert((first, second));
             found.push(diagnostic);
         }
     }
@@ -60,27 +64,27 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
 
 /// Pairs that can meet at all: those that pin an id in common, and whatever pins none with all others. Without this
 /// a hundred thousand mappings would be five thousand million pairs.
-fn neighbours(reaches: &[(MappingId, Reach)]) -> Vec<(usize, usize)> {
-    let mut buckets: HashMap<&str, Vec<usize>, FixedState> = HashMap::default();
+fn neighbours(set: &MappingSet, role: RoleId, ids: &[MappingId]) -> Vec<(MappingId, MappingId)> {
+    let mut buckets: HashMap<&str, Vec<MappingId>, FixedState> = HashMap::default();
     let mut unpinned = Vec::new();
-    for (at, (_, reach)) in reaches.iter().enumerate() {
-        match reach.pinned_ids() {
-            Some(mut ids) => {
-                ids.sort_unstable();
-                ids.dedup();
-                ids.into_iter().for_each(|id| buckets.entry(id).or_default().push(at));
+    for &id in ids {
+        match pinned_ids(set.conditions_for(id, role)) {
+            Some(mut pinned) => {
+                pinned.sort_unstable();
+                pinned.dedup();
+                pinned.into_iter().for_each(|pin| buckets.entry(pin).or_default().push(id));
             }
-            None => unpinned.push(at),
+            None => unpinned.push(id),
         }
     }
-    let mut pairs = HashSet::new();
+    let mut pairs: HashSet<(MappingId, MappingId), FixedState> = HashSet::default();
     for bucket in buckets.values() {
         for (nth, a) in bucket.iter().enumerate() {
             pairs.extend(bucket[nth + 1..].iter().map(|b| (*a, *b)));
         }
     }
-    for &free in &unpinned {
-        pairs.extend((0..reaches.len()).filter(|at| *at != free).map(|at| (at.min(free), at.max(free))));
+    for free in unpinned {
+        pairs.extend(ids.iter().filter(|id| **id != free).map(|id| (free.min(*id), free.max(*id))));
     }
     let mut pairs: Vec<_> = pairs.into_iter().collect();
     pairs.sort_unstable();
@@ -112,18 +116,14 @@ fn overlap(
     diagnostic
 }
 
-fn undecided(mapping: &Mapping, other: Option<&Mapping>, error: &PatternError) -> Diagnostic {
-    let with = other.map_or("any other".to_owned(), |other| format!("`{}`", other.name));
-    let diagnostic = Diagnostic::error(
+fn undecided(mapping: &Mapping, other: &Mapping, error: &PatternError) -> Diagnostic {
+    Diagnostic::error(
         UNDECIDED,
         mapping.span.clone(),
-        format!("whether mapping `{}` overlaps with {with} cannot be decided: {error}", mapping.name),
-        "use fewer wildcards in its conditions",
-    );
-    match other {
-        Some(other) => diagnostic.and(other.span.clone(), format!("`{}`", other.name)),
-        None => diagnostic,
-    }
+        format!("whether mappings `{}` and `{}` overlap cannot be decided: {error}", mapping.name, other.name),
+        "use fewer wildcards in their conditions",
+    )
+    .and(other.span.clone(), format!("`{}`", other.name))
 }
 
 /// A job as one would write it in a `[[test]]`.

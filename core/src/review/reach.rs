@@ -129,15 +129,15 @@ impl Reach {
         witness.sort_by_key(|(claim, _)| *claim);
         Ok(Some(witness))
     }
+}
 
-    /// The repository ids of which a job must have one, if conditions list them.
-    pub(super) fn pinned_ids(&self) -> Option<Vec<&str>> {
-        let listed = self.space.get(Claim::RepositoryId).and_then(|domain| domain.values.as_ref()?.members());
-        match &self.pairs {
-            Some(pairs) => Some(pairs.iter().map(|(_, id)| id.as_str()).collect()),
-            None => Some(listed?.collect()),
-        }
-    }
+/// The repository ids of which a job must have one, if a condition lists them.
+pub(super) fn pinned_ids<'c>(conditions: impl IntoIterator<Item = &'c Condition>) -> Option<Vec<&'c str>> {
+    conditions.into_iter().find_map(|condition| match &condition.test {
+        Test::Repository(pairs) => Some(pairs.iter().map(|(_, id)| id.as_str()).collect()),
+        Test::Text(lang) if condition.claim == Claim::RepositoryId => Some(lang.members()?.collect()),
+        _ => None,
+    })
 }
 
 fn set(witness: &mut Vec<(Claim, String)>, claim: Claim, value: &str) {

@@ -260,6 +260,29 @@ mod tests {
         assert!(Place::find(&root.join("nowhere")).is_err());
     }
 
+    fn report(path: &str) -> Report {
+        Report::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken").join(path), Parts::All).unwrap()
+    }
+
+    #[test]
+    fn a_broken_folder_is_told_in_numbers_and_places() {
+        let report = report("42-repeated-members/mappings");
+        assert_eq!(report.exit(false), FINDINGS);
+        assert_eq!(report.summary(), "5 errors, 1 warning in 3 files; the folder does not load, so no tests ran");
+        let json = report.json();
+        assert_eq!((&json["loads"], &json["summary"]["errors"]), (&false.into(), &5.into()));
+        assert_eq!(json["findings"][0]["place"]["file"], "roles/payments.toml");
+        assert!(json["findings"].as_array().unwrap().iter().all(|finding| finding["help"].is_string()));
+    }
+
+    #[test]
+    fn a_part_is_not_clean_while_the_whole_does_not_load() {
+        let report = report("42-repeated-members/mappings/policy.toml");
+        assert!(report.findings.is_empty());
+        assert_eq!(report.exit(false), FINDINGS);
+        assert!(report.summary().contains("(5 errors outside of the part asked about)"), "{}", report.summary());
+    }
+
     #[test]
     fn a_lone_file_is_no_folder() {
         let folder = tempfile::tempdir().unwrap();

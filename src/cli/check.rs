@@ -13,14 +13,15 @@ use claimbound_core::{
     workload::Profiles,
 };
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
 
 /// Nothing to report, or warnings alone.
 const CLEAN: u8 = 0;
 /// The folder has findings.
 const FINDINGS: u8 = 1;
-/// The command could not do its work.
-const FAILED: u8 = 2;
 
 /// Parse, compile and prove a mapping folder, and run its tests
 #[derive(Debug, clap::Args)]
@@ -42,24 +43,17 @@ pub struct CheckArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When the folder cannot be read: usage and I/O, exit 2.
+/// When the folder cannot be read, or there is no such code: usage and I/O, exit 2.
 pub fn run(args: CheckArgs) -> anyhow::Result<u8> {
     if let Some(code) = &args.explain {
-        return Ok(explain(code));
+        let page = super::pages::page(code);
+        let page = page.with_context(|| format!("there is no diagnostic `{code}`; codes look like `CB0104`"))?;
+        io::stdout().write_all(page.as_bytes())?;
+        return Ok(CLEAN);
     }
     let report = Report::of(&args.path, Parts::All)?;
-    report.print(args.format);
+    report.print(args.format)?;
     Ok(report.exit(args.deny_warnings))
-}
-
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line prints")]
-fn explain(code: &str) -> u8 {
-    if let Some(page) = super::pages::page(code) {
-        print!("{page}");
-        return CLEAN;
-    }
-    eprintln!("error: there is no diagnostic `{}`; codes look like `CB0104`", code.escape_debug());
-    FAILED
 }
 
 /// What of a folder is reported.
@@ -152,14 +146,15 @@ impl Report {
     }
 
     /// Findings to standard output, the one summary line to standard error.
-    #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line prints")]
-    pub(super) fn print(&self, format: Format) {
+    pub(super) fn print(&self, format: Format) -> io::Result<()> {
+        let mut out = io::stdout().lock();
         match format {
             Format::Human => {
-                print!("{}", render::human(&self.findings, &self.folder, &self.root, &render::renderer()));
-                eprintln!("{}", self.summary());
+                let findings = render::human(&self.findings, &self.folder, &self.root, &render::renderer());
+                out.write_all(findings.as_bytes())?;
+                writeln!(io::stderr(), "{}", self.summary())
             }
-            Format::Json => println!("{}", self.json()),
+            Format::Json => writeln!(out, "{}", self.json()),
         }
     }
 
@@ -263,6 +258,29 @@ mod tests {
         let place = Place::find(&root.join("teams/a")).unwrap();
         assert!(place.holds("teams/a/deep/y.toml") && !place.holds("teams/ab/x.toml") && !place.holds("policy.toml"));
         assert!(Place::find(&root.join("nowhere")).is_err());
+    }
+
+    fn report(path: &str) -> Report {
+        Report::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken").join(path), Parts::All).unwrap()
+    }
+
+    #[test]
+    fn a_broken_folder_is_told_in_numbers_and_places() {
+        let report = report("42-repeated-members/mappings");
+        assert_eq!(report.exit(false), FINDINGS);
+        assert_eq!(report.summary(), "5 errors, 1 warning in 3 files; the folder does not load, so no tests ran");
+        let json = report.json();
+        assert_eq!((&json["loads"], &json["summary"]["errors"]), (&false.into(), &5.into()));
+        assert_eq!(json["findings"][0]["place"]["file"], "roles/payments.toml");
+        assert!(json["findings"].as_array().unwrap().iter().all(|finding| finding["help"].is_string()));
+    }
+
+    #[test]
+    fn a_part_is_not_clean_while_the_whole_does_not_load() {
+        let report = report("42-repeated-members/mappings/policy.toml");
+        assert!(report.findings.is_empty());
+        assert_eq!(report.exit(false), FINDINGS);
+        assert!(report.summary().contains("(5 errors outside of the part asked about)"), "{}", report.summary());
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub(super) struct Roles {
 impl Roles {
     /// The role of this name; reports one that does not exist.
     pub(super) fn find(&self, name: &str, span: &Span, findings: &mut Findings) -> Option<RoleId> {
+        if let Some(id) = self.by_name.get(name) {
+            return Some(*id);
+        }
         if self.faulty.contains(name) {
             findings.told();
             return None;
@@ -56,7 +59,7 @@ impl Roles {
         }
         let known = self.by_name.keys().chain(&self.faulty).map(String::as_str).collect::<BTreeSet<_>>();
         names::known(codes::UNKNOWN_ROLE, "role", name, known.into_iter(), span, "a file under `roles/`", findings);
-        self.by_name.get(name).copied()
+        None
     }
 
     /// Reads one file.

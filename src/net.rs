@@ -14,6 +14,7 @@ use std::{
     fs,
     net::IpAddr,
     path::Path,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -24,6 +25,9 @@ const CA_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Distinct rule sets whose clients are kept; a CA file that changes is a new rule set.
 const CLIENTS_KEPT_MAX: usize = 64;
 const CONNECT_SECONDS_MAX: u64 = 3;
+
+/// A boxed future: what a trait returns that waits for something far away.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A GET that did not give a usable body.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -161,7 +161,8 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let minted = match plan.mint().await {
         Ok(minted) => minted,
         Err(error) => {
-            trail.owes(Change::Settle(Settled { lease, state: error.lease_state(), handle: None, possession: None }));
+            let state = refusal::lease_state(&error);
+            trail.owes(Change::Settle(Settled { lease, state, handle: None, possession: None }));
             return Err(error.into());
         }
     };

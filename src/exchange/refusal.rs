@@ -4,7 +4,7 @@ use super::{Hint, Snapshot};
 use crate::{
     issuance::{MintError, Unfit},
     keys::issuers::IssuerDown,
-    store::{Blocked, Down},
+    store::{Blocked, Down, LeaseState},
 };
 use claimbound_core::{
     delegation::DelegationError,
@@ -77,5 +77,13 @@ impl Refusal {
             Self::Decision(_, hint) => Some(hint),
             _ => None,
         }
+    }
+}
+
+/// The state that a failed mint leaves its lease in.
+pub(super) fn lease_state(error: &MintError) -> LeaseState {
+    match error {
+        MintError::Refused(_) => LeaseState::Failed,
+        MintError::Unknown(_) => LeaseState::Unknown,
     }
 }

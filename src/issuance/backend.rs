@@ -1,16 +1,14 @@
 //! The seam between the exchange and what mints.
 
-use crate::{secret::Secret, store::LeaseState};
+use crate::secret::Secret;
 use claimbound_core::{
     evidence::LeaseId,
     reason::Reason,
     time::{Seconds, UnixSeconds},
     workload::Case,
 };
-use std::{future::Future, pin::Pin};
 
-/// A boxed future.
-pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub use crate::net::Later;
 
 /// One configured role at one backend, compiled when the catalogue loads.
 pub trait Minter: Send + Sync {
@@ -104,13 +102,6 @@ pub enum MintError {
 }
 
 impl MintError {
-    /// The state that the lease is left in.
-    pub fn lease_state(&self) -> LeaseState {
-        match self {
-            Self::Refused(_) => LeaseState::Failed,
-            Self::Unknown(_) => LeaseState::Unknown,
-        }
-    }
     /// For evidence and answers.
     pub fn reason(&self) -> Reason {
         match self {

@@ -7,7 +7,7 @@
 
 mod discovery;
 
-use crate::{issuance::Later, net::Client};
+use crate::net::{Client, Later};
 use arc_swap::ArcSwap;
 use claimbound_core::{
     time::{Clock, UnixSeconds},

@@ -596,7 +596,7 @@ fn security_030_031_032_audience() {
         json!("sts.amazonaws.com"),
         json!("api://AzureADTokenExchange"),
         json!("https://github.com/acme"),
-        json!("npm:registry.npmjs.org"),
+        json!("npm:packages.example"),
         json!("sigstore"),
         json!(["sts.amazonaws.com"]),
         json!("https://broker.acme.example,sts.amazonaws.com"),

@@ -2,7 +2,7 @@
 
 use super::{IssuerConfig, Source};
 use crate::{
-    issuance::Later,
+    net::Later,
     net::{Client, FetchRules},
 };
 use claimbound_core::trust::{KeySet, parse_jwks};

@@ -5,6 +5,7 @@
 mod cloud_parts;
 mod commands;
 mod exchange;
+mod hangup;
 mod heavy_crash;
 mod http;
 mod records;

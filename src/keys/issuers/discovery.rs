@@ -1,10 +1,7 @@
 //! An issuer's keys over the network: its discovery document, then its key set.
 
 use super::{IssuerConfig, Source};
-use crate::{
-    net::Later,
-    net::{Client, FetchRules},
-};
+use crate::net::{Client, FetchRules, Later};
 use claimbound_core::trust::{KeySet, parse_jwks};
 use serde::Deserialize;
 use std::time::Duration;

@@ -285,7 +285,10 @@ async fn names_ids_and_events_are_told_as_far_as_they_may() {
 #[tokio::test]
 async fn a_role_that_does_not_exist_and_one_not_granted_look_alike() {
     let issuer = Issuer::github();
-    let broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
+    // A deny that holds for this job must not tell the role that exists from the one that does not.
+    let deny = "[[deny]]\nname = \"no-others\"\nreason = \"secret\"\n[deny.match]\nrepository_owner = \"acme\"\n\n[sensitivity.production]";
+    let config = BrokerConfig::new(&issuer).edit("policy.toml", "[sensitivity.production]", deny);
+    let broker = Broker::start(BINARY, config).await;
     let job = issuer.job().repository("acme/other");
     let mut bodies = Vec::new();
     for role in ["payments-release", "no-such-role"] {

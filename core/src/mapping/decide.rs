@@ -185,10 +185,13 @@ impl<'a> Judge<'a> {
     }
 
     fn asked(&self, role: RoleId) -> Result<(MappingId, RoleId), Denial> {
-        if let Some(deny) = self.denied(role) {
-            return Err(self.denial(deny, Some(role)));
+        // Mappings first: a deny is told only to a job that would have the role but for it, or the answer would show
+        // which roles exist.
+        let found = self.held(Some(role)).next().ok_or_else(|| self.miss(Some(role)))?;
+        match self.denied(role) {
+            Some(deny) => Err(self.denial(deny, Some(role))),
+            None => Ok(found),
         }
-        self.held(Some(role)).next().ok_or_else(|| self.miss(Some(role)))
     }
 
     fn unasked(&self) -> Result<(MappingId, RoleId), Denial> {

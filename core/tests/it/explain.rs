@@ -52,7 +52,7 @@ fn the_trace_as_json() {
     let (decision, trace) = explain(&set, &case, &ask, UnixSeconds(0));
     let (decision, trace) = (decision.to_json(&set), trace.to_json(&set));
     assert_eq!(decision["decision"], "deny");
-    assert_eq!(decision["rule"], "no-self-hosted-in-production");
+    assert_eq!(decision["reason"], "no_mapping", "the mapping misses; the deny is only seen by who watches");
     assert_eq!(trace["denies"][0]["name"], "no-self-hosted-in-production");
     assert_eq!(trace["denies"][0]["conditions"][0]["got"]["value"], "self-hosted");
     let mapping = &trace["mappings"][0];

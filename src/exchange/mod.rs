@@ -149,11 +149,11 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         expires,
         handle: handle.map(str::to_owned),
         state,
-        possession: None,
         token: Some(*spend.token.key()),
     };
     let guards = vec![Guard::Unspent(Spend { leaves: state, ..spend })];
     let granted = What::Granted { mapping, role, lease, handle, expires };
+    trail.opens(lease, state);
     trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
     trail.admitted();
 
@@ -161,17 +161,17 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let minted = match plan.mint().await {
         Ok(minted) => minted,
         Err(error) => {
-            let state = refusal::lease_state(&error);
-            trail.owes(Change::Settle(Settled { lease, state, handle: None, possession: None }));
+            let out = refusal::lease_state(&error);
+            trail.owes(Change::Settle(Settled { lease, from: state, state: out, handle: None }));
             return Err(error.into());
         }
     };
 
     // 8 Outcome: a handle that only the target knew is bound now.
     if handle.is_none() {
-        let state = LeaseState::Issued;
-        let bound = Settled { lease, state, handle: Some(minted.handle.clone()), possession: None };
-        let settled = What::Settled { lease, state: state.name(), handle: Some(&minted.handle) };
+        let out = LeaseState::Issued;
+        let bound = Settled { lease, from: state, state: out, handle: Some(minted.handle.clone()) };
+        let settled = What::Settled { lease, state: out.name(), handle: Some(&minted.handle) };
         trail.commit(parts, vec![], vec![Change::Settle(bound)], settled).await?;
     }
 

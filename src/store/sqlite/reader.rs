@@ -68,11 +68,6 @@ impl Reader for SqliteReader {
         self.read(|connection| all(connection, sql, [id.0.to_be_bytes()], stored))
     }
 
-    fn lease_by_possession(&self, digest: &[u8; 32]) -> Result<Option<StoredLease>, Down> {
-        let sql = "SELECT * FROM leases WHERE possession = ?1";
-        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([digest], stored_lease).optional()?))
-    }
-
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down> {
         let sql = "SELECT * FROM leases WHERE state = 'issuing' AND opened < ?1 ORDER BY opened LIMIT ?2";
         self.read(|connection| all(connection, sql, (before.0, UNSETTLED_ROWS_MAX), stored_lease))
@@ -81,19 +76,6 @@ impl Reader for SqliteReader {
     fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down> {
         let sql = "SELECT archive FROM folders WHERE version = ?1";
         self.read(|connection| Ok(connection.query_row(sql, [version], |row| row.get(0)).optional()?))
-    }
-
-    fn fixed(&self, name: &str) -> Result<Option<String>, Down> {
-        let sql = "SELECT value FROM fixed WHERE name = ?1";
-        self.read(|connection| Ok(connection.query_row(sql, [name], |row| row.get(0)).optional()?))
-    }
-
-    fn keys(&self) -> Result<Vec<String>, Down> {
-        self.read(|connection| all(connection, "SELECT kid FROM signing_keys ORDER BY kid", [], |row| row.get(0)))
-    }
-
-    fn records(&self, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Down> {
-        self.read(|connection| walk_records(connection, each))
     }
 
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down> {
@@ -168,13 +150,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
 }
 
 fn stored_lease(row: &Row<'_>) -> rusqlite::Result<StoredLease> {
-    Ok(StoredLease {
-        id: LeaseId(id_at(row, "id")?),
-        role: row.get("role")?,
-        state: row.get("state")?,
-        handle: row.get("handle")?,
-        expires: UnixSeconds(row.get("expires")?),
-    })
+    Ok(StoredLease { id: LeaseId(id_at(row, "id")?), role: row.get("role")? })
 }
 
 fn audited_lease(row: &Row<'_>) -> rusqlite::Result<AuditedLease> {

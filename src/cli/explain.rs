@@ -27,9 +27,9 @@ const CLAIMS_BYTES_MAX: u64 = 64 * 1024;
 /// Say what a job may have, and why not more
 ///
 /// Shows every candidate mapping, each condition with what was expected and what the job has, and the edit that would
-/// allow it. The job is a token's payload (`--claims`), or is stated by the other flags; ids that are left out are taken from
-/// the mappings. `--decision` explains an answer that the broker gave, from its store. Exit code 0: granted; 1: denied;
-/// 2: usage, or the folder does not load.
+/// allow it. The job is a token's payload (`--claims`), or is stated by the other flags; ids that are left out are
+/// taken from the mappings. `--decision` explains an answer that the broker gave, from its store. Exit code 0: granted;
+/// 1: denied; 2: usage, or the folder does not load.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   claimbound explain --repository acme/payments-api --branch main --role payments-secrets

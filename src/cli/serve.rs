@@ -25,7 +25,7 @@ pub struct ServeArgs {
     /// The configuration; relative paths in it count from its directory
     #[arg(long, value_name = "FILE", default_value = "claimbound.toml")]
     config: PathBuf,
-    /// Judge configuration, folder and audiences together, and stop: opens no port, store or key
+    /// Judge configuration, certificate, folder and audiences together, and stop: opens no port, store or signing key
     #[arg(long)]
     check: bool,
     /// Accept issuers on loopback over plain HTTP; never in production
@@ -57,7 +57,12 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 fn check(mut config: Config) -> anyhow::Result<u8> {
     config.bound_at(config.listen);
     let root = config.mappings.display().to_string();
+    let certificate = http::check(&config);
+    if let Err(error) = &certificate {
+        eprintln!("error: `[server.tls]`: {error}");
+    }
     match broker::prepare(&config) {
+        Ok(_) if certificate.is_err() => Ok(2),
         Ok(prepared) => {
             tell::findings(&root, &prepared.folder, &prepared.diagnostics);
             let set = &prepared.mappings;

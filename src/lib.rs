@@ -1,7 +1,7 @@
 //! The service around `claimbound-core`: it brings time, keys, storage and the network to the judge.
 //!
 //! Start reading at [`exchange`]: `exchange/mod.rs` is the way of one exchange, nine steps in order.
-//! [`broker`] builds everything that the exchange needs and swaps what reloads; [`http`] speaks for it and decides
+//! [`broker`] builds everything that the exchange needs, and owns it; [`http`] speaks for it and decides
 //! nothing; [`cli`] is the command line. `docs/ARCHITECTURE.md` is the map.
 
 #![forbid(unsafe_code)]

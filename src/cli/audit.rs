@@ -4,6 +4,7 @@ use super::{deployment::Deployment, render::Format};
 use crate::store::{self, Finding, Report};
 use claimbound_core::evidence::{hex, unhex};
 use serde_json::json;
+use std::io::{self, Write as _};
 
 /// Everything holds.
 pub(super) const VERIFIED: u8 = 0;
@@ -12,7 +13,7 @@ const BAD: u8 = 1;
 /// The store could not be read.
 const UNREADABLE: u8 = 2;
 
-/// Works on the evidence of a store.
+/// Verify the evidence
 #[derive(clap::Args, Debug)]
 pub struct AuditArgs {
     #[command(subcommand)]
@@ -21,23 +22,25 @@ pub struct AuditArgs {
 
 #[derive(clap::Subcommand, Debug)]
 enum Command {
-    /// Verifies every record, link and lease of a store.
+    /// Verify every record, link and lease of a store
     ///
-    /// Exit codes: 0 verified, 1 something is not as it was written, 2 the store could not be read.
+    /// Needs no configuration where `--store` is given, and no network. Exit code 0: verified; 1: something is not as it
+    /// was written; 2: usage, or the store cannot be read.
     Verify(Verify),
 }
 
 /// Arguments of `audit verify`.
 #[derive(clap::Args, Debug)]
 pub struct Verify {
-    /// The store, like `sqlite:claimbound.db`; a broker may hold it meanwhile. By default the configuration's.
+    /// The store, like `sqlite:claimbound.db`; a broker may hold it meanwhile; by default the configuration's
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     #[command(flatten)]
     deployment: Deployment,
-    /// A head noted earlier: fails unless the chain still runs through it. Shows that no records were cut from the end.
+    /// A head noted earlier: fails unless the chain still runs through it, and so shows that nothing was cut off
     #[arg(long, value_name = "HEX", value_parser = head)]
     expect_head: Option<Head>,
+    /// How to answer
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -70,9 +73,10 @@ fn tell(store: &str, expected: Option<[u8; 32]>, format: Format) -> anyhow::Resu
             return Ok(UNREADABLE);
         }
     };
+    // A pipe that was closed is an error, not a panic.
     match format {
-        Format::Human => println!("{}", human(&report, expected.is_some())),
-        Format::Json => println!("{}", as_json(&report)),
+        Format::Human => writeln!(io::stdout(), "{}", human(&report, expected.is_some()))?,
+        Format::Json => writeln!(io::stdout(), "{}", as_json(&report))?,
     }
     Ok(if report.finding.is_none() { VERIFIED } else { BAD })
 }

@@ -23,7 +23,11 @@ const CLEAN: u8 = 0;
 /// The folder has findings.
 const FINDINGS: u8 = 1;
 
-/// Parse, compile and prove a mapping folder, and run its tests
+/// Judge a mapping folder: parse, compile, prove, run its tests
+///
+/// Tells all errors of all files in one run: findings on standard output, one summary line on standard error. Exit
+/// code 0: clean, or warnings alone; 1: errors, or warnings with `--deny-warnings`; 2: usage, or the folder cannot be
+/// read.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
     /// The mapping folder, or a part of it: the whole is loaded, the part reported
@@ -32,7 +36,7 @@ pub struct CheckArgs {
     /// How to report
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Exit 1 on warnings, too
+    /// End with exit code 1 on warnings, too
     #[arg(long)]
     deny_warnings: bool,
     /// Print the page of a code, such as CB0104
@@ -202,7 +206,7 @@ impl Report {
     }
 }
 
-fn plural(count: usize, what: &str) -> String {
+pub(super) fn plural(count: usize, what: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{count} {what}{s}")
 }

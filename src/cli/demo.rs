@@ -16,6 +16,7 @@ use claimbound_core::{evidence::DecisionId, mapping::Decision, review::Given, wo
 use clap::Args;
 use serde_json::Value;
 use std::{
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -24,8 +25,11 @@ use std::{
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// One exchange from beginning to end: a GitHub-shaped token from a local issuer, the sample mappings, a broker over
-/// SQLite. Prints the token's claims, the decision's trace, the credential (redacted) and the verified evidence.
+/// Show one exchange from beginning to end, with no cloud, network or configuration
+///
+/// A GitHub-shaped token from a local issuer, the sample mappings, a broker over SQLite, all in a temporary directory
+/// that is removed. Prints the token's claims, the decision's trace, the credential (redacted) and the verified
+/// evidence. Exit code 0: the exchange went through and its evidence verified; 2: anything else.
 #[derive(Args, Debug)]
 pub struct DemoArgs {}
 
@@ -75,7 +79,7 @@ async fn demo(home: &Path) -> anyhow::Result<()> {
         let _ = stopped.await;
     }));
 
-    heading("1. A job asks its CI system for a token. The claims of that token:");
+    heading("1. A job asks its CI system for a token. The claims of that token:")?;
     let job = request::TokenRequest {
         environment: Some(ENVIRONMENT.to_owned()),
         job_workflow: Some(DEPLOY_WORKFLOW.to_owned()),
@@ -83,38 +87,39 @@ async fn demo(home: &Path) -> anyhow::Result<()> {
     };
     let token = issuers.issuer().mint(request::Profile::GithubActions, &job)?;
     let claims = payload(token.reveal())?;
-    println!("{claims:#}");
+    writeln!(io::stdout(), "{claims:#}")?;
 
-    heading(&format!("2. It presents the token to the broker and asks for `{ROLE}`. The decision:"));
+    heading(&format!("2. It presents the token to the broker and asks for `{ROLE}`. The decision:"))?;
     let answer = exchange(&broker.config().public_url, &token).await?;
     let decision = text(&answer, "decision_id")?.to_owned();
-    print!("{}", trace(&broker, claims)?);
+    write!(io::stdout(), "{}", trace(&broker, claims)?)?;
 
-    heading("3. It gets a short-lived credential (redacted: a signature is a secret):");
+    heading("3. It gets a short-lived credential (redacted: a signature is a secret):")?;
     let credential = text(&answer, "access_token")?;
     let mut shown = answer.clone();
     redact(&mut shown, credential);
-    println!("{shown:#}\n\nwhich says to whoever verifies it by {}/jwks:", broker.config().public_url);
-    println!("{:#}", payload(credential)?);
+    writeln!(io::stdout(), "{shown:#}\n\nwhich says to whoever verifies it by {}/jwks:", broker.config().public_url)?;
+    writeln!(io::stdout(), "{:#}", payload(credential)?)?;
 
     let store = broker.config().store.clone();
     stop.send(()).ok();
     serving.await.context("the HTTP server ended")??;
     issuers.stop().await;
 
-    heading("4. What was written before the credential left:");
+    heading("4. What was written before the credential left:")?;
     let reader = store::open_reader(&store)?;
     for stored in reader.decision(decision.parse::<DecisionId>()?)? {
-        println!("{:#}", serde_json::from_slice::<Value>(&stored.body)?);
+        writeln!(io::stdout(), "{:#}", serde_json::from_slice::<Value>(&stored.body)?)?;
     }
-    println!();
+    writeln!(io::stdout())?;
     ensure!(audit::verify(&store, None)? == audit::VERIFIED, "the evidence does not verify");
-    println!("\nTry it yourself: `claimbound dev` keeps an issuer and a broker running.");
+    writeln!(io::stdout(), "\nTry it yourself: `claimbound dev` keeps an issuer and a broker running.")?;
     Ok(())
 }
 
-fn heading(text: &str) {
-    println!("\n{text}\n");
+/// A closed pipe is an error, not a panic.
+fn heading(text: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "\n{text}\n")
 }
 
 async fn exchange(broker: &str, token: &Secret) -> anyhow::Result<Value> {

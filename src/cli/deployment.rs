@@ -1,6 +1,7 @@
 //! Where the configuration stands, for commands that work beside a broker: a flag for a single fact beats the file.
 
-use crate::config::{Config, Invalid};
+use crate::config::Config;
+use anyhow::bail;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -15,11 +16,31 @@ pub struct Deployment {
 impl Deployment {
     /// Reads and judges the file.
     pub fn read(&self) -> anyhow::Result<Config> {
-        Config::read(&self.config, true).map_err(|invalid| {
+        let path = self.config.display();
+        if !self.config.exists() {
+            bail!(
+                "there is no `{path}`: name the broker's configuration with `--config FILE`, or say by flags what would \
+                 stand in it; `--help` lists them"
+            );
+        }
+        let mut config = Config::read(&self.config, true).map_err(|invalid| {
             super::tell::config(&self.config, &invalid);
-            let Invalid { diagnostics, .. } = invalid;
-            anyhow::anyhow!("{} errors in `{}`", diagnostics.len(), self.config.display())
-        })
+            anyhow::anyhow!("`{path}` does not load")
+        })?;
+        // A development broker need not be told its URL; on a port of the system's choosing nobody else knows it.
+        if config.listen.port() != 0 {
+            config.bound_at(config.listen);
+        }
+        Ok(config)
+    }
+
+    /// The name in tokens: the flag, else the configuration's.
+    pub fn issuer_url(&self, flag: Option<&String>) -> anyhow::Result<String> {
+        let url = self.or(flag, |config| config.issuer_url)?;
+        if url.is_empty() {
+            bail!("`{}` does not say the issuer's URL: give it with `--issuer-url`", self.config.display());
+        }
+        Ok(url)
     }
 
     /// What was given by flag, else what the configuration says.

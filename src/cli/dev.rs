@@ -27,8 +27,10 @@ pub const ISSUER_ADDRESS: &str = "127.0.0.1:8082";
 /// The broker that tokens are for when `--audience` does not say.
 pub const AUDIENCE: &str = "http://127.0.0.1:8080";
 
-/// Keeps a local issuer for every built-in profile and a broker with the sample mappings running, and prints what to
-/// try. Works in a directory that is yours: edit the mappings in it and start again.
+/// Run a local issuer for every built-in profile and a broker beside it; `dev token` mints
+///
+/// Prints what to try, and works in a directory that is yours: edit the mappings in it and start again. Logs are JSON
+/// lines on standard error. Exit code 0: after SIGTERM or Ctrl-C; 2: it does not start.
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct DevArgs {
@@ -50,7 +52,6 @@ pub struct DevArgs {
 
 #[derive(clap::Subcommand, Debug)]
 enum DevCommand {
-    /// Mints a token that the development issuer of a directory signs
     Token(TokenArgs),
 }
 
@@ -110,7 +111,9 @@ Stop with Ctrl-C.
     )
 }
 
-/// The job and the token wanted for it.
+/// Mint a token that the development issuer of a directory signs
+///
+/// The issuer need not run: its key and address stand in the directory. Exit code 0; 2: usage, or no such directory.
 #[derive(clap::Args, Clone, Debug)]
 pub struct TokenArgs {
     /// The CI system to play: `github-actions` or `gitlab`
@@ -125,46 +128,46 @@ pub struct TokenArgs {
     /// Immutable id of the owner; by default the sample's, or one made from the name
     #[arg(long, value_name = "ID")]
     owner_id: Option<u64>,
-    /// Run on this branch [default: main]
+    /// The branch that the job runs on [default: main]
     #[arg(long, conflicts_with_all = ["tag", "pull_request"])]
     branch: Option<String>,
-    /// Run on this tag
+    /// The tag that the job runs on
     #[arg(long, conflicts_with = "pull_request")]
     tag: Option<String>,
-    /// Run for this pull (merge) request
+    /// The pull (merge) request that the job runs for
     #[arg(long, value_name = "NUMBER")]
     pull_request: Option<u64>,
-    /// Name this environment
+    /// The environment that the job names
     #[arg(long)]
     environment: Option<String>,
     /// The event (GitLab: pipeline source) [default: push, or the pull request's own]
     #[arg(long)]
     event: Option<String>,
-    /// File of the workflow in the repository
+    /// File of the workflow in the repository [default: .github/workflows/deploy.yml; GitLab: .gitlab-ci.yml]
     #[arg(long, value_name = "FILE")]
     workflow: Option<String>,
     /// The called workflow, `acme/ci/.github/workflows/deploy.yml@refs/heads/main`
     #[arg(long, value_name = "OWNER/NAME/FILE@REF")]
     job_workflow: Option<String>,
-    /// Login of who started the run
+    /// Login of who started the run [default: octocat; GitLab: tanuki]
     #[arg(long, value_name = "LOGIN")]
     initiator: Option<String>,
-    /// `github-hosted`, `gitlab-hosted` or `self-hosted`
+    /// `github-hosted`, `gitlab-hosted` or `self-hosted` [default: hosted by the CI system]
     #[arg(long, value_name = "KIND")]
     runner_environment: Option<String>,
-    /// The ref is not protected
+    /// Say that the ref is not protected
     #[arg(long)]
     unprotected: bool,
-    /// `sub` with the immutable ids in it, as GitHub gives new repositories
+    /// Put the immutable ids into `sub`, as GitHub does for new repositories
     #[arg(long)]
     immutable_subject: bool,
-    /// Id of the run
+    /// Id of the run [default: one made from the time]
     #[arg(long, value_name = "ID")]
     run_id: Option<u64>,
     /// The broker's URL, exactly
     #[arg(long, value_name = "URL", default_value = AUDIENCE)]
     audience: String,
-    /// How long the token lives, in seconds
+    /// How long the token lives, in seconds [default: 300; GitLab: 3600]
     #[arg(long, value_name = "SECONDS")]
     lifetime: Option<u32>,
     /// The directory of `claimbound dev`

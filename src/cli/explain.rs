@@ -24,12 +24,17 @@ use std::{
 /// Largest claims file that is read.
 const CLAIMS_BYTES_MAX: u64 = 64 * 1024;
 
-/// Judge a job by a mapping folder and show every condition
+/// Say what a job may have, and why not more
 ///
-/// The job is a token's payload (`--claims`), or is stated by the other flags; ids that are left out are taken from
-/// the mappings. `--decision` explains an answer that the broker gave. Exit code 0: granted, 1: denied, 2: usage, or
-/// the folder does not load.
+/// Shows every candidate mapping, each condition with what was expected and what the job has, and the edit that would
+/// allow it. The job is a token's payload (`--claims`), or is stated by the other flags; ids that are left out are
+/// taken from the mappings. `--decision` explains an answer that the broker gave, from its store. Exit code 0: granted;
+/// 1: denied; 2: usage, or the folder does not load.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  claimbound explain --repository acme/payments-api --branch main --role payments-secrets
+  claimbound explain --claims payload.json
+  claimbound explain --decision 01a20096-c45e-73a6-aa27-a59913fc00f6")]
 pub struct ExplainArgs {
     /// The mapping folder
     #[arg(long, value_name = "DIR", default_value = "mappings")]
@@ -39,10 +44,10 @@ pub struct ExplainArgs {
     pub claims: Option<PathBuf>,
     #[command(flatten)]
     pub job: JobArgs,
-    /// The issuer's name in the folder; may be left out where it is clear
+    /// The issuer's name in the folder; by default the one of `iss`, or the one whose mappings name the repository
     #[arg(long, value_name = "NAME")]
     pub issuer: Option<String>,
-    /// The role to ask for; may be left out where only one is possible
+    /// The role to ask for; by default the only one that is possible
     #[arg(long, value_name = "ROLE")]
     pub role: Option<String>,
     /// A recorded answer, by its `decision_id`
@@ -53,6 +58,7 @@ pub struct ExplainArgs {
     pub store: Option<String>,
     #[command(flatten)]
     pub deployment: Deployment,
+    /// How to answer
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }
@@ -64,13 +70,16 @@ pub struct JobArgs {
     /// The repository, `OWNER/NAME`
     #[arg(long, value_name = "NAME")]
     pub repository: Option<String>,
+    /// The branch that the job runs on
     #[arg(long, value_name = "NAME", conflicts_with = "tag")]
     pub branch: Option<String>,
+    /// The tag that the job runs on
     #[arg(long, value_name = "NAME")]
     pub tag: Option<String>,
     /// The event that started the run (`event_name`)
     #[arg(long, value_name = "NAME")]
     pub event: Option<String>,
+    /// The environment that the job names
     #[arg(long, value_name = "NAME")]
     pub environment: Option<String>,
     /// Any other canonical claim, such as `job_workflow.ref=refs/heads/main`; may be repeated
@@ -150,7 +159,7 @@ pub fn run(args: ExplainArgs) -> Result<u8> {
             .context("state a job: `--claims FILE`, or `--repository` and other flags; or name a `--decision`")?,
     };
     let Some(Loaded { folder, set, profiles }) = loaded::load(&args.mappings)? else { return Ok(2) };
-    let issuer = issuer_of(&set, args.issuer.as_deref(), &given)?;
+    let issuer = issuer_of(&set, args.issuer.as_deref(), &given, args.role.as_deref())?;
     let mut given = given;
     given.fill_ids(&set, issuer);
     let explanation = explain_case(&set, &profiles, issuer, &given, args.role.as_deref())?;
@@ -178,7 +187,24 @@ fn read_claims(path: &Path) -> Result<serde_json::Value> {
         .with_context(|| format!("`{}` does not hold a token's payload (the decoded middle part)", path.display()))
 }
 
-fn issuer_of(set: &MappingSet, name: Option<&str>, given: &Given) -> Result<IssuerId> {
+/// The one issuer whose mappings name the job's repository; else the only one that the role is given to; else the only
+/// one that lists the repository's owner.
+fn issuer_of_job(set: &MappingSet, job: &[(Claim, String)], role: Option<&str>) -> Option<IssuerId> {
+    let repository = job.iter().find(|(claim, _)| *claim == Claim::Repository).map(|(_, name)| name.as_str());
+    let owner = repository.and_then(|name| name.rsplit_once('/')).map(|(owner, _)| owner);
+    let role = role.and_then(|name| set.role_named(name)).map(|role| set.role(role));
+    let only = |fits: &dyn Fn(IssuerId) -> bool| {
+        let mut fitting = (0..set.issuers.len()).map(|at| IssuerId(at as u16)).filter(|issuer| fits(*issuer));
+        fitting.next().filter(|_| fitting.next().is_none())
+    };
+    only(&|issuer| repository.is_some_and(|name| set.id_of_repository(issuer, name).is_some()))
+        .or_else(|| {
+            only(&|issuer| role.is_some_and(|role| role.issuers.iter().any(|name| **name == *set.issuer(issuer).name)))
+        })
+        .or_else(|| only(&|issuer| owner.is_some_and(|name| set.issuer(issuer).id_of_owner(name).is_some())))
+}
+
+fn issuer_of(set: &MappingSet, name: Option<&str>, given: &Given, role: Option<&str>) -> Result<IssuerId> {
     let names = || set.issuers.iter().map(|issuer| format!("`{}`", issuer.name)).collect::<Vec<_>>().join(", ");
     if let Some(name) = name {
         return match set.issuer_named(name) {
@@ -188,7 +214,10 @@ fn issuer_of(set: &MappingSet, name: Option<&str>, given: &Given) -> Result<Issu
     }
     let url = match given {
         Given::Claims(claims) => claims.get("iss").and_then(|url| url.as_str()),
-        Given::Workload(_) => None,
+        Given::Workload(job) => match issuer_of_job(set, job, role) {
+            Some(issuer) => return Ok(issuer),
+            None => None,
+        },
     };
     let fits = set.issuers.iter().enumerate().filter(|(_, issuer)| url.is_none_or(|url| issuer.url == url));
     match (fits.map(|(at, _)| IssuerId(at as u16)).collect::<Vec<_>>().as_slice(), url) {
@@ -338,7 +367,7 @@ mod tests {
         let (folder, set) = sample();
         let args = args(line).expect("a legal line");
         let mut given = args.job.given().expect("a job");
-        let issuer = issuer_of(&set, args.issuer.as_deref(), &given).expect("an issuer");
+        let issuer = issuer_of(&set, args.issuer.as_deref(), &given, args.role.as_deref()).expect("an issuer");
         given.fill_ids(&set, issuer);
         let told = explain_case(&set, &Profiles::builtin(), issuer, &given, args.role.as_deref()).expect("a case");
         (told.exit_code(), told.to_text(&set, Some(&folder)), told.to_json(&set))
@@ -392,10 +421,16 @@ mod tests {
         let (_, set) = sample();
         let claims = |url: &str| Given::Claims(serde_json::json!({ "iss": url }));
         let id = |name: &str| set.issuer_named(name).expect("it is there").0;
-        assert_eq!(issuer_of(&set, None, &claims("https://gitlab.acme.example")).ok(), Some(id("gitlab")));
-        assert!(issuer_of(&set, None, &claims("https://else.example")).is_err());
-        assert!(issuer_of(&set, None, &Given::Workload(Vec::new())).is_err(), "there are two");
-        assert!(issuer_of(&set, Some("jenkins"), &Given::Workload(Vec::new())).is_err());
+        let found = |given: &Given, role| issuer_of(&set, None, given, role).ok();
+        assert_eq!(found(&claims("https://gitlab.acme.example"), None), Some(id("gitlab")));
+        assert_eq!(found(&claims("https://else.example"), Some("payments-secrets")), None);
+        let job = |repository: &str| Given::Workload(vec![(Claim::Repository, repository.to_owned())]);
+        assert_eq!(found(&job("search/indexer"), None), Some(id("gitlab")), "a mapping names it");
+        assert_eq!(found(&job("search/indexer"), Some("payments-secrets")), Some(id("gitlab")), "whatever is asked");
+        assert_eq!(found(&job("search/other"), Some("search-index")), Some(id("gitlab")), "the role's");
+        assert_eq!(found(&job("acme/other"), None), Some(id("github")), "it lists the owner");
+        assert_eq!(found(&job("search/other"), None), None, "there are two");
+        assert!(issuer_of(&set, Some("jenkins"), &job("acme/payments-api"), None).is_err());
     }
 
     /// From the folder on disk to the exit code.

@@ -16,7 +16,7 @@ use std::{
 };
 use url::Url;
 
-/// Publish the broker's documents elsewhere
+/// Publish the broker's issuer documents elsewhere
 #[derive(Debug, Args)]
 pub struct IssuerArgs {
     #[command(subcommand)]
@@ -26,6 +26,9 @@ pub struct IssuerArgs {
 #[derive(Debug, Subcommand)]
 pub enum IssuerCommand {
     /// Write the discovery document and the key set for any static host
+    ///
+    /// Each is replaced at once, so a reader never sees half of one. Exit code 0; 2: usage, or a directory cannot be
+    /// read or written.
     Export {
         /// Where to write `.well-known/openid-configuration` and `jwks`: what stands at the issuer's URL
         #[arg(value_name = "DIR")]
@@ -45,7 +48,7 @@ pub enum IssuerCommand {
 pub fn run(args: &IssuerArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<u8> {
     let IssuerCommand::Export { directory, keys, issuer_url, deployment } = &args.command;
     let signer = Signer::open_existing(&deployment.or(keys.as_ref(), |config| config.signing_keys)?)?;
-    let issuer_url = &deployment.or(issuer_url.as_ref(), |config| config.issuer_url)?;
+    let issuer_url = &deployment.issuer_url(issuer_url.as_ref())?;
     // The key set first: whoever reads the discovery document finds the keys that it speaks of.
     for (path, document) in
         [(JWKS_PATH, signer.jwks(now)), (OPENID_CONFIGURATION_PATH, openid_configuration(issuer_url))]

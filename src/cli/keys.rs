@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::{io::Write, path::PathBuf};
 
-/// Show and rotate the keys that the broker signs with
+/// List and rotate the keys that the broker signs with
 #[derive(Debug, Args)]
 pub struct KeysArgs {
     #[command(subcommand)]
@@ -18,12 +18,17 @@ pub struct KeysArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Show every key and its state: published, signing, retiring, gone
+    /// List every key with its state: published, signing, retiring, gone
+    ///
+    /// Exit code 0; 2: usage, or the directory cannot be opened.
     List {
         #[command(flatten)]
         common: Common,
     },
     /// Make new keys: published now, signing in 24 hours
+    ///
+    /// Works beside a running broker, which reads the directory again within a minute. Exit code 0; 2: usage, the
+    /// directory cannot be opened, or a rotation is under way.
     Rotate {
         /// Sign with the new keys at once: relying parties that cache the key set refuse tokens until they fetch it
         /// again
@@ -41,6 +46,7 @@ pub struct Common {
     pub keys: Option<PathBuf>,
     #[command(flatten)]
     pub deployment: Deployment,
+    /// How to answer
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }

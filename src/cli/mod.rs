@@ -28,39 +28,29 @@ use claimbound_core::time::Clock;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// A CI OIDC federation broker: a CI token in, a short-lived, narrowly scoped credential out.
+/// A CI OIDC federation broker: a CI token in, a short-lived, narrowly scoped credential out
 #[derive(Parser, Debug)]
 #[command(name = "claimbound", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 findings or a denial, 2 usage or I/O, unless a command says otherwise")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+/// Each is described where its arguments are, in the imperative, as clap's own `help` is.
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// One exchange from beginning to end, with no cloud, network or configuration
     Demo(demo::DemoArgs),
-    /// A local issuer for every built-in profile and a broker beside it; `dev token` mints
     Dev(dev::DevArgs),
-    /// Runs the broker
     Serve(serve::ServeArgs),
-    /// Judges a mapping folder: parse, compile, prove, run its tests
     Check(check::CheckArgs),
-    /// Runs the `[[test]]` blocks of a mapping folder alone
     Test(test::TestArgs),
-    /// Says what a job may have, and why not more
     Explain(explain::ExplainArgs),
-    /// Lists the roles of a mapping folder after expansion
     Roles(roles::RolesArgs),
-    /// Shows what an issuer profile knows
     Profile(profile::ProfileArgs),
-    /// Prints what to configure on the other side
     Trust(trust::TrustArgs),
-    /// Lists and rotates the broker's signing keys
     Keys(keys::KeysArgs),
-    /// Exports the broker's issuer documents for a static host
     Issuer(issuer::IssuerArgs),
-    /// Verifies the evidence
     Audit(audit::AuditArgs),
 }
 
@@ -86,5 +76,39 @@ pub fn run(cli: Cli) -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::from(2)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    /// What is missing in the help of a command and all below it.
+    fn unexplained(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        if about.is_empty() || about.ends_with('.') {
+            found.push(format!("{path}: one sentence without period says what it does, not `{about}`"));
+        }
+        let arguments =
+            command.get_arguments().filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()));
+        for argument in arguments.filter(|argument| argument.get_help().is_none_or(|help| help.to_string().is_empty()))
+        {
+            found.push(format!("{path}: `{}` is not explained", argument.get_id()));
+        }
+        let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+        if !command.has_subcommands() && !long.contains("Exit code 0") {
+            found.push(format!("{path}: its exit codes are not told"));
+        }
+        for below in command.get_subcommands() {
+            unexplained(below, &format!("{path} {}", below.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_command_flag_and_exit_code_is_explained() {
+        let mut found = Vec::new();
+        unexplained(&Cli::command(), "claimbound", &mut found);
+        assert!(found.is_empty(), "{}", found.join("\n"));
     }
 }

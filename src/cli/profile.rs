@@ -5,7 +5,7 @@ use claimbound_core::workload::{ProfileTable, Profiles};
 use clap::{Args, Subcommand};
 use std::io::{self, Write};
 
-/// Shows what an issuer profile knows
+/// Show what an issuer profile knows
 #[derive(Args, Debug)]
 pub struct ProfileArgs {
     #[command(subcommand)]
@@ -14,10 +14,13 @@ pub struct ProfileArgs {
 
 #[derive(Subcommand, Debug)]
 enum ProfileCommand {
-    /// URL forms, claims and how they become canonical, pins, events; without a name, the names there are
+    /// Show a profile's URL forms, claims and how they become canonical, pins and events
+    ///
+    /// Exit code 0; 2: no profile has this name.
     Show {
-        /// The profile, like `github-actions`
+        /// The profile, like `github-actions`; left out: the names there are
         name: Option<String>,
+        /// How to answer
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },

@@ -14,10 +14,10 @@ use std::{io::IsTerminal, ops::Range};
 /// How a command answers.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
 pub enum Format {
-    /// With the lines of the files.
+    /// For people.
     #[default]
     Human,
-    /// One JSON object.
+    /// For programs: one JSON object.
     Json,
 }
 

@@ -9,14 +9,16 @@ use claimbound_core::mapping::{MappingSet, RoleId};
 use serde_json::json;
 use std::{fmt::Write as _, path::PathBuf};
 
-/// List every role of a mapping folder, its targets expanded, with the mappings that give it
+/// List the roles of a mapping folder after expansion
 ///
+/// Each with its description, ceilings and the mappings that give it.
 /// Exit code 0; 2: usage, or the folder does not load.
 #[derive(Debug, clap::Args)]
 pub struct RolesArgs {
     /// The mapping folder
     #[arg(long, value_name = "DIR", default_value = "mappings")]
     pub mappings: PathBuf,
+    /// How to answer
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }

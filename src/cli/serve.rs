@@ -1,6 +1,6 @@
 //! `claimbound serve`: reads, judges, binds, says that it is ready, runs until it is told to stop.
 
-use super::tell;
+use super::{check::plural, tell};
 use crate::{
     broker::{self, Broker, StartError, SystemClock},
     config::Config,
@@ -15,14 +15,17 @@ use std::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs the broker. When it is ready it prints one line of JSON with its addresses; logs are JSON lines on standard
-/// error. Any error in configuration or folder ends it with exit code 2 and all errors.
+/// Run the broker
+///
+/// When it is ready it prints one line of JSON with its addresses. Logs are JSON lines on standard error; the variable
+/// `CLAIMBOUND_LOG` chooses the level, such as `warn` (by default `info`). SIGTERM and Ctrl-C stop it in order. Exit
+/// code 0: after that, or after a clean `--check`; 2: errors in configuration, folder, keys or store, all of them told.
 #[derive(Args, Debug)]
 pub struct ServeArgs {
     /// The configuration; relative paths in it count from its directory
     #[arg(long, value_name = "FILE", default_value = "claimbound.toml")]
     config: PathBuf,
-    /// Judge configuration, folder and audiences together, and stop
+    /// Judge configuration, certificate, folder and audiences together, and stop: opens no port, store or signing key
     #[arg(long)]
     check: bool,
     /// Accept issuers on loopback over plain HTTP; never in production
@@ -54,15 +57,20 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 fn check(mut config: Config) -> anyhow::Result<u8> {
     config.bound_at(config.listen);
     let root = config.mappings.display().to_string();
+    let certificate = http::check(&config);
+    if let Err(error) = &certificate {
+        eprintln!("error: `[server.tls]`: {error}");
+    }
     match broker::prepare(&config) {
+        Ok(_) if certificate.is_err() => Ok(2),
         Ok(prepared) => {
             tell::findings(&root, &prepared.folder, &prepared.diagnostics);
             let set = &prepared.mappings;
             eprintln!(
-                "ok: {} issuers, {} roles, {} mappings, version {}",
-                set.issuers.len(),
-                set.roles.len(),
-                set.mappings.len(),
+                "ok: {}, {}, {}, version {}",
+                plural(set.issuers.len(), "issuer"),
+                plural(set.roles.len(), "role"),
+                plural(set.mappings.len(), "mapping"),
                 hex(&set.version)
             );
             Ok(0)

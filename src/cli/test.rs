@@ -6,7 +6,10 @@ use super::{
 };
 use std::path::PathBuf;
 
-/// Run the tests of a mapping folder
+/// Run the `[[test]]` blocks of a mapping folder alone
+///
+/// Reports failed tests and what keeps the folder from loading, no warnings. Exit code 0: all pass; 1: one does not, or
+/// the folder does not load; 2: usage, or the folder cannot be read.
 #[derive(Debug, clap::Args)]
 pub struct TestArgs {
     /// The mapping folder, or a part of it: the whole is loaded, the part's tests reported

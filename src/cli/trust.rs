@@ -18,6 +18,9 @@ use url::Url;
 const LOGIN_SECONDS_MAX: u32 = 900;
 
 /// Print what to configure on the other side
+///
+/// It then accepts one role's tokens and no other's. Reads the mapping folder and the issuer's name, by default from the configuration. Exit code 0; 2: usage, no such
+/// role, or the folder does not load.
 #[derive(Debug, Args)]
 pub struct TrustArgs {
     #[command(subcommand)]
@@ -26,7 +29,10 @@ pub struct TrustArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum TrustKind {
-    /// OpenBao or HashiCorp Vault: JWT authentication
+    /// Print commands that set up JWT authentication in OpenBao or HashiCorp Vault
+    ///
+    /// With `--format json`, the bodies of the two requests. Exit code 0; 2: usage, no such role, or the folder does
+    /// not load.
     Vault {
         #[command(flatten)]
         common: Common,
@@ -37,7 +43,10 @@ pub enum TrustKind {
         #[arg(long, value_name = "PATH", default_value = "jwt", value_parser = mount)]
         mount: String,
     },
-    /// Kubernetes: structured authentication configuration of the API server
+    /// Print an `AuthenticationConfiguration` for the API server of Kubernetes
+    ///
+    /// YAML, or JSON, which the API server reads as well. Exit code 0; 2: usage, no such role, or the folder does not
+    /// load.
     Kubernetes {
         #[command(flatten)]
         common: Common,
@@ -57,6 +66,7 @@ pub struct Common {
     pub issuer_url: Option<String>,
     #[command(flatten)]
     pub deployment: Deployment,
+    /// How to answer
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }
@@ -74,7 +84,7 @@ impl TrustArgs {
 pub fn run(args: TrustArgs) -> Result<u8> {
     let Common { role, mappings, issuer_url, deployment, .. } = args.common();
     let directory = deployment.or(mappings.as_ref(), |config| config.mappings)?;
-    let issuer_url = deployment.or(issuer_url.as_ref(), |config| config.issuer_url)?;
+    let issuer_url = deployment.issuer_url(issuer_url.as_ref())?;
     let Some(loaded) = loaded::load(&directory)? else { return Ok(2) };
     let text = render(&args, find(&loaded.set.roles, role)?, &issuer_url)?;
     std::io::stdout().lock().write_all(text.as_bytes())?;

@@ -16,4 +16,4 @@ mod tls;
 mod token;
 mod wellknown;
 
-pub use serve::{Bound, Listeners, bind, serve};
+pub use serve::{Bound, Listeners, bind, check, serve};

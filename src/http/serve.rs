@@ -41,6 +41,12 @@ pub struct Listeners {
     tls: Option<(Arc<Certificate>, Watch)>,
 }
 
+/// Whether the certificate of the configuration could be used; binds nothing.
+pub fn check(config: &Config) -> io::Result<()> {
+    config.tls.as_ref().map(Certificate::load).transpose()?;
+    Ok(())
+}
+
 /// Binds the addresses of the configuration and reads its certificate. Errors name the address or the file.
 pub fn bind(config: &Config) -> io::Result<Listeners> {
     let tls = config.tls.as_ref().map(Certificate::load).transpose()?;

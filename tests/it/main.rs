@@ -4,6 +4,7 @@
 
 mod cloud_parts;
 mod commands;
+mod docs;
 mod exchange;
 mod hangup;
 mod heavy_crash;

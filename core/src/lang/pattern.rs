@@ -142,6 +142,11 @@ impl Lang {
     /// This path and everything below it.
     pub fn under(path: &str, fold: bool) -> Result<Self, PatternError> {
         limit(path)?;
+        if path.contains('*') {
+            return Err(PatternError(format!(
+                "`{path}` is no path: everything below it is meant already, without `*`"
+            )));
+        }
         if path.split('/').any(str::is_empty) {
             return Err(PatternError(format!(
                 "`{path}` is no path: it needs segments between single slashes, without one at either end"
@@ -158,12 +163,15 @@ impl Lang {
         Ok(Self::infinite(Automaton::build(&[chain])?, format!("`{prefix}…`")))
     }
 
-    /// This prefix, then one segment without `/`.
-    pub(crate) fn segment_after(prefix: &str, fold: bool) -> Result<Self, PatternError> {
-        limit(prefix)?;
+    /// Any of these prefixes, then one segment without `/`.
+    pub(crate) fn segment_after(prefixes: impl Iterator<Item = String>, fold: bool) -> Result<Self, PatternError> {
         let inside = Bytes::ANY.without(b'/');
-        let chain = [literal(prefix, fold), vec![Item::One(inside), Item::Run(inside)]].concat();
-        Ok(Self::infinite(Automaton::build(&[chain])?, format!("`{prefix}*`")))
+        let prefixes: Vec<String> = prefixes.collect();
+        prefixes.iter().try_for_each(|prefix| limit(prefix))?;
+        let chain = |prefix: &String| [literal(prefix, fold), vec![Item::One(inside), Item::Run(inside)]].concat();
+        let chains: Vec<_> = prefixes.iter().map(chain).collect();
+        let words = prefixes.iter().map(|prefix| format!("`{prefix}*`")).collect::<Vec<_>>().join(" or ");
+        Ok(Self::infinite(Automaton::build(&chains)?, words))
     }
 
     /// Every text that does not begin with `prefix`, which is ASCII.

@@ -341,11 +341,11 @@ fn test(issuer: &Issuer, condition: &Condition, workload: &Workload<'_>, side: S
     let held = match &condition.test {
         Test::Repository(pairs) => {
             let claims = [Claim::Repository, Claim::RepositoryId];
-            return pair(issuer, condition, workload, side, claims, finely, Pairs::Many(pairs));
+            return pair(issuer, condition, workload, side, claims, finely, pairs);
         }
-        Test::Owner(name, id) => {
+        Test::Owner(pairs) => {
             let claims = [Claim::RepositoryOwner, Claim::RepositoryOwnerId];
-            return pair(issuer, condition, workload, side, claims, finely, Pairs::One(name, id));
+            return pair(issuer, condition, workload, side, claims, finely, pairs);
         }
         Test::Present => known(condition, workload.get(condition.claim), side, |_| Some(true)),
         // None is false in a deny; but this condition asks for none itself.
@@ -395,33 +395,10 @@ fn same(a: &str, b: &str, fold: bool) -> bool {
     if fold { a.eq_ignore_ascii_case(b) } else { a == b }
 }
 
-#[derive(Clone, Copy)]
-enum Pairs<'p> {
-    /// Sorted by id.
-    Many(&'p [(String, String)]),
-    One(&'p str, &'p str),
-}
-
-impl<'p> Pairs<'p> {
-    /// The names that go with an id, an empty one for "any".
-    fn names_of(self, id: &str) -> impl Iterator<Item = &'p str> {
-        let (many, one) = match self {
-            Self::Many(pairs) => {
-                let from = pairs.partition_point(|pair| *pair.1 < *id);
-                let count = pairs[from..].iter().take_while(|pair| pair.1 == id).count();
-                (&pairs[from..from + count], None)
-            }
-            Self::One(name, of) => (&[][..], (of == id).then_some(name)),
-        };
-        many.iter().map(|(name, _)| name.as_str()).chain(one)
-    }
-    fn names(self) -> impl Iterator<Item = &'p str> {
-        let (many, one) = match self {
-            Self::Many(pairs) => (pairs, None),
-            Self::One(name, _) => (&[][..], Some(name)),
-        };
-        many.iter().map(|(name, _)| name.as_str()).chain(one)
-    }
+/// The names that go with an id in pairs sorted by id, an empty one for "any".
+fn names_of<'p>(pairs: &'p [(String, String)], id: &'p str) -> impl Iterator<Item = &'p str> {
+    let from = pairs.partition_point(|pair| *pair.1 < *id);
+    pairs[from..].iter().take_while(move |pair| pair.1 == id).map(|(name, _)| name.as_str())
 }
 
 /// Name and id must both fit, pairwise. In a deny one of them is enough: a rename must not end it, and what took
@@ -433,15 +410,15 @@ fn pair(
     side: Side,
     [name, id]: [Claim; 2],
     finely: bool,
-    pairs: Pairs<'_>,
+    pairs: &[(String, String)],
 ) -> Verdict {
     let fits = |own: &str, name: &str| name.is_empty() || same(own, name, issuer.folds_names);
-    let names = || pairs.names().filter(|name| !name.is_empty());
+    let names = || pairs.iter().map(|(name, _)| name.as_str()).filter(|name| !name.is_empty());
     let is_named = |own: &str| names().any(|name| fits(own, name));
     let (own_name, own_id) = (workload.text(name), workload.text(id));
     if side == Side::Denies {
         let by_id = known(condition, workload.get(id), side, |value| match value {
-            Text::Text(id) => Some(pairs.names_of(id).next().is_some()),
+            Text::Text(id) => Some(names_of(pairs, id).next().is_some()),
             Text::Boolean(_) => None,
         });
         let by_name = || {
@@ -454,7 +431,7 @@ fn pair(
     }
     let Some(own_id) = own_id else { return Verdict::Failed };
     let mut id_fits = false;
-    for name in pairs.names_of(own_id) {
+    for name in names_of(pairs, own_id) {
         id_fits = true;
         if name.is_empty() || own_name.is_some_and(|own| fits(own, name)) {
             return Verdict::Held;

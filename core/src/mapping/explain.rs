@@ -131,15 +131,17 @@ impl Observer for Verdicts {
     }
 }
 
+fn has_id(pairs: &[(String, String)], id: &str) -> bool {
+    pairs.binary_search_by(|(_, other)| other.as_str().cmp(id)).is_ok()
+}
+
 /// Whether conditions pin the job's own repository id or, where they pin no repository, its owner's.
 fn pins_caller(conditions: &[Condition], workload: &Workload<'_>) -> bool {
     let listed = |claim: Claim, condition: &Condition| {
         let own = workload.text(claim);
         match &condition.test {
-            Test::Repository(pairs) if claim == Claim::RepositoryId => {
-                Some(own.is_some_and(|own| pairs.binary_search_by(|(_, id)| id.as_str().cmp(own)).is_ok()))
-            }
-            Test::Owner(_, id) if claim == Claim::RepositoryOwnerId => Some(own == Some(id)),
+            Test::Repository(pairs) if claim == Claim::RepositoryId => Some(own.is_some_and(|own| has_id(pairs, own))),
+            Test::Owner(pairs) if claim == Claim::RepositoryOwnerId => Some(own.is_some_and(|own| has_id(pairs, own))),
             Test::Text(lang) if condition.claim == claim && lang.members().is_some() => {
                 Some(own.is_some_and(|own| lang.matches(own)))
             }
@@ -197,7 +199,10 @@ fn others(count: usize) -> String {
 
 /// What a condition asks, in the mapping language's words, and whether the words hold ids that are not the job's.
 fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
-    let own = |claim, id: &str| workload.text(claim) == Some(id);
+    let own = |condition: &Condition, id: &str| match condition.test {
+        Test::Owner(_) => workload.text(Claim::RepositoryOwnerId) == Some(id),
+        _ => workload.text(Claim::RepositoryId) == Some(id),
+    };
     let pair = |name: &str, id: &str| match name {
         "" => format!("id {id}"),
         _ => format!("`{name}` (id {id})"),
@@ -207,12 +212,11 @@ fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
         Test::Present => ("present".to_owned(), false),
         Test::Absent => ("absent".to_owned(), false),
         Test::SameRepository => ("the job's own repository".to_owned(), false),
-        Test::Owner(name, id) => (pair(name, id), !own(Claim::RepositoryOwnerId, id)),
         Test::Text(lang) => {
             let holds_ids = matches!(condition.claim, Claim::RepositoryId | Claim::RepositoryOwnerId | Claim::Subject);
             (lang.describe(), holds_ids)
         }
-        Test::Repository(pairs) => match pairs.iter().find(|(_, id)| own(Claim::RepositoryId, id)) {
+        Test::Repository(pairs) | Test::Owner(pairs) => match pairs.iter().find(|(_, id)| own(condition, id)) {
             // The job's own pair says enough; the other members of a set are nobody else's business.
             Some((name, id)) if pairs.len() == 1 => (pair(name, id), false),
             Some((name, id)) => (pair(name, id) + &others(pairs.len() - 1), false),
@@ -392,7 +396,7 @@ mod tests {
 
     #[test]
     fn an_owners_mapping_concerns_its_jobs_unless_it_pins_another_repository() {
-        let owner = || condition(C::RepositoryOwner, Test::Owner("acme".to_owned(), "65".to_owned()));
+        let owner = || condition(C::RepositoryOwner, Test::Owner(vec![("acme".to_owned(), "65".to_owned())]));
         let set = Builder::new()
             .mapping("wide", "a", [owner(), text(C::Branch, &["x"])])
             .mapping("pinned", "b", [owner(), repositories(&[("acme/web", "2")])])

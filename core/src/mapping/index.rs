@@ -140,8 +140,9 @@ fn pins(mapping: &Mapping, file: &mut impl FnMut(Level, &str)) -> bool {
             at[level] = Some(condition);
         }
         match &condition.test {
-            Test::Repository(pairs) => pairs.iter().for_each(|(name, _)| file(Level::PairName, name)),
-            Test::Owner(name, _) => file(Level::PairName, name),
+            Test::Repository(pairs) | Test::Owner(pairs) => {
+                pairs.iter().for_each(|(name, _)| file(Level::PairName, name));
+            }
             _ => {}
         }
     }
@@ -151,8 +152,7 @@ fn pins(mapping: &Mapping, file: &mut impl FnMut(Level, &str)) -> bool {
         return false;
     };
     match &condition.test {
-        Test::Repository(pairs) => pairs.iter().for_each(|(_, id)| file(level, id)),
-        Test::Owner(_, id) => file(level, id),
+        Test::Repository(pairs) | Test::Owner(pairs) => pairs.iter().for_each(|(_, id)| file(level, id)),
         Test::Text(lang) => lang.members().into_iter().flatten().for_each(|value| file(level, value)),
         _ => {}
     }

@@ -110,8 +110,8 @@ pub enum Test {
     Is(bool),
     /// Any of these (name, id) pairs, sorted by id; an empty name means that only the id is pinned.
     Repository(Vec<(String, String)>),
-    /// A repository owner (name, id) pinned through `owners`.
-    Owner(String, String),
+    /// Any of these repository owners, pairs of name and id pinned through `owners`, sorted by id.
+    Owner(Vec<(String, String)>),
     /// The workflow's repository is the job's own: what a workflow table without `repository` means. On
     /// `workflow.repository` and `job_workflow.repository` only.
     SameRepository,
@@ -176,13 +176,13 @@ pub struct MappingSet {
 }
 
 impl MappingSet {
-    /// Builds the indexes; called once, by `load`, when everything else stands. Pairs of repositories and the roles
+    /// Builds the indexes; called once, by `load`, when everything else stands. Pairs of names and ids and the roles
     /// of denies are sorted for the evaluator's binary searches.
     pub(crate) fn finish(mut self) -> Self {
         let requires = self.requires.values_mut();
         let conditions = self.mappings.iter_mut().map(|mapping| &mut mapping.conditions).chain(requires).flatten();
         for condition in conditions.chain(self.denies.iter_mut().flat_map(|deny| &mut deny.conditions)) {
-            if let Test::Repository(pairs) = &mut condition.test {
+            if let Test::Repository(pairs) | Test::Owner(pairs) = &mut condition.test {
                 pairs.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
             }
         }

@@ -3,7 +3,7 @@
 //!
 //! Denies are left aside: two mappings overlap even where a deny keeps the job from both.
 
-use super::reach::{Reach, pinned_ids};
+use super::reach::{Reach, listed_ids, listed_names};
 use crate::{
     diag::{Code, Diagnostic},
     lang::pattern::PatternError,
@@ -17,6 +17,12 @@ use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
 const OVERLAP: Code = Code(701);
 /// Whether two mappings overlap is beyond the stated limits.
 const UNDECIDED: Code = Code(702);
+
+/// Most pairs of mappings of one role that are compared: seconds of work, and what it takes to keep them.
+const PAIRS_MAX: usize = 1_000_000;
+
+/// There are more than [`PAIRS_MAX`]; one of them.
+struct TooMany(MappingId, MappingId);
 
 /// Findings about all pairs of mappings that share an issuer and a role; one for each pair.
 pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
@@ -40,7 +46,15 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
         let folds = set.issuer(issuer).folds_names;
         // Boxes are made only of mappings that have a neighbour: nearly all have none.
         let mut reaches: HashMap<MappingId, Reach, FixedState> = HashMap::default();
-        for (first, second) in neighbours(set, role, &ids) {
+        let pairs = match neighbours(set, role, &ids) {
+            Ok(pairs) => pairs,
+            Err(TooMany(first, second)) => {
+                let why = PatternError(format!("more than {PAIRS_MAX} pairs of mappings would have to be compared"));
+                found.push(undecided(set.mapping(first.min(second)), set.mapping(first.max(second)), &why));
+                continue;
+            }
+        };
+        for (first, second) in pairs {
             if told.contains(&(first, second)) {
                 continue;
             }
@@ -62,33 +76,46 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
     found
 }
 
-/// Pairs that can meet at all: those that pin an id in common, and whatever pins none with all others. Without this
-/// a hundred thousand mappings would be five thousand million pairs.
-fn neighbours(set: &MappingSet, role: RoleId, ids: &[MappingId]) -> Vec<(MappingId, MappingId)> {
-    let mut buckets: HashMap<&str, Vec<MappingId>, FixedState> = HashMap::default();
-    let mut unpinned = Vec::new();
+/// Pairs that can meet at all: those that list an id or a name in common, and whatever lists neither with all others.
+/// Without this a hundred thousand mappings would be five thousand million pairs. `Err`: there are too many all the same.
+fn neighbours(set: &MappingSet, role: RoleId, ids: &[MappingId]) -> Result<Vec<(MappingId, MappingId)>, TooMany> {
+    let mut buckets: HashMap<(bool, String), Vec<MappingId>, FixedState> = HashMap::default();
+    // Those with ids, with names alone, with neither.
+    let (mut by_id, mut by_name, mut free) = (Vec::new(), Vec::new(), Vec::new());
     for &id in ids {
-        match pinned_ids(set.conditions_for(id, role)) {
-            Some(mut pinned) => {
-                pinned.sort_unstable();
-                pinned.dedup();
-                pinned.into_iter().for_each(|pin| buckets.entry(pin).or_default().push(id));
-            }
-            None => unpinned.push(id),
+        let listed = [listed_ids(set.conditions_for(id, role)), listed_names(set.conditions_for(id, role))];
+        match &listed {
+            [None, None] => free.push(id),
+            [None, _] => by_name.push(id),
+            [Some(_), None] => by_id.push(id),
+            _ => {}
+        }
+        for (named, values) in [false, true].into_iter().zip(listed) {
+            let mut keys: Vec<String> = values.into_iter().flatten().map(str::to_ascii_lowercase).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys.into_iter().for_each(|key| buckets.entry((named, key)).or_default().push(id));
         }
     }
     let mut pairs: HashSet<(MappingId, MappingId), FixedState> = HashSet::default();
+    let mut add = |a: MappingId, b: MappingId| {
+        pairs.insert((a.min(b), a.max(b)));
+        if pairs.len() > PAIRS_MAX { Err(TooMany(a, b)) } else { Ok(()) }
+    };
     for bucket in buckets.values() {
         for (nth, a) in bucket.iter().enumerate() {
-            pairs.extend(bucket[nth + 1..].iter().map(|b| (*a, *b)));
+            bucket[nth + 1..].iter().try_for_each(|b| add(*a, *b))?;
         }
     }
-    for free in unpinned {
-        pairs.extend(ids.iter().filter(|id| **id != free).map(|id| (free.min(*id), free.max(*id))));
+    for a in by_id {
+        by_name.iter().try_for_each(|b| add(a, *b))?;
+    }
+    for a in free {
+        ids.iter().filter(|b| **b != a).try_for_each(|b| add(a, *b))?;
     }
     let mut pairs: Vec<_> = pairs.into_iter().collect();
     pairs.sort_unstable();
-    pairs
+    Ok(pairs)
 }
 
 fn overlap(
@@ -121,7 +148,7 @@ fn undecided(mapping: &Mapping, other: &Mapping, error: &PatternError) -> Diagno
         UNDECIDED,
         mapping.span.clone(),
         format!("whether mappings `{}` and `{}` overlap cannot be decided: {error}", mapping.name, other.name),
-        "use fewer wildcards in their conditions",
+        "use fewer wildcards in their conditions, and name repositories in them",
     )
     .and(other.span.clone(), format!("`{}`", other.name))
 }
@@ -159,7 +186,7 @@ mod tests {
         condition(claim, Test::Text(Lang::glob(pattern, Segments::Path, false).unwrap()))
     }
     fn owner(name: &str, id: &str) -> Condition {
-        condition(C::RepositoryOwner, Test::Owner(name.to_owned(), id.to_owned()))
+        condition(C::RepositoryOwner, Test::Owner(vec![(name.to_owned(), id.to_owned())]))
     }
     fn pin() -> Condition {
         repositories(&[("acme/api", "1")])
@@ -281,6 +308,28 @@ mod tests {
             builder = builder.mapping(&id, "r", [repositories(&[("", &id)]), text(C::Branch, &["main"])]);
         }
         assert_eq!(check(&builder.build()), []);
+    }
+
+    #[test]
+    fn nor_are_those_that_name_repositories_without_ids() {
+        let mut builder = Builder::new();
+        for at in 0..5_000 {
+            let name = format!("acme/r{at}");
+            builder = builder.mapping(&name, "r", [text(C::Repository, &[&name])]);
+        }
+        let twice = builder.mapping("twice", "r", [text(C::Repository, &["Acme/R7"])]);
+        assert_eq!(check(&twice.build()).len(), 1);
+    }
+
+    #[test]
+    fn too_many_pairs_are_told_and_not_waited_for() {
+        let mut builder = Builder::new();
+        for at in 0..1_500 {
+            builder = builder.mapping(&format!("m{at}"), "r", [text(C::Branch, &[&format!("b{at}")])]);
+        }
+        let found = check(&builder.build());
+        assert_eq!(found.iter().map(|one| one.code).collect::<Vec<_>>(), [UNDECIDED]);
+        assert!(found[0].message.contains("pairs"), "{}", found[0].message);
     }
 
     fn conditions() -> impl Strategy<Value = Vec<Condition>> {

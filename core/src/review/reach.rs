@@ -50,14 +50,16 @@ impl Reach {
                 self.own.push(condition.claim);
                 return Ok(());
             }
-            Test::Owner(name, id) => {
-                self.space.narrow(Claim::RepositoryOwnerId, &Domain::of(Lang::exact(id, false)))?;
-                if name.is_empty() {
-                    return Ok(());
+            Test::Owner(pairs) => {
+                // Each side is narrowed by itself: `owners` gives one id to one name, so nothing is lost.
+                let names = || pairs.iter().map(|(name, _)| name.as_str());
+                let ids = Lang::one_of(pairs.iter().map(|(_, id)| id.as_str()), false);
+                self.space.narrow(Claim::RepositoryOwnerId, &Domain::of(ids))?;
+                // So many owners that no automaton holds them narrow the repository no further: that finds too much.
+                if let Ok(below) = Lang::segment_after(names().map(|name| format!("{name}/")), self.folds) {
+                    self.space.narrow(Claim::Repository, &Domain::of(below))?;
                 }
-                let below = Lang::segment_after(&format!("{name}/"), self.folds)?;
-                self.space.narrow(Claim::Repository, &Domain::of(below))?;
-                return self.space.narrow(Claim::RepositoryOwner, &Domain::of(Lang::exact(name, self.folds)));
+                return self.space.narrow(Claim::RepositoryOwner, &Domain::of(Lang::one_of(names(), self.folds)));
             }
             Test::Repository(pairs) => {
                 self.pairs = Some(match self.pairs.take() {
@@ -132,10 +134,21 @@ impl Reach {
 }
 
 /// The repository ids of which a job must have one, if a condition lists them.
-pub(super) fn pinned_ids<'c>(conditions: impl IntoIterator<Item = &'c Condition>) -> Option<Vec<&'c str>> {
+pub(super) fn listed_ids<'c>(conditions: impl IntoIterator<Item = &'c Condition>) -> Option<Vec<&'c str>> {
     conditions.into_iter().find_map(|condition| match &condition.test {
         Test::Repository(pairs) => Some(pairs.iter().map(|(_, id)| id.as_str()).collect()),
         Test::Text(lang) if condition.claim == Claim::RepositoryId => Some(lang.members()?.collect()),
+        _ => None,
+    })
+}
+
+/// The repository names of which a job must have one, if a condition lists them.
+pub(super) fn listed_names<'c>(conditions: impl IntoIterator<Item = &'c Condition>) -> Option<Vec<&'c str>> {
+    conditions.into_iter().find_map(|condition| match &condition.test {
+        Test::Repository(pairs) if pairs.iter().all(|(name, _)| !name.is_empty()) => {
+            Some(pairs.iter().map(|(name, _)| name.as_str()).collect())
+        }
+        Test::Text(lang) if condition.claim == Claim::Repository => Some(lang.members()?.collect()),
         _ => None,
     })
 }

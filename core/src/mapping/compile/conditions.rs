@@ -27,7 +27,7 @@ pub(super) enum Shape {
     Is(bool),
     /// Fixes repositories by id.
     Pin,
-    /// Fixes the owner by id.
+    /// Fixes the owners by id.
     Owner,
     Other,
 }
@@ -64,9 +64,9 @@ impl Ground<'_> {
     pub(super) fn issuer_names(&self) -> String {
         self.issuers.iter().map(|(issuer, _)| format!("`{}`", issuer.name)).collect::<Vec<_>>().join(", ")
     }
-    /// The owner's immutable id, where an issuer lists it.
-    pub(super) fn owner(&self, name: &str) -> Option<(String, String)> {
-        self.issuers.iter().find_map(|(issuer, _)| owner_of(issuer, name))
+    /// The owner with its immutable id, at each issuer that lists it.
+    pub(super) fn owners(&self, name: &str) -> impl Iterator<Item = (String, String)> {
+        self.issuers.iter().filter_map(move |(issuer, _)| owner_of(issuer, name))
     }
     /// Whether no issuer restricts owners.
     pub(super) fn owners_open(&self) -> bool {

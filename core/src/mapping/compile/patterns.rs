@@ -92,7 +92,15 @@ impl Values<'_, '_> {
         }
         match text.rsplit_once('/') {
             Some((owner, _)) if !owner.contains('*') => self.listed(name, at, owner),
-            _ => true,
+            _ if self.ground.deny || self.ground.owners_open() => true,
+            _ => {
+                let message = format!("the pattern of `{name}` leaves the owner open");
+                let help = format!(
+                    "write the owner out, `{name} = {{ glob = \"owner/*\" }}`: whoever may choose an owner's name is no listed owner"
+                );
+                self.findings.error(codes::OWNER_NOT_LISTED, at.clone(), message, help);
+                false
+            }
         }
     }
 }

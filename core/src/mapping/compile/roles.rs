@@ -124,6 +124,18 @@ impl Roles {
         };
         let by_issuer = keys.iter().any(|key| policy.issuer(key.name()).is_some() && !is_match_key(key.name()));
         let tables: Vec<(&str, Entry<'_, '_>)> = if by_issuer {
+            for issuer in issuers.iter().filter(|issuer| keys.iter().all(|key| key.name() != **issuer)) {
+                let finding = Diagnostic::error(
+                    codes::REQUIRE_FORM,
+                    entry.span(),
+                    format!("role `{}` requires nothing of jobs of `{issuer}`", draft.name),
+                    format!(
+                        "write `[role.{0}.require.{issuer}]`, or name in `issuers` only those that have a table",
+                        draft.name
+                    ),
+                );
+                findings.push(finding.warning());
+            }
             keys.iter().filter_map(|key| self.require_issuer(*key, &issuers, policy, findings)).collect()
         } else if let [issuer] = issuers.as_slice() {
             vec![(*issuer, entry)]

@@ -17,7 +17,10 @@ use crate::{
     },
     workload::{Claim, Profile},
 };
-use std::{cell::Cell, collections::HashMap};
+use std::{
+    cell::Cell,
+    collections::{HashMap, HashSet},
+};
 use toml::de::DeValue;
 
 /// Everything that the teams' files gave.
@@ -107,12 +110,13 @@ impl Mappings {
                     "list its repositories, or remove it and what uses it",
                 );
             }
+            let (mut names, mut ids) = (HashSet::new(), HashSet::new());
             for member in members.iter() {
                 let mut ignored = Vec::new();
                 let mut values = Values { ground: &ground, origin: Origin::Match, findings, out: &mut ignored };
                 let Some((name, id)) = values.pair(entry.source, member) else { continue };
-                let twice = set.pairs.iter().any(|(other, other_id)| *other == name || *other_id == id);
-                if twice {
+                let (new_name, new_id) = (names.insert(name.clone()), ids.insert(id.clone()));
+                if !(new_name && new_id) {
                     findings.error(
                         codes::MEMBER_REPEATED,
                         entry.source.span(member.span()),
@@ -321,10 +325,14 @@ impl Judged<'_, '_, '_, '_> {
         self.reading.roles.requires.get(&(role, self.issuer_id)).map_or(&[], Vec::as_slice)
     }
 
-    /// Conditions on a claim, of mapping and role.
+    /// Conditions of mapping and role.
+    fn all(&self, role: RoleId) -> impl Iterator<Item = &Compiled> {
+        self.compiled.iter().chain(self.require(role))
+    }
+
+    /// Those on a claim.
     fn on(&self, role: RoleId, claim: Claim) -> impl Iterator<Item = &Shape> {
-        let all = self.compiled.iter().chain(self.require(role));
-        all.filter(move |compiled| compiled.condition.claim == claim).map(|compiled| &compiled.shape)
+        self.all(role).filter(move |compiled| compiled.condition.claim == claim).map(|compiled| &compiled.shape)
     }
 
     /// Whether team and issuer may have the roles, and whether their placeholders are fixed.
@@ -354,12 +362,13 @@ impl Judged<'_, '_, '_, '_> {
                 findings.push(finding.and(role.span.clone(), "the role"));
             }
             for (claim, parameter) in self.reading.roles.to_fix.get(id).into_iter().flatten() {
-                let by_pin = matches!(claim, Claim::Repository | Claim::RepositoryOwner);
+                // A condition on the repository by name and id fixes its owner too.
+                let by_name = |shape: &Shape| *shape == Shape::Pin;
                 let fixed = self.on(*id, *claim).any(|shape| match shape {
                     Shape::Exact(_) | Shape::Is(_) | Shape::Owner => true,
-                    Shape::Pin => by_pin,
+                    Shape::Pin => *claim == Claim::Repository,
                     Shape::Other => false,
-                });
+                }) || (*claim == Claim::RepositoryOwner && self.on(*id, Claim::Repository).any(by_name));
                 if !fixed {
                     let finding = Diagnostic::error(
                         codes::PLACEHOLDER_NOT_FIXED,
@@ -390,7 +399,7 @@ impl Judged<'_, '_, '_, '_> {
             roles.iter().find(|(role, _)| self.reading.roles.all[role.0 as usize].sensitivity == PRODUCTION);
         let production = production.map(|(role, _)| &self.reading.roles.all[role.0 as usize].name);
         if !self.issuer.multi_tenant && production.is_none() {
-            return;
+            return self.rests_on_something(roles, findings);
         }
         let repository = self.compiled.iter().find(|compiled| compiled.condition.claim == Claim::Repository);
         let by_owner = self.compiled.iter().any(|compiled| compiled.shape == Shape::Owner);
@@ -419,6 +428,26 @@ impl Judged<'_, '_, '_, '_> {
                 ),
                 help,
             ),
+        }
+    }
+
+    /// On an issuer of one's own names may carry a mapping, but not claims alone that whoever may push anywhere chooses.
+    fn rests_on_something(&self, roles: &[(RoleId, Span)], findings: &mut Findings) {
+        let carries = |compiled: &Compiled| {
+            let Condition { claim, test, .. } = &compiled.condition;
+            !self.profile.author_controlled().contains(claim)
+                && !matches!(test, Test::Present | Test::Absent | Test::SameRepository)
+        };
+        if let Some((role, _)) = roles.iter().find(|(role, _)| !self.all(*role).any(carries)) {
+            findings.error(
+                codes::NOT_PINNED,
+                self.fields.span(),
+                format!(
+                    "mapping `{}` gives `{}` by claims that the author of any job of issuer `{}` can choose",
+                    self.name, self.reading.roles.all[role.0 as usize].name, self.issuer.name
+                ),
+                "add the repository: `repository = { name = \"…\", id = … }`, its name, or `{ under = \"…\" }` a group",
+            );
         }
     }
 
@@ -461,7 +490,9 @@ impl Judged<'_, '_, '_, '_> {
                     || is_true(Claim::RefProtected)
             }
             Narrow::Tag => {
-                let tag = self.on(role, Claim::Tag).next().is_some() || exact_ref("refs/tags/");
+                let demands_tag =
+                    |condition: &Condition| condition.claim == Claim::Tag && !matches!(condition.test, Test::Absent);
+                let tag = self.all(role).any(|compiled| demands_tag(&compiled.condition)) || exact_ref("refs/tags/");
                 tag && (is_true(Claim::RefProtected) || is_true(Claim::EnvironmentProtected))
             }
         }

@@ -10,6 +10,7 @@ use crate::{
     },
     workload::{Claim, Kind},
 };
+use std::collections::HashSet;
 use toml::de::DeValue;
 
 /// Where a value stands, and how its condition is called.
@@ -79,9 +80,10 @@ impl Values<'_, '_> {
     /// Any of these bare values; `alone`: no list, so that a pattern could stand in its place.
     fn exact(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, values: &[&Value<'_>], alone: bool) {
         let mut texts: Vec<String> = Vec::new();
+        let mut seen = HashSet::new();
         for value in values {
             let Some(text) = self.bare(claim, prefix, spot, value, alone) else { continue };
-            if texts.contains(&text) {
+            if !seen.insert(text.clone()) {
                 self.findings.error(
                     codes::MEMBER_REPEATED,
                     spot.source.span(value.span()),
@@ -101,15 +103,7 @@ impl Values<'_, '_> {
                 (Test::Repository(texts.iter().map(|id| (String::new(), id.clone())).collect()), Shape::Pin)
             }
             Claim::RepositoryOwner if !self.ground.owners_open() => {
-                let owners: Vec<_> = texts.iter().filter_map(|name| self.ground.owner(name)).collect();
-                if let [(name, id)] = owners.as_slice() {
-                    (Test::Owner(name.clone(), id.clone()), Shape::Owner)
-                } else {
-                    // Several owners: any of the names with any of their ids.
-                    let ids = Lang::one_of(owners.iter().map(|(_, id)| id.as_str()), false);
-                    self.push(Claim::RepositoryOwnerId, Test::Text(ids), Shape::Owner, spot);
-                    (Test::Text(Lang::one_of(texts.iter().map(String::as_str), fold)), Shape::Exact(texts))
-                }
+                (Test::Owner(texts.iter().flat_map(|name| self.ground.owners(name)).collect()), Shape::Owner)
             }
             _ => (Test::Text(Lang::one_of(texts.iter().map(String::as_str), fold)), Shape::Exact(texts)),
         };
@@ -223,7 +217,7 @@ impl Values<'_, '_> {
 
     /// Whether `owners` lists the owner, where an issuer restricts them.
     pub(super) fn listed(&mut self, name: &str, at: &Span, owner: &str) -> bool {
-        if self.ground.owners_open() || self.ground.owner(owner).is_some() {
+        if self.ground.owners_open() || self.ground.owners(owner).next().is_some() {
             return true;
         }
         let issuers = self.ground.issuer_names();

@@ -5,7 +5,7 @@ use crate::{
     diag::{Code, Diagnostic, Span, Suggestion, did_you_mean},
     mapping::codes,
 };
-use std::ops::Range;
+use std::{collections::HashSet, ops::Range};
 use toml::de::{DeTable, DeValue};
 
 /// Findings as they are made.
@@ -127,10 +127,11 @@ impl<'a, 'f> Entry<'a, 'f> {
             empty_list(*self, findings);
         }
         let mut texts: Vec<(&str, Span)> = Vec::new();
+        let mut seen = HashSet::new();
         for element in list.iter() {
             let span = self.source.span(element.span());
             match element.get_ref().as_str() {
-                Some(text) if texts.iter().any(|(before, _)| *before == text) => findings.error(
+                Some(text) if !seen.insert(text) => findings.error(
                     codes::MEMBER_REPEATED,
                     span,
                     format!("`{text}` is listed twice in `{}`", self.name()),

@@ -116,7 +116,7 @@ fn syntax_error(
     let span = source.span(bytes.clone());
     if message == "duplicate key" {
         let key = source.text.get(bytes.clone()).unwrap_or_default();
-        let is_array_header = source.text[..bytes.start].ends_with("[[");
+        let is_array_header = source.text[..bytes.start].ends_with("[[") && ["deny", "mapping", "test"].contains(&key);
         if is_array_header && root.get(key).is_some_and(|value| value.get_ref().is_table()) {
             // Reported with its own text where the array is read (`SUBTABLE_FIRST`).
             return None;

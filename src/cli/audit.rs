@@ -1,6 +1,6 @@
 //! `claimbound audit verify`: whether the evidence is as it was written, without a broker and beside one.
 
-use super::{deployment::Deployment, render::Format};
+use super::{deployment::Deployment, loaded, render::Format};
 use crate::store::{self, Finding, Report};
 use claimbound_core::evidence::{hex, unhex};
 use serde_json::json;
@@ -71,8 +71,8 @@ fn tell(store: &str, expected: Option<[u8; 32]>, format: Format) -> anyhow::Resu
         }
     };
     match format {
-        Format::Human => println!("{}", human(&report, expected.is_some())),
-        Format::Json => println!("{}", as_json(&report)),
+        Format::Human => loaded::print(&format!("{}\n", human(&report, expected.is_some())))?,
+        Format::Json => loaded::print(&format!("{}\n", as_json(&report)))?,
     }
     Ok(if report.finding.is_none() { VERIFIED } else { BAD })
 }

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod agreement;
 mod cloud_parts;
 mod commands;
 mod exchange;
 mod heavy_crash;
 mod http;
+mod issuers;
+mod laptop;
 mod records;
 mod tidy;
 

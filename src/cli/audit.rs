@@ -1,6 +1,6 @@
 //! `claimbound audit verify`: whether the evidence is as it was written, without a broker and beside one.
 
-use super::{deployment::Deployment, render::Format};
+use super::{deployment::Deployment, loaded, render::Format};
 use crate::store::{self, Finding, Report};
 use claimbound_core::evidence::{hex, unhex};
 use serde_json::json;
@@ -75,8 +75,8 @@ fn tell(store: &str, expected: Option<[u8; 32]>, format: Format) -> anyhow::Resu
     };
     // A pipe that was closed is an error, not a panic.
     match format {
-        Format::Human => writeln!(io::stdout(), "{}", human(&report, expected.is_some()))?,
-        Format::Json => writeln!(io::stdout(), "{}", as_json(&report))?,
+        Format::Human => loaded::print(&format!("{}\n", human(&report, expected.is_some())))?,
+        Format::Json => loaded::print(&format!("{}\n", as_json(&report)))?,
     }
     Ok(if report.finding.is_none() { VERIFIED } else { BAD })
 }

@@ -1,7 +1,7 @@
 //! `claimbound demo`: one exchange from beginning to end, over the broker that `serve` runs, in a folder that is
 //! removed at the end.
 
-use super::{audit, dev, explain::explain_case, serve};
+use super::{audit, dev, explain::explain_case, loaded::print, serve};
 use crate::{
     broker::{Broker, SystemClock},
     config::Config,
@@ -79,47 +79,56 @@ async fn demo(home: &Path) -> anyhow::Result<()> {
         let _ = stopped.await;
     }));
 
+    let shown = tokio::select! {
+        shown = one_exchange(&broker, issuers.issuer()) => shown,
+        () = serve::stop_signal()? => Err(anyhow::anyhow!("stopped before the end")),
+    };
+    // An orderly end also of a demo that failed: nothing writes into the folder any more when it is removed.
+    stop.send(()).ok();
+    serving.await.context("the HTTP server ended")??;
+    issuers.stop().await;
+    let decision = shown?;
+
+    heading("4. What was written before the credential left:")?;
+    let store = &broker.config().store;
+    let reader = store::open_reader(store)?;
+    for stored in reader.decision(decision.parse::<DecisionId>()?)? {
+        print(&format!("{:#}\n", serde_json::from_slice::<Value>(&stored.body)?))?;
+    }
+    print("\n")?;
+    ensure!(audit::verify(store, None)? == audit::VERIFIED, "the evidence does not verify");
+    print("\nTry it yourself: `claimbound dev` keeps an issuer and a broker running.\n")?;
+    Ok(())
+}
+
+/// From the job's request to the credential, shown as it goes; the decision's id.
+async fn one_exchange(broker: &Broker, issuer: &issuer::Issuer) -> anyhow::Result<String> {
+    let url = &broker.config().public_url;
     heading("1. A job asks its CI system for a token. The claims of that token:")?;
     let job = request::TokenRequest {
         environment: Some(ENVIRONMENT.to_owned()),
         job_workflow: Some(DEPLOY_WORKFLOW.to_owned()),
-        ..request::TokenRequest::new(REPOSITORY, &broker.config().public_url)
+        ..request::TokenRequest::new(REPOSITORY, url)
     };
-    let token = issuers.issuer().mint(request::Profile::GithubActions, &job)?;
+    let token = issuer.mint(request::Profile::GithubActions, &job)?;
     let claims = payload(token.reveal())?;
-    writeln!(io::stdout(), "{claims:#}")?;
+    print(&format!("{claims:#}\n"))?;
 
     heading(&format!("2. It presents the token to the broker and asks for `{ROLE}`. The decision:"))?;
-    let answer = exchange(&broker.config().public_url, &token).await?;
-    let decision = text(&answer, "decision_id")?.to_owned();
-    write!(io::stdout(), "{}", trace(&broker, claims)?)?;
+    let answer = exchange(url, &token).await?;
+    print(&trace(broker, claims)?)?;
 
     heading("3. It gets a short-lived credential (redacted: a signature is a secret):")?;
     let credential = text(&answer, "access_token")?;
     let mut shown = answer.clone();
     redact(&mut shown, credential);
-    writeln!(io::stdout(), "{shown:#}\n\nwhich says to whoever verifies it by {}/jwks:", broker.config().public_url)?;
-    writeln!(io::stdout(), "{:#}", payload(credential)?)?;
-
-    let store = broker.config().store.clone();
-    stop.send(()).ok();
-    serving.await.context("the HTTP server ended")??;
-    issuers.stop().await;
-
-    heading("4. What was written before the credential left:")?;
-    let reader = store::open_reader(&store)?;
-    for stored in reader.decision(decision.parse::<DecisionId>()?)? {
-        writeln!(io::stdout(), "{:#}", serde_json::from_slice::<Value>(&stored.body)?)?;
-    }
-    writeln!(io::stdout())?;
-    ensure!(audit::verify(&store, None)? == audit::VERIFIED, "the evidence does not verify");
-    writeln!(io::stdout(), "\nTry it yourself: `claimbound dev` keeps an issuer and a broker running.")?;
-    Ok(())
+    print(&format!("{shown:#}\n\nwhich says to whoever verifies it by {url}/jwks:\n"))?;
+    print(&format!("{:#}\n", payload(credential)?))?;
+    Ok(text(&answer, "decision_id")?.to_owned())
 }
 
-/// A closed pipe is an error, not a panic.
-fn heading(text: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "\n{text}\n")
+fn heading(text: &str) -> std::io::Result<()> {
+    print(&format!("\n{text}\n\n"))
 }
 
 async fn exchange(broker: &str, token: &Secret) -> anyhow::Result<Value> {

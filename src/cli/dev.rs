@@ -4,13 +4,14 @@ mod directory;
 
 pub use directory::{issuer_directory, prepare};
 
-use super::serve;
+use super::{loaded, serve};
 use crate::{
     broker::SystemClock,
     dev::{
         issuer::Issuer,
         request::{Profile, TokenRequest},
     },
+    http,
 };
 use anyhow::bail;
 use std::{
@@ -42,7 +43,7 @@ pub struct DevArgs {
     /// Where the local issuers listen, on loopback
     #[arg(long, value_name = "ADDRESS", default_value = ISSUER_ADDRESS)]
     issuer_listen: SocketAddr,
-    /// Where the broker listens; written into a new directory's configuration
+    /// Where the broker listens; written into a new directory's configuration, port 0 as the port that was free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// Where the broker's operator listener is; written into a new directory's configuration
@@ -67,7 +68,13 @@ async fn dev(args: DevArgs) -> anyhow::Result<u8> {
     let clock = Arc::new(SystemClock);
     let issuers = crate::dev::issuer::start(Some(&issuer_directory(&args.dir)), args.issuer_listen, clock)?;
     let config = prepare(&args.dir, issuers.issuer().address(), args.listen, args.operator_listen)?;
-    let code = serve::development(&config, |bound| print!("{}", to_try(&args.dir, issuers.issuer(), bound))).await;
+    let ready = |public_url: &str, bound: http::Bound| {
+        directory::keep_ports(&config, bound.listen, bound.operator)?;
+        // Whoever closed standard output does not want to be told; the broker runs on.
+        let _ = loaded::print(&to_try(&args.dir, issuers.issuer(), public_url));
+        Ok(())
+    };
+    let code = serve::development(&config, ready).await;
     issuers.stop().await;
     code
 }
@@ -76,7 +83,7 @@ async fn dev(args: DevArgs) -> anyhow::Result<u8> {
 fn to_try(directory: &Path, issuer: &Issuer, public_url: &str) -> String {
     let dir = match directory == Path::new(DIRECTORY) {
         true => String::new(),
-        false => format!(" --dir {}", directory.display()),
+        false => format!(" --dir {}", for_shell(directory)),
     };
     let audience = if public_url == AUDIENCE { String::new() } else { format!(" --audience {public_url}") };
     let job = TokenRequest::new("acme/payments-api", public_url);
@@ -105,10 +112,17 @@ A workflow runner finds its side of GitHub here:
 
 Stop with Ctrl-C.
 "#,
-        mappings = directory.join("mappings").display(),
+        mappings = for_shell(&directory.join("mappings")),
         request_url = issuer.request_url(&job),
-        token_file = issuer_directory(directory).join(crate::dev::issuer::REQUEST_TOKEN_FILE).display(),
+        token_file = for_shell(&issuer_directory(directory).join(crate::dev::issuer::REQUEST_TOKEN_FILE)),
     )
+}
+
+/// A path that can be pasted into a shell.
+fn for_shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Mint a token that the development issuer of a directory signs
@@ -257,6 +271,12 @@ mod tests {
         assert_eq!(claims["iss"], "http://127.0.0.1:9001/github-actions");
         assert_eq!((&claims["ref"], &claims["aud"]), (&"refs/tags/v1".into(), &AUDIENCE.into()));
         assert_eq!(token(line.token).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_printed_path_survives_a_shell() {
+        assert_eq!(for_shell(Path::new("/tmp/a-b_c.d")), "/tmp/a-b_c.d");
+        assert_eq!(for_shell(Path::new("my dir's")), r"'my dir'\''s'");
     }
 
     #[test]

@@ -92,11 +92,14 @@ fn refuse(root: &str, error: StartError) -> anyhow::Result<u8> {
 }
 
 /// A broker for `claimbound dev`: the same, with words for a person in place of the line of JSON.
-pub(super) async fn development(config: &Path, tell: impl FnOnce(&str)) -> anyhow::Result<u8> {
+pub(super) async fn development(
+    config: &Path,
+    ready: impl FnOnce(&str, http::Bound) -> anyhow::Result<()>,
+) -> anyhow::Result<u8> {
     match Config::read(config, true) {
         Ok(config) => {
             telemetry::init();
-            start(config, |broker, _| tell(&broker.config().public_url)).await
+            start(config, |broker, bound| ready(&broker.config().public_url, bound)).await
         }
         Err(invalid) => {
             tell::config(config, &invalid);
@@ -115,11 +118,15 @@ async fn serve(config: Config) -> anyhow::Result<u8> {
             "public_url": broker.config().public_url,
         });
         println!("{ready}");
+        Ok(())
     };
     start(config, tell).await
 }
 
-async fn start(mut config: Config, tell: impl FnOnce(&Broker, http::Bound)) -> anyhow::Result<u8> {
+async fn start(
+    mut config: Config,
+    tell: impl FnOnce(&Broker, http::Bound) -> anyhow::Result<()>,
+) -> anyhow::Result<u8> {
     let root = config.mappings.display().to_string();
     let listeners = http::bind(&config).context("cannot listen")?;
     let bound = listeners.bound();
@@ -128,7 +135,7 @@ async fn start(mut config: Config, tell: impl FnOnce(&Broker, http::Bound)) -> a
         Ok(broker) => broker,
         Err(error) => return refuse(&root, error),
     };
-    tell(&broker, bound);
+    tell(&broker, bound)?;
     tracing::info!(listen = %bound.listen, public_url = broker.config().public_url, "ready");
     listeners.run(broker, stop_signal()?).await.context("the HTTP server failed")?;
     tracing::info!("stopped");

@@ -1,5 +1,5 @@
 //! Programs that nobody here wrote accept what the broker gives: OpenBao as a relying party, independent OAuth and
-//! JOSE libraries as clients. `scripts/test` installs them; where they are missing the tests fail and say so.
+//! JOSE libraries as clients. `scripts/tools` installs them; where they are missing the tests fail and say so.
 
 use crate::BINARY;
 use claimbound_test_support::{
@@ -12,8 +12,6 @@ use claimbound_test_support::{
 use serde_json::{Value, json};
 use std::path::Path;
 
-const MISSING: &str = "run `scripts/tools` first: it installs below target/";
-
 #[tokio::test]
 async fn openbao_takes_the_jwt_of_the_bound_role_and_no_other() {
     let issuer = Issuer::github();
@@ -21,7 +19,7 @@ async fn openbao_takes_the_jwt_of_the_bound_role_and_no_other() {
     let config =
         BrokerConfig::new(&issuer).edit("roles/payments.toml", "https://openbao.acme.example", RELEASE_AUDIENCE);
     let broker = Broker::start(BINARY, config).await;
-    let bao = OpenBao::start().await.expect(MISSING);
+    let bao = OpenBao::start().await;
     bao.trust(&format!("{}/jwks", broker.url()), broker.audience()).await;
     let role = json!({
         "role_type": "jwt",
@@ -51,7 +49,7 @@ async fn openbao_takes_the_jwt_of_the_bound_role_and_no_other() {
 async fn what_trust_vault_prints_configures_openbao() {
     let issuer = Issuer::github();
     let broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
-    let bao = OpenBao::start().await.expect(MISSING);
+    let bao = OpenBao::start().await;
     let jwks = format!("{}/jwks", broker.url());
     let printed = broker
         .command(&[
@@ -93,10 +91,10 @@ async fn oauth4webapi_exchanges_and_jose_verifies() {
 async fn independent_client(script: &str) {
     let issuer = Issuer::github();
     let broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
-    assert!(Tools::node().is_some(), "{MISSING}");
+    let program = Tools::node();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
     let run = async |token: String| {
-        let mut node = command::command(Path::new("node"), broker.directory());
+        let mut node = command::command(&program, broker.directory());
         node.arg(&script)
             .env("CLAIMBOUND_TEST_TOOLS", Tools::directory())
             .env("BROKER_URL", broker.url())

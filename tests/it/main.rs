@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod agreement;
 mod cloud_parts;
 mod commands;
 mod docs;
@@ -9,6 +10,8 @@ mod exchange;
 mod hangup;
 mod heavy_crash;
 mod http;
+mod issuers;
+mod laptop;
 mod records;
 mod tidy;
 

@@ -55,6 +55,24 @@ pub fn prepare(
     Ok(config)
 }
 
+/// Writes the ports that were taken for port 0 into the configuration. The next start must find the same ones: the
+/// broker's URL is its issuer name, which its store fixes.
+pub fn keep_ports(config: &Path, listen: SocketAddr, operator_listen: Option<SocketAddr>) -> anyhow::Result<()> {
+    let text = fs::read_to_string(config).with_context(|| format!("cannot read `{}`", config.display()))?;
+    let taken = [("listen", Some(listen)), ("operator_listen", operator_listen)];
+    let kept = taken.into_iter().fold(text.clone(), |text, (key, bound)| match bound {
+        Some(bound) => {
+            let free = format!("\n{key} = \"{}\"\n", SocketAddr::new(bound.ip(), 0));
+            text.replace(&free, &format!("\n{key} = \"{bound}\"\n"))
+        }
+        None => text,
+    });
+    if kept != text {
+        fs::write(config, kept).with_context(|| format!("cannot write `{}`", config.display()))?;
+    }
+    Ok(())
+}
+
 fn config_text(listen: SocketAddr, operator_listen: SocketAddr) -> anyhow::Result<String> {
     let mut text = format!(
         r#"# Written by `claimbound dev` on its first run; from then on it is yours. Paths are relative to this file.
@@ -190,6 +208,20 @@ mod tests {
         assert!(policy.contains("http://127.0.0.1:9002/github-actions") && !policy.contains(":9001"));
         assert_eq!(fs::read_to_string(&config).unwrap(), "# mine");
         assert!(!team.exists());
+    }
+
+    #[test]
+    fn a_free_port_that_was_taken_is_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let free = address("127.0.0.1:0");
+        let config = prepare(home.path(), address("127.0.0.1:9001"), free, free).unwrap();
+        for _ in 0..2 {
+            keep_ports(&config, address("127.0.0.1:7001"), Some(address("127.0.0.1:7002"))).unwrap();
+            let text = fs::read_to_string(&config).unwrap();
+            assert!(text.contains("\nlisten = \"127.0.0.1:7001\"\noperator_listen = \"127.0.0.1:7002\"\n"), "{text}");
+        }
+        keep_ports(&config, address("127.0.0.1:7003"), None).unwrap();
+        assert!(fs::read_to_string(&config).unwrap().contains(":7001\""), "a port that is written down stays");
     }
 
     /// The errors of a folder on disk, its loopback URLs exchanged for those of the real issuers: whether a loopback

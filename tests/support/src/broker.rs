@@ -43,14 +43,9 @@ pub struct Broker {
 impl Broker {
     /// Starts `binary` (the caller's `env!("CARGO_BIN_EXE_claimbound")`) and waits until it says that it is ready.
     pub async fn start(binary: impl AsRef<Path>, config: BrokerConfig) -> Self {
-        Self::start_in(tempfile::tempdir().expect("a directory can be made"), binary, config).await
-    }
-
-    /// The same in a directory that is there already, with whatever store and keys stand in it.
-    pub async fn start_in(directory: TempDir, binary: impl AsRef<Path>, config: BrokerConfig) -> Self {
         let mut broker = Self {
             binary: binary.as_ref().to_owned(),
-            directory,
+            directory: tempfile::tempdir().expect("a directory can be made"),
             config,
             url: "http://127.0.0.1:0".to_owned(),
             operator_url: "http://127.0.0.1:0".to_owned(),
@@ -59,25 +54,6 @@ impl Broker {
         };
         broker.launch().await;
         broker
-    }
-
-    /// Starts a broker that must refuse: its exit code and texts. Panics if it gets ready.
-    pub async fn refused(binary: impl AsRef<Path>, config: &BrokerConfig) -> Exit {
-        let directory = tempfile::tempdir().expect("a directory can be made");
-        config.write(directory.path(), "127.0.0.1:0", "127.0.0.1:0");
-        let log = directory.path().join("stderr.log");
-        let mut child = command(binary.as_ref(), directory.path())
-            .args(["serve", "--config", "claimbound.toml", "--development"])
-            .stdout(Stdio::piped())
-            .stderr(File::create(&log).expect("the log can be made"))
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", binary.as_ref().display()));
-        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        let mut said = String::new();
-        let ended = timeout(Duration::from_secs(READY_SECONDS), stdout.read_line(&mut said)).await;
-        assert!(ended.is_ok() && said.is_empty(), "the broker should have refused, and said {said}{}", text(&log));
-        let code = child.wait().await.expect("the broker's end can be awaited").code();
-        Exit { code, stdout: said, stderr: text(&log) }
     }
 
     async fn launch(&mut self) {
@@ -129,25 +105,13 @@ impl Broker {
     pub fn database(&self) -> PathBuf {
         self.directory().join("claimbound.db")
     }
-    /// The signing keys.
-    pub fn keys(&self) -> PathBuf {
-        self.directory().join("keys")
-    }
-    /// The mapping folder.
-    pub fn mappings(&self) -> PathBuf {
-        self.directory().join("mappings")
-    }
     /// Where stderr goes, over restarts.
-    pub fn log_path(&self) -> PathBuf {
+    fn log_path(&self) -> PathBuf {
         self.directory().join("stderr.log")
     }
     /// All that it logged so far.
     pub fn log(&self) -> String {
         text(&self.log_path())
-    }
-    /// The process id.
-    pub fn pid(&self) -> u32 {
-        self.child().id().expect("the broker runs")
     }
 
     /// `POST /token` with exactly these fields.
@@ -181,16 +145,6 @@ impl Broker {
         Metrics(http::get(&format!("{}/metrics", self.operator_url)).await.text)
     }
 
-    /// Writes a file of the mapping folder (`{issuer.NAME}` filled in); a restart writes the folder it began with.
-    pub fn write_mapping(&self, path: &str, text: &str) {
-        self.config.write_file(self.directory(), path, text);
-    }
-
-    /// Asks it to read its mapping folder again (SIGHUP). Returns at once.
-    pub async fn reload(&self) {
-        signal(self.pid(), "HUP").await;
-    }
-
     /// SIGKILL, as a power cut is to the process.
     pub async fn kill9(&mut self) {
         let (mut child, _) = self.running.take().expect("the broker runs");
@@ -199,8 +153,8 @@ impl Broker {
 
     /// SIGTERM; the exit code and what it still wrote to stdout. Panics if it does not end.
     pub async fn terminate(&mut self) -> Exit {
-        signal(self.pid(), "TERM").await;
         let (mut child, mut stdout) = self.running.take().expect("the broker runs");
+        signal(&child, "TERM").await;
         let mut rest = String::new();
         let ended = async { (stdout.read_to_string(&mut rest).await, child.wait().await) };
         let (_, status) = timeout(Duration::from_secs(STOP_SECONDS), ended)
@@ -221,10 +175,6 @@ impl Broker {
     /// Another command of the same program, in the broker's directory.
     pub async fn command(&self, arguments: &[&str]) -> Exit {
         finish(command(&self.binary, self.directory()).args(arguments)).await
-    }
-
-    fn child(&self) -> &Child {
-        &self.running.as_ref().expect("the broker runs").0
     }
 }
 
@@ -288,14 +238,6 @@ mod tests {
         assert!(fs::read_to_string(broker.config_path()).unwrap().contains("listen = \"127.0.0.1:7001\""));
         broker.kill9().await;
         assert_eq!(broker.log(), "started\nstarted\n");
-    }
-
-    #[tokio::test]
-    async fn a_refusal_to_start_is_code_and_text() {
-        let home = tempfile::tempdir().unwrap();
-        let binary = program(home.path(), "echo 'policy.toml:3: no' >&2; exit 2");
-        let exit = Broker::refused(&binary, &BrokerConfig::new(&Issuer::github())).await;
-        assert_eq!((exit.code, exit.stderr.as_str()), (Some(2), "policy.toml:3: no\n"));
     }
 
     #[tokio::test]

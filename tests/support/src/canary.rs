@@ -7,7 +7,7 @@ use std::{
 
 /// Every file below `directory` (logs, database, write-ahead log, keys, configuration) that holds one of `secrets`
 /// anywhere in its bytes, with the secret's position in the list. Empty is good.
-pub fn leaks(directory: &Path, secrets: &[&str]) -> Vec<(PathBuf, usize)> {
+fn leaks(directory: &Path, secrets: &[&str]) -> Vec<(PathBuf, usize)> {
     let mut found = Vec::new();
     let mut open = vec![directory.to_owned()];
     while let Some(path) = open.pop() {

@@ -1,7 +1,7 @@
 //! Runs programs: in a clean environment, with an end in sight, stopped by the process id that we started.
 
 use std::{path::Path, process::Stdio, time::Duration};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// A command that runs longer fails its test.
 const COMMAND_SECONDS: u64 = 120;
@@ -41,9 +41,10 @@ pub async fn finish(command: &mut Command) -> Exit {
     }
 }
 
-/// Sends a signal by name (`TERM`, `HUP`, `STOP`, `CONT`) to one process. The shell's own `kill` does it: the
-/// workspace forbids unsafe code, and a system call needs it.
-pub(crate) async fn signal(pid: u32, name: &str) {
+/// Sends a signal by name to a child that runs. The shell's own `kill` does it: the workspace forbids unsafe code, and
+/// a system call needs it.
+pub async fn signal(child: &Child, name: &str) {
+    let pid = child.id().expect("the program runs");
     let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().await;
     assert!(status.expect("a shell can be started").success(), "process {pid} takes no signal {name}");
 }

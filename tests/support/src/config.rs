@@ -84,12 +84,11 @@ pub struct BrokerConfig {
     more: String,
 }
 
-/// A fake issuer under the name that the folder gives it, with what `[issuer.NAME]` says of its network.
+/// A fake issuer under the name that the folder gives it.
 #[derive(Clone, Debug)]
 struct Named {
     name: String,
     url: String,
-    network: String,
 }
 
 impl BrokerConfig {
@@ -107,21 +106,7 @@ impl BrokerConfig {
 
     /// Names a fake issuer: `{issuer.NAME}` becomes its URL.
     pub fn issuer(mut self, name: &str, issuer: &Issuer) -> Self {
-        let (name, url) = (name.to_owned(), issuer.url().to_owned());
-        self.issuers.push(Named { name, url, network: "allow_private_network = true\n".to_owned() });
-        self
-    }
-
-    /// Lines in `[issuer.NAME]`, instead of `allow_private_network = true`.
-    pub fn network(mut self, name: &str, lines: &str) -> Self {
-        let named = self.issuers.iter_mut().find(|named| named.name == name);
-        named.unwrap_or_else(|| panic!("no issuer `{name}`")).network = format!("{lines}\n");
-        self
-    }
-
-    /// Adds or replaces a file of the mapping folder.
-    pub fn file(mut self, path: &str, text: &str) -> Self {
-        self.files.insert(path.to_owned(), text.to_owned());
+        self.issuers.push(Named { name: name.to_owned(), url: issuer.url().to_owned() });
         self
     }
 
@@ -153,8 +138,8 @@ impl BrokerConfig {
             format!("[server]\nlisten = \"{listen}\"\noperator_listen = \"{operator_listen}\"\n{}", self.server);
         text.push_str("\n[store]\nurl = \"sqlite:claimbound.db\"\n\n[mappings]\npath = \"mappings\"\n");
         text.push_str("\n[signing]\nkeys = \"keys\"\n");
-        for Named { name, network, .. } in &self.issuers {
-            text.push_str(&format!("\n[issuer.{name}]\n{network}"));
+        for Named { name, .. } in &self.issuers {
+            text.push_str(&format!("\n[issuer.{name}]\nallow_private_network = true\n"));
         }
         text.push('\n');
         text.push_str(&self.filled(&self.more));
@@ -162,11 +147,6 @@ impl BrokerConfig {
         for (path, text) in &self.files {
             write(directory, &format!("mappings/{path}"), &self.filled(text));
         }
-    }
-
-    /// Writes one file of the mapping folder, for a broker that reloads.
-    pub(crate) fn write_file(&self, directory: &Path, path: &str, text: &str) {
-        write(directory, &format!("mappings/{path}"), &self.filled(text));
     }
 
     fn filled(&self, text: &str) -> String {

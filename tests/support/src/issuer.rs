@@ -19,7 +19,6 @@ use tokio::{
 /// A fake issuer: one `iss`, any tenants, signs whatever it is asked to.
 pub struct Issuer {
     forge: Forge,
-    address: SocketAddr,
     url: String,
     state: Arc<Mutex<State>>,
     commands: UnboundedSender<Command>,
@@ -79,7 +78,7 @@ impl Issuer {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime can be built").block_on(run(listener, address, seen, orders));
         });
-        Self { forge, address, url, state, commands, thread: Some(thread) }
+        Self { forge, url, state, commands, thread: Some(thread) }
     }
 
     /// The issuer's name: what `iss` says and where discovery starts.
@@ -87,19 +86,9 @@ impl Issuer {
         &self.url
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// A job of this forge, with claims as the real one gives them; everything can be changed.
     pub fn job(&self) -> Job<'_> {
         Job::new(self, self.forge)
-    }
-
-    /// Signs any claims as they stand.
-    pub fn sign(&self, claims: &Value) -> String {
-        self.key().sign(claims)
     }
 
     /// The key that signs now.

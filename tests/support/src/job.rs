@@ -141,19 +141,9 @@ impl<'i> Job<'i> {
         self.event = Some(name.to_owned());
         self
     }
-    /// The file of the workflow (pipeline configuration).
-    pub fn workflow(mut self, file: &str) -> Self {
-        self.workflow = file.to_owned();
-        self
-    }
     /// The called workflow, whole: `acme/ci/.github/workflows/deploy.yml@refs/heads/main`.
     pub fn job_workflow(mut self, reference: &str) -> Self {
         self.job_workflow = Some(reference.to_owned());
-        self
-    }
-    /// Who started the run.
-    pub fn initiator(mut self, login: &str) -> Self {
-        self.initiator = login.to_owned();
         self
     }
     /// `github-hosted`, `self-hosted`, …

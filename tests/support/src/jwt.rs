@@ -137,7 +137,7 @@ impl Key {
     }
 
     /// The raw signature over any bytes.
-    pub fn signature(&self, message: &[u8]) -> Vec<u8> {
+    fn signature(&self, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match &self.pair {
             Pair::Rsa(pair) => {

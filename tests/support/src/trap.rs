@@ -20,8 +20,7 @@ impl Trap {
         Self { listener }
     }
 
-    /// Where it stands.
-    pub fn address(&self) -> SocketAddr {
+    fn address(&self) -> SocketAddr {
         self.listener.local_addr().expect("a listener has an address")
     }
 

@@ -113,7 +113,7 @@ async fn serve(config: Config) -> anyhow::Result<u8> {
 
 async fn start(mut config: Config, tell: impl FnOnce(&Broker, http::Bound)) -> anyhow::Result<u8> {
     let root = config.mappings.display().to_string();
-    let listeners = http::bind(&config).context("cannot listen")?;
+    let listeners = http::bind(&config)?;
     let bound = listeners.bound();
     config.bound_at(bound.listen);
     let broker = match Broker::start(config, Arc::new(SystemClock)).await {

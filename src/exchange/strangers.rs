@@ -100,13 +100,13 @@ impl Strangers {
         let mut state = self.lock();
         let mut key: Key = (single.issuer.clone(), single.address.map(Network::of));
         if state.rates.len() >= NETWORKS_MAX && !state.rates.contains_key(&key) {
-            state.rates.retain(|_, (from, _)| now.0 - from.0 < WINDOW_SECONDS);
+            state.rates.retain(|_, (from, _)| within(*from, now));
             if state.rates.len() >= NETWORKS_MAX {
                 key.1 = None;
             }
         }
         let (from, count) = state.rates.entry(key.clone()).or_insert((now, 0));
-        if now.0 - from.0 >= WINDOW_SECONDS {
+        if !within(*from, now) {
             (*from, *count) = (now, 0);
         }
         *count = count.saturating_add(1);
@@ -161,6 +161,12 @@ impl Strangers {
         // Counters hold no invariant that a panic could break half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a window is the present one: one from the future is none, or a clock that was set back would stop single
+/// records until it had caught up.
+fn within(from: UnixSeconds, now: UnixSeconds) -> bool {
+    (0..WINDOW_SECONDS).contains(&now.0.saturating_sub(from.0))
 }
 
 impl Single {
@@ -235,6 +241,10 @@ mod tests {
         }
         strangers.take(single("192.0.2.1", 100 + WINDOW_SECONDS));
         assert!(strangers.lock().sums.is_empty());
+        for _ in 0..SINGLES_PER_MINUTE {
+            strangers.take(single("192.0.2.1", 50));
+        }
+        assert!(strangers.lock().sums.is_empty(), "nor does a clock that was set back stop them");
     }
 
     #[test]

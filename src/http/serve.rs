@@ -52,7 +52,15 @@ pub fn bind(config: &Config) -> io::Result<Listeners> {
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).map_err(|why| io::Error::new(why.kind(), format!("cannot listen on {address}: {why}")))
+    TcpListener::bind(address).map_err(|why| {
+        let remedy = match why.kind() {
+            io::ErrorKind::AddrInUse => "; stop what listens there, or give another port",
+            io::ErrorKind::AddrNotAvailable => "; this host has no such address: give one of its own, or `0.0.0.0`",
+            io::ErrorKind::PermissionDenied => "; give a port from 1024, or `CAP_NET_BIND_SERVICE`",
+            _ => "",
+        };
+        io::Error::new(why.kind(), format!("cannot listen on {address}: {why}{remedy}"))
+    })
 }
 
 /// Binds and runs until `stop` resolves.

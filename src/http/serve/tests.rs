@@ -159,7 +159,7 @@ fn what_cannot_be_bound_is_named() {
     let mut config = config();
     config.listen = taken.local_addr().unwrap();
     let error = bind(&config).err().unwrap().to_string();
-    assert!(error.contains(&config.listen.to_string()), "{error}");
+    assert!(error.contains(&config.listen.to_string()) && error.contains("give another port"), "{error}");
     config.tls = Some(Tls { certificate: "nowhere.crt".into(), key: "nowhere.key".into() });
     assert!(bind(&config).err().unwrap().to_string().contains("nowhere.crt"));
 }

@@ -52,8 +52,9 @@ impl Directory {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => {
-                return Err(directory
-                    .error(format!("cannot be created: {error}; make the directory above it, writable for this user")));
+                return Err(directory.error(format!(
+                    "cannot be created: {error}; make the directory above it, writable for this user"
+                )));
             }
         }
         Ok(directory)

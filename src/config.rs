@@ -8,8 +8,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     net::{IpAddr, SocketAddr},
-    ops::Range,
+    ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -60,9 +61,13 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
+/// Open connections that may be configured.
+pub const CONNECTIONS_MAX: usize = 1_000_000;
+/// Time for a request that may be configured; a stop waits for those that run.
+pub const REQUEST_SECONDS_MAX: u32 = 300;
+
 /// `[server.limits]`.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Open connections, over all workers.
     pub connections: usize,
@@ -123,7 +128,13 @@ struct Server {
     trusted_proxies: Vec<Spanned<String>>,
     tls: Option<TlsFile>,
     #[serde(default)]
-    limits: Limits,
+    limits: LimitsFile,
+}
+#[derive(Default, Deserialize)]
+struct LimitsFile {
+    connections: Option<Spanned<usize>>,
+    requests_per_second: Option<u32>,
+    request_seconds: Option<Spanned<u32>>,
 }
 #[derive(Deserialize)]
 struct TlsFile {
@@ -183,7 +194,22 @@ impl Config {
             Invalid { text: String::new(), diagnostics: vec![diagnostic] }
         })?;
         let directory = path.parent().unwrap_or(Path::new("."));
-        Self::parse(&text, &name, directory, development).map_err(|diagnostics| Invalid { text, diagnostics })
+        let judged = Self::parse(&text, &name, directory, development).and_then(|config| config.with_files(&name));
+        judged.map_err(|diagnostics| Invalid { text, diagnostics })
+    }
+
+    /// A file of authorities that is not there would only show as an issuer that is down.
+    fn with_files(self, name: &Arc<str>) -> Result<Self, Vec<Diagnostic>> {
+        let unreadable = self.issuers.iter().filter_map(|(issuer, network)| {
+            let file = network.ca_file.as_ref()?;
+            let error = std::fs::File::open(file).err()?;
+            let span = Span { file: name.clone(), bytes: 0..0 };
+            let message = format!("`ca_file` of `[issuer.{issuer}]` cannot be read: `{}`: {error}", file.display());
+            let help = "name a PEM file that this user can read; relative paths count from this file's directory";
+            Some(Diagnostic::error(VALUE, span, message, help))
+        });
+        let found: Vec<_> = unreadable.collect();
+        if found.is_empty() { Ok(self) } else { Err(found) }
     }
 
     /// Fills in what only the bound address tells: the public URL of a development broker that was given none.
@@ -272,6 +298,13 @@ impl Judge {
             let message = "`operator_listen` on a network needs TLS".to_owned();
             self.error(VALUE, operator.span(), message, help);
         }
+        if let Some(operator) = &server.operator_listen
+            && *operator.get_ref() == server.listen
+            && server.listen.port() != 0
+        {
+            let help = "give it a port of its own: it is not for the public";
+            self.error(VALUE, operator.span(), "`operator_listen` is the address of `listen`".to_owned(), help);
+        }
         let trusted_proxies = server.trusted_proxies.iter().filter_map(|text| self.network(text)).collect();
         let sqlite = "sqlite:claimbound.db".to_owned();
         let store = store.url.map_or(sqlite.clone(), |url| {
@@ -295,7 +328,7 @@ impl Judge {
             tls: server
                 .tls
                 .map(|tls| Tls { certificate: directory.join(tls.certificate), key: directory.join(tls.key) }),
-            limits: server.limits,
+            limits: self.limits(server.limits),
             store,
             mappings: directory.join(mappings.path.unwrap_or_else(|| "mappings".into())),
             issuers,
@@ -312,6 +345,31 @@ impl Judge {
             self.error(VALUE, text.span(), format!("`{given}` is no network"), help);
         }
         parsed
+    }
+
+    /// Zero is no way to write "no limit" here: no connection could be made, no request could be sent.
+    fn limits(&mut self, file: LimitsFile) -> Limits {
+        let default = Limits::default();
+        let connections = self.within(file.connections, "connections", 1..=CONNECTIONS_MAX);
+        let request_seconds = self.within(file.request_seconds, "request_seconds", 1..=REQUEST_SECONDS_MAX);
+        Limits {
+            connections: connections.unwrap_or(default.connections),
+            requests_per_second: file.requests_per_second.unwrap_or(default.requests_per_second),
+            request_seconds: request_seconds.unwrap_or(default.request_seconds),
+        }
+    }
+
+    fn within<N>(&mut self, given: Option<Spanned<N>>, key: &str, range: RangeInclusive<N>) -> Option<N>
+    where
+        N: PartialOrd + Display + Copy,
+    {
+        let given = given?;
+        let value = *given.get_ref();
+        if !range.contains(&value) {
+            let help = format!("write a number from {} to {}, or leave it out", range.start(), range.end());
+            self.error(VALUE, given.span(), format!("`{key}` cannot be {value}"), help);
+        }
+        Some(value)
     }
 
     fn issuer(&mut self, issuer: Issuer, directory: &Path) -> IssuerNetwork {
@@ -338,10 +396,13 @@ impl Judge {
             Ok(url) if url.scheme() != "https" && !(development && is_loopback(&url)) => {
                 Some(format!("`{key}` must begin with `https://`"))
             }
-            Ok(url) if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() => {
-                Some(format!("`{key}` must be an origin and a path, nothing more"))
-            }
+            Ok(url) if !is_origin_and_path(&url) => Some(format!("`{key}` must be an origin and a path, nothing more")),
             Ok(_) if given.ends_with('/') => Some(format!("`{key}` must not end with a slash: it is compared exactly")),
+            // A client that writes the URL as everybody does would ask for another audience, for ever in vain.
+            Ok(url) if url.as_str().trim_end_matches('/') != given => Some(format!(
+                "`{key}` is written otherwise than it is compared: `{}`",
+                url.as_str().trim_end_matches('/')
+            )),
             Ok(_) if is_a_clouds_audience(given) => Some(format!("`{key}` is an audience that a cloud uses")),
             Ok(_) => None,
         };
@@ -355,6 +416,10 @@ impl Judge {
 
 fn in_directory(directory: &Path, path: &Path) -> String {
     format!("sqlite:{}", directory.join(path).display())
+}
+
+fn is_origin_and_path(url: &Url) -> bool {
+    url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none()
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -449,12 +514,47 @@ mod tests {
             ("https://cb.example?x=1", "nothing more"),
             ("https://sts.amazonaws.com", "cloud"),
             ("cb.example", "no URL"),
+            ("https://:secret@cb.example", "nothing more"),
+            ("https://CB.example", "compared: `https://cb.example`"),
+            ("https://cb.example:443", "compared: `https://cb.example`"),
+            (" https://cb.example", "compared: `https://cb.example`"),
+            ("https:cb.example", "compared: `https://cb.example`"),
             ("http://127.0.0.1:8080", "https"),
         ] {
             let found = parse(&format!("[server]\npublic_url = \"{url}\""), false).unwrap_err();
             assert!(found.len() == 1 && found[0].contains(why), "{url}: {found:?}");
         }
         parse("[server]\npublic_url = \"http://127.0.0.1:8080\"", true).unwrap();
+    }
+
+    #[test]
+    fn limits_that_would_let_nobody_in_are_refused() {
+        let server = "[server]\npublic_url = \"https://cb.example\"\n[server.limits]\n";
+        for limits in ["connections = 0", "connections = 1000001", "request_seconds = 0", "request_seconds = 301"] {
+            let found = parse(&format!("{server}{limits}"), false).unwrap_err();
+            assert!(found.len() == 1 && found[0].contains("cannot be"), "{limits}: {found:?}");
+        }
+        let limits = parse(&format!("{server}requests_per_second = 0\nconnections = 1"), false).unwrap().limits;
+        assert_eq!((limits.requests_per_second, limits.connections, limits.request_seconds), (0, 1, 10));
+        assert!(parse(&format!("{server}request_second = 1"), false).is_err());
+    }
+
+    #[test]
+    fn a_file_of_authorities_must_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("claimbound.toml");
+        let server = "[server]\npublic_url = \"https://cb.example\"\n";
+        std::fs::write(&path, format!("{server}[issuer.corp]\nca_file = \"corp.pem\"\n")).unwrap();
+        let found = Config::read(&path, false).unwrap_err().diagnostics;
+        assert!(found.len() == 1 && found[0].message.contains("corp.pem"), "{found:?}");
+        std::fs::write(folder.path().join("corp.pem"), "").unwrap();
+        Config::read(&path, false).unwrap();
+    }
+
+    #[test]
+    fn the_operator_listener_has_a_place_of_its_own() {
+        let text = "[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"127.0.0.1:8080\"\n";
+        assert!(parse(text, false).unwrap_err()[0].contains("is the address of `listen`"));
     }
 
     #[test]

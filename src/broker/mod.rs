@@ -106,7 +106,11 @@ impl Broker {
         let opened = store::open(&config.store, now)?;
         record_start(&opened.writer, &config, &prepared, now).await?;
         let signer = Signer::open(&config.signing_keys, now)?;
-        let Prepared { mappings, profiles, issuers, folder, .. } = prepared;
+        let Prepared { mappings, profiles, issuers, folder, diagnostics, .. } = prepared;
+        for found in diagnostics {
+            let file = found.span.as_ref().map(|span| &*span.file);
+            tracing::warn!(code = %found.code, file, finding = found.message, "the mapping folder loads with a finding");
+        }
         let minters = catalogue::compile(&mappings, Some(&prepare::deployment(&config)), &signer)
             .map_err(|diagnostics| StartError::Findings { folder, diagnostics })?;
 
@@ -267,6 +271,8 @@ impl Broker {
         for task in self.background.lock().await.drain(..) {
             let _ = task.await;
         }
+        // Exchanges whose callers hung up may have been refused after the background task's last look.
+        self.strangers.flush(&self.writer, self.clock.now(), true).await;
         self.writer.stop().await;
     }
 }

@@ -10,7 +10,10 @@ use claimbound_core::{
     evidence::{Details, Record, What},
     time::UnixSeconds,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::task::JoinHandle;
 
 /// How often leases that a crash left are looked for, the store is swept, and our keys' directory is read again.
@@ -42,6 +45,7 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
         tokio::spawn(async move {
             // Whatever was `issuing` before this process is its predecessor's: nobody works on it any more.
             sweep(&broker, started).await;
+            let lived = Instant::now();
             let mut tick = tokio::time::interval(SWEEP_INTERVAL);
             let mut stop = std::pin::pin!(stopping(&broker));
             loop {
@@ -53,7 +57,7 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
                 sweep(&broker, now.plus(-ISSUING_SECONDS_MAX)).await;
                 // Forgets single-use records of tokens that cannot verify any more; also finds out whether a store
                 // that failed takes writes again.
-                if let Err(error) = broker.writer.sweep(now).await {
+                if let Err(error) = broker.writer.sweep(surely_past(now, started, lived.elapsed())).await {
                     tracing::error!(%error, "the store could not be swept");
                 }
                 read_keys_again(&broker, now).await;
@@ -61,6 +65,12 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
         })
     };
     vec![strangers, keys, sweeper]
+}
+
+/// The time that may be forgotten by: the clock's, but no later than this process has lived to see. A clock that jumps
+/// ahead and is set back would otherwise make spent tokens good again. One that was asleep forgets later, no more.
+fn surely_past(now: UnixSeconds, at_start: UnixSeconds, lived: Duration) -> UnixSeconds {
+    now.min(at_start.plus(i64::try_from(lived.as_secs()).unwrap_or(i64::MAX)))
 }
 
 async fn stopping(broker: &Broker) {
@@ -109,4 +119,17 @@ async fn settle(broker: &Broker, lease: &StoredLease) -> Result<(), Down> {
         tracing::warn!(lease_id = %lease.id, role = lease.role, "a lease was left without an outcome: now unknown");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_ahead_makes_nothing_forgotten() {
+        let at = |now, lived| surely_past(UnixSeconds(now), UnixSeconds(1_000), Duration::from_secs(lived)).0;
+        assert_eq!(at(1_010, 10), 1_010);
+        assert_eq!(at(90_000, 10), 1_010, "a day ahead");
+        assert_eq!(at(500, 10), 500, "set back");
+    }
 }

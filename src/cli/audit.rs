@@ -4,7 +4,6 @@ use super::{deployment::Deployment, loaded, render::Format};
 use crate::store::{self, Finding, Report};
 use claimbound_core::evidence::{hex, unhex};
 use serde_json::json;
-use std::io::{self, Write as _};
 
 /// Everything holds.
 pub(super) const VERIFIED: u8 = 0;

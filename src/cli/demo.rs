@@ -16,7 +16,6 @@ use claimbound_core::{evidence::DecisionId, mapping::Decision, review::Given, wo
 use clap::Args;
 use serde_json::Value;
 use std::{
-    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},

@@ -46,6 +46,9 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
         return check(config);
     }
     telemetry::init();
+    if config.development {
+        tracing::warn!("development: issuers on loopback are believed over plain HTTP; never so in production");
+    }
     runtime()?.block_on(serve(config))
 }
 
@@ -128,7 +131,7 @@ async fn start(
     tell: impl FnOnce(&Broker, http::Bound) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {
     let root = config.mappings.display().to_string();
-    let listeners = http::bind(&config).context("cannot listen")?;
+    let listeners = http::bind(&config)?;
     let bound = listeners.bound();
     config.bound_at(bound.listen);
     let broker = match Broker::start(config, Arc::new(SystemClock)).await {
@@ -142,14 +145,21 @@ async fn start(
     Ok(0)
 }
 
-/// Resolves on SIGTERM or SIGINT.
+/// Resolves on SIGTERM or SIGINT. SIGHUP, which ends a process that does not wait for it, stops nothing.
 pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
-    let mut term = signal(SignalKind::terminate()).context("cannot wait for signals")?;
-    let mut int = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+    let wait = |kind| signal(kind).context("cannot wait for signals");
+    let mut term = wait(SignalKind::terminate())?;
+    let mut int = wait(SignalKind::interrupt())?;
+    let mut hangup = wait(SignalKind::hangup())?;
     Ok(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+        loop {
+            tokio::select! {
+                _ = term.recv() => return,
+                _ = int.recv() => return,
+                _ = hangup.recv() => {
+                    tracing::warn!("SIGHUP changes nothing: configuration and mapping folder are read at start");
+                }
+            }
         }
     })
 }

@@ -2,7 +2,7 @@
 
 use claimbound_core::{
     diag::did_you_mean,
-    mapping::{Ask, ConditionReport, Denial, Got, MappingSet, explain, possible_roles},
+    mapping::{Ask, ConditionReport, Denial, Got, MappingReport, MappingSet, explain, possible_roles},
     time::UnixSeconds,
     workload::{Case, Claim, Presence, Text},
 };
@@ -42,6 +42,9 @@ pub struct Hint {
     pub contact: Option<String>,
     /// For a repository that no mapping names: the line to paste into a set.
     pub line_to_paste: Option<String>,
+    /// No mapping that gives the asked role concerns this job, so nothing may tell the role from one that does not
+    /// exist: not a deny about it, nor how near somebody else's mapping came.
+    pub role_untold: bool,
 }
 
 impl Hint {
@@ -56,6 +59,7 @@ impl Hint {
         let roles: Vec<String> =
             possible_roles(mappings, case, now).into_iter().map(|id| mappings.role(id).name.clone()).collect();
         let (_, asked) = explain(mappings, case, ask, now);
+        let concerns = |report: &MappingReport| report.pins_caller || report.held;
         let near = asked.mappings.iter().find(|report| report.pins_caller && !report.held);
         let nearest = near.map(|report| Nearest {
             mapping: mappings.mapping(report.mapping).name.clone(),
@@ -73,6 +77,7 @@ impl Hint {
                 .map(str::to_owned),
             contact: team.and_then(|name| mappings.team(name)).and_then(|team| team.contact.clone()),
             line_to_paste: line_to_paste(mappings, case, denial, now),
+            role_untold: ask.role.is_some() && !asked.mappings.iter().any(concerns),
             roles,
         }
     }

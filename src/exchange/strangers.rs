@@ -1,5 +1,8 @@
 //! Refusals of strangers: recorded singly up to a rate per issuer and network, summed beyond it. A background task
 //! writes; an answer never waits for it, and whatever a flood sends, memory stays within the constants below.
+//!
+//! Replays of proven jobs' tokens are summed here too, beyond a rate per repository: one spent token could otherwise
+//! write records for as long as it verifies.
 
 use super::{Parts, Request, trail::salt};
 use crate::store::{Commit, Writer};
@@ -18,6 +21,10 @@ use tokio::sync::Notify;
 
 /// Single records per minute, issuer and network.
 pub const SINGLES_PER_MINUTE: u32 = 20;
+/// Single records of replays per minute and repository.
+pub const REPLAYS_PER_MINUTE: u32 = 120;
+/// Repositories whose replays are counted; those of more are summed at once.
+pub const REPOSITORIES_MAX: usize = 4096;
 /// Networks whose rate is remembered; more are summed together.
 pub const NETWORKS_MAX: usize = 4096;
 /// Single records that may wait for the background task; more are summed.
@@ -69,6 +76,8 @@ struct State {
     /// Start of the window and single records in it.
     rates: HashMap<Key, (UnixSeconds, u32)>,
     waiting: VecDeque<Single>,
+    /// By issuer and immutable id: start of the window and replays in it.
+    replays: HashMap<(String, String), (UnixSeconds, u32)>,
     /// Since when, and how many.
     sums: HashMap<(Key, Reason), (UnixSeconds, u64)>,
 }
@@ -100,13 +109,13 @@ impl Strangers {
         let mut state = self.lock();
         let mut key: Key = (single.issuer.clone(), single.address.map(Network::of));
         if state.rates.len() >= NETWORKS_MAX && !state.rates.contains_key(&key) {
-            state.rates.retain(|_, (from, _)| now.0 - from.0 < WINDOW_SECONDS);
+            state.rates.retain(|_, (from, _)| within(*from, now));
             if state.rates.len() >= NETWORKS_MAX {
                 key.1 = None;
             }
         }
         let (from, count) = state.rates.entry(key.clone()).or_insert((now, 0));
-        if now.0 - from.0 >= WINDOW_SECONDS {
+        if !within(*from, now) {
             (*from, *count) = (now, 0);
         }
         *count = count.saturating_add(1);
@@ -115,6 +124,34 @@ impl Strangers {
         } else {
             state.sums.entry((key, single.reason)).or_insert((now, 0)).1 += 1;
         }
+    }
+
+    /// Counts a proven job's token that came again, and says whether it is summed: if not, it has a record of its own.
+    pub(super) fn sums_replay(
+        &self,
+        (issuer, id): (&str, &str),
+        reason: Reason,
+        address: Option<IpAddr>,
+        now: UnixSeconds,
+    ) -> bool {
+        let mut state = self.lock();
+        let repository = (issuer.to_owned(), id.to_owned());
+        if state.replays.len() >= REPOSITORIES_MAX && !state.replays.contains_key(&repository) {
+            state.replays.retain(|_, (from, _)| within(*from, now));
+        }
+        if state.replays.len() < REPOSITORIES_MAX || state.replays.contains_key(&repository) {
+            let (from, count) = state.replays.entry(repository).or_insert((now, 0));
+            if !within(*from, now) {
+                (*from, *count) = (now, 0);
+            }
+            *count = count.saturating_add(1);
+            if *count <= REPLAYS_PER_MINUTE {
+                return false;
+            }
+        }
+        let network = address.map(Network::of).filter(|_| state.sums.len() < NETWORKS_MAX);
+        state.sums.entry(((Some(issuer.to_owned()), network), reason)).or_insert((now, 0)).1 += 1;
+        true
     }
 
     /// Writes what comes, until `stop` resolves, and then what is left.
@@ -137,7 +174,7 @@ impl Strangers {
 
     /// One commit after the other: strangers never compete with grants for the writer. What the store refuses is
     /// lost as a single record and is summed again.
-    async fn flush(&self, writer: &Writer, now: UnixSeconds, sums: bool) {
+    pub async fn flush(&self, writer: &Writer, now: UnixSeconds, sums: bool) {
         loop {
             let Some(single) = self.lock().waiting.pop_front() else { break };
             if writer.commit(single.commit()).await.is_err() {
@@ -161,6 +198,12 @@ impl Strangers {
         // Counters hold no invariant that a panic could break half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a window is the present one: one from the future is none, or a clock that was set back would stop single
+/// records until it had caught up.
+fn within(from: UnixSeconds, now: UnixSeconds) -> bool {
+    (0..WINDOW_SECONDS).contains(&now.0.saturating_sub(from.0))
 }
 
 impl Single {
@@ -235,6 +278,10 @@ mod tests {
         }
         strangers.take(single("192.0.2.1", 100 + WINDOW_SECONDS));
         assert!(strangers.lock().sums.is_empty());
+        for _ in 0..SINGLES_PER_MINUTE {
+            strangers.take(single("192.0.2.1", 50));
+        }
+        assert!(strangers.lock().sums.is_empty(), "nor does a clock that was set back stop them");
     }
 
     #[test]
@@ -247,6 +294,25 @@ mod tests {
         assert!(state.rates.len() <= NETWORKS_MAX + 1);
         assert!(state.waiting.len() <= SINGLES_WAITING_MAX);
         assert!(state.sums.len() <= NETWORKS_MAX + 1);
+    }
+
+    #[test]
+    fn replays_are_single_up_to_the_rate_of_their_repository_and_bounded() {
+        let strangers = Strangers::default();
+        let summed = |id: &str, at| {
+            strangers.sums_replay(("github", id), Reason::Replay, "192.0.2.1".parse().ok(), UnixSeconds(at))
+        };
+        assert!((0..REPLAYS_PER_MINUTE).all(|_| !summed("1", 100)));
+        assert!(summed("1", 100) && !summed("2", 100), "another repository has a rate of its own");
+        assert!(!summed("1", 100 + WINDOW_SECONDS));
+        for id in 0..2 * REPOSITORIES_MAX {
+            summed(&id.to_string(), 100 + WINDOW_SECONDS);
+        }
+        let state = strangers.lock();
+        assert!(state.replays.len() <= REPOSITORIES_MAX);
+        let (_, sum) =
+            state.sums[&((Some("github".into()), Some(Network::of("192.0.2.1".parse().unwrap()))), Reason::Replay)];
+        assert!(sum > REPOSITORIES_MAX as u64 / 2, "what is not single is summed: {sum}");
     }
 
     #[test]

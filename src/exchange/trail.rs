@@ -127,15 +127,22 @@ pub(crate) fn salt() -> [u8; 32] {
 }
 
 /// Every refusal ends here. A stranger's is counted and recorded in the background; a proven job's is one durable
-/// record, and what believing the job cost is spent with it.
+/// record, and what believing the job cost is spent with it. Only replays are summed beyond a rate: nothing is left to
+/// spend for them.
 pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refusal: Refusal) -> Refused {
     let mut reason = refusal.reason();
     tracing::debug!(decision_id = %trail.request.id, reason = reason.name(), why = %refusal, "refused");
     let role_asked = trail.request.ask.role.is_some();
     let refused = |reason, standing, hint| Refused { reason, standing, role_asked, hint };
-    if trail.principal.is_none() {
+    let Some(principal) = &trail.principal else {
         parts.strangers.note(trail.request, trail.issuer, reason, parts);
         return refused(reason, Standing::Stranger, None);
+    };
+    let (issuer, id, address) = (principal.issuer.clone(), principal.id.clone(), trail.request.address);
+    let summed = |reason| parts.strangers.sums_replay((&issuer, &id), reason, address, parts.now);
+    let lost = matches!(refusal, Refusal::Blocked(Blocked::Replay | Blocked::InFlight));
+    if lost && summed(reason) {
+        return refused(reason, Standing::ProvenJob, None);
     }
 
     if let Refusal::Decision(denial, _) = &refusal {
@@ -145,7 +152,6 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
         trail.mapping = denial.nearest.map(|id| parts.snapshot.mappings.mapping(id).name.as_str());
     }
     let (owed, spend) = (std::mem::take(&mut trail.owed), trail.spend.take());
-    let lost = matches!(refusal, Refusal::Blocked(Blocked::Replay | Blocked::InFlight));
     let unanswered = matches!(refusal, Refusal::Store(_));
     let mut hint = refusal.into_hint();
     // The race for the token was lost already: nothing is left to spend, and the record stands alone.
@@ -168,6 +174,9 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
                 }
             }
             (reason, hint, mapping) = (worse.reason(), None, None);
+            if summed(reason) {
+                return refused(reason, Standing::ProvenJob, None);
+            }
         }
     }
     if trail.commit(parts, vec![], vec![], What::Refused { reason, role, mapping }).await.is_err() {

@@ -294,15 +294,19 @@ fn words(reason: Reason) -> &'static str {
 }
 
 fn refusal(answer: &Answer, refused: &Refused, hints: Hints) -> Reply {
-    let verdict = verdict(refused.reason, refused.standing, refused.role_asked);
+    let untold = refused.hint.as_ref().is_some_and(|hint| hint.role_untold);
+    let reason = if untold { Reason::NoMapping } else { refused.reason };
+    let verdict = verdict(reason, refused.standing, refused.role_asked);
     let hint = refused.hint.as_deref().filter(|_| verdict.hints && hints != Hints::None);
+    // Strangers may not learn when the folder changes, whatever their refusal is.
+    let proven = refused.standing == Standing::ProvenJob && verdict != STRANGER;
     let told = Told {
         error: verdict.error,
         error_description: description(&verdict, hint),
         error_uri: uri(verdict.reason),
         reason: verdict.reason,
         decision_id: text(answer.id.0),
-        mappings_version: Some(answer.mappings_version.as_str()).filter(|_| verdict != STRANGER),
+        mappings_version: proven.then_some(answer.mappings_version.as_str()),
         nearest: hint.and_then(|hint| hint.nearest.as_ref()).map(|nearest| ToldNearest::of(nearest, hints)),
         roles: hint.map_or(&[], |hint| &hint.roles),
         claims: Pairs(hint.filter(|_| hints == Hints::Full).map_or(&[], |hint| &hint.claims)),

@@ -26,6 +26,9 @@ pub const DISCONNECT_SECONDS: u64 = 2;
 /// Connections of the operator listener.
 pub const OPERATOR_CONNECTIONS_MAX: usize = 128;
 
+/// Files that connections leave to everything else: the store, fetches of keys, the operator listener.
+const FILES_KEPT: usize = 256;
+
 /// Where the listeners stand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bound {
@@ -58,7 +61,15 @@ pub fn bind(config: &Config) -> io::Result<Listeners> {
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).map_err(|why| io::Error::new(why.kind(), format!("cannot listen on {address}: {why}")))
+    TcpListener::bind(address).map_err(|why| {
+        let remedy = match why.kind() {
+            io::ErrorKind::AddrInUse => "; stop what listens there, or give another port",
+            io::ErrorKind::AddrNotAvailable => "; this host has no such address: give one of its own, or `0.0.0.0`",
+            io::ErrorKind::PermissionDenied => "; give a port from 1024, or `CAP_NET_BIND_SERVICE`",
+            _ => "",
+        };
+        io::Error::new(why.kind(), format!("cannot listen on {address}: {why}{remedy}"))
+    })
 }
 
 /// Binds and runs until `stop` resolves.
@@ -88,7 +99,7 @@ impl Listeners {
         let public = Listener {
             table: PUBLIC,
             workers,
-            connections: shared.config.limits.connections,
+            connections: connections(shared.config.limits.connections, open_files_max()),
             certificate: certificate.clone(),
         };
         let public = public.server(self.public, &shared, stop)?;
@@ -127,6 +138,23 @@ impl Listeners {
             () = watch => Ok(()),
         }
     }
+}
+
+/// Connections that this process can hold: were every file one, whoever opens enough of them would keep the broker from
+/// its issuers' keys.
+fn connections(configured: usize, files_max: Option<usize>) -> usize {
+    let Some(files_max) = files_max else { return configured };
+    let possible = files_max.saturating_sub(FILES_KEPT).max(files_max / 2);
+    if possible < configured {
+        tracing::warn!(configured, possible, "fewer `connections` than configured: raise the limit of open files");
+    }
+    configured.min(possible)
+}
+
+/// The soft limit of open files, where the system tells it.
+fn open_files_max() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok())
 }
 
 /// One listener's own facts.

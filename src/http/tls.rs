@@ -19,7 +19,7 @@ pub const POLL: Duration = Duration::from_secs(5);
 /// A certificate or key that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("`{file}` cannot be read: {why}")]
+    #[error("`{file}`, named in `[server.tls]`, cannot be read: {why}")]
     Unreadable { file: String, why: io::Error },
     #[error("`{file}` holds no usable PEM {what}: {why}; give a PEM file that does")]
     NotPem { file: String, what: &'static str, why: String },

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod agreement;
+mod attacks;
 mod cloud_parts;
 mod commands;
 mod docs;

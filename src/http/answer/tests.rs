@@ -37,6 +37,7 @@ fn rich() -> Hint {
         did_you_mean: Some("mean-c4".into()),
         contact: Some("ask-c4".into()),
         line_to_paste: None,
+        role_untold: false,
     }
 }
 
@@ -60,6 +61,7 @@ fn what_a_caller_learns() {
         let case = format!("{reason} {role_asked} {hints:?}");
         let (reply, body) = refuse(reason, Standing::Stranger, role_asked, rich(), hints);
         assert!(!body.contains("c4"), "{case}: a stranger learned {body}");
+        assert!(!body.contains("mappings_version"), "{case}: a stranger can watch the folder: {body}");
         match reason {
             Reason::StoreDown | Reason::IssuerDown => {
                 assert_eq!(reply.status, 503, "{case}");
@@ -93,6 +95,15 @@ fn a_re_created_repository_is_told_what_any_other_is() {
             let tell = |reason| refuse(reason, Standing::ProvenJob, role_asked, rich(), hints).1;
             assert_eq!(tell(Reason::IdMismatch), tell(Reason::NoMapping));
         }
+    }
+}
+
+#[test]
+fn a_role_that_is_nothing_to_the_job_is_told_as_if_there_were_none() {
+    let untold = || Hint { role_untold: true, ..Hint::default() };
+    let tell = |reason| refuse(reason, Standing::ProvenJob, true, untold(), Hints::Full).1;
+    for reason in [Reason::Denied, Reason::Renamed, Reason::EventNotAllowed, Reason::IdMismatch] {
+        assert_eq!(tell(reason), tell(Reason::NoMapping), "{reason}");
     }
 }
 

@@ -159,7 +159,21 @@ fn what_cannot_be_bound_is_named() {
     let mut config = config();
     config.listen = taken.local_addr().unwrap();
     let error = bind(&config).err().unwrap().to_string();
-    assert!(error.contains(&config.listen.to_string()), "{error}");
+    assert!(error.contains(&config.listen.to_string()) && error.contains("give another port"), "{error}");
     config.tls = Some(Tls { certificate: "nowhere.crt".into(), key: "nowhere.key".into() });
     assert!(bind(&config).err().unwrap().to_string().contains("nowhere.crt"));
+}
+
+#[test]
+fn connections_leave_files_to_the_rest() {
+    for (configured, files_max, possible) in [
+        (10_000, None, 10_000),
+        (10_000, Some(524_288), 10_000),
+        (10_000, Some(1024), 768),
+        (100, Some(1024), 100),
+        (10_000, Some(64), 32),
+    ] {
+        assert_eq!(connections(configured, files_max), possible, "{configured} {files_max:?}");
+    }
+    assert!(!cfg!(target_os = "linux") || open_files_max().is_some());
 }

@@ -51,7 +51,11 @@ impl Directory {
         match DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(directory.error(format!("cannot be created: {error}"))),
+            Err(error) => {
+                return Err(directory.error(format!(
+                    "cannot be created: {error}; make the directory above it, writable for this user"
+                )));
+            }
         }
         Ok(directory)
     }

@@ -145,6 +145,11 @@ impl Broker {
         Metrics(http::get(&format!("{}/metrics", self.operator_url)).await.text)
     }
 
+    /// Sends a signal by name (`HUP`). Returns at once.
+    pub async fn signal(&self, name: &str) {
+        signal(self.child(), name).await;
+    }
+
     /// SIGKILL, as a power cut is to the process.
     pub async fn kill9(&mut self) {
         let (mut child, _) = self.running.take().expect("the broker runs");

@@ -123,15 +123,6 @@ fn an_issuer_of_which_a_role_requires_nothing_is_told() {
     assert_eq!(of(&format!("{one}[role.a.require.gitlab]\nref_protected = true\n")), [""; 0]);
 }
 
-#[test]
-fn long_lists_are_read_in_linear_time() {
-    let members: String = (0..60_000).map(|at| format!("\"b{at}\",")).collect();
-    let team = mapping("github", "a", &format!("repository = {{ name = \"acme/api\", id = 1 }}\nbranch = [{members}]"));
-    let start = std::time::Instant::now();
-    assert!(loaded("", &role("a", ""), &team).set.is_some());
-    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
-}
-
 /// A condition as one would say it.
 #[derive(Clone, Debug)]
 enum Atom {

@@ -12,5 +12,6 @@ mod lang;
 mod load;
 mod minting;
 mod overlap;
+mod rules;
 mod trust;
 mod workload;

@@ -49,18 +49,25 @@ impl Findings {
     /// All findings by file and place; those about the folder as a whole come first.
     pub(crate) fn into_sorted(mut self) -> Vec<Diagnostic> {
         // What the parser made of a text that it could not read says nothing.
-        let unread: Vec<Span> = self
+        let mut unread: Vec<Span> = self
             .all
             .iter()
             .filter(|finding| finding.code == codes::TOML_SYNTAX)
             .filter_map(|f| f.span.clone())
             .collect();
-        self.all.retain(|finding| {
-            finding.code == codes::TOML_SYNTAX
-                || !finding.span.as_ref().is_some_and(|span| {
-                    unread.iter().any(|bad| bad.file == span.file && bad.bytes.contains(&span.bytes.start))
-                })
-        });
+        unread.sort_by(|a, b| (&a.file, a.bytes.start).cmp(&(&b.file, b.bytes.start)));
+        // Each reaches as far as any before it in its file, so that the last one that begins before a place decides.
+        for at in 1..unread.len() {
+            if unread[at].file == unread[at - 1].file {
+                unread[at].bytes.end = unread[at].bytes.end.max(unread[at - 1].bytes.end);
+            }
+        }
+        let is_unread = |span: &Span| {
+            let after = unread.partition_point(|bad| (&bad.file, bad.bytes.start) <= (&span.file, span.bytes.start));
+            let last = unread[..after].last();
+            last.is_some_and(|bad| bad.file == span.file && bad.bytes.contains(&span.bytes.start))
+        };
+        self.all.retain(|finding| finding.code == codes::TOML_SYNTAX || !finding.span.as_ref().is_some_and(&is_unread));
         self.all.sort_by(|a, b| {
             let key = |finding: &Diagnostic| {
                 finding.span.as_ref().map(|span| (span.file.clone(), span.bytes.start, span.bytes.end))

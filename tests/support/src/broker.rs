@@ -147,7 +147,8 @@ impl Broker {
 
     /// Sends a signal by name (`HUP`). Returns at once.
     pub async fn signal(&self, name: &str) {
-        signal(self.child(), name).await;
+        let (child, _) = self.running.as_ref().expect("the broker runs");
+        signal(child, name).await;
     }
 
     /// SIGKILL, as a power cut is to the process.

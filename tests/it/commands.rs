@@ -9,6 +9,7 @@ use claimbound_test_support::{
     jwt,
 };
 use futures_util::future::join_all;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -124,6 +125,17 @@ async fn the_annotated_configuration_is_one_that_serves() {
     let switched_on = annotated.lines().filter(|line| optional(line).is_some()).count();
     assert!(switched_on >= 5, "only {switched_on} optional lines were found");
     std::os::unix::fs::symlink(Path::new(ROOT).join("mappings"), directory.path().join("mappings")).unwrap();
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(vec!["claimbound.example.com".to_owned()]).unwrap();
+    std::fs::create_dir(directory.path().join("tls")).unwrap();
+    let files = [
+        ("gitlab-ca.pem", cert.pem()),
+        ("tls/certificate.pem", cert.pem()),
+        ("tls/key.pem", signing_key.serialize_pem()),
+    ];
+    for (name, pem) in &files {
+        std::fs::write(directory.path().join(name), pem).unwrap();
+    }
     for (text, name) in [(annotated, "as it stands"), (whole.join("\n"), "with every line")] {
         std::fs::write(directory.path().join("claimbound.toml"), text).unwrap();
         let exit = run(directory.path(), &["serve", "--check"]).await;
@@ -131,11 +143,14 @@ async fn the_annotated_configuration_is_one_that_serves() {
         assert!(exit.stderr.contains("ok: 2 issuers"), "{name}: {}", exit.stderr);
     }
     let left = std::fs::read_dir(directory.path()).unwrap().count();
-    assert_eq!(left, 2, "a check opens and makes nothing");
-    // What a check does not open, a start misses by name.
-    let exit = run(directory.path(), &["serve"]).await;
-    assert_code(&exit, 2);
-    assert!(exit.stderr.contains("certificate.pem"), "{}", exit.stderr);
+    assert_eq!(left, 4, "a check opens and makes nothing");
+    for (name, _) in files {
+        std::fs::rename(directory.path().join(name), directory.path().join("away")).unwrap();
+        let exit = run(directory.path(), &["serve", "--check"]).await;
+        assert_code(&exit, 2);
+        assert!(exit.stderr.contains(name), "{name}: {}", exit.stderr);
+        std::fs::rename(directory.path().join("away"), directory.path().join(name)).unwrap();
+    }
 }
 
 #[tokio::test]

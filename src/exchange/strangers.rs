@@ -75,6 +75,8 @@ struct Single {
 struct State {
     /// Start of the window and single records in it.
     rates: HashMap<Key, (UnixSeconds, u32)>,
+    /// When networks were last forgotten.
+    purged: Option<UnixSeconds>,
     waiting: VecDeque<Single>,
     /// By issuer and immutable id: start of the window and replays in it.
     replays: HashMap<(String, String), (UnixSeconds, u32)>,
@@ -109,7 +111,10 @@ impl Strangers {
         let mut state = self.lock();
         let mut key: Key = (single.issuer.clone(), single.address.map(Network::of));
         if state.rates.len() >= NETWORKS_MAX && !state.rates.contains_key(&key) {
-            state.rates.retain(|_, (from, _)| within(*from, now));
+            // Once a second at most, or every new network of a flood would cost a walk over all of them.
+            if std::mem::replace(&mut state.purged, Some(now)) != Some(now) {
+                state.rates.retain(|_, (from, _)| within(*from, now));
+            }
             if state.rates.len() >= NETWORKS_MAX {
                 key.1 = None;
             }

@@ -19,5 +19,7 @@ await build({
     define: { ACTION_VERSION: JSON.stringify("test") },
 });
 const built = tests.map((file) => `build/${file.replace(/ts$/, "cjs")}`);
-const run = spawnSync(process.execPath, ["--enable-source-maps", "--test", ...built], { stdio: "inherit" });
+const run = spawnSync(process.execPath, ["--enable-source-maps", "--test", "--test-reporter=spec", ...built], {
+    stdio: "inherit",
+});
 process.exit(run.status ?? 1);

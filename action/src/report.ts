@@ -15,7 +15,7 @@ export function refusal(body: Json, asked: string | undefined): Failure {
     const nearest = object(body.nearest);
     const conditions = list(nearest?.conditions).map((condition) => describe(object(condition) ?? {}));
     const lines = [
-        `The broker refused ${asked === undefined ? "this job" : `\`${asked}\``}: ${plain(body.error_description)}`,
+        `The broker refused ${asked === undefined ? "this job" : `\`${plain(asked)}\``}: ${plain(body.error_description)}`,
         `Reason: ${reason}${decisionId ? `, decision ${decisionId}` : ""}`,
     ];
     if (nearest !== undefined) {

@@ -42,8 +42,8 @@ function describe(condition: Json): { claim: string; expected: string | undefine
     let got = "what this job has is not known";
     if (condition.got === null) got = "this job has none";
     else if (condition.got !== undefined) got = `got \`${plain(condition.got)}\``;
-    const expected = condition.expected === undefined ? undefined : `\`${plain(condition.expected)}\``;
-    // The broker may name claims alone.
+    const expected = condition.expected === undefined ? undefined : plain(condition.expected);
+    // `expected` is a phrase with its own backticks. The broker may name claims alone.
     if (expected === undefined && condition.got === undefined) got = "does not fit";
     return { claim: plain(condition.claim), expected, got };
 }

@@ -190,9 +190,9 @@ export const REFUSAL = {
         mapping: "payments-production",
         role: "payments-deploy.production",
         conditions: [
-            { claim: "branch", expected: "main", got: "feature" },
-            { claim: "environment", expected: "production", got: null },
-            { claim: "ref_protected", expected: "true" },
+            { claim: "branch", expected: "`main`", got: "feature" },
+            { claim: "environment", expected: "`production`", got: null },
+            { claim: "ref_protected", expected: "`true`" },
             { claim: "workflow" },
         ],
     },

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod cloud_action;
 mod cloud_parts;
 mod commands;
 mod exchange;

@@ -38,11 +38,12 @@
 //! - **Crashes.** `broker.kill9()`, `broker.terminate()`, `broker.restart()`: same ports, store and keys.
 //! - **Secrets.** `canary::assert_absent(broker.directory(), &[&token])`.
 //! - **Waiting.** [`time::eventually`] over something observable; a test never sleeps.
-//! - **Real parts.** [`tools::OpenBao`] and [`tools::Node`], where they are installed.
+//! - **Real parts.** [`tools::OpenBao`], [`tools::Node`] and [`act::Act`], where they are installed.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a bench that cannot go on fails the test it serves")]
 
+pub mod act;
 pub mod broker;
 pub mod canary;
 pub mod command;

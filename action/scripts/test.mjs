@@ -7,19 +7,19 @@ process.chdir(new URL("..", import.meta.url).pathname);
 await rm("build", { recursive: true, force: true });
 const tests = (await readdir("test")).filter((file) => file.endsWith(".test.ts"));
 await build({
-    entryPoints: tests.map((file) => `test/${file}`),
-    outdir: "build",
-    outExtension: { ".js": ".cjs" },
-    bundle: true,
-    platform: "node",
-    target: "node20",
-    format: "cjs",
-    sourcemap: "inline",
-    logLevel: "warning",
-    define: { ACTION_VERSION: JSON.stringify("test") },
+  entryPoints: tests.map((file) => `test/${file}`),
+  outdir: "build",
+  outExtension: { ".js": ".cjs" },
+  bundle: true,
+  platform: "node",
+  target: "node20",
+  format: "cjs",
+  sourcemap: "inline",
+  logLevel: "warning",
+  define: { ACTION_VERSION: JSON.stringify("test") },
 });
 const built = tests.map((file) => `build/${file.replace(/ts$/, "cjs")}`);
 const run = spawnSync(process.execPath, ["--enable-source-maps", "--test", "--test-reporter=spec", ...built], {
-    stdio: "inherit",
+  stdio: "inherit",
 });
 process.exit(run.status ?? 1);

@@ -72,8 +72,7 @@ function fromDependabot(env: Environment): Failure | undefined {
     if (env.GITHUB_ACTOR !== "dependabot[bot]") return undefined;
     return new Failure(
         "dependabot",
-        "Dependabot started this run, and GitHub treats such runs like those of a fork: no OIDC token. To let this job " +
-            "go on without a credential, set `on-unavailable: skip` and ask for `steps.<id>.outputs.available`",
+        "Dependabot started this run, and GitHub gives such runs a read-only token: no OIDC token came with it. To let this job go on without a credential, set `on-unavailable: skip` and ask for `steps.<id>.outputs.available`",
         { unavailable: true },
     );
 }

@@ -35,3 +35,8 @@ export const runner: Runner = {
         if (process.env.GITHUB_STEP_SUMMARY) await core.summary.addRaw(html).write();
     },
 };
+
+/** Ends the process once everything is written, whatever connection an answerless server still holds open. */
+export function leave(): void {
+    process.stdout.write("", () => process.exit());
+}

@@ -14,7 +14,7 @@ use claimbound_test_support::{
     trap::Trap,
 };
 use serde_json::{Value, json};
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{net::TcpListener, path::Path, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, ChildStdout},
@@ -200,6 +200,13 @@ async fn a_broker_that_is_away_is_tried_until_the_deadline() {
     let exit = act.run(&(workflow(broker.audience(), "role: r, timeout: 2s", "") + LOOK), Some(&request)).await;
     assert_failed(&exit, &["cannot be reached: the connection was refused (ECONNREFUSED)", "Given up after"]);
     assert_eq!(outputs(&act)["reason"], "broker_unreachable");
+    // A port that takes connections and never answers, nor closes.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let inputs = "role: r, timeout: 1s, on-unavailable: skip";
+    let exit = act.run(&workflow(&url, inputs, ""), Some(&request)).await;
+    assert_eq!(exit.code, Some(0), "{}", log(&exit));
+    assert!(log(&exit).contains("cannot be reached: no answer within 1 s. Given up after 1 try"), "{}", log(&exit));
     assert_eq!(issuer.given().len(), 0, "no token was requested");
 }
 

@@ -304,3 +304,45 @@ async fn aws_keys_reach_the_next_steps_by_a_profile_that_goes_with_the_job() {
     assert!(!Path::new(file).exists(), "the post step removed it");
     assert_hidden(&act, &exit, &AWS_SECRETS);
 }
+
+/// Its placeholders filled in, and a look at the environment instead of the call to AWS.
+#[tokio::test]
+async fn the_example_for_aws_runs_as_it_stands() {
+    let (act, issuer) = (act(), Issuer::github());
+    let mut broker = AwsBroker::start(act.directory()).await;
+    let request = issuer.run(&releasing(&issuer));
+    let mut text = include_str!("../../examples/github-actions-aws.yml").to_owned();
+    for (from, to) in [
+        ("acme/claimbound/action@<sha>", USES),
+        ("${{ vars.CLAIMBOUND_URL }}", &broker.url),
+        ("aws sts get-caller-identity", "test \"$AWS_ACCESS_KEY_ID\" && echo it has keys"),
+    ] {
+        assert!(text.contains(from), "the example holds `{from}`");
+        text = text.replace(from, to);
+    }
+    let exit = act.run(&text, Some(&request)).await;
+    assert_eq!(exit.code, Some(0), "{}", log(&exit));
+    assert!(log(&exit).contains("it has keys"), "{}", log(&exit));
+    assert_eq!(broker.form().await["requested_expires_in"], "900");
+    assert_eq!(broker.form().await["path"], "/revoke");
+}
+
+#[tokio::test]
+async fn two_logins_of_a_job_are_undone_in_reverse() {
+    let (act, issuer) = (act(), Issuer::github());
+    let (first, mut second) = (AwsBroker::start(act.directory()).await, AwsBroker::start(act.directory()).await);
+    let request = issuer.run(&releasing(&issuer));
+    let again = format!(
+        "      - uses: {USES}\n        with: {{ broker-url: \"{}\", role: another, mode: environment }}\n\
+         {:6}- run: test \"$AWS_REGION\" = eu-central-1\n",
+        second.url, ""
+    );
+    let text =
+        workflow(&first.url, "role: one", &again).replace("steps:", "env: { AWS_REGION: of-the-job }\n    steps:");
+    let exit = act.run(&text, Some(&request)).await;
+    assert_eq!(exit.code, Some(0), "{}", log(&exit));
+    assert_eq!(second.form().await["audience"], "another");
+    let keys = "::set-env:: AWS_SECRET_ACCESS_KEY=";
+    let set: Vec<_> = exit.stdout.lines().filter_map(|line| line.split_once(keys)).map(|(_, value)| value).collect();
+    assert_eq!(set, ["***", "***", "***", ""], "{}", log(&exit));
+}

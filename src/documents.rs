@@ -39,12 +39,13 @@ pub fn authorization_server(public_url: &str, issuer_url: &str) -> Value {
     })
 }
 
-/// For our own clients, to compare with what they computed, never to obey. `time` is seconds since 1970.
-pub fn claimbound(public_url: &str, issuer_url: &str, now: UnixSeconds) -> Value {
+/// For our own clients, to compare with what they computed, never to obey. They know `public_url` alone, so `issuer` is
+/// the broker's (RFC 8414), also where its tokens carry another name. `time` is seconds since 1970.
+pub fn claimbound(public_url: &str, now: UnixSeconds) -> Value {
     json!({
         "token_endpoint": format!("{public_url}/token"),
         "audience": public_url,
-        "issuer": issuer_url,
+        "issuer": public_url,
         "time": now.0,
         "version": env!("CARGO_PKG_VERSION"),
     })
@@ -76,10 +77,10 @@ mod tests {
 
     #[test]
     fn our_clients_compare_audience_and_clock() {
-        let document = claimbound(PUBLIC, ISSUER, UnixSeconds(7));
+        let document = claimbound(PUBLIC, UnixSeconds(7));
         assert_eq!(
             document,
-            json!({ "token_endpoint": "https://claimbound.example/token", "audience": PUBLIC, "issuer": ISSUER,
+            json!({ "token_endpoint": "https://claimbound.example/token", "audience": PUBLIC, "issuer": PUBLIC,
                 "time": 7, "version": env!("CARGO_PKG_VERSION") })
         );
     }

@@ -25,8 +25,7 @@ pub async fn authorization_server(shared: Data<Shared>) -> HttpResponse {
 
 /// Carries our clock, so nobody may keep it.
 pub async fn claimbound(shared: Data<Shared>) -> HttpResponse {
-    let config = &shared.config;
-    document(&documents::claimbound(&config.public_url, &config.issuer_url, shared.front.now()), NO_CACHE)
+    document(&documents::claimbound(&shared.config.public_url, shared.front.now()), NO_CACHE)
 }
 
 pub async fn jwks(shared: Data<Shared>) -> HttpResponse {

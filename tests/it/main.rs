@@ -4,6 +4,7 @@
 
 mod agreement;
 mod attacks;
+mod cloud_action;
 mod cloud_parts;
 mod commands;
 mod docs;

@@ -1,9 +1,9 @@
 //! A CI system's issuer on loopback, honest or not, in a thread of its own.
 
 use crate::{
-    job::{Forge, Job},
+    job::{Forge, Job, token_id},
     jwt::{Algorithm, Key},
-    serve::{Serve, answer},
+    serve::{Get, Serve, answer},
 };
 use serde_json::{Value, json};
 use std::{
@@ -35,7 +35,27 @@ struct State {
     keys: Serve,
     discovery_fetches: u64,
     key_fetches: u64,
+    runner: Option<Runner>,
+    given: Vec<String>,
 }
+
+/// The job that runs, as the runner's side of the issuer knows it.
+struct Runner {
+    bearer: String,
+    claims: Value,
+}
+
+/// What a runner tells a job that may ask for tokens.
+#[derive(Clone, Debug)]
+pub struct TokenRequest {
+    /// `ACTIONS_ID_TOKEN_REQUEST_URL`
+    pub url: String,
+    /// `ACTIONS_ID_TOKEN_REQUEST_TOKEN`
+    pub bearer: String,
+}
+
+/// Below the issuer's URL.
+const TOKEN_REQUEST_PATH: &str = "/request-token";
 
 enum Command {
     Open(mpsc::Sender<()>),
@@ -71,6 +91,8 @@ impl Issuer {
             keys: Serve::Right,
             discovery_fetches: 0,
             key_fetches: 0,
+            runner: None,
+            given: Vec::new(),
         }));
         let (commands, orders) = unbounded_channel();
         let seen = state.clone();
@@ -146,6 +168,18 @@ impl Issuer {
         self.lock().key_fetches
     }
 
+    /// Lets a job run: from now on the runner's side gives it tokens, for any audience and each with its own `jti`.
+    pub fn run(&self, job: &Job<'_>) -> TokenRequest {
+        let bearer = format!("request-token-{}", token_id());
+        self.lock().runner = Some(Runner { bearer: bearer.clone(), claims: job.claims("") });
+        TokenRequest { url: format!("{}{TOKEN_REQUEST_PATH}?api-version=2.0", self.url), bearer }
+    }
+
+    /// Every token that the runner's side gave.
+    pub fn given(&self) -> Vec<String> {
+        self.lock().given.clone()
+    }
+
     /// Refuses connections from now on. Returns when the port is closed.
     pub fn close(&self) {
         self.order(Command::Close);
@@ -199,8 +233,8 @@ impl State {
     }
 
     /// The right document of this address and how to serve it; counts.
-    fn look_up(&mut self, target: &str) -> Option<(Value, Serve)> {
-        match target.strip_prefix(self.path.as_str())? {
+    fn look_up(&mut self, get: &Get) -> Option<(Value, Serve)> {
+        match get.target.strip_prefix(self.path.as_str())? {
             "/.well-known/openid-configuration" => {
                 self.discovery_fetches += 1;
                 Some((self.discovery_document(), self.discovery.clone()))
@@ -209,8 +243,25 @@ impl State {
                 self.key_fetches += 1;
                 Some((self.key_set(), self.keys.clone()))
             }
+            request if request.starts_with(TOKEN_REQUEST_PATH) => Some(self.give(get)),
             _ => None,
         }
+    }
+
+    /// A token for the job that runs, if it is the one that asks.
+    fn give(&mut self, get: &Get) -> (Value, Serve) {
+        let url = reqwest::Url::parse(&format!("http://runner{}", get.target)).expect("a target makes a URL");
+        let audience = url.query_pairs().find(|(name, _)| name == "audience").map(|(_, value)| value.into_owned());
+        let asks = |runner: &&Runner| get.authorization == format!("bearer {}", runner.bearer);
+        let (Some(runner), Some(audience)) = (self.runner.as_ref().filter(asks), audience) else {
+            return (Value::Null, Serve::Status(401));
+        };
+        let mut claims = runner.claims.clone();
+        claims["aud"] = json!(audience);
+        claims["jti"] = json!(token_id());
+        let token = self.signer.sign(&claims);
+        self.given.push(token.clone());
+        (json!({ "count": token.len(), "value": token }), Serve::Right)
     }
 }
 
@@ -244,8 +295,8 @@ async fn run(
             },
             accepted = next => if let Ok((stream, _)) = accepted {
                 let state = state.clone();
-                let look_up = move |target: &str| {
-                    state.lock().expect("nobody panicked holding the issuer's state").look_up(target)
+                let look_up = move |get: &Get| {
+                    state.lock().expect("nobody panicked holding the issuer's state").look_up(get)
                 };
                 tokio::spawn(answer(stream, look_up));
             },
@@ -293,6 +344,22 @@ mod tests {
         assert!(http::send(http::client().get(keys_url(&issuer))).await.unwrap_err().is_connect());
         issuer.open();
         assert_eq!(http::get(&keys_url(&issuer)).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_runs_gets_tokens_of_its_own_and_nobody_else_does() {
+        let issuer = Issuer::github();
+        let asked = issuer.run(&issuer.job().environment("production"));
+        let ask = async |bearer: &str| {
+            let request = http::client().get(format!("{}&audience=https%3A%2F%2Fb.example", asked.url));
+            http::send(request.header("Authorization", format!("bearer {bearer}"))).await.unwrap()
+        };
+        let tokens = [ask(&asked.bearer).await, ask(&asked.bearer).await].map(|a| a.text_of("value").to_owned());
+        assert_eq!(issuer.given(), tokens);
+        let claims = tokens.each_ref().map(|token| crate::jwt::claims_of(token));
+        assert_eq!((&claims[0]["aud"], &claims[0]["environment"]), (&json!("https://b.example"), &json!("production")));
+        assert_ne!(claims[0]["jti"], claims[1]["jti"]);
+        assert_eq!(ask("another").await.status, 401);
     }
 
     #[tokio::test]

@@ -304,7 +304,7 @@ fn apply(to: &mut Map<String, Value>, changes: &[(String, Option<Value>)]) {
 }
 
 /// A `jti` in the form of a UUID, unlike any other of this run or another.
-fn token_id() -> String {
+pub(crate) fn token_id() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let mut random = [0; 8];

@@ -37,11 +37,13 @@
 //! - **Crashes.** `broker.kill9()`, `broker.terminate()`, `broker.restart()`: same ports, store and keys.
 //! - **Secrets.** `canary::assert_absent(broker.directory(), &[&token])`.
 //! - **Waiting.** [`time::eventually`] over something observable; a test never sleeps.
-//! - **Real parts.** [`tools::OpenBao`] and Node, which `scripts/tools` installs; without them their tests fail.
+//! - **Real parts.** [`tools::OpenBao`], [`act::Act`] and Node, which `scripts/tools` installs; without them their tests
+//!   fail.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a bench that cannot go on fails the test it serves")]
 
+pub mod act;
 pub mod broker;
 pub mod canary;
 pub mod command;

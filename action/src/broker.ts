@@ -1,0 +1,203 @@
+// What is said to the broker, and what its answers mean. Nothing an answer says steers where anything is sent.
+
+import { Failure } from "./failure.ts";
+import type { Reply, Send } from "./http.ts";
+import type { Inputs } from "./inputs.ts";
+import { refusal } from "./report.ts";
+import { answered, Passing } from "./retry.ts";
+import { plain } from "./text.ts";
+
+export interface Aws {
+    kind: "aws";
+    accessKeyId: string;
+    secretAccessKey: string;
+    sessionToken: string;
+    region: string | undefined;
+    accountId: string;
+    assumedRoleArn: string;
+}
+export interface Jwt {
+    kind: "jwt";
+    jwt: string;
+}
+export interface Decision {
+    decisionId: string;
+    role: string;
+    mapping: string;
+    expiresInSeconds: number;
+}
+export interface Granted extends Decision {
+    /** Ends the lease; a secret. */
+    handle: string;
+    leaseId: string;
+    expiresAtMs: number;
+    credential: Aws | Jwt;
+}
+
+type Json = Record<string, unknown>;
+
+/** A secret shorter than this could not be masked without masking half of the log. */
+const SECRET_CHARS_MIN = 8;
+/** Revoking is a courtesy at the job's end; nobody waits long for it. */
+const REVOKE_MS_MAX = 10_000;
+
+export const unreachable = "broker_unreachable";
+
+/** Compares what the broker says of itself with what is expected of it. Throws before any token is asked for. */
+export async function compare(send: Send, inputs: Inputs, timeoutMs: number): Promise<void> {
+    const whom = `The broker at ${inputs.brokerUrl}`;
+    const url = `${inputs.brokerUrl}/.well-known/claimbound`;
+    const reply = await answered(send({ method: "GET", url, timeoutMs }), whom, unreachable);
+    followNothing(reply, inputs);
+    const facts = reply.body;
+    if (reply.status !== 200 || !isObject(facts)) {
+        const text = `No claimbound broker answers at ${inputs.brokerUrl}: ${url} gave ${reply.status}`;
+        throw new Failure("answer_invalid", `${text}. Check \`broker-url\`; no token was requested`);
+    }
+    const expected = { audience: inputs.audience, issuer: inputs.audience, token_endpoint: `${inputs.audience}/token` };
+    const wrong = Object.entries(expected).filter(([name, value]) => facts[name] !== value);
+    if (wrong.length === 0) return;
+    const lines = wrong.map(
+        ([name, value]) => `  ${name}: expected ${value}, it says ${plain(facts[name]) || "nothing"}`,
+    );
+    throw new Failure(
+        "audience_mismatch",
+        `${whom} says that it is another one, so no token was requested:\n${lines.join("\n")}\n` +
+            "`broker-url` must be the broker's `public_url`, exactly. If this is another address of the same broker, " +
+            "give its `public_url` as `audience`. If you know neither, do not go on: a token for another broker is " +
+            "what an impostor would want.",
+    );
+}
+
+/** One exchange, with a token that no exchange has seen. */
+export async function exchange(
+    send: Send,
+    inputs: Inputs,
+    token: string,
+    mask: (secret: string) => void,
+    nowMs: () => number,
+    timeoutMs: number,
+): Promise<Granted | Decision> {
+    const form = new URLSearchParams({
+        grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+        subject_token: token,
+        subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
+    });
+    if (inputs.role !== undefined) form.set("audience", inputs.role);
+    if (inputs.durationSeconds !== undefined) form.set("requested_expires_in", String(inputs.durationSeconds));
+    if (inputs.dryRun) form.set("dry_run", "true");
+    const asked = send({ method: "POST", url: `${inputs.brokerUrl}/token`, form, timeoutMs });
+    const reply = await answered(asked, `The broker at ${inputs.brokerUrl}`, unreachable);
+    followNothing(reply, inputs);
+    if (reply.status === 200 && isObject(reply.body)) {
+        for (const secret of secretsOf(reply.body)) mask(secret);
+        return inputs.dryRun ? judged(reply.body, inputs) : granted(reply.body, inputs, nowMs());
+    }
+    if (isObject(reply.body) && typeof reply.body.error === "string") throw refusal(reply.body, inputs.role);
+    throw new Failure("answer_invalid", `${inputs.brokerUrl}/token gave ${reply.status} and not what a broker answers`);
+}
+
+/** Ends a lease. Throws if the broker did not say that it did. */
+export async function revoke(send: Send, brokerUrl: string, handle: string): Promise<void> {
+    const form = new URLSearchParams({ token: handle });
+    const asked = send({ method: "POST", url: `${brokerUrl}/revoke`, form, timeoutMs: REVOKE_MS_MAX });
+    const reply = await answered(asked, `The broker at ${brokerUrl}`, unreachable);
+    if (reply.status !== 200) throw new Passing(unreachable, `The broker at ${brokerUrl} answered ${reply.status}`);
+}
+
+function followNothing(reply: Reply, inputs: Inputs): void {
+    if (reply.status < 300 || reply.status > 399) return;
+    const text = `${inputs.brokerUrl} redirects (${reply.status}), and redirects are not followed: a token would travel`;
+    throw new Failure("redirect", `${text} where nobody configured it. Give the broker's own URL as \`broker-url\``);
+}
+
+/** Everything in a success that must never be seen, before anything else looks at it. */
+export function secretsOf(body: Json): string[] {
+    const open = ["kind", "region", "expiration", "assumed_role_arn"];
+    const credential = isObject(body.credential) ? Object.entries(body.credential) : [];
+    const found = [
+        body.access_token,
+        body.refresh_token,
+        ...credential.flatMap(([k, v]) => (open.includes(k) ? [] : [v])),
+    ];
+    const texts = found.filter((value): value is string => typeof value === "string");
+    // A JWT's signature is what makes it worth stealing; alone it must not be readable either.
+    const parts = texts.flatMap((text) => [
+        ...text.split(/\r?\n/),
+        text.split(".").length === 3 ? (text.split(".")[2] ?? "") : "",
+    ]);
+    return [...new Set(parts)].filter((text) => text.length >= SECRET_CHARS_MIN);
+}
+
+function judged(body: Json, inputs: Inputs): Decision {
+    if (body.dry_run !== true) throw odd("a credential although a dry run was asked for");
+    const role = word(body, "role");
+    if (inputs.role !== undefined && role !== inputs.role) throw odd(`the role \`${role}\``);
+    return {
+        decisionId: word(body, "decision_id"),
+        role,
+        mapping: word(body, "mapping"),
+        expiresInSeconds: seconds(body),
+    };
+}
+
+function granted(body: Json, inputs: Inputs, nowMs: number): Granted {
+    const expiresInSeconds = seconds(body);
+    const credential = isObject(body.credential) ? body.credential : {};
+    return {
+        decisionId: word(body, "decision_id"),
+        leaseId: word(body, "lease_id"),
+        role: wanted(word(body, "role"), inputs),
+        mapping: word(body, "mapping"),
+        expiresInSeconds,
+        expiresAtMs: nowMs + expiresInSeconds * 1000,
+        handle: secret(body, "access_token"),
+        credential: "access_key_id" in credential ? aws(credential) : { kind: "jwt", jwt: secret(credential, "jwt") },
+    };
+}
+
+function wanted(role: string, inputs: Inputs): string {
+    if (inputs.role !== undefined && role !== inputs.role) throw odd(`the role \`${role}\``);
+    return role;
+}
+
+function aws(credential: Json): Aws {
+    const assumedRoleArn = word(credential, "assumed_role_arn");
+    const accountId = /^arn:aws[a-z-]*:sts::(\d{12}):/.exec(assumedRoleArn)?.[1];
+    if (accountId === undefined) throw odd("no account in `assumed_role_arn`");
+    return {
+        kind: "aws",
+        accessKeyId: secret(credential, "access_key_id"),
+        secretAccessKey: secret(credential, "secret_access_key"),
+        sessionToken: secret(credential, "session_token"),
+        region: credential.region === undefined || credential.region === null ? undefined : word(credential, "region"),
+        accountId,
+        assumedRoleArn,
+    };
+}
+
+/** Text for files and variables: printable, without blanks, so that it cannot become a second line or setting. */
+function secret(body: Json, name: string): string {
+    const value = body[name];
+    if (typeof value === "string" && value.length >= SECRET_CHARS_MIN && /^[\x21-\x7e]+$/.test(value)) return value;
+    throw odd(`no usable \`${name}\``);
+}
+
+function word(body: Json, name: string): string {
+    const value = body[name];
+    if (typeof value === "string" && /^[\x21-\x7e]{1,2048}$/.test(value)) return value;
+    throw odd(`no usable \`${name}\``);
+}
+
+function seconds(body: Json): number {
+    if (Number.isSafeInteger(body.expires_in) && Number(body.expires_in) >= 0) return Number(body.expires_in);
+    throw odd("no usable `expires_in`");
+}
+
+function odd(what: string): Failure {
+    return new Failure("answer_invalid", `The broker's answer is not to be used: it holds ${plain(what)}`);
+}
+
+function isObject(value: unknown): value is Json {
+    return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,92 @@
+// One request, one answer, within a time and a size. Proxies come from the runner's environment, a private CA from
+// `NODE_EXTRA_CA_CERTS`. Redirects are answers like any other: nothing follows them.
+
+import { HttpClient } from "@actions/http-client";
+
+export interface Ask {
+    method: "GET" | "POST";
+    url: string;
+    headers?: Record<string, string>;
+    /** Sent as a form. */
+    form?: URLSearchParams;
+    timeoutMs: number;
+}
+
+export interface Reply {
+    status: number;
+    retryAfterSeconds: number | undefined;
+    /** Parsed JSON; `undefined` if the body is none. */
+    body: unknown;
+}
+
+export type Send = (ask: Ask) => Promise<Reply>;
+
+/** No answer came. The message says how, and holds nothing of the request. */
+export class NoAnswer extends Error {}
+
+declare const ACTION_VERSION: string;
+const BODY_BYTES_MAX = 256 * 1024;
+
+export const send: Send = async (ask) => {
+    const client = new HttpClient(`claimbound-action/${ACTION_VERSION}`, [], {
+        allowRedirects: false,
+        allowRetries: false,
+        socketTimeout: ask.timeoutMs,
+    });
+    const headers: Record<string, string> = { accept: "application/json", ...ask.headers };
+    if (ask.form) headers["content-type"] = "application/x-www-form-urlencoded";
+    let timer: NodeJS.Timeout | undefined;
+    let stop = (): void => {};
+    const late = new Promise<never>((_, reject) => {
+        timer = setTimeout(() => {
+            reject(new NoAnswer(`no answer within ${Math.ceil(ask.timeoutMs / 1000)} s`));
+            stop();
+        }, ask.timeoutMs);
+    });
+    const answer = async (): Promise<Reply> => {
+        const { message } = await client.request(ask.method, ask.url, ask.form?.toString() ?? "", headers);
+        stop = () => message.destroy();
+        const chunks: Buffer[] = [];
+        let size = 0;
+        for await (const chunk of message) {
+            size += (chunk as Buffer).length;
+            if (size > BODY_BYTES_MAX) throw new NoAnswer(`an answer of more than ${BODY_BYTES_MAX / 1024} KiB`);
+            chunks.push(chunk as Buffer);
+        }
+        const retryAfter = Number(message.headers["retry-after"] ?? Number.NaN);
+        return {
+            status: message.statusCode ?? 0,
+            retryAfterSeconds: Number.isFinite(retryAfter) && retryAfter >= 0 ? retryAfter : undefined,
+            body: json(Buffer.concat(chunks).toString("utf8")),
+        };
+    };
+    try {
+        return await Promise.race([answer(), late]);
+    } catch (error) {
+        throw error instanceof NoAnswer ? error : new NoAnswer(how(error));
+    } finally {
+        clearTimeout(timer);
+        client.dispose();
+    }
+};
+
+/** The code alone: messages of the network layer can hold the URL. */
+function how(error: unknown): string {
+    const code = (error as { code?: unknown }).code;
+    if (typeof code !== "string") return "the connection broke";
+    const known: Record<string, string> = {
+        ECONNREFUSED: "the connection was refused",
+        ECONNRESET: "the connection broke",
+        ENOTFOUND: "its name is not known",
+        ETIMEDOUT: "the connection timed out",
+    };
+    return `${known[code] ?? "the connection failed"} (${code})`;
+}
+
+function json(text: string): unknown {
+    try {
+        return JSON.parse(text);
+    } catch {
+        return undefined;
+    }
+}

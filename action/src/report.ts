@@ -1,0 +1,94 @@
+// What people read: a refusal condition by condition, and the step's summary. Text from the broker is made plain first.
+
+import type { Decision, Granted } from "./broker.ts";
+import { Failure } from "./failure.ts";
+import { html, plain, table } from "./text.ts";
+
+type Json = Record<string, unknown>;
+
+const LIST_MAX = 30;
+
+/** The broker's refusal. It is final: the same job gets the same answer. */
+export function refusal(body: Json, asked: string | undefined): Failure {
+    const reason = plain(body.reason) || plain(body.error);
+    const decisionId = plain(body.decision_id);
+    const nearest = object(body.nearest);
+    const conditions = list(nearest?.conditions).map((condition) => describe(object(condition) ?? {}));
+    const lines = [
+        `The broker refused ${asked === undefined ? "this job" : `\`${plain(asked)}\``}: ${plain(body.error_description)}`,
+        `Reason: ${reason}${decisionId ? `, decision ${decisionId}` : ""}`,
+    ];
+    if (nearest !== undefined) {
+        lines.push(`Nearest mapping: \`${plain(nearest.mapping)}\` (role \`${plain(nearest.role)}\`)`);
+        for (const { claim, expected, got } of conditions) {
+            lines.push(`  ${claim}:${expected === undefined ? "" : ` expected ${expected},`} ${got}`);
+        }
+    }
+    const roles = list(body.roles).map(plain);
+    if (roles.length > 0) lines.push(`Roles of this job: \`${roles.join("`, `")}\``);
+    if (body.did_you_mean !== undefined) lines.push(`Did you mean \`${plain(body.did_you_mean)}\`?`);
+    if (body.contact !== undefined) lines.push(`Ask: ${plain(body.contact)}`);
+    const rows = conditions.map(({ claim, expected, got }) => [claim, expected ?? "", got]);
+    const claims = Object.entries(object(body.claims) ?? {}).slice(0, LIST_MAX);
+    const details =
+        (rows.length > 0
+            ? `<p>Nearest mapping: <code>${html(nearest?.mapping)}</code></p>${table(rows, ["Claim", "Expected", "This job"])}`
+            : "") +
+        (claims.length > 0 ? `<details><summary>Claims of this job</summary>${table(claims)}</details>` : "");
+    return new Failure(reason, lines.join("\n"), { decisionId, details });
+}
+
+function describe(condition: Json): { claim: string; expected: string | undefined; got: string } {
+    let got = "what this job has is not known";
+    if (condition.got === null) got = "this job has none";
+    else if (condition.got !== undefined) got = `got \`${plain(condition.got)}\``;
+    const expected = condition.expected === undefined ? undefined : plain(condition.expected);
+    // `expected` is a phrase with its own backticks. The broker may name claims alone.
+    if (expected === undefined && condition.got === undefined) got = "does not fit";
+    return { claim: plain(condition.claim), expected, got };
+}
+
+/** The summary of a step that has its credential. */
+export function grantedSummary(granted: Granted): string {
+    const { credential } = granted;
+    const of = credential.kind === "aws" ? ["AWS", credential.assumedRoleArn] : ["JWT", ""];
+    return summary("credential", [
+        ["Role", granted.role],
+        ["Mapping", granted.mapping],
+        ["Kind", of.filter((text) => text !== "").join(", ")],
+        ["Ends", time(granted.expiresAtMs)],
+        ["Lease", granted.leaseId],
+        ["Decision", granted.decisionId],
+    ]);
+}
+
+export function dryRunSummary(decision: Decision): string {
+    return summary("dry run, would be granted", [
+        ["Role", decision.role],
+        ["Mapping", decision.mapping],
+        ["For", `${decision.expiresInSeconds} s`],
+        ["Decision", decision.decisionId],
+    ]);
+}
+
+export function failureSummary(failure: Failure, title: string): string {
+    const text = failure.message.split("\n").map(html).join("<br>");
+    return `<h3>Claimbound: ${html(title)}</h3><p>${text}</p>${failure.details}\n`;
+}
+
+/** RFC 3339, to the second. */
+export function time(ms: number): string {
+    return new Date(ms).toISOString().replace(/\.\d+Z$/, "Z");
+}
+
+function summary(title: string, rows: string[][]): string {
+    return `<h3>Claimbound: ${html(title)}</h3>${table(rows)}\n`;
+}
+
+function object(value: unknown): Json | undefined {
+    return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
+}
+
+function list(value: unknown): unknown[] {
+    return Array.isArray(value) ? value.slice(0, LIST_MAX) : [];
+}

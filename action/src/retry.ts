@@ -1,0 +1,85 @@
+// Trying again until a deadline: only what may pass by itself (no answer, 429, 5xx), never a refusal.
+
+import { Failure } from "./failure.ts";
+import { NoAnswer, type Reply } from "./http.ts";
+
+/** Time and chance, so that tests have neither. */
+export interface Pace {
+    nowMs(): number;
+    sleep(ms: number): Promise<void>;
+    /** From 0 up to 1. */
+    random(): number;
+}
+
+export const realPace: Pace = {
+    nowMs: () => Date.now(),
+    sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+    random: () => Math.random(),
+};
+
+const FIRST_WAIT_MS = 500;
+const WAIT_MS_MAX = 8_000;
+const ATTEMPT_MS_MAX = 30_000;
+
+/** This attempt failed in a way that may pass. */
+export class Passing extends Error {
+    readonly reason: string;
+    readonly retryAfterSeconds: number | undefined;
+
+    constructor(reason: string, text: string, retryAfterSeconds?: number) {
+        super(text);
+        this.reason = reason;
+        this.retryAfterSeconds = retryAfterSeconds;
+    }
+}
+
+/** Runs `attempt`, with the milliseconds that it may take, until it does not throw `Passing` or time is up. */
+export async function persist<T>(
+    pace: Pace,
+    deadlineMs: number,
+    attempt: (timeoutMs: number) => Promise<T>,
+): Promise<T> {
+    for (let tries = 1; ; tries += 1) {
+        try {
+            return await attempt(Math.max(1, Math.min(ATTEMPT_MS_MAX, deadlineMs - pace.nowMs())));
+        } catch (error) {
+            if (!(error instanceof Passing)) throw error;
+            const wait = waitMs(tries, error.retryAfterSeconds, pace.random());
+            if (pace.nowMs() + wait >= deadlineMs) {
+                const text = `${error.message}. Given up after ${tries} ${tries === 1 ? "try" : "tries"}`;
+                throw new Failure(error.reason, text, { unavailable: true });
+            }
+            await pace.sleep(wait);
+        }
+    }
+}
+
+/** Half of the wait is chance, so that a matrix of jobs does not come back together; never before `Retry-After`. */
+export function waitMs(tries: number, retryAfterSeconds: number | undefined, random: number): number {
+    const full = Math.min(WAIT_MS_MAX, FIRST_WAIT_MS * 2 ** Math.min(tries - 1, 10));
+    const jittered = full * (0.5 + random / 2);
+    return retryAfterSeconds === undefined ? jittered : Math.max(retryAfterSeconds * 1000, 0) + jittered;
+}
+
+/** Asks once; throws `Passing` where another try may help. */
+export async function answered(asked: Promise<Reply>, whom: string, reason: string): Promise<Reply> {
+    let reply: Reply;
+    try {
+        reply = await asked;
+    } catch (error) {
+        if (error instanceof NoAnswer) throw new Passing(reason, `${whom} cannot be reached: ${error.message}`);
+        throw error;
+    }
+    if (reply.status === 429 || reply.status >= 500) {
+        const told = member(reply.body, "reason");
+        const text = `${whom} answered ${reply.status}${told ? ` (\`${told}\`)` : ""}`;
+        throw new Passing(told || reason, text, reply.retryAfterSeconds);
+    }
+    return reply;
+}
+
+/** A word of the broker's closed lists; anything else counts as absent. */
+function member(body: unknown, name: string): string {
+    const value = typeof body === "object" && body !== null ? (body as Record<string, unknown>)[name] : undefined;
+    return typeof value === "string" && /^[a-z_]{1,64}$/.test(value) ? value : "";
+}

@@ -1,0 +1,42 @@
+// The runner, as far as this action touches it: an interface, so that tests can look at what was told to it.
+
+import * as core from "@actions/core";
+
+export interface Runner {
+    env: Record<string, string | undefined>;
+    input(name: string): string;
+    mask(secret: string): void;
+    output(name: string, value: string): void;
+    variable(name: string, value: string): void;
+    save(name: string, value: string): void;
+    saved(name: string): string;
+    info(text: string): void;
+    warn(text: string, title: string): void;
+    fail(text: string, title: string): void;
+    summary(html: string): Promise<void>;
+}
+
+export const runner: Runner = {
+    env: process.env,
+    input: (name) => core.getInput(name),
+    mask: (secret) => core.setSecret(secret),
+    output: (name, value) => core.setOutput(name, value),
+    variable: (name, value) => core.exportVariable(name, value),
+    save: (name, value) => core.saveState(name, value),
+    saved: (name) => core.getState(name),
+    info: (text) => core.info(text),
+    warn: (text, title) => core.warning(text, { title }),
+    fail: (text, title) => {
+        core.error(text, { title });
+        process.exitCode = 1;
+    },
+    summary: async (html) => {
+        // A runner without summaries is no reason to fail.
+        if (process.env.GITHUB_STEP_SUMMARY) await core.summary.addRaw(html).write();
+    },
+};
+
+/** Ends the process once everything is written, whatever connection an answerless server still holds open. */
+export function leave(): void {
+    process.stdout.write("", () => process.exit());
+}

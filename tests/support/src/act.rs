@@ -1,0 +1,147 @@
+//! GitHub workflows, run by act: on this machine, without containers, with the runner's side played by an issuer.
+//!
+//! act enforces no permissions and has no issuer of its own. A job may ask for tokens exactly if the run is given a
+//! [`TokenRequest`]; the rest (events, outputs, masks, post steps) is act's.
+
+use crate::{
+    command::{Exit, command, finish},
+    issuer::TokenRequest,
+    tools::Tools,
+};
+use serde_json::Value;
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+
+/// How workflows name the action under test.
+pub const USES: &str = "acme/claimbound/action@main";
+/// The repository of [`USES`].
+const REPOSITORY: &str = "acme/claimbound@main";
+/// One machine with a runner. Everything that a run writes stands below [`Act::directory`].
+pub struct Act {
+    program: PathBuf,
+    home: TempDir,
+    event: Option<(String, Value)>,
+}
+
+impl Act {
+    /// With this built action (`action/` of the repository, after `npm run build`). Panics where act is not installed.
+    pub fn new(action: &Path) -> Self {
+        let program = Tools::act();
+        let home = tempfile::tempdir().expect("a directory can be made");
+        let copy = home.path().join("repository/action");
+        for folder in [copy.join("dist"), home.path().join("proof"), home.path().join("bin"), home.path().join("work")]
+        {
+            fs::create_dir_all(folder).expect("a folder can be made");
+        }
+        for file in ["action.yml", "package.json", "dist/main.cjs", "dist/post.cjs"] {
+            fs::copy(action.join(file), copy.join(file))
+                .unwrap_or_else(|error| panic!("{}/{file}: {error}; `npm run build` there", action.display()));
+        }
+        let act = Self { program, home, event: None };
+        act.watch_node();
+        act.make_repository();
+        act
+    }
+
+    /// Another event than a push: its name, and its payload.
+    pub fn event(mut self, name: &str, payload: Value) -> Self {
+        self.event = Some((name.to_owned(), payload));
+        self
+    }
+
+    /// Runs a workflow; `$PROOF` in its steps is a folder outside the workspace, for what the test wants to see.
+    pub async fn run(&self, workflow: &str, request: Option<&TokenRequest>) -> Exit {
+        let (home, work) = (self.home.path(), self.home.path().join("work"));
+        let proof = self.proof();
+        let file = work.join("workflow.yml");
+        fs::write(&file, workflow).expect("a workflow can be written");
+        let repository = home.join("repository");
+        let path = env::var_os("PATH").unwrap_or_default();
+        let paths = [home.join("bin")].into_iter().chain(env::split_paths(&path));
+        let mut act = command(&self.program, &work);
+        act.env("HOME", home)
+            .env("PATH", env::join_paths(paths).expect("paths can be joined"))
+            .args(["--no-cache-server", "--platform", "ubuntu-24.04=-self-hosted"])
+            .args(["--actor", "octocat", "--env", "GITHUB_REPOSITORY=acme/payments-api"])
+            .arg("--env")
+            .arg(format!("PROOF={}", proof.display()))
+            .arg("--local-repository")
+            .arg(format!("{REPOSITORY}={}", repository.display()))
+            .arg("--workflows")
+            .arg(&file);
+        // In the environment and not among the arguments, as a runner has them.
+        if let Some(TokenRequest { url, bearer }) = request {
+            act.env("ACTIONS_ID_TOKEN_REQUEST_URL", url).env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", bearer);
+        }
+        let name = match &self.event {
+            Some((name, payload)) => {
+                let file = home.join("event.json");
+                fs::write(&file, payload.to_string()).expect("an event can be written");
+                act.arg("--eventpath").arg(file);
+                name
+            }
+            None => "push",
+        };
+        finish(act.arg(name)).await
+    }
+
+    /// The folder that workflows know as `$PROOF`.
+    pub fn proof(&self) -> PathBuf {
+        self.home.path().join("proof")
+    }
+
+    /// A file that a workflow left there.
+    pub fn left(&self, name: &str) -> String {
+        let path = self.proof().join(name);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// The whole machine.
+    pub fn directory(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The arguments of every Node process so far, one process a line.
+    pub fn arguments(&self) -> String {
+        fs::read_to_string(self.home.path().join("arguments")).unwrap_or_default()
+    }
+
+    /// act looks for the branch and the commit that a run is about.
+    fn make_repository(&self) {
+        let git = |arguments: &[&str]| {
+            let status = std::process::Command::new("git")
+                .args(["-c", "user.name=bench", "-c", "user.email=bench@localhost"])
+                .args(arguments)
+                .current_dir(self.home.path().join("work"))
+                .status();
+            assert!(status.expect("git starts").success(), "git {arguments:?}");
+        };
+        git(&["init", "--quiet", "--initial-branch", "main"]);
+        git(&["commit", "--quiet", "--allow-empty", "--message", "Begin"]);
+    }
+
+    /// Puts a `node` before the real one that writes down how it was called. act asks once where Node really is, so it
+    /// answers that itself.
+    fn watch_node(&self) {
+        let real = env::split_paths(&env::var_os("PATH").unwrap_or_default())
+            .map(|path| path.join("node"))
+            .find(|path| path.is_file())
+            .expect("Node is on `PATH`");
+        // No shell: shells drop variables like `INPUT_BROKER-URL`.
+        let script = format!(
+            "#!{}\nconst given = process.argv.slice(2);\n\
+             if (given.join().includes('process.execPath')) {{ console.log(__filename); process.exit(); }}\n\
+             require('fs').appendFileSync('{}', given.join(' ') + '\\n');\n\
+             process.exit(require('child_process').spawnSync(process.execPath, given, {{ stdio: 'inherit' }}).status);\n",
+            real.display(),
+            self.home.path().join("arguments").display(),
+        );
+        let node = self.home.path().join("bin/node");
+        fs::write(&node, script).expect("a script can be written");
+        fs::set_permissions(&node, fs::Permissions::from_mode(0o755)).expect("a mode can be set");
+    }
+}

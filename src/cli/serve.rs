@@ -57,6 +57,9 @@ fn check(mut config: Config) -> anyhow::Result<u8> {
     match broker::prepare(&config) {
         Ok(prepared) => {
             tell::findings(&root, &prepared.folder, &prepared.diagnostics);
+            if let Some(warning) = config.hidden_from_aws() {
+                eprintln!("warning: {warning}");
+            }
             let set = &prepared.mappings;
             eprintln!(
                 "ok: {} issuers, {} roles, {} mappings, version {}",
@@ -120,6 +123,9 @@ async fn start(mut config: Config, tell: impl FnOnce(&Broker, http::Bound)) -> a
         Ok(broker) => broker,
         Err(error) => return refuse(&root, error),
     };
+    if let Some(warning) = broker.config().hidden_from_aws() {
+        tracing::warn!("{warning}");
+    }
     tell(&broker, bound);
     tracing::info!(listen = %bound.listen, public_url = broker.config().public_url, "ready");
     listeners.run(broker, stop_signal()?).await.context("the HTTP server failed")?;

@@ -34,10 +34,8 @@ async fn exchanges_of_clients_that_hung_up_are_finished_and_spend_their_tokens()
         // Hangs up without reading a byte of the answer.
         drop(stream);
     }
-    eventually(Duration::from_secs(20), async || {
-        (records::of_kind(&broker, "granted").len() == CLIENTS).then_some(())
-    })
-    .await;
+    eventually(Duration::from_secs(20), async || (records::of_kind(&broker, "granted").len() == CLIENTS).then_some(()))
+        .await;
     let again = broker.exchange_for(&tokens[0], "payments-release").await;
     assert_eq!((again.status, &again.body["reason"]), (400, &Value::from("replay")), "{}", again.text);
     assert_eq!(broker.terminate().await.code, Some(0));

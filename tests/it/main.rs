@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod aws;
+mod cloud_aws;
 mod cloud_parts;
 mod commands;
 mod exchange;

@@ -263,7 +263,7 @@ impl Broker {
         if !exchange::is_lease_handle(token.reveal()) {
             return Ok(None);
         }
-        let found = self.reader.lease_by_possession(&exchange::possession(token.reveal()))?;
+        let found = self.reader.held(&exchange::possession(token.reveal()))?;
         let found = found.filter(|lease| lease.expires > now);
         Ok(found.map(|lease| Held { lease: lease.id, role: lease.role, handle: lease.handle.unwrap_or_default() }))
     }

@@ -4,7 +4,7 @@ use super::Broker;
 use crate::{
     exchange,
     keys::signing::RELOAD_SECONDS,
-    store::{Change, Commit, Down, LeaseState, Settled, StoredLease},
+    store::{Change, Commit, Down, LeaseState, Outcome, Settled, StoredLease},
 };
 use claimbound_core::{
     evidence::{Details, Record, What},
@@ -37,9 +37,11 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
     };
     let sweeper = {
         let broker = broker.clone();
+        // Read before any exchange can begin: what one of ours opens is never older.
+        let started = broker.clock.now();
         tokio::spawn(async move {
             // Whatever was `issuing` before this process is its predecessor's: nobody works on it any more.
-            sweep(&broker, broker.clock.now()).await;
+            sweep(&broker, started).await;
             let mut tick = tokio::time::interval(SWEEP_INTERVAL);
             let mut stop = std::pin::pin!(stopping(&broker));
             loop {
@@ -99,9 +101,12 @@ async fn settle(broker: &Broker, lease: &StoredLease) -> Result<(), Down> {
         actor: None,
         mappings_version: None,
     };
-    let settled = Settled { lease: lease.id, state, handle: None, possession: None };
+    let settled = Settled { lease: lease.id, from: LeaseState::Issuing, state, handle: None };
     let entry = record.seal(&Details::default(), exchange::salt());
-    broker.writer.commit(Commit { guards: vec![], changes: vec![Change::Settle(settled)], entry }).await?;
-    tracing::warn!(lease_id = %lease.id, role = lease.role, "a lease was left without an outcome: now unknown");
+    let commit = Commit { guards: vec![], changes: vec![Change::Settle(settled)], entry };
+    // Blocked: its exchange came first after all.
+    if let Outcome::Durable { .. } = broker.writer.commit(commit).await? {
+        tracing::warn!(lease_id = %lease.id, role = lease.role, "a lease was left without an outcome: now unknown");
+    }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod decision;
 mod demo;
 mod deployment;
 mod dev;
+mod doctor;
 mod explain;
 mod issuer;
 mod keys;
@@ -56,6 +57,8 @@ enum Command {
     Profile(profile::ProfileArgs),
     /// Prints what to configure on the other side
     Trust(trust::TrustArgs),
+    /// Asks the other side whether it is set up
+    Doctor(doctor::DoctorArgs),
     /// Lists and rotates the broker's signing keys
     Keys(keys::KeysArgs),
     /// Exports the broker's issuer documents for a static host
@@ -76,6 +79,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Roles(args) => roles::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Trust(args) => trust::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Keys(args) => keys::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Issuer(args) => issuer::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Audit(args) => audit::run(args),

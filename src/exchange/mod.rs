@@ -154,11 +154,11 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         expires,
         handle: handle.map(str::to_owned),
         state,
-        possession: None,
         token: Some(*spend.token.key()),
     };
     let guards = vec![Guard::Unspent(Spend { leaves: state, ..spend })];
     let granted = What::Granted { mapping, role, lease, handle, expires };
+    trail.opens(lease, state);
     trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
     trail.admitted();
 
@@ -166,8 +166,8 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let minted = match plan.mint().await {
         Ok(minted) => minted,
         Err(error) => {
-            let state = refusal::lease_state(&error);
-            trail.owes(Change::Settle(Settled { lease, state, handle: None, possession: None }));
+            let out = refusal::lease_state(&error);
+            trail.owes(Change::Settle(Settled { lease, from: state, state: out, handle: None }));
             return Err(error.into());
         }
     };
@@ -175,11 +175,14 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     // 8 Outcome: a handle that only the target knew is bound now, and with it what ends the lease by possession.
     let lease_handle = handle::of(&minted.credential);
     if handle.is_none() {
-        let state = LeaseState::Issued;
-        let possession = lease_handle.as_ref().map(|secret| possession(secret.reveal()));
-        let bound = Settled { lease, state, handle: Some(minted.handle.clone()), possession };
-        let settled = What::Settled { lease, state: state.name(), handle: Some(&minted.handle) };
-        trail.commit(parts, vec![], vec![Change::Settle(bound)], settled).await?;
+        let out = LeaseState::Issued;
+        let bound = Settled { lease, from: state, state: out, handle: Some(minted.handle.clone()) };
+        let settled = What::Settled { lease, state: out.name(), handle: Some(&minted.handle) };
+        let mut changes = vec![Change::Settle(bound)];
+        if let Some(secret) = &lease_handle {
+            changes.push(Change::Hold { lease, possession: possession(secret.reveal()) });
+        }
+        trail.commit(parts, vec![], changes, settled).await?;
     }
 
     // 9 Answer: only now does the credential leave.

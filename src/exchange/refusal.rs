@@ -63,6 +63,8 @@ impl Refusal {
             Self::Decision(denial, _) => denial.reason,
             Self::Unfit(unfit) => unfit.reason(),
             Self::Blocked(Blocked::InFlight) => Reason::InFlight,
+            // The outcome came after the sweeper had settled the lease.
+            Self::Blocked(Blocked::LeaseEnded) => Reason::BackendDown,
             // `Replay`, and what no exchange guards today: never an issue.
             Self::Blocked(_) => Reason::Replay,
             Self::Store(_) => Reason::StoreDown,

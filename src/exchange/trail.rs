@@ -1,12 +1,12 @@
 //! What has been established so far, so that a refusal's record says exactly that much.
 
 use super::{Parts, Refusal, Refused, Request};
-use crate::store::{Blocked, Change, Commit, Guard, Outcome, Spend};
+use crate::store::{Blocked, Change, Commit, Guard, LeaseState, Outcome, Settled, Spend};
 use aws_lc_rs::rand;
 use claimbound_core::{
-    evidence::{Details, Party, Record, What},
+    evidence::{Details, LeaseId, Party, Record, What},
     mapping::{Mapping, Role},
-    reason::Standing,
+    reason::{Reason, Standing},
     workload::{Profile, Workload},
 };
 use serde_json::{Map, Value, json};
@@ -21,6 +21,8 @@ pub(super) struct Trail<'r> {
     mapping: Option<&'r str>,
     /// What believing the case costs; a refusal spends it too.
     spend: Option<Spend>,
+    /// The lease that admission opens, as nothing was minted for it: what to make of it if the store gave no answer.
+    opening: Option<Settled>,
     /// What a refusal's record must also change.
     owed: Vec<Change>,
     /// Claims, addresses and what was asked: erasable, hashed with a salt.
@@ -43,7 +45,17 @@ impl<'r> Trail<'r> {
         let asked = json!({ "role": ask.role, "duration": ask.duration.map(|d| d.0), "scope": ask.scope, "dry_run": request.dry_run });
         json.insert("asked".into(), asked);
         let details = Details { json };
-        Self { request, issuer: None, principal: None, role: None, mapping: None, spend: None, owed: vec![], details }
+        Self {
+            request,
+            issuer: None,
+            principal: None,
+            role: None,
+            mapping: None,
+            spend: None,
+            opening: None,
+            owed: vec![],
+            details,
+        }
     }
 
     /// The caller is a job that we know: from here on every answer has its own record and spends the token.
@@ -60,9 +72,14 @@ impl<'r> Trail<'r> {
         self.mapping = Some(&mapping.name);
     }
 
+    /// Admission is about to open a lease in this state.
+    pub(super) fn opens(&mut self, lease: LeaseId, from: LeaseState) {
+        self.opening = Some(Settled { lease, from, state: LeaseState::Failed, handle: None });
+    }
+
     /// The token is spent, and that is on record.
     pub(super) fn admitted(&mut self) {
-        self.spend = None;
+        (self.spend, self.opening) = (None, None);
     }
 
     pub(super) fn owes(&mut self, change: Change) {
@@ -134,18 +151,32 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
     }
     let (owed, spend) = (std::mem::take(&mut trail.owed), trail.spend.take());
     let lost = matches!(refusal, Refusal::Blocked(Blocked::Replay | Blocked::InFlight));
+    let unanswered = matches!(refusal, Refusal::Store(_));
     let mut hint = refusal.into_hint();
     // The race for the token was lost already: nothing is left to spend, and the record stands alone.
     let guards = spend.filter(|_| !lost).map(Guard::Unspent).into_iter().collect();
-    let (role, mapping) = (trail.role.or_else(|| known_role(parts, trail.request.ask.role)), trail.mapping);
-    if let Err(worse) = trail.commit(parts, guards, owed, What::Refused { reason, role, mapping }).await {
-        // The token was spent before, or the store is down: that is the answer now, without hints; it is recorded
-        // if it can be.
-        (reason, hint) = (worse.reason(), None);
-        let told = What::Refused { reason, role, mapping: None };
-        if let Err(down) = trail.commit(parts, vec![], vec![], told).await {
-            reason = down.reason();
+    let (role, mut mapping) = (trail.role.or_else(|| known_role(parts, trail.request.ask.role)), trail.mapping);
+    match trail.commit(parts, guards, owed, What::Refused { reason, role, mapping }).await {
+        Ok(()) => return refused(reason, Standing::ProvenJob, hint),
+        // Whether that was written is unknown; a second record of one answer would be a lie.
+        Err(Refusal::Store(_)) => return refused(Reason::StoreDown, Standing::ProvenJob, None),
+        // The lease was settled by the sweeper: the answer is as it was, and its record stands alone.
+        Err(Refusal::Blocked(Blocked::LeaseEnded)) => {}
+        // The token is spent. If the store left admission without an answer, it may have been by admission itself, which
+        // by now is durable or never will be.
+        Err(worse) => {
+            if unanswered {
+                let took_back = trail.opening.take().map(Change::Settle).into_iter().collect();
+                match trail.commit(parts, vec![], took_back, What::Refused { reason, role, mapping }).await {
+                    Err(Refusal::Blocked(_)) => {}
+                    _ => return refused(reason, Standing::ProvenJob, None),
+                }
+            }
+            (reason, hint, mapping) = (worse.reason(), None, None);
         }
+    }
+    if trail.commit(parts, vec![], vec![], What::Refused { reason, role, mapping }).await.is_err() {
+        (reason, hint) = (Reason::StoreDown, None);
     }
     refused(reason, Standing::ProvenJob, hint)
 }
@@ -155,3 +186,6 @@ fn known_role<'r>(parts: &Parts<'r>, asked: Option<&str>) -> Option<&'r str> {
     let mappings = &parts.snapshot.mappings;
     asked.and_then(|name| mappings.role_named(name)).map(|id| mappings.role(id).name.as_str())
 }
+
+#[cfg(test)]
+mod tests;

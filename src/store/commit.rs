@@ -46,7 +46,7 @@ impl SpentKey {
         self.keep_until
     }
     #[cfg(test)]
-    pub(super) fn for_tests(key: [u8; 32], keep_until: UnixSeconds) -> Self {
+    pub(crate) fn for_tests(key: [u8; 32], keep_until: UnixSeconds) -> Self {
         Self { key, keep_until }
     }
 }
@@ -66,16 +66,18 @@ pub enum Change {
     /// Opens a lease, in the state that its plan allows.
     OpenLease(Lease),
     /// Settles a lease and its token's single-use record: the outcome of minting. Blocked by [`Blocked::LeaseEnded`]
-    /// if the lease is not `Issuing` any more: an outcome is bound once, by the exchange or by the sweeper.
+    /// if the lease is not in the state that it is settled from: an outcome is bound once, by the exchange or by the
+    /// sweeper.
     Settle(Settled),
+    /// Keeps what ends the lease by possession, where that is not a token of ours: the SHA-256 of a lease handle.
+    /// Stands beside the outcome that it comes with.
+    Hold { lease: LeaseId, possession: [u8; 32] },
     /// Ends a lease: revoked by its holder. Blocked by [`Blocked::LeaseEnded`] if it is not alive.
     End(LeaseId),
     /// Keeps a mapping folder by its version, if it is not kept already (canonical archive, see `store::open`).
     KeepFolder { version: [u8; 32], archive: Vec<u8> },
     /// Fixes a fact of this store for ever (`issuer_url`); blocked if it is fixed to another value.
     Fix { name: &'static str, value: String },
-    /// Remembers a signing key that this store made.
-    KeepKey { kid: String },
 }
 
 /// A credential's record.
@@ -93,8 +95,6 @@ pub struct Lease {
     /// The credential's public handle, where it is known beforehand (a `jti`).
     pub handle: Option<String>,
     pub state: LeaseState,
-    /// SHA-256 of the secret that ends it by possession (the credential itself, or the lease handle).
-    pub possession: Option<[u8; 32]>,
     /// The token that it cost, so that settling finds its single-use record.
     pub token: Option<[u8; 32]>,
 }
@@ -135,9 +135,10 @@ impl LeaseState {
 #[derive(Clone, Debug)]
 pub struct Settled {
     pub lease: LeaseId,
+    /// The state in which the lease was opened: `Issued` where its handle was known beforehand.
+    pub from: LeaseState,
     pub state: LeaseState,
     pub handle: Option<String>,
-    pub possession: Option<[u8; 32]>,
 }
 
 /// All of it or nothing, and always with one record.

@@ -32,7 +32,14 @@ pub struct Stored {
 pub struct StoredLease {
     pub id: LeaseId,
     pub role: String,
-    pub state: LeaseState,
+}
+
+/// A lease that was found by its handle.
+#[derive(Clone, Debug)]
+pub struct HeldLease {
+    pub id: LeaseId,
+    pub role: String,
+    /// The credential's public handle.
     pub handle: Option<String>,
     pub expires: UnixSeconds,
 }
@@ -60,18 +67,12 @@ pub enum Kept {
 pub trait Reader: Send + Sync {
     /// All records with this decision id, oldest first.
     fn decision(&self, id: DecisionId) -> Result<Vec<Stored>, Down>;
-    /// The lease that this secret's SHA-256 ends.
-    fn lease_by_possession(&self, digest: &[u8; 32]) -> Result<Option<StoredLease>, Down>;
+    /// The lease that the handle of this SHA-256 ends, whatever its state.
+    fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down>;
     /// Leases still `issuing` that were opened before `before`: a crash left them.
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down>;
     /// A kept mapping folder.
     fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down>;
-    /// A fixed fact.
-    fn fixed(&self, name: &str) -> Result<Option<String>, Down>;
-    /// Signing keys that this store made.
-    fn keys(&self) -> Result<Vec<String>, Down>;
-    /// Every record, in chain order, for `audit verify`; stops when `each` says so.
-    fn records(&self, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Down>;
     /// Every record in chain order, then every lease, all as of one moment; stops when `each` says so.
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down>;
     /// Answers a trivial query: for readiness.

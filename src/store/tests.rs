@@ -11,9 +11,12 @@ use claimbound_core::{
     reason::Reason,
     time::UnixSeconds,
 };
-use std::sync::Arc;
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
-const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+pub(crate) const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 /// Until when the tokens of these tests are kept.
 const KEPT: UnixSeconds = UnixSeconds(1_800_000_600);
 
@@ -28,11 +31,26 @@ pub(crate) fn edit(path: &std::path::Path, sql: &str) {
     rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
 }
 
+/// A store that answers nothing until the sender is dropped, not even what it has written; who asks waits for a second.
+pub(crate) fn stalled(path: &std::path::Path) -> (Writer, mpsc::Sender<()>) {
+    struct Stalled(crate::store::sqlite::Sqlite, mpsc::Receiver<()>);
+    impl Engine for Stalled {
+        fn apply(&mut self, batch: &[Commit], chain: &mut Chain) -> Result<Vec<Outcome>, Down> {
+            let outcomes = self.0.apply(batch, chain);
+            let _ = self.1.recv();
+            outcomes
+        }
+    }
+    let (engine, chain) = crate::store::sqlite::Sqlite::open(path, NOW).unwrap();
+    let (hand, told) = mpsc::channel();
+    (Writer::with_limits(Box::new(Stalled(engine, told)), chain, 10, Duration::from_secs(1)), hand)
+}
+
 fn token(number: u8) -> [u8; 32] {
     [number; 32]
 }
 
-fn spend(number: u8, leaves: LeaseState) -> Spend {
+pub(crate) fn spend(number: u8, leaves: LeaseState) -> Spend {
     Spend { token: SpentKey::for_tests(token(number), KEPT), request: [1; 32], leaves, may_retry: false }
 }
 
@@ -54,7 +72,7 @@ fn entry(number: u128, what: What<'_>) -> Entry {
     .seal(&details, [number as u8; 32])
 }
 
-fn lease(number: u128, of: u8, state: LeaseState) -> Lease {
+pub(crate) fn lease(number: u128, of: u8, state: LeaseState) -> Lease {
     Lease {
         id: LeaseId(number),
         role: "deploy".into(),
@@ -66,7 +84,6 @@ fn lease(number: u128, of: u8, state: LeaseState) -> Lease {
         expires: NOW.plus(900),
         handle: None,
         state,
-        possession: None,
         token: Some(token(of)),
     }
 }
@@ -94,7 +111,11 @@ fn refuse(number: u128, guards: Vec<Guard>, changes: Vec<Change>) -> Commit {
 }
 
 fn settle(number: u128, state: LeaseState) -> Commit {
-    let settled = Settled { lease: LeaseId(number), state, handle: Some("handle".into()), possession: Some([3; 32]) };
+    settle_from(number, LeaseState::Issuing, state)
+}
+
+fn settle_from(number: u128, from: LeaseState, state: LeaseState) -> Commit {
+    let settled = Settled { lease: LeaseId(number), from, state, handle: Some("handle".into()) };
     let what = What::Settled { lease: settled.lease, state: state.name(), handle: Some("handle") };
     Commit { guards: vec![], entry: entry(number, what), changes: vec![Change::Settle(settled)] }
 }

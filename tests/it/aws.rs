@@ -409,3 +409,61 @@ async fn a_backend_that_is_not_configured_stops_the_start() {
     assert_eq!(exit.code, Some(2));
     assert!(exit.stderr.contains("CB0800") && exit.stderr.contains("aws-china"), "{}", exit.stderr);
 }
+
+#[tokio::test]
+async fn the_doctor_names_what_is_missing_and_leaves_nothing_that_works() {
+    let (issuer, sts) = (Issuer::github(), Sts::new());
+    let broker = broker(&issuer, &sts, "").await;
+    // It signs with the broker's keys under the broker's name, which here only the bound address tells.
+    let text = std::fs::read_to_string(broker.config_path()).unwrap();
+    let text = text.replace("[server]", &format!("[server]\npublic_url = \"{}\"", broker.audience()));
+    std::fs::write(broker.directory().join("doctor.toml"), text).unwrap();
+    let words = ["doctor", "aws", "--role", "payments-deploy", "--config", "doctor.toml"];
+    let told = broker.command(&words).await;
+    assert_eq!(told.code, Some(1), "a loopback issuer is missing something: {}{}", told.stdout, told.stderr);
+    assert!(told.stdout.contains("is a loopback address"), "{}", told.stdout);
+    assert!(
+        told.stdout.contains("hold the signing key") && told.stdout.contains("AWS gave a session"),
+        "{}",
+        told.stdout
+    );
+    let session = sts.sessions().pop().unwrap();
+    assert!(session.policy.unwrap().contains(r#""Effect":"Deny""#), "the session may do nothing");
+    assert_eq!((session.tags["claimbound_principal"].as_str(), sts.calls()), ("github-740000001", 1));
+    sts.mood(Mood::Refuse(403, "AccessDenied", "not authorized to perform sts:TagSession"));
+    let told = broker.command(&words).await;
+    assert!(told.stdout.contains("sts:TagSession") && told.stdout.contains("claimbound trust aws"), "{}", told.stdout);
+}
+
+#[tokio::test]
+async fn trust_is_printed_in_three_forms_and_pins_only_what_mappings_pin() {
+    let (issuer, sts) = (Issuer::github(), Sts::new());
+    let broker = broker(&issuer, &sts, "").await;
+    let url = ["--issuer-url", "https://oidc.acme.example/ci", "--mappings", "mappings", "--role"];
+    let print = async |more: &[&str]| broker.command(&[&["trust", "aws"], &url[..], more].concat()).await;
+    let terraform = print(&["payments-deploy", "--pin"]).await.stdout;
+    for line in [
+        "resource \"aws_iam_openid_connect_provider\" \"claimbound\" {",
+        "client_id_list = [\"sts.amazonaws.com\"]",
+        "resource \"aws_iam_role\" \"payments_deploy\" {",
+        "max_session_duration = 7200",
+        "\"oidc.acme.example/ci:sub\": \"role:payments-deploy\"",
+        "\"aws:RequestTag/claimbound_principal\": [",
+        "\"github-740000001\"",
+    ] {
+        assert!(terraform.contains(line), "{line}\n{terraform}");
+    }
+    let template: Value =
+        serde_json::from_str(&print(&["payments-deploy", "--format", "cloudformation"]).await.stdout).unwrap();
+    let statement =
+        &template["Resources"]["PaymentsDeployRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"][0];
+    assert_eq!(statement["Principal"]["Federated"], "arn:aws:iam::111122223333:oidc-provider/oidc.acme.example/ci");
+    assert_eq!(
+        statement["Action"],
+        json!(["sts:AssumeRoleWithWebIdentity", "sts:TagSession", "sts:SetSourceIdentity"])
+    );
+    assert_eq!(statement["Condition"].as_object().unwrap().keys().collect::<Vec<_>>(), ["StringEquals"]);
+    let refused = print(&["payments-secrets"]).await;
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("only `aws` roles"), "{}", refused.stderr);
+}

@@ -1,6 +1,6 @@
 //! The evidence of a broker under test, read from its store while it runs.
 
-use claimbound::store;
+use claimbound::store::{self, Kept};
 use claimbound_test_support::{broker::Broker, time::eventually};
 use serde_json::Value;
 use std::time::Duration;
@@ -15,8 +15,10 @@ pub fn all(broker: &Broker) -> Vec<(Value, Value)> {
     let mut found = Vec::new();
     let json = |bytes: &[u8]| if bytes.is_empty() { Value::Null } else { serde_json::from_slice(bytes).unwrap() };
     reader
-        .records(&mut |stored| {
-            found.push((json(&stored.body), json(&stored.details)));
+        .snapshot(&mut |kept| {
+            if let Kept::Record(stored) = kept {
+                found.push((json(&stored.body), json(&stored.details)));
+            }
             true
         })
         .expect("records can be read");

@@ -41,18 +41,17 @@ CREATE TABLE leases (
     expires INTEGER NOT NULL,
     handle TEXT,
     state TEXT NOT NULL CHECK (state IN ('issuing', 'issued', 'failed', 'unknown', 'ended')),
-    -- SHA-256 of the secret that ends the lease.
-    possession BLOB CHECK (length(possession) = 32),
     -- The token that it cost, and until when that token's row in `spent` is kept.
     token BLOB CHECK (length(token) = 32),
-    token_keep_until INTEGER
+    token_keep_until INTEGER,
+    -- SHA-256 of the lease handle that ends it, where its credential is no token of ours.
+    possession BLOB CHECK (length(possession) = 32)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX leases_by_possession ON leases (possession) WHERE possession IS NOT NULL;
+CREATE UNIQUE INDEX leases_by_possession ON leases (possession) WHERE possession IS NOT NULL;
 CREATE INDEX leases_unsettled ON leases (opened) WHERE state = 'issuing';
 
 CREATE TABLE folders (version BLOB PRIMARY KEY CHECK (length(version) = 32), archive BLOB NOT NULL) STRICT;
 CREATE TABLE fixed (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE signing_keys (kid TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 
 -- `swept`: when `spent` was last swept. `forgotten`: tokens to be kept until before this time may have lost their row,
 -- hence are refused as used.

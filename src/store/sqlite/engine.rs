@@ -186,6 +186,11 @@ fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> 
                 }
                 (!ended).then_some(Blocked::LeaseEnded)
             }
+            Change::Hold { lease, possession } => {
+                let hold = "UPDATE leases SET possession = ?2 WHERE id = ?1";
+                let changed = connection.prepare_cached(hold)?.execute((key(*lease), possession))?;
+                (changed == 0).then_some(Blocked::LeaseEnded)
+            }
             Change::KeepFolder { version, archive } => {
                 let keep = "INSERT INTO folders VALUES (?1, ?2) ON CONFLICT DO NOTHING";
                 connection.prepare_cached(keep)?.execute((version, archive))?;
@@ -197,11 +202,6 @@ fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> 
                 let same = "SELECT 1 FROM fixed WHERE name = ?1 AND value = ?2";
                 let same = connection.prepare_cached(same)?.exists((name, value))?;
                 (!same).then_some(Blocked::FixedOtherwise)
-            }
-            Change::KeepKey { kid } => {
-                let keep = "INSERT INTO signing_keys VALUES (?1) ON CONFLICT DO NOTHING";
-                connection.prepare_cached(keep)?.execute([kid])?;
-                None
             }
         };
         if blocked.is_some() {
@@ -249,7 +249,7 @@ fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusql
     connection
         .prepare_cached(
             "INSERT INTO leases VALUES (:id, :role, :mapping, :team, :principal_issuer, :principal_id, :opened, :expires,
-             :handle, :state, :possession, :token, :token_keep_until)",
+             :handle, :state, :token, :token_keep_until, NULL)",
         )?
         .execute(named_params! {
             ":id": key(lease.id),
@@ -262,7 +262,6 @@ fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusql
             ":expires": lease.expires.0,
             ":handle": lease.handle,
             ":state": lease.state,
-            ":possession": lease.possession,
             ":token": lease.token,
             ":token_keep_until": kept_until,
         })?;
@@ -271,11 +270,8 @@ fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusql
 
 fn settle(connection: &Connection, settled: &Settled) -> rusqlite::Result<Option<Blocked>> {
     let changed = connection
-        .prepare_cached(
-            "UPDATE leases SET state = ?2, handle = coalesce(?3, handle), possession = coalesce(?4, possession)
-             WHERE id = ?1 AND state = 'issuing'",
-        )?
-        .execute((key(settled.lease), settled.state, &settled.handle, settled.possession))?;
+        .prepare_cached("UPDATE leases SET state = ?3, handle = coalesce(?4, handle) WHERE id = ?1 AND state = ?2")?
+        .execute((key(settled.lease), settled.from, settled.state, &settled.handle))?;
     if changed == 0 {
         return Ok(Some(Blocked::LeaseEnded));
     }

@@ -1,7 +1,7 @@
 //! Reading: own connections, each walk in one read transaction, nothing in the writer's way.
 
 use super::{MIGRATIONS, id_at, prepare, version};
-use crate::store::{AuditedLease, Down, Kept, Reader, Stored, StoredLease};
+use crate::store::{AuditedLease, Down, HeldLease, Kept, Reader, Stored, StoredLease};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
@@ -68,9 +68,9 @@ impl Reader for SqliteReader {
         self.read(|connection| all(connection, sql, [id.0.to_be_bytes()], stored))
     }
 
-    fn lease_by_possession(&self, digest: &[u8; 32]) -> Result<Option<StoredLease>, Down> {
+    fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down> {
         let sql = "SELECT * FROM leases WHERE possession = ?1";
-        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([digest], stored_lease).optional()?))
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([possession], held_lease).optional()?))
     }
 
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down> {
@@ -81,19 +81,6 @@ impl Reader for SqliteReader {
     fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down> {
         let sql = "SELECT archive FROM folders WHERE version = ?1";
         self.read(|connection| Ok(connection.query_row(sql, [version], |row| row.get(0)).optional()?))
-    }
-
-    fn fixed(&self, name: &str) -> Result<Option<String>, Down> {
-        let sql = "SELECT value FROM fixed WHERE name = ?1";
-        self.read(|connection| Ok(connection.query_row(sql, [name], |row| row.get(0)).optional()?))
-    }
-
-    fn keys(&self) -> Result<Vec<String>, Down> {
-        self.read(|connection| all(connection, "SELECT kid FROM signing_keys ORDER BY kid", [], |row| row.get(0)))
-    }
-
-    fn records(&self, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Down> {
-        self.read(|connection| walk_records(connection, each))
     }
 
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down> {
@@ -168,10 +155,13 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
 }
 
 fn stored_lease(row: &Row<'_>) -> rusqlite::Result<StoredLease> {
-    Ok(StoredLease {
+    Ok(StoredLease { id: LeaseId(id_at(row, "id")?), role: row.get("role")? })
+}
+
+fn held_lease(row: &Row<'_>) -> rusqlite::Result<HeldLease> {
+    Ok(HeldLease {
         id: LeaseId(id_at(row, "id")?),
         role: row.get("role")?,
-        state: row.get("state")?,
         handle: row.get("handle")?,
         expires: UnixSeconds(row.get("expires")?),
     })

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 enum Step {
     Grant { token: u8, request: u8, issuing: bool, may_retry: bool, also_alive: Option<u8> },
     Refuse { token: u8 },
-    Settle { lease: u8, state: LeaseState },
+    Settle { lease: u8, from: LeaseState, state: LeaseState },
     End { lease: u8 },
     Alive { lease: u8 },
 }
@@ -60,8 +60,8 @@ impl Model {
                 None
             }
             Step::Refuse { token } => self.spend(token, 1, LeaseState::Issued, false),
-            Step::Settle { lease, state } => match self.leases.get_mut(&lease) {
-                Some((now @ LeaseState::Issuing, token)) => {
+            Step::Settle { lease, from, state } => match self.leases.get_mut(&lease) {
+                Some((now, token)) if *now == from => {
                     *now = state;
                     self.spent.get_mut(token).unwrap().0 = state;
                     None
@@ -92,14 +92,15 @@ fn commit(number: u8, step: &Step) -> Commit {
             commit
         }
         Step::Refuse { token } => refuse(number.into(), vec![Guard::Unspent(spend(token, LeaseState::Issued))], vec![]),
-        Step::Settle { lease, state } => settle(lease.into(), state),
+        Step::Settle { lease, from, state } => settle_from(lease.into(), from, state),
         Step::End { lease } => end(lease.into()),
         Step::Alive { lease } => refuse(number.into(), vec![Guard::LeaseAlive(LeaseId(lease.into()))], vec![]),
     }
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    use LeaseState::{Failed, Issued, Unknown};
+    use LeaseState::{Failed, Issued, Issuing, Unknown};
+    let from = prop_oneof![3 => Just(Issuing), 1 => Just(Issued)];
     let state = prop_oneof![Just(Issued), Just(Failed), Just(Unknown)];
     prop_oneof![
         4 => (0..4_u8, 0..2_u8, prop::bool::weighted(0.7), prop::bool::weighted(0.7), prop::option::weighted(0.2, 0..24_u8))
@@ -107,7 +108,7 @@ fn step() -> impl Strategy<Value = Step> {
                 Step::Grant { token, request, issuing, may_retry, also_alive }
             }),
         1 => (0..4_u8).prop_map(|token| Step::Refuse { token }),
-        4 => (0..24_u8, state).prop_map(|(lease, state)| Step::Settle { lease, state }),
+        4 => (0..24_u8, from, state).prop_map(|(lease, from, state)| Step::Settle { lease, from, state }),
         2 => (0..24_u8).prop_map(|lease| Step::End { lease }),
         1 => (0..24_u8).prop_map(|lease| Step::Alive { lease }),
     ]

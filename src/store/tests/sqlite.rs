@@ -130,6 +130,15 @@ fn what_was_answered_survives_a_crash() {
     }
 }
 
+#[test]
+fn a_settled_lease_keeps_the_handle_that_the_target_gave() {
+    let place = Folder::new();
+    let (mut engine, mut chain) = place.open().unwrap();
+    engine.apply(&[grant(1, spend(1, Issuing)), settle(1, Issued)], &mut chain).unwrap();
+    let handle = engine.connection().query_row("SELECT handle FROM leases", [], |row| row.get::<_, String>(0));
+    assert_eq!(handle.unwrap(), "handle");
+}
+
 /// A transaction whose sync failed may be on the disk nevertheless.
 #[test]
 fn a_chain_goes_on_behind_what_a_failed_batch_left() {

@@ -467,3 +467,42 @@ async fn trust_is_printed_in_three_forms_and_pins_only_what_mappings_pin() {
     assert_eq!(refused.code, Some(2));
     assert!(refused.stderr.contains("only `aws` roles"), "{}", refused.stderr);
 }
+
+#[tokio::test]
+async fn the_example_loads_with_its_configuration() {
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/aws");
+    let run = async |words: &[&str]| {
+        claimbound_test_support::command::run(std::path::Path::new(BINARY), &example, words).await
+    };
+    let checked = run(&["check", "mappings", "--deny-warnings"]).await;
+    assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+    let served = run(&["serve", "--check", "--config", "claimbound.toml"]).await;
+    assert_eq!(served.code, Some(0), "{}{}", served.stdout, served.stderr);
+    assert!(!served.stderr.contains("warning"), "{}", served.stderr);
+    // The trust policy in the Terraform is the one that is printed.
+    let words = ["trust", "aws", "--role", "payments-deploy.production", "--format", "json"];
+    let printed: Value = serde_json::from_str(&run(&words).await.stdout).unwrap();
+    let terraform = std::fs::read_to_string(example.join("main.tf")).unwrap();
+    let statement = &printed["trust_policy"]["Statement"][0];
+    for (condition, value) in statement["Condition"]["StringEquals"].as_object().unwrap() {
+        assert!(terraform.contains(&format!("{condition:?} = {value}")), "{condition} = {value}");
+    }
+    assert!(terraform.contains(&statement["Action"].to_string().replace(',', ", ")), "{statement}");
+}
+
+#[tokio::test]
+async fn a_mapping_that_aws_could_never_serve_is_warned_of() {
+    let (issuer, sts) = (Issuer::github(), Sts::new());
+    let config = config(&issuer, &format!("endpoint_url = \"{}\"", sts.url()));
+    let config = config.edit(
+        "teams/payments/deploy.toml",
+        "duration = \"30m\"\n[mapping.match]\nenvironment = \"staging\"",
+        "duration = \"5m\"\n[mapping.match]\nenvironment = \"staging\"",
+    );
+    let broker = Broker::start(BINARY, config).await;
+    let checked = broker.command(&["check", "mappings"]).await;
+    assert!(checked.code == Some(0) && checked.stdout.contains("CB0830"), "{}{}", checked.stdout, checked.stderr);
+    let answer = exchange(&broker, &token(&issuer, &broker), &[]).await;
+    assert_eq!((answer.status, &answer.body["reason"]), (400, &json!("duration_too_short")), "{}", answer.text);
+    assert_eq!(sts.calls(), 0);
+}

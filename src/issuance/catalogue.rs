@@ -63,7 +63,7 @@ pub fn compile(
             }
             Ok(Config::Aws(config)) => {
                 let backend = &backends[&role.backend];
-                let minter = AwsRole::new(config, Arc::clone(backend));
+                let minter = AwsRole::new(*config, Arc::clone(backend));
                 if used.insert(&role.backend) {
                     compiled.backends.push((Arc::clone(backend), minter.region().to_owned()));
                 }
@@ -95,7 +95,7 @@ pub fn check(set: &MappingSet, deployment: Option<&Deployment<'_>>) -> Vec<Diagn
 
 enum Config {
     Jwt(jwt::Config),
-    Aws(aws::Config),
+    Aws(Box<aws::Config>),
 }
 
 fn config(set: &MappingSet, role: &Role, deployment: Option<&Deployment<'_>>) -> Result<Config, Vec<Diagnostic>> {
@@ -112,7 +112,7 @@ fn config(set: &MappingSet, role: &Role, deployment: Option<&Deployment<'_>>) ->
         let message = format!("role `{}` names the backend `{}`, which is not configured", role.name, role.backend);
         return Err(vec![Diagnostic::error(BACKEND_UNKNOWN, role.span.clone(), message, help)]);
     }
-    aws::Config::parse(role, &set.policies, deployment).map(Config::Aws)
+    aws::Config::parse(role, &set.policies, deployment).map(|config| Config::Aws(Box::new(config)))
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub fn render(args: &AwsArgs, role: &Role, known: &Known<'_>) -> Result<String> 
     let provider = args
         .broker_arn
         .is_none()
-        .then(|| Provider { url: known.issuer_url, audience: config.role_arn.partition.audience });
+        .then_some(Provider { url: known.issuer_url, audience: config.role_arn.partition.audience });
     let seconds = role.max_duration.0.max(SESSION_SECONDS_MIN);
     Ok(match args.format {
         Format::Terraform => terraform(role, &config, provider, seconds, &policy),

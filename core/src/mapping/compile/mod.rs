@@ -124,9 +124,12 @@ fn stripped(
     requires.into_iter().map(|(key, compiled)| (key, strip(compiled))).collect()
 }
 
+/// Session policies by path.
+type Policies = BTreeMap<String, Arc<str>>;
+
 /// The trees of the TOML files, and the session policies.
-fn parse<'f>(folder: &'f Folder, findings: &mut Findings) -> (Vec<(Home, Tree<'f>)>, BTreeMap<String, Arc<str>>) {
-    let (mut files, mut policies) = (Vec::new(), BTreeMap::new());
+fn parse<'f>(folder: &'f Folder, findings: &mut Findings) -> (Vec<(Home, Tree<'f>)>, Policies) {
+    let (mut files, mut policies) = (Vec::new(), Policies::new());
     for (path, bytes) in &folder.files {
         let name: Arc<str> = Arc::from(path.as_str());
         let Some(home) = Home::of(path) else {

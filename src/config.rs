@@ -47,6 +47,8 @@ pub struct Config {
     pub store: String,
     pub mappings: PathBuf,
     pub issuers: BTreeMap<String, IssuerNetwork>,
+    /// `[backend.NAME]`.
+    pub backends: BTreeMap<String, AwsBackend>,
     pub signing_keys: PathBuf,
     /// The name in our tokens: `public_url`, unless the documents are published elsewhere.
     pub issuer_url: String,
@@ -92,6 +94,33 @@ pub struct IssuerNetwork {
     pub max_lifetime_seconds: Option<i64>,
 }
 
+/// `[backend.NAME]` of kind `aws`.
+#[derive(Clone, Debug)]
+pub struct AwsBackend {
+    pub mode: AwsMode,
+    pub region: Option<String>,
+    pub endpoint_url: Option<String>,
+    pub external_id: Option<String>,
+    pub timeout_seconds: u32,
+    pub connect_timeout_seconds: u32,
+}
+
+/// How the broker proves itself to AWS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AwsMode {
+    #[default]
+    WebIdentity,
+    AssumeRole,
+}
+
+/// The kind of backend that can be configured.
+const AWS: &str = "aws";
+const TIMEOUT_SECONDS: u32 = 10;
+const CONNECT_TIMEOUT_SECONDS: u32 = 3;
+/// Three calls of this length end before a lease counts as left by a crash.
+const TIMEOUT_SECONDS_MAX: i64 = 30;
+
 /// A configuration file that was read, for rendering its diagnostics.
 #[derive(Debug)]
 pub struct Invalid {
@@ -115,6 +144,8 @@ struct File {
     issuer: BTreeMap<String, Issuer>,
     #[serde(default)]
     signing: Signing,
+    #[serde(default)]
+    backend: BTreeMap<Spanned<String>, Backend>,
 }
 #[derive(Deserialize)]
 struct Server {
@@ -162,10 +193,22 @@ struct Signing {
     issuer_url: Option<Spanned<String>>,
 }
 
+#[derive(Deserialize)]
+struct Backend {
+    kind: Option<Spanned<String>>,
+    #[serde(default)]
+    mode: AwsMode,
+    region: Option<String>,
+    endpoint_url: Option<Spanned<String>>,
+    external_id: Option<Spanned<String>>,
+    timeout: Option<Spanned<String>>,
+    connect_timeout: Option<Spanned<String>>,
+}
+
 /// Which keys a table may have; `*` is any name. What stands here and in the structs above is kept equal by the
 /// annotated reference file, which a test loads.
 const KEYS: &[(&str, &[&str])] = &[
-    ("", &["server", "store", "mappings", "issuer", "signing"]),
+    ("", &["server", "store", "mappings", "issuer", "signing", "backend"]),
     ("server", &["listen", "operator_listen", "public_url", "hints", "trusted_proxies", "tls", "limits"]),
     ("server.tls", &["certificate", "key"]),
     ("server.limits", &["connections", "requests_per_second", "request_seconds"]),
@@ -174,6 +217,8 @@ const KEYS: &[(&str, &[&str])] = &[
     ("issuer", &["*"]),
     ("issuer.*", &["ca_file", "allow_private_network", "max_lifetime"]),
     ("signing", &["keys", "issuer_url"]),
+    ("backend", &["*"]),
+    ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout"]),
 ];
 
 fn default_listen() -> SocketAddr {
@@ -210,6 +255,32 @@ impl Config {
         });
         let found: Vec<_> = unreadable.collect();
         if found.is_empty() { Ok(self) } else { Err(found) }
+    }
+
+    /// Why AWS could not fetch the documents that it needs to believe our assertions, if that shows: for a warning.
+    pub fn hidden_from_aws(&self) -> Option<String> {
+        if !self.backends.values().any(|backend| backend.mode == AwsMode::WebIdentity) {
+            return None;
+        }
+        let url = Url::parse(&self.issuer_url).ok()?;
+        let private = match url.host()? {
+            url::Host::Ipv4(ip) => ip.is_private() || ip.is_link_local() || ip.is_unspecified(),
+            url::Host::Ipv6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified(),
+            url::Host::Domain(name) => {
+                !name.contains('.') || [".internal", ".local", ".localhost"].iter().any(|end| name.ends_with(end))
+            }
+        };
+        let why = match url.scheme() {
+            _ if is_loopback(&url) => "is a loopback address",
+            "https" if private => "is a private address",
+            "https" => return None,
+            _ => "is not `https`",
+        };
+        Some(format!(
+            "`issuer_url` {why}: `{}`; AWS must fetch the documents of a `web-identity` broker from the internet. \
+             Publish them with `claimbound issuer export` and name that place, or use `mode = \"assume-role\"`",
+            self.issuer_url
+        ))
     }
 
     /// Fills in what only the bound address tells: the public URL of a development broker that was given none.
@@ -285,7 +356,7 @@ impl Judge {
     }
 
     fn values(&mut self, file: File, directory: &Path, development: bool) -> Config {
-        let File { server, store, mappings, issuer, signing } = file;
+        let File { server, store, mappings, issuer, signing, backend } = file;
         if server.public_url.is_none() && !development {
             let help = "write `public_url = \"https://claimbound.example.com\"`: it is the audience of CI tokens";
             self.error(VALUE, 0..0, "`[server] public_url` is missing".to_owned(), help);
@@ -332,6 +403,7 @@ impl Judge {
             store,
             mappings: directory.join(mappings.path.unwrap_or_else(|| "mappings".into())),
             issuers,
+            backends: backend.into_iter().map(|(name, backend)| self.backend(name, backend, development)).collect(),
             signing_keys: directory.join(signing.keys.unwrap_or_else(|| "keys".into())),
             development,
         }
@@ -372,15 +444,79 @@ impl Judge {
         Some(value)
     }
 
-    fn issuer(&mut self, issuer: Issuer, directory: &Path) -> IssuerNetwork {
-        let max_lifetime_seconds = issuer.max_lifetime.and_then(|text| {
-            let seconds = seconds(text.get_ref());
-            if seconds.is_none() {
-                let help = "write an integer and one of s, m, h, d, like `\"1h\"`";
-                self.error(VALUE, text.span(), format!("`{}` is no duration", text.get_ref()), help);
+    fn duration(&mut self, text: &Spanned<String>) -> Option<i64> {
+        let seconds = seconds(text.get_ref());
+        if seconds.is_none() {
+            let help = "write an integer and one of s, m, h, d, like `\"1h\"`";
+            self.error(VALUE, text.span(), format!("`{}` is no duration", text.get_ref()), help);
+        }
+        seconds
+    }
+
+    fn backend(&mut self, name: Spanned<String>, backend: Backend, development: bool) -> (String, AwsBackend) {
+        let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let given = name.get_ref();
+        if given.is_empty() || given.len() > 63 || given.starts_with('-') || !given.bytes().all(letters) {
+            let help = "names have lower-case letters, digits and `-`";
+            self.error(VALUE, name.span(), format!("`{given}` can be no backend's name"), help);
+        }
+        match &backend.kind {
+            Some(kind) if kind.get_ref() != AWS => {
+                let message = format!("`{}` is no kind of backend that can be configured", kind.get_ref());
+                self.error(VALUE, kind.span(), message, "write `kind = \"aws\"`; `jwt` needs no configuration");
             }
-            seconds
-        });
+            None if given != AWS => {
+                let message = format!("`[backend.{given}]` does not say its `kind`");
+                self.error(
+                    VALUE,
+                    name.span(),
+                    message,
+                    "write `kind = \"aws\"`; only `[backend.aws]` may leave it out",
+                );
+            }
+            Some(kind) if given == "jwt" => {
+                let message = "the name `jwt` is taken by the broker's own tokens".to_owned();
+                self.error(VALUE, kind.span(), message, "give the backend another name");
+            }
+            _ => {}
+        }
+        if let Some(url) = &backend.endpoint_url {
+            let parsed = Url::parse(url.get_ref()).ok();
+            let fits = |url: &Url| url.scheme() == "https" || (development && is_loopback(url));
+            let plain = |url: &Url| url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
+            if !parsed.is_some_and(|url| fits(&url) && plain(&url)) {
+                let help = "write an `https://` URL, like that of a VPC endpoint; leave it out for the region's own";
+                self.error(VALUE, url.span(), format!("`{}` is no endpoint of STS", url.get_ref()), help);
+            }
+        }
+        if let Some(id) = backend.external_id.as_ref().filter(|_| backend.mode == AwsMode::WebIdentity) {
+            let help = "remove it; it belongs to `mode = \"assume-role\"`";
+            self.error(VALUE, id.span(), "mode `web-identity` has no external id".to_owned(), help);
+        }
+        let mut limit = |text: Option<Spanned<String>>, otherwise: u32| {
+            let Some(text) = text else { return otherwise };
+            let given = self.duration(&text).unwrap_or(1);
+            if given > TIMEOUT_SECONDS_MAX {
+                let help = format!("write at most `\"{TIMEOUT_SECONDS_MAX}s\"`: a job waits for it");
+                self.error(VALUE, text.span(), format!("`{}` is too long for a call", text.get_ref()), help);
+            }
+            u32::try_from(given).unwrap_or(otherwise)
+        };
+        let timeout_seconds = limit(backend.timeout, TIMEOUT_SECONDS);
+        let connect_timeout_seconds = limit(backend.connect_timeout, CONNECT_TIMEOUT_SECONDS);
+        let backend = AwsBackend {
+            mode: backend.mode,
+            region: backend.region,
+            endpoint_url: backend.endpoint_url.map(Spanned::into_inner),
+            external_id: backend.external_id.map(Spanned::into_inner),
+            timeout_seconds,
+            connect_timeout_seconds,
+        };
+        (name.into_inner(), backend)
+    }
+
+    fn issuer(&mut self, issuer: Issuer, directory: &Path) -> IssuerNetwork {
+        let max_lifetime_seconds = issuer.max_lifetime.and_then(|text| self.duration(&text));
         IssuerNetwork {
             ca_file: issuer.ca_file.map(|path| directory.join(path)),
             allow_private_network: issuer.allow_private_network,
@@ -555,6 +691,52 @@ mod tests {
     fn the_operator_listener_has_a_place_of_its_own() {
         let text = "[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"127.0.0.1:8080\"\n";
         assert!(parse(text, false).unwrap_err()[0].contains("is the address of `listen`"));
+    }
+
+    #[test]
+    fn backends_are_read_with_their_faults() {
+        let base = "[server]\npublic_url = \"https://cb.example\"\n";
+        let config = parse(&format!("{base}[backend.aws]\n[backend.aws-china]\nkind = \"aws\"\nmode = \"assume-role\"\nexternal_id = \"x\"\ntimeout = \"5s\"\n"), false).unwrap();
+        assert_eq!(config.backends["aws"].mode, AwsMode::WebIdentity);
+        assert_eq!((config.backends["aws"].timeout_seconds, config.backends["aws-china"].timeout_seconds), (10, 5));
+        for (text, why) in [
+            ("[backend.gcp]\n", "does not say its `kind`"),
+            ("[backend.gcp]\nkind = \"gcp\"\n", "no kind of backend"),
+            ("[backend.jwt]\nkind = \"aws\"\n", "is taken"),
+            ("[backend.AWS]\nkind = \"aws\"\n", "no backend's name"),
+            ("[backend.aws]\nmode = \"keys\"\n", "unknown variant"),
+            ("[backend.aws]\nsecret_access_key = \"x\"\n", "unknown key"),
+            ("[backend.aws]\nendpoint_url = \"http://sts.example\"\n", "no endpoint"),
+            ("[backend.aws]\nendpoint_url = \"http://127.0.0.1:1\"\n", "no endpoint"),
+            ("[backend.aws]\nexternal_id = \"x\"\n", "no external id"),
+            ("[backend.aws]\ntimeout = \"2m\"\n", "too long"),
+            ("[backend.aws]\ntimeout = \"2\"\n", "no duration"),
+        ] {
+            let found = parse(&format!("{base}{text}"), false).unwrap_err();
+            assert!(found.len() == 1 && found[0].contains(why), "{text}: {found:?}");
+        }
+        parse(&format!("{base}[backend.aws]\nendpoint_url = \"http://127.0.0.1:1\"\n"), true).unwrap();
+    }
+
+    #[test]
+    fn a_broker_that_aws_cannot_reach_is_noticed() {
+        for (url, told) in [
+            ("https://cb.example", None),
+            ("https://203.0.113.7", None),
+            ("https://10.0.0.1", Some("private")),
+            ("https://cb.internal", Some("private")),
+            ("https://broker", Some("private")),
+            ("https://[fd00::1]", Some("private")),
+            ("https://127.0.0.1:8443", Some("loopback")),
+            ("http://127.0.0.1:8080", Some("loopback")),
+        ] {
+            let text = format!("[server]\npublic_url = \"{url}\"\n[backend.aws]\n");
+            let warning = parse(&text, true).unwrap().hidden_from_aws();
+            assert_eq!(warning.is_some(), told.is_some(), "{url}");
+            assert!(warning.unwrap_or_default().contains(told.unwrap_or_default()), "{url}");
+            let text = text.replace("[backend.aws]\n", "[backend.aws]\nmode = \"assume-role\"\n");
+            assert_eq!(parse(&text, true).unwrap().hidden_from_aws(), None);
+        }
     }
 
     #[test]

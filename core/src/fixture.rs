@@ -60,6 +60,7 @@ impl Builder {
                 name: name.to_owned(),
                 description: String::new(),
                 backend: "jwt".to_owned(),
+                kind: "jwt",
                 parameters: Parameters { values: Default::default(), span: span("roles/a.toml", 0) },
                 sensitivity: "internal".to_owned(),
                 target: None,

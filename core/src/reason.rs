@@ -61,6 +61,7 @@ reasons! {
     RoleNeeded "role_needed" "Several roles are possible and the request names none.";
     ScopeNotAllowed "scope_not_allowed" "The role has no such scope.";
     TextDoesNotFit "text_does_not_fit" "A value does not fit the target's rules.";
+    DurationTooShort "duration_too_short" "The lifetime is below the least that the role's backend gives.";
     // 6 admission
     Replay "replay" "The token was used before.";
     InFlight "in_flight" "The same token is being exchanged right now.";
@@ -68,6 +69,7 @@ reasons! {
     GrantUnknown "grant_unknown" "No such refresh token or authentication request is open.";
     // 7 issuance
     BackendRefused "backend_refused" "The backend refused; nothing was minted.";
+    PolicyTooLarge "policy_too_large" "The role's session policy and tags exceed what the cloud takes; nothing was minted.";
     BackendDown "backend_down" "The backend did not answer; whether something was minted is unknown.";
 }
 

@@ -8,12 +8,15 @@ mod tasks;
 
 pub use clock::SystemClock;
 pub use health::{Health, IssuerHealth, KeyHealth, StoreHealth};
-pub use prepare::{Prepared, StartError, prepare};
+pub use prepare::{Prepared, StartError, deployment, prepare};
 
 use crate::{
     config::Config,
     exchange::{self, Granted, Parts, Proof, Refused, Request, Snapshot, Strangers},
-    issuance::{Ended as Effect, catalogue},
+    issuance::{
+        Ended as Effect,
+        catalogue::{self, Compiled},
+    },
     keys::{
         issuers::{KeyCache, KeyTimes},
         signing::Signer,
@@ -92,6 +95,13 @@ pub struct Broker {
     background: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
+/// A lease that a caller may end, and what its role's backend calls the credential.
+struct Held {
+    lease: LeaseId,
+    role: String,
+    handle: String,
+}
+
 /// Fact of a store that never changes: which issuer its tokens name.
 const ISSUER_URL: &str = "issuer_url";
 
@@ -111,8 +121,9 @@ impl Broker {
             let file = found.span.as_ref().map(|span| &*span.file);
             tracing::warn!(code = %found.code, file, finding = found.message, "the mapping folder loads with a finding");
         }
-        let minters = catalogue::compile(&mappings, Some(&prepare::deployment(&config)), &signer)
+        let Compiled { minters, backends } = catalogue::compile(&mappings, &prepare::deployment(&config), &signer)
             .map_err(|diagnostics| StartError::Findings { folder, diagnostics })?;
+        futures_util::future::join_all(backends.iter().map(|(backend, region)| backend.start(region))).await;
 
         let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
         let issuers = KeyCache::new(issuers, client, clock.clone(), KeyTimes::default());
@@ -206,7 +217,8 @@ impl Broker {
         Answer { id, at: now, mappings_version: self.mappings_version.clone(), outcome }
     }
 
-    /// Ends the lease of the presented credential (RFC 7009): possession of a token that we signed is the right to.
+    /// Ends the lease of the presented credential (RFC 7009): possession of a token that we signed, or of a lease
+    /// handle, is the right to.
     ///
     /// # Errors
     /// The store cannot record it.
@@ -224,10 +236,8 @@ impl Broker {
 
     async fn revoke_here(&self, token: &Secret) -> Result<Revoked, Down> {
         let now = self.clock.now();
-        let Some(claims) = self.signer.verify(token.reveal(), now) else { return Ok(Revoked::Unknown) };
-        let lease = claims.get("lease_id").and_then(|id| id.as_str()).and_then(|id| id.parse::<LeaseId>().ok());
-        let Some(lease) = lease else { return Ok(Revoked::Unknown) };
-        let effect = self.effect_of_ending(&claims).await;
+        let Some(Held { lease, role, handle }) = self.held(token, now)? else { return Ok(Revoked::Unknown) };
+        let effect = self.effect_of_ending(&role, &handle).await;
         let record = Record {
             decision: None,
             at: now,
@@ -247,11 +257,25 @@ impl Broker {
         }
     }
 
+    /// The lease that a presented secret ends: of a token that we signed, or of a lease handle.
+    fn held(&self, token: &Secret, now: UnixSeconds) -> Result<Option<Held>, Down> {
+        if let Some(claims) = self.signer.verify(token.reveal(), now) {
+            let text = |name: &str| claims.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+            let lease = text("lease_id").parse::<LeaseId>().ok();
+            return Ok(lease.map(|lease| Held { lease, role: text("role"), handle: text("jti") }));
+        }
+        if !exchange::is_lease_handle(token.reveal()) {
+            return Ok(None);
+        }
+        let found = self.reader.held(&exchange::possession(token.reveal()))?;
+        let found = found.filter(|lease| lease.expires > now);
+        Ok(found.map(|lease| Held { lease: lease.id, role: lease.role, handle: lease.handle.unwrap_or_default() }))
+    }
+
     /// How far the role's backend can end what it gave; a role that is gone can only be waited out.
-    async fn effect_of_ending(&self, claims: &serde_json::Value) -> Effect {
-        let text = |name: &str| claims.get(name).and_then(|value| value.as_str()).unwrap_or_default();
-        let Some(role) = self.snapshot.mappings.role_named(text("role")) else { return Effect::AtExpiry };
-        self.snapshot.minters[role.0 as usize].revoke(text("jti")).await.unwrap_or(Effect::AtExpiry)
+    async fn effect_of_ending(&self, role: &str, handle: &str) -> Effect {
+        let Some(role) = self.snapshot.mappings.role_named(role) else { return Effect::AtExpiry };
+        self.snapshot.minters[role.0 as usize].revoke(handle).await.unwrap_or(Effect::AtExpiry)
     }
 
     /// Our published keys.

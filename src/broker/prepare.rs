@@ -1,9 +1,12 @@
 //! Configuration + folder → everything that can be judged without starting: what `serve --check` does.
 
 use crate::{
-    config::Config,
+    config::{AwsBackend, AwsMode, Config},
     folder::{self, FolderError},
-    issuance::catalogue::{self, Deployment},
+    issuance::{
+        aws,
+        catalogue::{self, Deployment},
+    },
     keys::{issuers::IssuerConfig, signing::SigningError},
     store::Down,
 };
@@ -14,6 +17,7 @@ use claimbound_core::{
     trust::{Algorithm, IssuerRules},
     workload::Profiles,
 };
+use std::time::Duration;
 
 /// What a broker starts with; nothing has been opened or made for it.
 pub struct Prepared {
@@ -78,9 +82,21 @@ pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
     Ok(Prepared { mappings: set, profiles, issuers, archive, diagnostics, folder })
 }
 
-/// What roles' audiences must not clash with.
-pub(super) fn deployment(config: &Config) -> Deployment<'_> {
-    Deployment { public_url: &config.public_url, issuer_url: &config.issuer_url }
+/// What roles' parameters must fit.
+pub fn deployment(config: &Config) -> Deployment<'_> {
+    let settings = |backend: &AwsBackend| aws::Settings {
+        mode: match backend.mode {
+            AwsMode::WebIdentity => aws::Mode::WebIdentity,
+            AwsMode::AssumeRole => aws::Mode::AssumeRole,
+        },
+        region: backend.region.clone(),
+        endpoint_url: backend.endpoint_url.clone(),
+        external_id: backend.external_id.clone(),
+        timeout: Duration::from_secs(backend.timeout_seconds.into()),
+        connect_timeout: Duration::from_secs(backend.connect_timeout_seconds.into()),
+    };
+    let backends = config.backends.iter().map(|(name, backend)| (name.clone(), settings(backend))).collect();
+    Deployment { public_url: &config.public_url, issuer_url: &config.issuer_url, backends }
 }
 
 /// Trust facts from policy and profile, network facts from the configuration.

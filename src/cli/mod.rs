@@ -10,6 +10,7 @@ mod decision;
 mod demo;
 mod deployment;
 mod dev;
+mod doctor;
 mod explain;
 mod issuer;
 mod keys;
@@ -49,6 +50,7 @@ enum Command {
     Roles(roles::RolesArgs),
     Profile(profile::ProfileArgs),
     Trust(trust::TrustArgs),
+    Doctor(doctor::DoctorArgs),
     Keys(keys::KeysArgs),
     Issuer(issuer::IssuerArgs),
     Audit(audit::AuditArgs),
@@ -66,6 +68,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Roles(args) => roles::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Trust(args) => trust::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Keys(args) => keys::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Issuer(args) => issuer::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Audit(args) => audit::run(args),

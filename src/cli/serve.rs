@@ -68,6 +68,9 @@ fn check(mut config: Config) -> anyhow::Result<u8> {
         Ok(_) if certificate.is_err() => Ok(2),
         Ok(prepared) => {
             tell::findings(&root, &prepared.folder, &prepared.diagnostics);
+            if let Some(warning) = config.hidden_from_aws() {
+                eprintln!("warning: {warning}");
+            }
             let set = &prepared.mappings;
             eprintln!(
                 "ok: {}, {}, {}, version {}",
@@ -138,6 +141,9 @@ async fn start(
         Ok(broker) => broker,
         Err(error) => return refuse(&root, error),
     };
+    if let Some(warning) = broker.config().hidden_from_aws() {
+        tracing::warn!("{warning}");
+    }
     tell(&broker, bound)?;
     tracing::info!(listen = %bound.listen, public_url = broker.config().public_url, "ready");
     listeners.run(broker, stop_signal()?).await.context("the HTTP server failed")?;

@@ -1,6 +1,8 @@
 //! `claimbound trust`: what to configure on the other side, so that it accepts one role's tokens and no other's.
 //! Exact comparisons only: a prefix or a pattern over there would be a mapping that nobody reviews here.
 
+mod aws;
+
 use super::{deployment::Deployment, issuer::issuer_url, loaded, render::Format};
 use crate::{
     documents::JWKS_PATH,
@@ -8,7 +10,10 @@ use crate::{
     keys::signing::SigningAlgorithm,
 };
 use anyhow::{Result, bail};
-use claimbound_core::{diag::did_you_mean, mapping::Role};
+use claimbound_core::{
+    diag::{Diagnostic, did_you_mean},
+    mapping::Role,
+};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::{io::Write, path::PathBuf};
@@ -42,6 +47,8 @@ pub enum TrustKind {
         /// Path of the JWT auth mount
         #[arg(long, value_name = "PATH", default_value = "jwt", value_parser = mount)]
         mount: String,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
     /// Print an `AuthenticationConfiguration` for the API server of Kubernetes
     ///
@@ -50,7 +57,11 @@ pub enum TrustKind {
     Kubernetes {
         #[command(flatten)]
         common: Common,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
+    /// AWS: identity provider, role and trust policy
+    Aws(aws::AwsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -66,32 +77,46 @@ pub struct Common {
     pub issuer_url: Option<String>,
     #[command(flatten)]
     pub deployment: Deployment,
-    /// How to answer
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
 }
 
 impl TrustArgs {
     /// Role, folder and issuer.
     pub fn common(&self) -> &Common {
         match &self.kind {
-            TrustKind::Vault { common, .. } | TrustKind::Kubernetes { common } => common,
+            TrustKind::Vault { common, .. } | TrustKind::Kubernetes { common, .. } => common,
+            TrustKind::Aws(args) => &args.common,
         }
     }
 }
 
 /// Prints the configuration for the asked role; 2 when the folder does not load.
 pub fn run(args: TrustArgs) -> Result<u8> {
-    let Common { role, mappings, issuer_url, deployment, .. } = args.common();
+    let Common { role, mappings, issuer_url, deployment } = args.common();
     let directory = deployment.or(mappings.as_ref(), |config| config.mappings)?;
     let issuer_url = deployment.issuer_url(issuer_url.as_ref())?;
     let Some(loaded) = loaded::load(&directory)? else { return Ok(2) };
-    let text = render(&args, find(&loaded.set.roles, role)?, &issuer_url)?;
+    let role = find(&loaded.set.roles, role)?;
+    let text = match &args.kind {
+        TrustKind::Aws(args) => {
+            // Only what the folder does not say is asked of the configuration, so that it may be somewhere else.
+            let config = if deployment.config.exists() { Some(deployment.read()?) } else { None };
+            let backend = config.as_ref().and_then(|config| config.backends.get(&role.backend));
+            let known = aws::Known {
+                set: &loaded.set,
+                profiles: &loaded.profiles,
+                issuer_url: &issuer_url,
+                mode: backend.map(|backend| backend.mode),
+                external_id: backend.and_then(|backend| backend.external_id.as_deref()),
+            };
+            aws::render(args, role, &known)?
+        }
+        _ => render(&args, role, &issuer_url)?,
+    };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(0)
 }
 
-fn find<'s>(roles: &'s [Role], name: &str) -> Result<&'s Role> {
+pub(super) fn find<'s>(roles: &'s [Role], name: &str) -> Result<&'s Role> {
     if let Some(role) = roles.iter().find(|role| role.name == name) {
         return Ok(role);
     }
@@ -102,26 +127,29 @@ fn find<'s>(roles: &'s [Role], name: &str) -> Result<&'s Role> {
 }
 
 fn render(args: &TrustArgs, role: &Role, issuer_url: &str) -> Result<String> {
-    if role.backend != jwt::NAME {
+    if role.kind != jwt::NAME {
         bail!(
-            "role `{}` has the backend `{}`; tokens to trust come from `{}` roles",
+            "role `{}` has a backend of kind `{}`; tokens to trust come from `{}` roles",
             role.name,
-            role.backend,
+            role.kind,
             jwt::NAME
         );
     }
-    let config = Config::parse(role, None).map_err(|faults| {
-        let texts: Vec<_> = faults.into_iter().map(|fault| format!("{}: {}", fault.code, fault.message)).collect();
-        anyhow::anyhow!("{}; see `claimbound check`", texts.join("; "))
-    })?;
-    let json = args.common().format == Format::Json;
+    let config = Config::parse(role, None).map_err(|faults| told(&faults))?;
     match &args.kind {
-        TrustKind::Vault { jwks_url, mount, .. } => {
+        TrustKind::Vault { jwks_url, mount, format, .. } => {
             let jwks_url = jwks_url.clone().unwrap_or_else(|| format!("{issuer_url}{JWKS_PATH}"));
-            Ok(vault(role, &config, issuer_url, &jwks_url, mount, json))
+            Ok(vault(role, &config, issuer_url, &jwks_url, mount, *format == Format::Json))
         }
-        TrustKind::Kubernetes { .. } => kubernetes(role, &config, issuer_url, json),
+        TrustKind::Kubernetes { format, .. } => kubernetes(role, &config, issuer_url, *format == Format::Json),
+        TrustKind::Aws(_) => bail!("AWS takes no tokens of `jwt` roles"),
     }
+}
+
+/// Findings in one line.
+pub(super) fn told(faults: &[Diagnostic]) -> anyhow::Error {
+    let texts: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.code, fault.message)).collect();
+    anyhow::anyhow!("{}; see `claimbound check`", texts.join("; "))
 }
 
 fn vault(role: &Role, config: &Config, issuer_url: &str, jwks_url: &str, mount: &str, json: bool) -> String {
@@ -240,6 +268,7 @@ mod tests {
             name: "payments-secrets".to_owned(),
             description: String::new(),
             backend: "jwt".to_owned(),
+            kind: "jwt",
             parameters: Parameters { values: [("audience".to_owned(), audience)].into(), span: span.clone() },
             sensitivity: "internal".to_owned(),
             target: None,
@@ -330,8 +359,8 @@ jwt:
     #[test]
     fn what_cannot_be_trusted_is_said() {
         let words = ["vault", "--issuer-url", "https://b.example"];
-        let aws = Role { backend: "aws".to_owned(), ..role() };
-        assert!(trust(&words, &aws).unwrap_err().to_string().contains("backend `aws`"));
+        let aws = Role { kind: "aws", ..role() };
+        assert!(trust(&words, &aws).unwrap_err().to_string().contains("kind `aws`"));
         let empty = Role { parameters: Parameters { values: [].into(), ..role().parameters }, ..role() };
         assert!(trust(&words, &empty).unwrap_err().to_string().contains("CB0802"));
         for bad in ["a'b", "", "/x", "a b"] {

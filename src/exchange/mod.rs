@@ -4,12 +4,14 @@
 //! It waits at four points and nowhere else: the key refresh on an unknown `kid`, the commit, the mint and the
 //! settling commit. All between them is pure.
 
+mod handle;
 mod hint;
 mod proof;
 mod refusal;
 mod strangers;
 mod trail;
 
+pub use handle::{is_lease_handle, possession};
 pub use hint::{Condition, Hint, Nearest};
 pub use proof::{Proof, Proven};
 pub use refusal::Refusal;
@@ -18,6 +20,7 @@ pub use strangers::{Network, Strangers};
 use crate::{
     issuance::{Credential, Minter, Order},
     keys::issuers::Issuers,
+    secret::Secret,
     store::{Change, Guard, Lease, LeaseState, Settled, Spend, Writer},
 };
 use claimbound_core::{
@@ -72,6 +75,8 @@ pub enum Granted {
 /// A credential on its way out.
 pub struct Issued {
     pub credential: Credential,
+    /// What ends the lease by possession, where the credential itself cannot be shown to us.
+    pub lease_handle: Option<Secret>,
     pub expires: UnixSeconds,
     pub role: String,
     pub mapping: String,
@@ -167,17 +172,22 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         }
     };
 
-    // 8 Outcome: a handle that only the target knew is bound now.
+    // 8 Outcome: a handle that only the target knew is bound now, and with it what ends the lease by possession.
+    let lease_handle = handle::of(&minted.credential);
     if handle.is_none() {
         let out = LeaseState::Issued;
         let bound = Settled { lease, from: state, state: out, handle: Some(minted.handle.clone()) };
         let settled = What::Settled { lease, state: out.name(), handle: Some(&minted.handle) };
-        trail.commit(parts, vec![], vec![Change::Settle(bound)], settled).await?;
+        let mut changes = vec![Change::Settle(bound)];
+        if let Some(secret) = &lease_handle {
+            changes.push(Change::Hold { lease, possession: possession(secret.reveal()) });
+        }
+        trail.commit(parts, vec![], changes, settled).await?;
     }
 
     // 9 Answer: only now does the credential leave.
     let (credential, expires) = (minted.credential, minted.expires);
-    Ok(Granted::Issued(Issued { credential, expires, role: role.into(), mapping: mapping.into(), lease }))
+    Ok(Granted::Issued(Issued { credential, lease_handle, expires, role: role.into(), mapping: mapping.into(), lease }))
 }
 
 /// The future may cross threads: checked here so that no one finds out late.

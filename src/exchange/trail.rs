@@ -151,6 +151,11 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
         }
         trail.mapping = denial.nearest.map(|id| parts.snapshot.mappings.mapping(id).name.as_str());
     }
+    if let Refusal::Backend(error) = &refusal {
+        // The target's own words: for operators alone.
+        trail.details.json.insert("backend".into(), Value::from(error.to_string()));
+        tracing::warn!(decision_id = %trail.request.id, %error, "nothing could be issued");
+    }
     let (owed, spend) = (std::mem::take(&mut trail.owed), trail.spend.take());
     let unanswered = matches!(refusal, Refusal::Store(_));
     let mut hint = refusal.into_hint();

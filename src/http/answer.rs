@@ -213,6 +213,9 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
         (R::RoleNeeded, _) => refuse("invalid_target", reason, true),
         (R::ScopeNotAllowed, _) => refuse("invalid_scope", reason, true),
         (R::TextDoesNotFit, _) => refuse("invalid_target", reason, true),
+        (R::DurationTooShort, _) => refuse("invalid_request", reason, true),
+        // Trying again is in vain.
+        (R::PolicyTooLarge, _) => refuse("invalid_target", reason, false),
         // The token is worth nothing any more: who holds it need not be its job.
         (R::Replay, _) => refuse("invalid_request", reason, false),
         (R::ActorNotAllowed, _) => refuse("invalid_request", reason, false),
@@ -275,6 +278,13 @@ fn words(reason: Reason) -> &'static str {
         Reason::RoleNeeded => "Several roles are possible for this job; name one as `audience`",
         Reason::ScopeNotAllowed => "The role does not have this scope; narrow `scope` or leave it out",
         Reason::TextDoesNotFit => "A value of this job does not fit the rules of the role's target",
+        Reason::DurationTooShort => {
+            "The lifetime asked for, or the one that the mapping gives, is shorter than any that the role's target gives"
+        }
+        Reason::PolicyTooLarge => {
+            "The session policy and tags of this role are larger than its target takes, and nothing was issued; the \
+             platform team must shorten them"
+        }
         Reason::Replay => "This token was used before; get a fresh one from the CI system for every exchange",
         Reason::ActorNotAllowed => {
             "The token or the request names an actor, and no mapping allows one; leave `actor_token` out"

@@ -52,6 +52,18 @@ pub struct Minted {
 pub enum Credential {
     /// A signed JWT.
     Jwt(Secret),
+    /// An AWS session.
+    Aws(AwsSession),
+}
+
+/// Keys of an AWS session, as STS gave them.
+pub struct AwsSession {
+    pub access_key_id: String,
+    pub secret_access_key: Secret,
+    pub session_token: Secret,
+    pub expires: UnixSeconds,
+    pub region: String,
+    pub assumed_role_arn: String,
 }
 
 /// What ending a lease means: data, not optional methods.
@@ -80,6 +92,9 @@ pub enum Unfit {
     Text { parameter: String, why: String },
     #[error("the role has no scopes")]
     Scope,
+    /// Never rounded up.
+    #[error("{seconds} s are below the {least} s that the backend gives at least")]
+    TooShort { seconds: u32, least: u32 },
 }
 
 impl Unfit {
@@ -88,15 +103,20 @@ impl Unfit {
         match self {
             Self::Text { .. } => Reason::TextDoesNotFit,
             Self::Scope => Reason::ScopeNotAllowed,
+            Self::TooShort { .. } => Reason::DurationTooShort,
         }
     }
 }
 
-/// `Refused`: surely nothing was minted. `Unknown`: it may exist, and the lease stays open until its expiry.
+/// `Refused`, `PolicyTooLarge`: surely nothing was minted. `Unknown`: it may exist, and the lease stays open until its
+/// expiry.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MintError {
     #[error("the backend refused: {0}")]
     Refused(String),
+    /// Trying again is in vain until somebody shortens the role's policy or tags.
+    #[error("the role's session policy and tags are too large: {0}")]
+    PolicyTooLarge(String),
     #[error("the backend did not answer: {0}")]
     Unknown(String),
 }
@@ -106,6 +126,7 @@ impl MintError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Refused(_) => Reason::BackendRefused,
+            Self::PolicyTooLarge(_) => Reason::PolicyTooLarge,
             Self::Unknown(_) => Reason::BackendDown,
         }
     }

@@ -5,7 +5,7 @@
 //! of the role, nothing that a job says reaches it. An audience that would make our tokens good somewhere else (at the
 //! broker itself, at a cloud that trusts our issuer through another backend) does not load.
 
-use super::{Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit, catalogue::Deployment};
+use super::{Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit, catalogue::Deployment, claims};
 use crate::{
     keys::signing::{CREDENTIAL_SECONDS_MAX, Signer, SigningAlgorithm},
     secret::Secret,
@@ -14,11 +14,9 @@ use claimbound_core::{
     diag::{Code, Diagnostic, Span, did_you_mean},
     mapping::Role,
     time::UnixSeconds,
-    workload::Claim,
 };
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// The backend's name in `backend = "…"`.
 pub const NAME: &str = "jwt";
@@ -170,7 +168,7 @@ fn clash(audience: &str, span: &Span, deployment: Option<&Deployment<'_>>) -> Op
             format!("a `jwt` role may not make tokens that {cloud} accepts; use a backend of that cloud"),
         ));
     }
-    let Deployment { public_url, issuer_url } = *deployment?;
+    let Deployment { public_url, issuer_url, .. } = *deployment?;
     let ours = [("public_url", public_url), ("issuer_url", issuer_url)]
         .into_iter()
         .find(|(_, url)| !url.is_empty() && folded.starts_with(&url.to_ascii_lowercase()))?;
@@ -218,23 +216,17 @@ impl Minter for JwtRole {
                 why: "`jwt` roles do not carry actors in this version".to_owned(),
             });
         }
-        let mut jti = [0_u8; 16];
-        aws_lc_rs::rand::fill(&mut jti).expect("the system's random source works");
-        let jti = uuid::Builder::from_random_bytes(jti).into_uuid().hyphenated().to_string();
-        let workload = &order.case.principal;
-        let grant = Grant {
+        let jti = claims::jti();
+        let expires = order.now.plus(order.duration.0.into());
+        let subject = format!("role:{}:{}:{}", order.role, order.case.principal.issuer, order.principal_id);
+        let token = claims::Token {
             issuer_url: &self.issuer_url,
             audience: &self.config.audience,
+            subject: &subject,
             jti: &jti,
-            principal: Principal {
-                issuer: &workload.issuer,
-                id: order.principal_id,
-                name: order.principal_name,
-                repository_id: workload.text(Claim::RepositoryId),
-                repository_owner_id: workload.text(Claim::RepositoryOwnerId),
-            },
+            expires,
         };
-        let (claims, expires) = grant.claims(order);
+        let claims = claims::of(order, &token);
         Ok(Box::new(Token {
             jti,
             claims,
@@ -248,57 +240,6 @@ impl Minter for JwtRole {
     fn revoke<'a>(&'a self, _handle: &'a str) -> Later<'a, Result<Ended, MintError>> {
         // Relying parties verify offline: nothing that we could tell them ends the token sooner.
         Box::pin(std::future::ready(Ok(Ended::AtExpiry)))
-    }
-}
-
-/// What the claims are made of, besides the order.
-struct Grant<'a> {
-    issuer_url: &'a str,
-    audience: &'a str,
-    jti: &'a str,
-    principal: Principal<'a>,
-}
-
-struct Principal<'a> {
-    /// The issuer's name in the mapping folder.
-    issuer: &'a str,
-    id: &'a str,
-    name: &'a str,
-    repository_id: Option<&'a str>,
-    repository_owner_id: Option<&'a str>,
-}
-
-impl Grant<'_> {
-    /// RFC 7519 section 4.1 and our own members (design, section 5).
-    fn claims(&self, order: &Order<'_>) -> (Value, UnixSeconds) {
-        let Principal { issuer, id, name, repository_id, repository_owner_id } = self.principal;
-        let mut principal = Map::new();
-        for (member, text) in [
-            ("issuer", Some(issuer)),
-            ("id", Some(id)),
-            ("name", Some(name)),
-            ("repository_id", repository_id),
-            ("repository_owner_id", repository_owner_id),
-        ] {
-            if let Some(text) = text {
-                principal.insert(member.to_owned(), text.into());
-            }
-        }
-        let expires = order.now.plus(order.duration.0.into());
-        let claims = json!({
-            "iss": self.issuer_url,
-            "sub": format!("role:{}:{issuer}:{id}", order.role),
-            "aud": self.audience,
-            "iat": order.now.0,
-            "nbf": order.now.0,
-            "exp": expires.0,
-            "jti": self.jti,
-            "role": order.role,
-            "mapping": order.mapping,
-            "lease_id": Uuid::from_u128(order.lease.0).hyphenated().to_string(),
-            "principal": principal,
-        });
-        (claims, expires)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Role + case → credential. A backend plans (pure, may refuse), then the plan mints.
 
+pub mod aws;
 pub mod backend;
 pub mod catalogue;
+mod claims;
 pub mod jwt;
 
-pub use backend::{Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit};
+pub use backend::{AwsSession, Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit};

@@ -69,6 +69,9 @@ pub enum Change {
     /// if the lease is not in the state that it is settled from: an outcome is bound once, by the exchange or by the
     /// sweeper.
     Settle(Settled),
+    /// Keeps what ends the lease by possession, where that is not a token of ours: the SHA-256 of a lease handle.
+    /// Stands beside the outcome that it comes with.
+    Hold { lease: LeaseId, possession: [u8; 32] },
     /// Ends a lease: revoked by its holder. Blocked by [`Blocked::LeaseEnded`] if it is not alive.
     End(LeaseId),
     /// Keeps a mapping folder by its version, if it is not kept already (canonical archive, see `store::open`).

@@ -10,5 +10,5 @@ pub mod writer;
 
 pub use audit::{Finding, LeaseFault, Report, audit};
 pub use commit::{Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, SpentKey};
-pub use open::{AuditedLease, Kept, Opened, Reader, Stored, StoredLease, open, open_reader};
+pub use open::{AuditedLease, HeldLease, Kept, Opened, Reader, Stored, StoredLease, open, open_reader};
 pub use writer::Writer;

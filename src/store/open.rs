@@ -34,6 +34,16 @@ pub struct StoredLease {
     pub role: String,
 }
 
+/// A lease that was found by its handle.
+#[derive(Clone, Debug)]
+pub struct HeldLease {
+    pub id: LeaseId,
+    pub role: String,
+    /// The credential's public handle.
+    pub handle: Option<String>,
+    pub expires: UnixSeconds,
+}
+
 /// A stored lease, as the audit compares it with its records.
 #[derive(Clone, Debug)]
 pub struct AuditedLease {
@@ -57,6 +67,8 @@ pub enum Kept {
 pub trait Reader: Send + Sync {
     /// All records with this decision id, oldest first.
     fn decision(&self, id: DecisionId) -> Result<Vec<Stored>, Down>;
+    /// The lease that the handle of this SHA-256 ends, whatever its state.
+    fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down>;
     /// Leases still `issuing` that were opened before `before`: a crash left them.
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down>;
     /// A kept mapping folder.

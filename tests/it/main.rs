@@ -4,7 +4,9 @@
 
 mod agreement;
 mod attacks;
+mod aws;
 mod cloud_action;
+mod cloud_aws;
 mod cloud_parts;
 mod commands;
 mod docs;

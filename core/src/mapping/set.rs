@@ -67,8 +67,10 @@ pub struct Parameters {
 pub struct Role {
     pub name: String,
     pub description: String,
-    /// The backend it names (`jwt`).
+    /// The backend it names: `jwt`, or one that the service's configuration has.
     pub backend: String,
+    /// The backend's kind: the name of the role's one backend table.
+    pub kind: &'static str,
     pub parameters: Parameters,
     pub sensitivity: String,
     pub target: Option<String>,
@@ -169,6 +171,8 @@ pub struct MappingSet {
     pub roles: Vec<Role>,
     pub mappings: Vec<Mapping>,
     pub denies: Vec<Deny>,
+    /// `policies/*.json` by path, each of them JSON.
+    pub policies: BTreeMap<String, Arc<str>>,
     /// `require` conditions per role and issuer.
     pub requires: BTreeMap<(RoleId, IssuerId), Vec<Condition>>,
     /// Derived by `finish`.

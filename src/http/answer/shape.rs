@@ -38,18 +38,46 @@ pub struct Success<'a> {
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ToldCredential<'a> {
-    Jwt { jwt: &'a str },
+    Jwt {
+        jwt: &'a str,
+    },
+    Aws {
+        access_key_id: &'a str,
+        secret_access_key: &'a str,
+        session_token: &'a str,
+        /// RFC 3339.
+        expiration: String,
+        region: &'a str,
+        assumed_role_arn: &'a str,
+    },
 }
+
+/// The type of a lease handle: good for `/revoke` alone.
+pub const TYPE_LEASE: &str = "urn:claimbound:params:oauth:token-type:lease";
 
 impl<'a> Success<'a> {
     pub fn of(answer: &'a Answer, issued: &'a Issued, now: UnixSeconds) -> Self {
-        let Credential::Jwt(jwt) = &issued.credential;
+        let (access_token, issued_token_type, token_type, credential) = match &issued.credential {
+            Credential::Jwt(jwt) => (jwt, TYPE_JWT, "Bearer", ToldCredential::Jwt { jwt: jwt.reveal() }),
+            Credential::Aws(session) => {
+                let handle = issued.lease_handle.as_ref().expect("keys of AWS come with a lease handle");
+                let told = ToldCredential::Aws {
+                    access_key_id: &session.access_key_id,
+                    secret_access_key: session.secret_access_key.reveal(),
+                    session_token: session.session_token.reveal(),
+                    expiration: rfc3339(session.expires),
+                    region: &session.region,
+                    assumed_role_arn: &session.assumed_role_arn,
+                };
+                (handle, TYPE_LEASE, "N_A", told)
+            }
+        };
         Self {
-            access_token: jwt.reveal(),
-            issued_token_type: TYPE_JWT,
-            token_type: "Bearer",
+            access_token: access_token.reveal(),
+            issued_token_type,
+            token_type,
             expires_in: issued.expires.0.saturating_sub(now.0).max(0),
-            credential: ToldCredential::Jwt { jwt: jwt.reveal() },
+            credential,
             decision_id: text(answer.id.0),
             lease_id: text(issued.lease.0),
             role: &issued.role,
@@ -57,6 +85,10 @@ impl<'a> Success<'a> {
             mappings_version: &answer.mappings_version,
         }
     }
+}
+
+fn rfc3339(at: UnixSeconds) -> String {
+    jiff::Timestamp::from_second(at.0).map(|at| at.to_string()).unwrap_or_default()
 }
 
 #[derive(Serialize)]

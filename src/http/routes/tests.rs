@@ -52,6 +52,7 @@ impl Front for Arc<Fake> {
         let refuse = |reason| Refused { reason, standing: Standing::Stranger, role_asked: false, hint: None };
         let outcome = match subject.reveal() {
             "good" => Ok(Granted::Issued(Issued {
+                lease_handle: None,
                 credential: Credential::Jwt(Secret::new("h.p.s".into())),
                 expires: UnixSeconds(1_900),
                 role: "r".into(),
@@ -96,6 +97,7 @@ impl Front for Arc<Fake> {
 
 pub fn config() -> Config {
     Config {
+        backends: std::collections::BTreeMap::new(),
         listen: "127.0.0.1:0".parse().unwrap(),
         operator_listen: None,
         public_url: "https://broker.example".into(),

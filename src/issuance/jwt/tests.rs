@@ -3,12 +3,16 @@ use claimbound_core::{
     evidence::LeaseId,
     mapping::Parameters,
     time::Seconds,
-    workload::{self, Case, Profiles},
+    workload::{self, Case, Claim, Profiles},
 };
-use std::borrow::Cow;
+use serde_json::json;
+use std::{borrow::Cow, collections::BTreeMap};
 
-const HERE: Deployment<'static> =
-    Deployment { public_url: "https://broker.example", issuer_url: "https://oidc.example/prod" };
+const HERE: Deployment<'static> = Deployment {
+    public_url: "https://broker.example",
+    issuer_url: "https://oidc.example/prod",
+    backends: BTreeMap::new(),
+};
 const AUDIENCE: &str = "https://openbao.acme.example";
 
 fn span(from: usize) -> Span {
@@ -23,6 +27,7 @@ pub fn role(parameters: &str) -> Role {
         name: "payments-secrets".to_owned(),
         description: String::new(),
         backend: "jwt".to_owned(),
+        kind: NAME,
         parameters: Parameters { values, span: span(50) },
         sensitivity: "internal".to_owned(),
         target: None,
@@ -152,7 +157,8 @@ fn payload(token: &Secret) -> Value {
 async fn a_token_says_who_for_whom_and_under_which_lease() {
     let plan = with_case(|case| minter().plan(&order(case)).unwrap());
     let handle = plan.handle().expect("known before minting").to_owned();
-    let Minted { handle: minted, expires, credential: Credential::Jwt(token) } = plan.mint().await.unwrap();
+    let Minted { handle: minted, expires, credential } = plan.mint().await.unwrap();
+    let Credential::Jwt(token) = credential else { panic!("a `jwt` role gives a token") };
     assert_eq!(minted, handle);
     assert_eq!(expires, UnixSeconds(1_800_000_900));
     assert_eq!(

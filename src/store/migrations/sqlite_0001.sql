@@ -43,8 +43,11 @@ CREATE TABLE leases (
     state TEXT NOT NULL CHECK (state IN ('issuing', 'issued', 'failed', 'unknown', 'ended')),
     -- The token that it cost, and until when that token's row in `spent` is kept.
     token BLOB CHECK (length(token) = 32),
-    token_keep_until INTEGER
+    token_keep_until INTEGER,
+    -- SHA-256 of the lease handle that ends it, where its credential is no token of ours.
+    possession BLOB CHECK (length(possession) = 32)
 ) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX leases_by_possession ON leases (possession) WHERE possession IS NOT NULL;
 CREATE INDEX leases_unsettled ON leases (opened) WHERE state = 'issuing';
 
 CREATE TABLE folders (version BLOB PRIMARY KEY CHECK (length(version) = 32), archive BLOB NOT NULL) STRICT;

@@ -186,6 +186,11 @@ fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> 
                 }
                 (!ended).then_some(Blocked::LeaseEnded)
             }
+            Change::Hold { lease, possession } => {
+                let hold = "UPDATE leases SET possession = ?2 WHERE id = ?1";
+                let changed = connection.prepare_cached(hold)?.execute((key(*lease), possession))?;
+                (changed == 0).then_some(Blocked::LeaseEnded)
+            }
             Change::KeepFolder { version, archive } => {
                 let keep = "INSERT INTO folders VALUES (?1, ?2) ON CONFLICT DO NOTHING";
                 connection.prepare_cached(keep)?.execute((version, archive))?;
@@ -244,7 +249,7 @@ fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusql
     connection
         .prepare_cached(
             "INSERT INTO leases VALUES (:id, :role, :mapping, :team, :principal_issuer, :principal_id, :opened, :expires,
-             :handle, :state, :token, :token_keep_until)",
+             :handle, :state, :token, :token_keep_until, NULL)",
         )?
         .execute(named_params! {
             ":id": key(lease.id),

@@ -1,7 +1,7 @@
 //! Reading: own connections, each walk in one read transaction, nothing in the writer's way.
 
 use super::{MIGRATIONS, id_at, prepare, version};
-use crate::store::{AuditedLease, Down, Kept, Reader, Stored, StoredLease};
+use crate::store::{AuditedLease, Down, HeldLease, Kept, Reader, Stored, StoredLease};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
@@ -66,6 +66,11 @@ impl Reader for SqliteReader {
     fn decision(&self, id: DecisionId) -> Result<Vec<Stored>, Down> {
         let sql = "SELECT * FROM records WHERE decision = ?1 ORDER BY position";
         self.read(|connection| all(connection, sql, [id.0.to_be_bytes()], stored))
+    }
+
+    fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down> {
+        let sql = "SELECT * FROM leases WHERE possession = ?1";
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([possession], held_lease).optional()?))
     }
 
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down> {
@@ -151,6 +156,15 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
 
 fn stored_lease(row: &Row<'_>) -> rusqlite::Result<StoredLease> {
     Ok(StoredLease { id: LeaseId(id_at(row, "id")?), role: row.get("role")? })
+}
+
+fn held_lease(row: &Row<'_>) -> rusqlite::Result<HeldLease> {
+    Ok(HeldLease {
+        id: LeaseId(id_at(row, "id")?),
+        role: row.get("role")?,
+        handle: row.get("handle")?,
+        expires: UnixSeconds(row.get("expires")?),
+    })
 }
 
 fn audited_lease(row: &Row<'_>) -> rusqlite::Result<AuditedLease> {

@@ -236,8 +236,16 @@ pub(super) fn leases_are_found_again(place: &dyn Place) {
     let unsettled = reader.unsettled(NOW.plus(1)).unwrap();
     let unsettled: Vec<_> = unsettled.iter().map(|lease| (lease.id, lease.role.as_str())).collect();
     assert_eq!(unsettled, [(LeaseId(2), "deploy")]);
-    assert_eq!(one(engine.as_mut(), &mut chain, settle(2, Issued)), durable(3));
+    let mut bound = settle(2, Issued);
+    bound.changes.push(Change::Hold { lease: LeaseId(2), possession: [8; 32] });
+    assert_eq!(one(engine.as_mut(), &mut chain, bound), durable(3));
     assert!(reader.unsettled(NOW.plus(1)).unwrap().is_empty());
+    let held = reader.held(&[8; 32]).unwrap().expect("the handle finds its lease");
+    assert_eq!((held.id, held.role.as_str(), held.handle.as_deref()), (LeaseId(2), "deploy", Some("handle")));
+    assert_eq!(held.expires, NOW.plus(900));
+    assert!(reader.held(&[9; 32]).unwrap().is_none());
+    let nobody = refuse(9, vec![], vec![Change::Hold { lease: LeaseId(77), possession: [9; 32] }]);
+    assert_eq!(one(engine.as_mut(), &mut chain, nobody), Outcome::Blocked(Blocked::LeaseEnded));
     assert_eq!(one(engine.as_mut(), &mut chain, end(1)), durable(4));
     let told: Vec<u64> = reader.decision(decision(2)).unwrap().iter().map(|stored| stored.sequence).collect();
     assert_eq!(told, [2, 3], "oldest first");

@@ -34,7 +34,7 @@ const SERVICE: &[(&str, &str)] = &[
     ("store", "core::evidence core::reason core::time core::trust::SingleUse telemetry"),
     (
         "issuance",
-        "core::diag core::evidence::LeaseId core::mapping core::reason core::time core::workload \
+        "core::claims core::diag core::evidence::LeaseId core::evidence::hex core::mapping core::reason core::time core::workload \
          keys::signing net secret telemetry",
     ),
     ("exchange", "core issuance keys::issuers secret store telemetry"),

@@ -43,9 +43,14 @@ pub struct Broker {
 impl Broker {
     /// Starts `binary` (the caller's `env!("CARGO_BIN_EXE_claimbound")`) and waits until it says that it is ready.
     pub async fn start(binary: impl AsRef<Path>, config: BrokerConfig) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a directory can be made"), binary, config).await
+    }
+
+    /// The same in a directory that is there already, with whatever stands in it.
+    pub async fn start_in(directory: TempDir, binary: impl AsRef<Path>, config: BrokerConfig) -> Self {
         let mut broker = Self {
             binary: binary.as_ref().to_owned(),
-            directory: tempfile::tempdir().expect("a directory can be made"),
+            directory,
             config,
             url: "http://127.0.0.1:0".to_owned(),
             operator_url: "http://127.0.0.1:0".to_owned(),
@@ -54,6 +59,14 @@ impl Broker {
         };
         broker.launch().await;
         broker
+    }
+
+    /// Runs a broker that must not start: its exit code and texts. A broker that starts after all fails the test.
+    pub async fn refused(binary: impl AsRef<Path>, config: &BrokerConfig) -> Exit {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        config.write(directory.path(), "127.0.0.1:0", "127.0.0.1:0");
+        let mut serve = command(binary.as_ref(), directory.path());
+        finish(serve.args(["serve", "--config", "claimbound.toml", "--development"])).await
     }
 
     async fn launch(&mut self) {

@@ -110,6 +110,12 @@ impl BrokerConfig {
         self
     }
 
+    /// Adds or replaces a file of the mapping folder.
+    pub fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.insert(path.to_owned(), text.to_owned());
+        self
+    }
+
     /// The text of a file of the mapping folder with one passage replaced; panics if it is not there.
     pub fn edit(mut self, path: &str, from: &str, to: &str) -> Self {
         let text = self.files.get_mut(path).unwrap_or_else(|| panic!("no `{path}` in the folder"));

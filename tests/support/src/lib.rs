@@ -53,6 +53,7 @@ pub mod issuer;
 pub mod job;
 pub mod jwt;
 pub mod serve;
+pub mod sts;
 pub mod time;
 pub mod tools;
 pub mod trap;

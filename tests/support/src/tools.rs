@@ -1,10 +1,10 @@
-//! Programs that nobody here wrote: OpenBao as a relying party, Node with independent OAuth and JOSE clients.
+//! Programs that nobody here wrote: OpenBao as a relying party, ministack as AWS with boto3 as its client, Node with independent OAuth and JOSE clients.
 //!
 //! `scripts/tools` installs them. Where one is missing, the test that asks for it fails and says so: a test that
 //! passes because it did nothing would be worse.
 
 use crate::{
-    command::command,
+    command::{command, finish},
     http::{self, Answer},
     time::eventually,
 };
@@ -22,6 +22,8 @@ use tokio::process::Child;
 const VARIABLE: &str = "CLAIMBOUND_TEST_TOOLS";
 /// OpenBao is up in half a second; a busy machine takes longer.
 const OPENBAO_READY_SECONDS: u64 = 60;
+/// ministack is up in two seconds; a busy machine takes longer.
+const MINISTACK_READY_SECONDS: u64 = 90;
 const OPENBAO_ROOT_TOKEN: &str = "root-token-of-the-bench";
 
 /// Where the tools are: `$CLAIMBOUND_TEST_TOOLS`, by default where `scripts/tools` installs.
@@ -54,6 +56,18 @@ impl Tools {
     /// act, which runs GitHub workflows.
     pub(crate) fn act() -> PathBuf {
         installed(Self::directory().join("python/bin/act"))
+    }
+
+    /// Python on `PATH`, and the packages below the tools, ministack and boto3 among them.
+    ///
+    /// # Panics
+    /// If either is not there.
+    pub fn python() -> (PathBuf, PathBuf) {
+        let packages = Self::directory().join("python");
+        installed(packages.join("ministack/__init__.py"));
+        let paths = env::var_os("PATH").unwrap_or_default();
+        let found = env::split_paths(&paths).map(|path| path.join("python3")).find(|path| path.is_file());
+        (found.expect("Python 3 is on `PATH`: install it"), packages)
     }
 }
 
@@ -121,6 +135,69 @@ impl OpenBao {
         let request = http::client().post(format!("{}/v1/auth/jwt/login", self.url));
         let answer = http::send(request.json(&json!({ "role": role, "jwt": jwt }))).await;
         answer.unwrap_or_else(|error| panic!("login as {role}: {error:?}"))
+    }
+}
+
+/// An emulator of AWS on loopback that judges signatures, trust policies and session policies; its own account is
+/// `000000000000`. Fresh for every test, stopped by its own process id when it is dropped.
+pub struct Ministack {
+    url: String,
+    python: (PathBuf, PathBuf),
+    _child: Child,
+    home: TempDir,
+}
+
+impl Ministack {
+    /// The keys of the account's owner.
+    pub const OWNER: &str = r#"{"access_key_id":"test","secret_access_key":"test"}"#;
+    /// The account.
+    pub const ACCOUNT: &str = "000000000000";
+
+    /// Starts the emulator and waits until it answers. Panics where it is not installed.
+    pub async fn start() -> Self {
+        let python = Tools::python();
+        let home = tempfile::tempdir().expect("a directory can be made");
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = free.expect("loopback has a free port");
+        let log = fs::File::create(home.path().join("log")).expect("a log can be made");
+        // Without BIND_HOST it listens on every address; without AUTH it judges nothing. The two listeners for
+        // devices and files would meet those of the next test.
+        let mut child = command(&python.0, home.path())
+            .args(["-c", "from ministack.app import main; main()"])
+            .env("PYTHONPATH", &python.1)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .envs([("BIND_HOST", "127.0.0.1"), ("AUTH", "true"), ("IOT_MTLS_ENABLED", "0"), ("SFTP_ENABLED", "0")])
+            .env("GATEWAY_PORT", address.port().to_string())
+            .stdout(log.try_clone().expect("the log can be shared"))
+            .stderr(log)
+            .spawn()
+            .expect("Python starts");
+        let url = format!("http://{address}");
+        let health = format!("{url}/_ministack/health");
+        eventually(Duration::from_secs(MINISTACK_READY_SECONDS), async || {
+            let ended = child.try_wait().expect("ministack can be asked whether it runs");
+            let log = || fs::read_to_string(home.path().join("log")).unwrap_or_default();
+            assert!(ended.is_none(), "ministack ended: {}", log());
+            http::send(http::client().get(&health)).await.ok().filter(|answer| answer.status == 200)
+        })
+        .await;
+        Self { url, python, _child: child, home }
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Runs a script of boto3 (a file's path) with these keys and more of the environment; what it says as JSON.
+    /// Panics if the script fails.
+    pub async fn boto3(&self, script: &Path, keys: &str, environment: &[(&str, &str)]) -> Value {
+        let mut python = command(&self.python.0, self.home.path());
+        python.arg(script).env("PYTHONPATH", &self.python.1).env("PYTHONDONTWRITEBYTECODE", "1");
+        python.env("ENDPOINT", &self.url).env("KEYS", keys).envs(environment.iter().copied());
+        let exit = finish(&mut python).await;
+        assert_eq!(exit.code, Some(0), "{}{}", exit.stdout, exit.stderr);
+        serde_json::from_str(&exit.stdout).unwrap_or_else(|error| panic!("{error}: {}", exit.stdout))
     }
 }
 

@@ -70,7 +70,7 @@ impl Home {
 /// Parses, compiles and proves a folder (two mappings that can give one role to one job are an error).
 pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
     let mut findings = Findings::default();
-    let files = parse(folder, &mut findings);
+    let (files, policies) = parse(folder, &mut findings);
     let of = |home: Home| files.iter().filter(move |(at, _)| *at == home).map(|(_, tree)| tree);
 
     let policy_tree = of(Home::Policy).next();
@@ -104,7 +104,8 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
     let (issuers, roles, mappings) = (policy.issuers, roles.all, mappings.all);
     let version = folder.version();
     let set =
-        MappingSet { version, issuers, teams, roles, mappings, denies, requires, ..MappingSet::default() }.finish();
+        MappingSet { version, issuers, teams, roles, mappings, denies, policies, requires, ..MappingSet::default() }
+            .finish();
     for finding in crate::review::overlap::check(&set) {
         findings.push(finding);
     }
@@ -123,8 +124,12 @@ fn stripped(
     requires.into_iter().map(|(key, compiled)| (key, strip(compiled))).collect()
 }
 
-fn parse<'f>(folder: &'f Folder, findings: &mut Findings) -> Vec<(Home, Tree<'f>)> {
-    let mut files = Vec::new();
+/// Session policies by path.
+type Policies = BTreeMap<String, Arc<str>>;
+
+/// The trees of the TOML files, and the session policies.
+fn parse<'f>(folder: &'f Folder, findings: &mut Findings) -> (Vec<(Home, Tree<'f>)>, Policies) {
+    let (mut files, mut policies) = (Vec::new(), Policies::new());
     for (path, bytes) in &folder.files {
         let name: Arc<str> = Arc::from(path.as_str());
         let Some(home) = Home::of(path) else {
@@ -139,11 +144,12 @@ fn parse<'f>(folder: &'f Folder, findings: &mut Findings) -> Vec<(Home, Tree<'f>
         let Some(source) = syntax::text_of(&name, bytes, findings) else { continue };
         if home == Home::Json {
             json(&source, findings);
+            policies.insert(path.clone(), source.text.into());
         } else if let Some(tree) = syntax::parse(source, findings) {
             files.push((home, tree));
         }
     }
-    files
+    (files, policies)
 }
 
 /// A session policy must at least be JSON; its backend reads it.

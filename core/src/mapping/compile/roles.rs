@@ -17,8 +17,10 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// The one backend of this version.
-const BACKEND: &str = "jwt";
+/// The kinds of backends of this version: a role's one table of such a name gives its kind.
+const KINDS: [&str; 2] = ["jwt", "aws"];
+/// Kinds of which a deployment may have several, each under a name of its own.
+const NAMED_KINDS: [&str; 1] = ["aws"];
 
 #[derive(Default, Debug)]
 pub(super) struct Roles {
@@ -206,7 +208,13 @@ struct Draft {
     targets: Option<Vec<(String, Span)>>,
     sensitivity: Option<(String, Span)>,
     max: Option<(Seconds, Span)>,
-    has_backend: bool,
+    backend: Option<Backend>,
+}
+
+/// Which backend mints, and what the role's table of it is called.
+struct Backend {
+    name: String,
+    kind: &'static str,
 }
 
 impl Draft {
@@ -242,7 +250,7 @@ impl Draft {
             targets,
             sensitivity,
             max: duration::read(fields.entry("max_duration"), findings),
-            has_backend: backend(fields, name, findings),
+            backend: backend(fields, name, findings),
         }
     }
 
@@ -302,10 +310,8 @@ impl Draft {
                 "write `issuers = [\"…\"]`: an issuer that is added later must not reach production by itself",
             );
         }
-        if !self.has_backend {
-            return None;
-        }
-        let table = fields.entry(BACKEND)?;
+        let Backend { name: backend, kind } = self.backend.as_ref()?;
+        let table = fields.entry(kind)?;
         let mut filling = Filling { source: fields.source, target: filled, to_fix: Vec::new() };
         let mut values = BTreeMap::new();
         for parameter in table.entries(findings).into_iter().filter(|entry| !Place::Role.has(entry.name())) {
@@ -316,7 +322,8 @@ impl Draft {
         let role = Role {
             name: self.full_name(target),
             description: self.description.clone(),
-            backend: BACKEND.to_owned(),
+            backend: backend.clone(),
+            kind,
             parameters: Parameters { values, span: table.value_span() },
             sensitivity,
             target: target.map(|(name, _)| name.clone()),
@@ -369,36 +376,66 @@ impl Draft {
     }
 }
 
-/// Whether the role names this version's backend and has its table.
-fn backend(fields: &Fields<'_, '_>, name: &str, findings: &mut Findings) -> bool {
-    for entry in fields.named(BACKEND, findings).into_iter().filter(|entry| Place::Role.has(entry.name())) {
-        findings.error(
-            codes::MISPLACED_KEY,
-            entry.key_span(),
-            format!("`{}` stands in `[role.{name}.{BACKEND}]` but belongs to `[role.{name}]`", entry.name()),
-            "move it above the backend's table: every key belongs to the table header above it",
-        );
+/// The backend that the role names, if the role has that backend's table and no other.
+fn backend(fields: &Fields<'_, '_>, name: &str, findings: &mut Findings) -> Option<Backend> {
+    let tables: Vec<&'static str> = KINDS.into_iter().filter(|kind| fields.entry(kind).is_some()).collect();
+    for kind in &tables {
+        for entry in fields.named(kind, findings).into_iter().filter(|entry| Place::Role.has(entry.name())) {
+            findings.error(
+                codes::MISPLACED_KEY,
+                entry.key_span(),
+                format!("`{}` stands in `[role.{name}.{kind}]` but belongs to `[role.{name}]`", entry.name()),
+                "move it above the backend's table: every key belongs to the table header above it",
+            );
+        }
     }
-    match fields.need_text("backend", findings) {
-        Some((BACKEND, _)) if fields.entry(BACKEND).is_some() => true,
-        Some((BACKEND, _)) => {
+    let (backend, span) = fields.need_text("backend", findings)?;
+    let kind = match (KINDS.into_iter().find(|kind| *kind == backend), tables.as_slice()) {
+        (Some(kind), [table]) if *table == kind => kind,
+        (None, [table]) if NAMED_KINDS.contains(table) => table,
+        (Some(kind), []) => {
             findings.error(
                 codes::BACKEND_TABLE,
                 fields.span(),
-                format!("role `{name}` has no `[role.{name}.{BACKEND}]`"),
-                "write the table with its `audience`: the role's one backend table gives its kind",
+                format!("role `{name}` has no `[role.{name}.{kind}]`"),
+                format!("write the table with its `{}`: the role's one backend table gives its kind", first_key(kind)),
             );
-            false
+            return None;
         }
-        Some((other, span)) => {
+        (_, [_, _, ..]) => {
+            findings.error(
+                codes::BACKEND_TABLE,
+                fields.span(),
+                format!("role `{name}` has the backend tables `{}`", tables.join("` and `")),
+                "keep the one of its backend, and write another role for the other: a role gives one credential",
+            );
+            return None;
+        }
+        (Some(kind), [table]) => {
+            findings.error(
+                codes::BACKEND_TABLE,
+                span,
+                format!("role `{name}` has the backend `{kind}` and a table of `{table}`"),
+                format!("write `backend = \"{table}\"`, or `[role.{name}.{kind}]`"),
+            );
+            return None;
+        }
+        (None, _) => {
             findings.error(
                 codes::LATER_BACKEND,
                 span,
-                format!("backend `{other}` is not available in this version yet"),
-                format!("write `backend = \"{BACKEND}\"` with a `[role.{name}.{BACKEND}]`, if the relying party accepts a signed token; otherwise leave the role out"),
+                format!("backend `{backend}` is not available in this version yet"),
+                format!(
+                    "write `backend = \"aws\"` with a `[role.{name}.aws]`, or `backend = \"jwt\"` with a `[role.{name}.jwt]` if the relying party accepts a signed token; otherwise leave the role out"
+                ),
             );
-            false
+            return None;
         }
-        None => false,
-    }
+    };
+    Some(Backend { name: backend.to_owned(), kind })
+}
+
+/// What a table of this kind cannot do without.
+fn first_key(kind: &str) -> &'static str {
+    if kind == "aws" { "role_arn" } else { "audience" }
 }

@@ -41,6 +41,7 @@ impl Place {
                 "max_duration",
                 "require",
                 "jwt",
+                "aws",
             ],
             Self::TeamFile => &["file", "set", "mapping", "test"],
             Self::File => &["issuer", "review_by", "match"],
@@ -166,8 +167,8 @@ pub(crate) fn later(place: Place, key: &str) -> Option<&'static str> {
         (Place::Match, "claims") => {
             "use a canonical claim; `claimbound profile show` lists them with the native claims they come from"
         }
-        (Place::Role, "aws" | "gcp" | "azure" | "vault" | "kubernetes" | "ssh" | "x509" | "github" | "database") => {
-            "give the role a `jwt` table, if the relying party accepts a signed token; otherwise leave the role out"
+        (Place::Role, "gcp" | "azure" | "vault" | "kubernetes" | "ssh" | "x509" | "github" | "database") => {
+            "give the role an `aws` table, or a `jwt` one if the relying party accepts a signed token; otherwise leave the role out"
         }
         _ => return None,
     })

@@ -1,0 +1,57 @@
+//! The claims that every token of ours has, whoever it is for (design, section 5).
+
+use super::Order;
+use claimbound_core::{time::UnixSeconds, workload::Claim};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+/// What differs between kinds of tokens.
+pub(super) struct Token<'a> {
+    pub issuer_url: &'a str,
+    pub audience: &'a str,
+    pub subject: &'a str,
+    pub jti: &'a str,
+    pub expires: UnixSeconds,
+}
+
+/// RFC 7519 section 4.1 and our own members.
+pub(super) fn of(order: &Order<'_>, token: &Token<'_>) -> Value {
+    let workload = &order.case.principal;
+    let mut principal = Map::new();
+    for (member, text) in [
+        ("issuer", Some(&*workload.issuer)),
+        ("id", Some(order.principal_id)),
+        ("name", Some(order.principal_name)),
+        ("repository_id", workload.text(Claim::RepositoryId)),
+        ("repository_owner_id", workload.text(Claim::RepositoryOwnerId)),
+    ] {
+        if let Some(text) = text {
+            principal.insert(member.to_owned(), text.into());
+        }
+    }
+    json!({
+        "iss": token.issuer_url,
+        "sub": token.subject,
+        "aud": token.audience,
+        "iat": order.now.0,
+        "nbf": order.now.0,
+        "exp": token.expires.0,
+        "jti": token.jti,
+        "role": order.role,
+        "mapping": order.mapping,
+        "lease_id": lease_text(order),
+        "principal": principal,
+    })
+}
+
+/// The lease's id as it is written everywhere.
+pub(super) fn lease_text(order: &Order<'_>) -> String {
+    Uuid::from_u128(order.lease.0).hyphenated().to_string()
+}
+
+/// A `jti` that nobody can guess.
+pub(super) fn jti() -> String {
+    let mut jti = [0_u8; 16];
+    aws_lc_rs::rand::fill(&mut jti).expect("the system's random source works");
+    uuid::Builder::from_random_bytes(jti).into_uuid().hyphenated().to_string()
+}

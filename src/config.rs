@@ -607,13 +607,14 @@ mod tests {
             .fold(String::new(), |all, line| all + line + "\n");
         let tree: toml::Table = uncommented.parse().unwrap();
         for (path, keys) in KEYS {
-            let mut table = &tree;
+            let mut tables = vec![&tree];
             for step in path.split('.').filter(|step| !step.is_empty()) {
-                let name = if step == "*" { table.keys().next().unwrap().clone() } else { step.to_owned() };
-                table = table[&name].as_table().unwrap();
+                let below = tables.into_iter().flatten().filter(|(name, _)| step == "*" || *name == step);
+                tables = below.map(|(_, value)| value.as_table().unwrap()).collect();
             }
             for key in keys.iter().filter(|key| **key != "*") {
-                assert!(table.contains_key(*key), "docs/claimbound.toml does not show `{path}.{key}`");
+                let shown = tables.iter().any(|table| table.contains_key(*key));
+                assert!(shown, "docs/claimbound.toml does not show `{path}.{key}`");
             }
         }
     }

@@ -32,6 +32,8 @@ const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 const FETCH_SECONDS_MAX: u64 = 10;
 
 /// Ask the other side whether it is set up
+///
+/// Exit code 0: all is well, 1: something is missing, 2: it cannot be asked.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     #[command(subcommand)]
@@ -40,7 +42,9 @@ pub struct DoctorArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum DoctorKind {
-    /// AWS: fetches the published documents and asks STS once, for a session that may do nothing
+    /// Ask AWS: fetch the published documents, and ask STS once for a session that may do nothing
+    ///
+    /// Exit code 0: all is well, 1: something is missing, 2: it cannot be asked.
     Aws {
         /// The role that shall work
         #[arg(long)]

@@ -24,8 +24,8 @@ const LOGIN_SECONDS_MAX: u32 = 900;
 
 /// Print what to configure on the other side
 ///
-/// It then accepts one role's tokens and no other's. Reads the mapping folder and the issuer's name, by default from the configuration. Exit code 0; 2: usage, no such
-/// role, or the folder does not load.
+/// It then accepts one role's tokens and no other's. Reads the mapping folder and the issuer's name, by default from the
+/// configuration. Exit code 0; 2: usage, no such role, or the folder does not load.
 #[derive(Debug, Args)]
 pub struct TrustArgs {
     #[command(subcommand)]
@@ -47,6 +47,7 @@ pub enum TrustKind {
         /// Path of the JWT auth mount
         #[arg(long, value_name = "PATH", default_value = "jwt", value_parser = mount)]
         mount: String,
+        /// How to answer
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
@@ -57,10 +58,13 @@ pub enum TrustKind {
     Kubernetes {
         #[command(flatten)]
         common: Common,
+        /// How to answer
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// AWS: identity provider, role and trust policy
+    /// Print AWS's side: identity provider, role and trust policy
+    ///
+    /// Exit code 0; 2: usage, no such role, or the folder does not load.
     Aws(aws::AwsArgs),
 }
 

@@ -112,7 +112,7 @@ impl Strangers {
         let mut key: Key = (single.issuer.clone(), single.address.map(Network::of));
         if state.rates.len() >= NETWORKS_MAX && !state.rates.contains_key(&key) {
             // Once a second at most, or every new network of a flood would cost a walk over all of them.
-            if std::mem::replace(&mut state.purged, Some(now)) != Some(now) {
+            if state.purged.replace(now) != Some(now) {
                 state.rates.retain(|_, (from, _)| within(*from, now));
             }
             if state.rates.len() >= NETWORKS_MAX {

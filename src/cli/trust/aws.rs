@@ -24,6 +24,7 @@ const POLICY_CHARACTERS_MAX: usize = 2048;
 pub struct AwsArgs {
     #[command(flatten)]
     pub common: Common,
+    /// How to answer
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// Also fix the immutable ids that today's mappings give the role to; print again when they change

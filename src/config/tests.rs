@@ -1,0 +1,158 @@
+//! The configuration file, and everything that can be wrong with it.
+
+use super::*;
+
+fn parse(text: &str, development: bool) -> Result<Config, Vec<String>> {
+    Config::parse(text, &"claimbound.toml".into(), Path::new("/etc/claimbound"), development)
+        .map_err(|found| found.into_iter().map(|d| format!("{} {}", d.code, d.message)).collect())
+}
+
+#[test]
+fn the_annotated_reference_file_loads_and_has_every_key() {
+    let text = include_str!("../../docs/claimbound.toml");
+    parse(text, false).unwrap();
+    let uncommented: String = text
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|l| l.contains(" = ") || l.starts_with('[')).unwrap_or(line))
+        .fold(String::new(), |all, line| all + line + "\n");
+    let tree: toml::Table = uncommented.parse().unwrap();
+    for (path, keys) in KEYS {
+        let mut tables = vec![&tree];
+        for step in path.split('.').filter(|step| !step.is_empty()) {
+            let below = tables.into_iter().flatten().filter(|(name, _)| step == "*" || *name == step);
+            tables = below.map(|(_, value)| value.as_table().unwrap()).collect();
+        }
+        for key in keys.iter().filter(|key| **key != "*") {
+            let shown = tables.iter().any(|table| table.contains_key(*key));
+            assert!(shown, "docs/claimbound.toml does not show `{path}.{key}`");
+        }
+    }
+}
+
+#[test]
+fn a_short_file_gets_sensible_defaults() {
+    let config = parse("[server]\npublic_url = \"https://cb.example\"", false).unwrap();
+    assert_eq!(config.store, "sqlite:/etc/claimbound/claimbound.db");
+    assert_eq!(config.mappings, Path::new("/etc/claimbound/mappings"));
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.operator_listen, None);
+}
+
+#[test]
+fn every_fault_is_told_in_one_run() {
+    let text = "[server]\npublic_url = \"http://cb.example/\"\nlisten_on = 1\ntrusted_proxies = [\"x\"]\n[sotre]\nurl = \"a\"\n[issuer.github]\nmax_lifetime = \"1\"\n";
+    let found = parse(text, false).unwrap_err();
+    assert_eq!(
+        found,
+        [
+            "CB1004 `public_url` must begin with `https://`",
+            "CB1002 unknown key `listen_on` in `[server]`",
+            "CB1004 `x` is no network",
+            "CB1002 unknown key `sotre` at the top",
+            "CB1004 `1` is no duration",
+        ]
+    );
+}
+
+#[test]
+fn names_that_cannot_be_an_audience_are_refused() {
+    for (url, why) in [
+        ("https://cb.example/", "slash"),
+        ("https://cb.example?x=1", "nothing more"),
+        ("https://sts.amazonaws.com", "cloud"),
+        ("cb.example", "no URL"),
+        ("https://:secret@cb.example", "nothing more"),
+        ("https://CB.example", "compared: `https://cb.example`"),
+        ("https://cb.example:443", "compared: `https://cb.example`"),
+        (" https://cb.example", "compared: `https://cb.example`"),
+        ("https:cb.example", "compared: `https://cb.example`"),
+        ("http://127.0.0.1:8080", "https"),
+    ] {
+        let found = parse(&format!("[server]\npublic_url = \"{url}\""), false).unwrap_err();
+        assert!(found.len() == 1 && found[0].contains(why), "{url}: {found:?}");
+    }
+    parse("[server]\npublic_url = \"http://127.0.0.1:8080\"", true).unwrap();
+}
+
+#[test]
+fn limits_that_would_let_nobody_in_are_refused() {
+    let server = "[server]\npublic_url = \"https://cb.example\"\n[server.limits]\n";
+    for limits in ["connections = 0", "connections = 1000001", "request_seconds = 0", "request_seconds = 301"] {
+        let found = parse(&format!("{server}{limits}"), false).unwrap_err();
+        assert!(found.len() == 1 && found[0].contains("cannot be"), "{limits}: {found:?}");
+    }
+    let limits = parse(&format!("{server}requests_per_second = 0\nconnections = 1"), false).unwrap().limits;
+    assert_eq!((limits.requests_per_second, limits.connections, limits.request_seconds), (0, 1, 10));
+    assert!(parse(&format!("{server}request_second = 1"), false).is_err());
+}
+
+#[test]
+fn a_file_of_authorities_must_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("claimbound.toml");
+    let server = "[server]\npublic_url = \"https://cb.example\"\n";
+    std::fs::write(&path, format!("{server}[issuer.corp]\nca_file = \"corp.pem\"\n")).unwrap();
+    let found = Config::read(&path, false).unwrap_err().diagnostics;
+    assert!(found.len() == 1 && found[0].message.contains("corp.pem"), "{found:?}");
+    std::fs::write(folder.path().join("corp.pem"), "").unwrap();
+    Config::read(&path, false).unwrap();
+}
+
+#[test]
+fn the_operator_listener_has_a_place_of_its_own() {
+    let text = "[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"127.0.0.1:8080\"\n";
+    assert!(parse(text, false).unwrap_err()[0].contains("is the address of `listen`"));
+}
+
+#[test]
+fn backends_are_read_with_their_faults() {
+    let base = "[server]\npublic_url = \"https://cb.example\"\n";
+    let config = parse(&format!("{base}[backend.aws]\n[backend.aws-china]\nkind = \"aws\"\nmode = \"assume-role\"\nexternal_id = \"x\"\ntimeout = \"5s\"\n"), false).unwrap();
+    assert_eq!(config.backends["aws"].mode, AwsMode::WebIdentity);
+    assert_eq!((config.backends["aws"].timeout_seconds, config.backends["aws-china"].timeout_seconds), (10, 5));
+    for (text, why) in [
+        ("[backend.gcp]\n", "does not say its `kind`"),
+        ("[backend.gcp]\nkind = \"gcp\"\n", "no kind of backend"),
+        ("[backend.jwt]\nkind = \"aws\"\n", "is taken"),
+        ("[backend.AWS]\nkind = \"aws\"\n", "no backend's name"),
+        ("[backend.aws]\nmode = \"keys\"\n", "unknown variant"),
+        ("[backend.aws]\nsecret_access_key = \"x\"\n", "unknown key"),
+        ("[backend.aws]\nendpoint_url = \"http://sts.example\"\n", "no endpoint"),
+        ("[backend.aws]\nendpoint_url = \"http://127.0.0.1:1\"\n", "no endpoint"),
+        ("[backend.aws]\nexternal_id = \"x\"\n", "no external id"),
+        ("[backend.aws]\ntimeout = \"2m\"\n", "too long"),
+        ("[backend.aws]\ntimeout = \"2\"\n", "no duration"),
+    ] {
+        let found = parse(&format!("{base}{text}"), false).unwrap_err();
+        assert!(found.len() == 1 && found[0].contains(why), "{text}: {found:?}");
+    }
+    parse(&format!("{base}[backend.aws]\nendpoint_url = \"http://127.0.0.1:1\"\n"), true).unwrap();
+}
+
+#[test]
+fn a_broker_that_aws_cannot_reach_is_noticed() {
+    for (url, told) in [
+        ("https://cb.example", None),
+        ("https://203.0.113.7", None),
+        ("https://10.0.0.1", Some("private")),
+        ("https://cb.internal", Some("private")),
+        ("https://broker", Some("private")),
+        ("https://[fd00::1]", Some("private")),
+        ("https://127.0.0.1:8443", Some("loopback")),
+        ("http://127.0.0.1:8080", Some("loopback")),
+    ] {
+        let text = format!("[server]\npublic_url = \"{url}\"\n[backend.aws]\n");
+        let warning = parse(&text, true).unwrap().hidden_from_aws();
+        assert_eq!(warning.is_some(), told.is_some(), "{url}");
+        assert!(warning.unwrap_or_default().contains(told.unwrap_or_default()), "{url}");
+        let text = text.replace("[backend.aws]\n", "[backend.aws]\nmode = \"assume-role\"\n");
+        assert_eq!(parse(&text, true).unwrap().hidden_from_aws(), None);
+    }
+}
+
+#[test]
+fn an_operator_listener_on_a_network_needs_tls() {
+    let text = "[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"0.0.0.0:8081\"\n";
+    assert!(parse(text, false).unwrap_err()[0].contains("needs TLS"));
+    parse(&format!("{text}[server.tls]\ncertificate = \"c\"\nkey = \"k\"\n"), false).unwrap();
+}

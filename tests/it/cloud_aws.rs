@@ -48,17 +48,17 @@ async fn keys(broker: &Broker, issuer: &Issuer) -> String {
 }
 
 /// The user of ministack's account that a broker in mode `assume-role` is.
-pub const BROKER_ARN: &str = "arn:aws:iam::000000000000:user/broker";
+pub const BROKER_ARN: &str = "arn:aws:iam::000000000000:user/claimbound";
 
 /// A home with that user's keys, as a container platform would mount one.
 pub async fn broker_s_home(aws: &Ministack) -> TempDir {
     let made = set_up(aws, json!([
-        ["iam", "create_user", { "UserName": "broker" }],
-        ["iam", "put_user_policy", { "UserName": "broker", "PolicyName": "assume", "PolicyDocument": json!({
+        ["iam", "create_user", { "UserName": "claimbound" }],
+        ["iam", "put_user_policy", { "UserName": "claimbound", "PolicyName": "assume", "PolicyDocument": json!({
             "Version": "2012-10-17",
             "Statement": [{ "Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"], "Resource": "*" }],
         }).to_string() }],
-        ["iam", "create_access_key", { "UserName": "broker" }],
+        ["iam", "create_access_key", { "UserName": "claimbound" }],
     ]))
     .await;
     let key = &made["create_access_key"]["AccessKey"];

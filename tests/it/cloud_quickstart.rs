@@ -56,6 +56,8 @@ async fn the_quick_start_for_github_and_aws_ends_with_a_working_call() {
 
     // 2. The commands, as the account's owner.
     let commands = block("sh", "claimbound trust aws --role payments-deploy --broker-arn");
+    // Issuer and endpoint on loopback are for development only.
+    let commands = commands.replace("111122223333", Ministack::ACCOUNT).replace("--check", "--check --development");
     let bin = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(BINARY, bin.path().join("claimbound")).unwrap();
     fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/aws"), bin.path().join("aws")).unwrap();
@@ -63,7 +65,7 @@ async fn the_quick_start_for_github_and_aws_ends_with_a_working_call() {
     let paths = [bin.path().to_owned()].into_iter().chain(env::split_paths(&path));
     let mut shell = command::command(Path::new("sh"), home.path());
     shell
-        .args(["-e", "-c", &commands.replace("111122223333", Ministack::ACCOUNT)])
+        .args(["-e", "-c", &commands])
         .env("PATH", env::join_paths(paths).unwrap())
         .env("PYTHONPATH", &packages)
         .envs([("AWS_ENDPOINT_URL", aws.url()), ("AWS_DEFAULT_REGION", "eu-west-1")])

@@ -11,7 +11,7 @@ use claimbound_test_support::{
     issuer::Issuer,
     job::Job,
     jwt,
-    sts::Sts,
+    sts::{Mood, Sts},
     tools::{Ministack, Tools},
     trap::Trap,
 };
@@ -301,6 +301,53 @@ async fn aws_keys_reach_the_next_steps_by_a_profile_that_goes_with_the_job() {
     assert!(set.contains("AWS_PROFILE=payments-deploy\n") && !set.contains("AWS_SECRET"), "{set}");
     assert!(!file.contains("hostexecutor"), "outside the workspace: {file}");
     assert!(!Path::new(file).exists(), "the post step removed it");
+}
+
+/// What can go wrong between a grant of AWS keys and the next step. Nothing is left of what was issued.
+#[tokio::test]
+async fn aws_keys_that_do_not_fit_the_job_are_ended_and_told() {
+    let (act, issuer, sts) = (act(), Issuer::github(), Sts::new());
+    let broker = aws::broker(&issuer, &sts, "").await;
+    let request = issuer.run(&issuer.job().environment("staging"));
+    let run = async |inputs: &str, job: &str| {
+        let text = workflow(broker.audience(), &format!("role: payments-deploy, {inputs}"), "") + LOOK;
+        act.run(&text.replace("    steps:", &format!("{job}    steps:")), Some(&request)).await
+    };
+    let ended = || records::of_kind(&broker, "ended").len();
+
+    let exit = run("allowed-account-ids: \"999900001111\"", "").await;
+    assert_failed(&exit, &["The credential belongs to AWS account 111122223333", "999900001111"]);
+    assert_eq!((outputs(&act)["reason"].as_str(), ended()), (Some("account_not_allowed"), 1));
+    let exit = run("mode: output", "").await;
+    assert_failed(&exit, &["gives an AWS credential, which this action does not put into outputs", "`mode: profile`"]);
+    assert_eq!((outputs(&act)["reason"].as_str(), ended()), (Some("mode_unfit"), 2));
+    let sessions = sts.sessions();
+    let secrets: Vec<_> = sessions.iter().flat_map(|s| [&*s.secret_access_key, &*s.session_token]).collect();
+    assert_eq!(secrets.len(), 4);
+    assert_hidden(&act, &exit, &secrets);
+    assert_eq!(act.left("aws.env"), "", "no step has them");
+
+    let exit = run("mode: profile", "    env: { AWS_ACCESS_KEY_ID: AKIAOFTHEJOB }\n").await;
+    assert_failed(&exit, &["`AWS_ACCESS_KEY_ID` is set in this job, and AWS clients prefer it to a profile"]);
+    let exit = run("duration: 5m", "").await;
+    assert_failed(&exit, &["Reason: duration_too_short, decision "]);
+    assert_eq!(sts.sessions().len(), 2, "neither asked AWS");
+}
+
+#[tokio::test]
+async fn what_aws_refuses_is_told_with_the_decision_that_has_its_words() {
+    let (act, issuer, sts) = (act(), Issuer::github(), Sts::new());
+    let broker = aws::broker(&issuer, &sts, "").await;
+    sts.mood(Mood::Refuse(403, "AccessDenied", "not authorized to perform sts:TagSession"));
+    let request = issuer.run(&issuer.job().environment("staging"));
+    let text = workflow(broker.audience(), "role: payments-deploy, timeout: 1s", "") + LOOK;
+    let exit = act.run(&text, Some(&request)).await;
+    assert_failed(&exit, &["answered 503 (`backend_refused`, decision "]);
+    assert!(!log(&exit).contains("TagSession"), "AWS's own words are for operators: {}", log(&exit));
+    let outputs = outputs(&act);
+    assert_eq!(outputs["reason"], "backend_refused");
+    let records = records::of(&broker, outputs["decision-id"].as_str().unwrap());
+    assert!(records.iter().any(|(_, details)| details["backend"].to_string().contains("TagSession")), "{records:?}");
 }
 
 /// A folder of the example, at a broker over the double: its placeholders filled in, and a look at the environment

@@ -25,11 +25,13 @@ const ATTEMPT_MS_MAX = 30_000;
 export class Passing extends Error {
     readonly reason: string;
     readonly retryAfterSeconds: number | undefined;
+    readonly decisionId: string;
 
-    constructor(reason: string, text: string, retryAfterSeconds?: number) {
+    constructor(reason: string, text: string, retryAfterSeconds?: number, decisionId = "") {
         super(text);
         this.reason = reason;
         this.retryAfterSeconds = retryAfterSeconds;
+        this.decisionId = decisionId;
     }
 }
 
@@ -47,7 +49,7 @@ export async function persist<T>(
             const wait = waitMs(tries, error.retryAfterSeconds, pace.random());
             if (pace.nowMs() + wait >= deadlineMs) {
                 const text = `${error.message}. Given up after ${tries} ${tries === 1 ? "try" : "tries"}`;
-                throw new Failure(error.reason, text, { unavailable: true });
+                throw new Failure(error.reason, text, { unavailable: true, decisionId: error.decisionId });
             }
             await pace.sleep(wait);
         }
@@ -71,15 +73,17 @@ export async function answered(asked: Promise<Reply>, whom: string, reason: stri
         throw error;
     }
     if (reply.status === 429 || reply.status >= 500) {
-        const told = member(reply.body, "reason");
-        const text = `${whom} answered ${reply.status}${told ? ` (\`${told}\`)` : ""}`;
-        throw new Passing(told || reason, text, reply.retryAfterSeconds);
+        const told = member(reply.body, "reason", /^[a-z_]{1,64}$/);
+        const decisionId = member(reply.body, "decision_id", /^[0-9a-f-]{1,64}$/);
+        const said = [told ? `\`${told}\`` : "", decisionId ? `decision ${decisionId}` : ""].filter((part) => part);
+        const text = `${whom} answered ${reply.status}${said.length > 0 ? ` (${said.join(", ")})` : ""}`;
+        throw new Passing(told || reason, text, reply.retryAfterSeconds, decisionId);
     }
     return reply;
 }
 
-/** A word of the broker's closed lists; anything else counts as absent. */
-function member(body: unknown, name: string): string {
+/** A word of the broker's closed lists, or an id; what has another form counts as absent. */
+function member(body: unknown, name: string, form: RegExp): string {
     const value = typeof body === "object" && body !== null ? (body as Record<string, unknown>)[name] : undefined;
-    return typeof value === "string" && /^[a-z_]{1,64}$/.test(value) ? value : "";
+    return typeof value === "string" && form.test(value) ? value : "";
 }

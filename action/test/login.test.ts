@@ -167,6 +167,14 @@ test("a refusal is one request, told whole, and never skipped", async () => {
     assert.equal(runner.last("output", "decision-id"), "0192-refused");
 });
 
+test("an outage that outlasts the deadline names the broker's decision", async () => {
+    const runner = new FakeRunner({ role: ROLE });
+    const outage = reply(503, { reason: "backend_refused", decision_id: "0192abcd" }, 3600);
+    const network = new Network({ "/.well-known/claimbound": reply(200, facts()), [EXCHANGE]: outage });
+    assert.match(await failed(runner, network), /answered 503 \(`backend_refused`, decision 0192abcd\)/);
+    assert.equal(runner.last("output", "decision-id"), "0192abcd");
+});
+
 test("what may pass is tried again, each time with a fresh token", async () => {
     const runner = new FakeRunner({ role: ROLE });
     const network = new Network({

@@ -1,7 +1,8 @@
 """What boto3 says about AWS keys: who they are, and what each named action ends with. Prints one object of JSON.
 
-Reads the endpoint, the keys as the broker gave them, and the actions from the environment. `SETUP` is a script of
-calls for the owner of the emulator's account instead: it makes what the test needs."""
+Reads the endpoint, the keys as the broker gave them, and the actions from the environment. Without `KEYS` boto3 looks
+for keys and region as it always does: in the environment, in a profile. `SETUP` is a script of calls for the owner of
+the emulator's account instead: it makes what the test needs."""
 
 import json
 import os
@@ -26,9 +27,9 @@ def client_of(keys):
         return boto3.client(
             service,
             endpoint_url=os.environ["ENDPOINT"],
-            region_name="eu-west-1",
-            aws_access_key_id=keys["access_key_id"],
-            aws_secret_access_key=keys["secret_access_key"],
+            region_name="eu-west-1" if keys else None,
+            aws_access_key_id=keys.get("access_key_id"),
+            aws_secret_access_key=keys.get("secret_access_key"),
             aws_session_token=keys.get("session_token"),
         )
 
@@ -36,7 +37,7 @@ def client_of(keys):
 
 
 def main():
-    client = client_of(json.loads(os.environ["KEYS"]))
+    client = client_of(json.loads(os.environ.get("KEYS", "{}")))
     said = {}
     for call in json.loads(os.environ.get("SETUP", "[]")):
         service, operation, arguments = call

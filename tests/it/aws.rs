@@ -56,7 +56,8 @@ pub fn config(issuer: &Issuer, backend: &str) -> BrokerConfig {
         .toml(&format!("[backend.aws]\n{backend}"))
 }
 
-async fn broker(issuer: &Issuer, sts: &Sts, more: &str) -> Broker {
+/// A broker whose jobs in `staging` get `payments-deploy` by the double.
+pub async fn broker(issuer: &Issuer, sts: &Sts, more: &str) -> Broker {
     let config = config(issuer, &format!("endpoint_url = \"{}\"\n{more}", sts.url()));
     let broker = Broker::start(BINARY, config).await;
     sts.provider(broker.audience(), &format!("{}/jwks", broker.url()));

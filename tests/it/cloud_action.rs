@@ -1,25 +1,25 @@
 //! The companion action in real workflows: act runs them, the bench's issuer is GitHub, `serve` is the broker. Every text
 //! that the action has for its users is seen here once; its parts are tested in `action/test`.
 
-use crate::{BINARY, records};
+use crate::{BINARY, aws, cloud_aws, records};
 use claimbound_test_support::{
     act::{Act, USES},
     broker::Broker,
     canary,
-    command::{self, Exit},
+    command::Exit,
     config::{BrokerConfig, RELEASE_AUDIENCE},
-    issuer::{Issuer, TokenRequest},
+    issuer::Issuer,
     job::Job,
     jwt,
+    sts::{Mood, Sts},
+    tools::{Ministack, Tools},
     trap::Trap,
 };
 use serde_json::{Value, json};
-use std::{net::TcpListener, path::Path, process::Stdio, time::Duration};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStdout},
-    time::timeout,
-};
+use std::{net::TcpListener, path::Path};
+
+/// How every lease handle begins.
+const LEASE_HANDLE: &str = "cbl_";
 
 fn act() -> Act {
     Act::new(&Path::new(env!("CARGO_MANIFEST_DIR")).join("action"))
@@ -228,118 +228,176 @@ async fn a_broker_of_another_name_gets_no_token() {
     assert_eq!(exit.code, Some(0), "its name, given, is enough: {}", log(&exit));
 }
 
-/// The stand-in of `tests/clients/aws-broker.mjs`.
-struct AwsBroker {
-    url: String,
-    said: Lines<BufReader<ChildStdout>>,
-    _child: Child,
+/// What the next step gets to know: the keys as it finds them, and what boto3 does with them.
+fn call_aws() -> String {
+    format!(
+        r#"
+      - run: |
+          env && cat "${{AWS_SHARED_CREDENTIALS_FILE:-/dev/null}}" | tee "$PROOF/profile"
+          python3 "{}" > "$PROOF/said.json"
+"#,
+        cloud_aws::script().display()
+    )
 }
 
-impl AwsBroker {
-    async fn start(directory: &Path) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/aws-broker.mjs");
-        let mut node = command::command(Path::new("node"), directory);
-        let mut child = node.arg(script).stdout(Stdio::piped()).spawn().expect("Node starts");
-        let mut said = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-        let url = said.next_line().await.unwrap().expect("it says where it is");
-        Self { url, said, _child: child }
-    }
-
-    /// The next form that it got.
-    async fn form(&mut self) -> Value {
-        let line = timeout(Duration::from_secs(20), self.said.next_line()).await.expect("a form comes");
-        serde_json::from_str(&line.unwrap().expect("the stand-in runs")).unwrap()
-    }
-}
-
-const AWS_SECRETS: [&str; 4] = [
-    "canary-lease-handle-0123456789",
-    "ASIACANARYCANARY1234",
-    "canary/secret+access/key=1234567890",
-    "canary-session-token-canary-session-token",
-];
-
-/// The run of an AWS login, and the forms of its exchange and its revocation.
-async fn aws(act: &Act, inputs: &str) -> (Exit, TokenRequest) {
-    let issuer = Issuer::github();
-    let mut broker = AwsBroker::start(act.directory()).await;
-    let request = issuer.run(&releasing(&issuer));
-    let show = "\n      - run: env && cat \"${AWS_SHARED_CREDENTIALS_FILE:-/dev/null}\"\n";
-    let exit = act.run(&(workflow(&broker.url, inputs, show) + LOOK), Some(&request)).await;
+/// A job that logs in at a broker over ministack and calls AWS; its machine and its run. The session is narrow, its
+/// lease ends with the job, and no secret of it is left or seen.
+async fn aws_login(inputs: &str) -> (Act, Exit) {
+    let (issuer, aws) = (Issuer::github(), Ministack::start().await);
+    let (broker, _) = cloud_aws::assuming(&aws, &issuer).await;
+    let packages = Tools::python().1.display().to_string();
+    let act = [("ENDPOINT", aws.url()), ("ACTIONS", cloud_aws::ACTIONS), ("PYTHONPATH", &packages)]
+        .into_iter()
+        .fold(act().env("PYTHONDONTWRITEBYTECODE", "1"), |act, (name, value)| act.env(name, value));
+    let request = issuer.run(&issuer.job().environment("staging"));
+    let text = workflow(broker.audience(), &format!("role: payments-deploy, {inputs}"), &call_aws()) + LOOK;
+    let exit = act.run(&text, Some(&request)).await;
     assert_eq!(exit.code, Some(0), "{}", log(&exit));
-    let exchange = broker.form().await;
-    assert_eq!((&exchange["path"], &exchange["audience"]), (&json!("/token"), &json!("payments-deploy.production")));
-    assert_eq!(exchange["subject_token"], issuer.given()[0]);
-    assert_eq!(broker.form().await, json!({ "path": "/revoke", "token": AWS_SECRETS[0] }));
-    (exit, request)
+    cloud_aws::assert_narrowed(&aws, &serde_json::from_str(&act.left("said.json")).unwrap()).await;
+
+    let outputs = outputs(&act);
+    let said = |name: &str| outputs[name].as_str().unwrap_or_else(|| panic!("no `{name}` in {outputs}")).to_owned();
+    assert_eq!(
+        (said("available"), said("role"), said("mapping")),
+        ("true".into(), "payments-deploy".into(), "payments-deploys".into())
+    );
+    let granted = &records::of(&broker, &said("decision-id"))[0].0;
+    assert_eq!((&granted["kind"], &granted["lease"]), (&json!("granted"), &outputs["lease-id"]));
+    let ended = records::of_kind(&broker, "ended");
+    assert_eq!((ended.len(), &ended[0]["lease"]), (1, &outputs["lease-id"]));
+
+    let keys = act.left("profile") + &act.left("aws.env");
+    let secret = |line: &str| {
+        let (name, value) = line.split_once('=')?;
+        let name = name.trim().to_lowercase();
+        let secret = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"].contains(&name.as_str());
+        secret.then(|| value.trim().to_owned())
+    };
+    let mut secrets: Vec<_> = keys.lines().filter_map(secret).collect();
+    assert_eq!(secrets.len(), 3, "one place has them");
+    secrets.extend([request.bearer, issuer.given()[0].clone()]);
+    assert_hidden(&act, &exit, &secrets.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(!(log(&exit) + &act.arguments()).contains(LEASE_HANDLE), "the lease handle is seen");
+    (act, exit)
 }
 
 #[tokio::test]
 async fn aws_keys_reach_the_next_steps_by_environment() {
-    let act = act();
-    let (exit, request) = aws(&act, "role: payments-deploy.production").await;
-    assert_eq!(
-        act.left("aws.env"),
-        format!(
-            "AWS_ACCESS_KEY_ID={}\nAWS_DEFAULT_REGION=eu-central-1\nAWS_REGION=eu-central-1\n\
-             AWS_SECRET_ACCESS_KEY={}\nAWS_SESSION_TOKEN={}\n",
-            AWS_SECRETS[1], AWS_SECRETS[2], AWS_SECRETS[3]
-        )
-    );
-    assert_hidden(&act, &exit, &[&AWS_SECRETS[..], &[&request.bearer]].concat());
+    let (act, exit) = aws_login("mode: environment").await;
+    let set = act.left("aws.env");
+    let names: Vec<_> = set.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    let expected = ["ACCESS_KEY_ID", "DEFAULT_REGION", "REGION", "SECRET_ACCESS_KEY", "SESSION_TOKEN"];
+    assert_eq!(names, expected.map(|name| format!("AWS_{name}")));
+    assert!(set.contains("AWS_REGION=eu-west-1\n") && set.contains("AWS_DEFAULT_REGION=eu-west-1\n"), "the role's");
     assert!(log(&exit).contains("AWS_SECRET_ACCESS_KEY=***"), "the next step prints it masked: {}", log(&exit));
     assert!(log(&exit).contains("::set-env:: AWS_SECRET_ACCESS_KEY=\n"), "the post step takes it back: {}", log(&exit));
 }
 
 #[tokio::test]
 async fn aws_keys_reach_the_next_steps_by_a_profile_that_goes_with_the_job() {
-    let act = act();
-    let (exit, _) = aws(&act, "role: payments-deploy.production, mode: profile").await;
+    let (act, _) = aws_login("mode: profile").await;
     let set = act.left("aws.env");
     let file = set.lines().find_map(|line| line.strip_prefix("AWS_SHARED_CREDENTIALS_FILE=")).expect("it is set");
-    assert!(set.contains("AWS_PROFILE=payments-deploy.production\n") && !set.contains("AWS_SECRET"), "{set}");
+    assert!(set.contains("AWS_PROFILE=payments-deploy\n") && !set.contains("AWS_SECRET"), "{set}");
     assert!(!file.contains("hostexecutor"), "outside the workspace: {file}");
     assert!(!Path::new(file).exists(), "the post step removed it");
-    assert_hidden(&act, &exit, &AWS_SECRETS);
 }
 
-/// Its placeholders filled in, and a look at the environment instead of the call to AWS.
+/// What can go wrong between a grant of AWS keys and the next step. Nothing is left of what was issued.
+#[tokio::test]
+async fn aws_keys_that_do_not_fit_the_job_are_ended_and_told() {
+    let (act, issuer, sts) = (act(), Issuer::github(), Sts::new());
+    let broker = aws::broker(&issuer, &sts, "").await;
+    let request = issuer.run(&issuer.job().environment("staging"));
+    let run = async |inputs: &str, job: &str| {
+        let text = workflow(broker.audience(), &format!("role: payments-deploy, {inputs}"), "") + LOOK;
+        act.run(&text.replace("    steps:", &format!("{job}    steps:")), Some(&request)).await
+    };
+    let ended = || records::of_kind(&broker, "ended").len();
+
+    let exit = run("allowed-account-ids: \"999900001111\"", "").await;
+    assert_failed(&exit, &["The credential belongs to AWS account 111122223333", "999900001111"]);
+    assert_eq!((outputs(&act)["reason"].as_str(), ended()), (Some("account_not_allowed"), 1));
+    let exit = run("mode: output", "").await;
+    assert_failed(&exit, &["gives an AWS credential, which this action does not put into outputs", "`mode: profile`"]);
+    assert_eq!((outputs(&act)["reason"].as_str(), ended()), (Some("mode_unfit"), 2));
+    let sessions = sts.sessions();
+    let secrets: Vec<_> = sessions.iter().flat_map(|s| [&*s.secret_access_key, &*s.session_token]).collect();
+    assert_eq!(secrets.len(), 4);
+    assert_hidden(&act, &exit, &secrets);
+    assert_eq!(act.left("aws.env"), "", "no step has them");
+
+    let exit = run("mode: profile", "    env: { AWS_ACCESS_KEY_ID: AKIAOFTHEJOB }\n").await;
+    assert_failed(&exit, &["`AWS_ACCESS_KEY_ID` is set in this job, and AWS clients prefer it to a profile"]);
+    let exit = run("duration: 5m", "").await;
+    assert_failed(&exit, &["Reason: duration_too_short, decision "]);
+    assert_eq!(sts.sessions().len(), 2, "neither asked AWS");
+}
+
+#[tokio::test]
+async fn what_aws_refuses_is_told_with_the_decision_that_has_its_words() {
+    let (act, issuer, sts) = (act(), Issuer::github(), Sts::new());
+    let broker = aws::broker(&issuer, &sts, "").await;
+    sts.mood(Mood::Refuse(403, "AccessDenied", "not authorized to perform sts:TagSession"));
+    let request = issuer.run(&issuer.job().environment("staging"));
+    let text = workflow(broker.audience(), "role: payments-deploy, timeout: 1s", "") + LOOK;
+    let exit = act.run(&text, Some(&request)).await;
+    assert_failed(&exit, &["answered 503 (`backend_refused`, decision "]);
+    assert!(!log(&exit).contains("TagSession"), "AWS's own words are for operators: {}", log(&exit));
+    let outputs = outputs(&act);
+    assert_eq!(outputs["reason"], "backend_refused");
+    let records = records::of(&broker, outputs["decision-id"].as_str().unwrap());
+    assert!(records.iter().any(|(_, details)| details["backend"].to_string().contains("TagSession")), "{records:?}");
+}
+
+/// A folder of the example, at a broker over the double: its placeholders filled in, and a look at the environment
+/// instead of the call to AWS.
 #[tokio::test]
 async fn the_example_for_aws_runs_as_it_stands() {
-    let (act, issuer) = (act(), Issuer::github());
-    let mut broker = AwsBroker::start(act.directory()).await;
-    let request = issuer.run(&releasing(&issuer));
-    let mut text = include_str!("../../examples/github-actions-aws.yml").to_owned();
+    let (act, issuer, sts) = (act(), Issuer::github(), Sts::new());
+    let text = |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(path));
+    let paths = ["policy.toml", "roles/payments.toml", "teams/payments/deploy.toml", "policies/payments-deploy.json"];
+    let config = paths
+        .into_iter()
+        .fold(BrokerConfig::with_folder(&[]).issuer("github", &issuer), |config, path| {
+            config.file(path, &text(&format!("aws/mappings/{path}")).unwrap())
+        })
+        .edit("policy.toml", "https://token.actions.githubusercontent.com", issuer.url())
+        .toml(&format!("[backend.aws]\nendpoint_url = \"{}\"", sts.url()));
+    let broker = Broker::start(BINARY, config).await;
+    sts.provider(broker.audience(), &format!("{}/jwks", broker.url()));
+    sts.role("arn:aws:iam::444455556666:role/payments-deploy", "role:payments-deploy.production");
+    let mut text = text("github-actions-aws.yml").unwrap();
     for (from, to) in [
         ("acme/claimbound/action@<sha>", USES),
-        ("${{ vars.CLAIMBOUND_URL }}", &broker.url),
-        ("aws sts get-caller-identity", "test \"$AWS_ACCESS_KEY_ID\" && echo it has keys"),
+        ("${{ vars.CLAIMBOUND_URL }}", broker.audience()),
+        ("aws sts get-caller-identity", "test \"$AWS_ACCESS_KEY_ID\" && echo it has keys for \"$AWS_REGION\""),
     ] {
         assert!(text.contains(from), "the example holds `{from}`");
         text = text.replace(from, to);
     }
-    let exit = act.run(&text, Some(&request)).await;
+    let exit = act.run(&text, Some(&issuer.run(&releasing(&issuer)))).await;
     assert_eq!(exit.code, Some(0), "{}", log(&exit));
-    assert!(log(&exit).contains("it has keys"), "{}", log(&exit));
-    assert_eq!(broker.form().await["requested_expires_in"], "900");
-    assert_eq!(broker.form().await["path"], "/revoke");
+    assert!(log(&exit).contains("it has keys for eu-central-1"), "{}", log(&exit));
+    assert_eq!(sts.sessions()[0].duration_seconds, 900);
+    assert_eq!(records::of_kind(&broker, "ended").len(), 1);
 }
 
 #[tokio::test]
 async fn two_logins_of_a_job_are_undone_in_reverse() {
-    let (act, issuer) = (act(), Issuer::github());
-    let (first, mut second) = (AwsBroker::start(act.directory()).await, AwsBroker::start(act.directory()).await);
-    let request = issuer.run(&releasing(&issuer));
+    let (act, issuer, sts) = (act(), Issuer::github(), Sts::new());
+    let broker = aws::broker(&issuer, &sts, "").await;
     let again = format!(
-        "      - uses: {USES}\n        with: {{ broker-url: \"{}\", role: another, mode: environment }}\n\
-         {:6}- run: test \"$AWS_REGION\" = eu-central-1\n",
-        second.url, ""
+        "      - uses: {USES}\n        with: {{ broker-url: \"{}\", role: payments-deploy, mode: environment }}\n\
+         {:6}- run: test \"$AWS_REGION\" = eu-west-1\n",
+        broker.audience(),
+        ""
     );
-    let text =
-        workflow(&first.url, "role: one", &again).replace("steps:", "env: { AWS_REGION: of-the-job }\n    steps:");
-    let exit = act.run(&text, Some(&request)).await;
+    let text = workflow(broker.audience(), "role: payments-deploy", &again)
+        .replace("steps:", "env: { AWS_REGION: of-the-job }\n    steps:");
+    let exit = act.run(&text, Some(&issuer.run(&issuer.job().environment("staging")))).await;
     assert_eq!(exit.code, Some(0), "{}", log(&exit));
-    assert_eq!(second.form().await["audience"], "another");
+    assert_eq!((sts.sessions().len(), records::of_kind(&broker, "ended").len()), (2, 2));
     let keys = "::set-env:: AWS_SECRET_ACCESS_KEY=";
     let set: Vec<_> = exit.stdout.lines().filter_map(|line| line.split_once(keys)).map(|(_, value)| value).collect();
     assert_eq!(set, ["***", "***", "***", ""], "{}", log(&exit));

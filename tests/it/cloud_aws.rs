@@ -8,8 +8,9 @@ use crate::{
 use claimbound_test_support::{broker::Broker, issuer::Issuer, tools::Ministack};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
-fn script() -> PathBuf {
+pub fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/aws.py")
 }
 
@@ -46,16 +47,18 @@ async fn keys(broker: &Broker, issuer: &Issuer) -> String {
     answer.body["credential"].to_string()
 }
 
-#[tokio::test]
-async fn an_assumed_session_may_do_what_its_policy_says_and_no_more() {
-    let (issuer, aws) = (Issuer::github(), Ministack::start().await);
-    let made = set_up(&aws, json!([
-        ["iam", "create_user", { "UserName": "broker" }],
-        ["iam", "put_user_policy", { "UserName": "broker", "PolicyName": "assume", "PolicyDocument": json!({
+/// The user of ministack's account that a broker in mode `assume-role` is.
+pub const BROKER_ARN: &str = "arn:aws:iam::000000000000:user/claimbound";
+
+/// A home with that user's keys, as a container platform would mount one.
+pub async fn broker_s_home(aws: &Ministack) -> TempDir {
+    let made = set_up(aws, json!([
+        ["iam", "create_user", { "UserName": "claimbound" }],
+        ["iam", "put_user_policy", { "UserName": "claimbound", "PolicyName": "assume", "PolicyDocument": json!({
             "Version": "2012-10-17",
             "Statement": [{ "Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"], "Resource": "*" }],
         }).to_string() }],
-        ["iam", "create_access_key", { "UserName": "broker" }],
+        ["iam", "create_access_key", { "UserName": "claimbound" }],
     ]))
     .await;
     let key = &made["create_access_key"]["AccessKey"];
@@ -67,20 +70,25 @@ async fn an_assumed_session_may_do_what_its_policy_says_and_no_more() {
         key["SecretAccessKey"].as_str().unwrap()
     );
     std::fs::write(home.path().join(".aws/credentials"), profile).unwrap();
-    let settings = format!("mode = \"assume-role\"\nendpoint_url = \"{}\"", aws.url());
-    let config = config(&issuer, &settings).edit("roles/aws.toml", "111122223333", Ministack::ACCOUNT);
-    let broker = Broker::start_in(home, BINARY, config).await;
-    let arn = "arn:aws:iam::000000000000:user/broker";
-    // Printed for the account as it stands, with the ids pinned.
-    let trust = printed_trust(&broker, &["--broker-arn", arn, "--pin"]).await;
-    assert_eq!(
-        trust["trust_policy"]["Statement"][0]["Condition"]["StringEquals"]["aws:RequestTag/claimbound_principal"],
-        json!(["github-740000001", "github-740000002"])
-    );
-    set_up(&aws, json!([role(&trust["trust_policy"]), rights()])).await;
+    home
+}
 
-    let keys = keys(&broker, &issuer).await;
-    let said = aws.boto3(&script(), &keys, &[("ACTIONS", "identity list_buckets create_bucket list_roles")]).await;
+/// A broker that may assume `payments-deploy`, and the trust that it printed for that.
+pub async fn assuming(aws: &Ministack, issuer: &Issuer) -> (Broker, Value) {
+    let settings = format!("mode = \"assume-role\"\nendpoint_url = \"{}\"", aws.url());
+    let config = config(issuer, &settings).edit("roles/aws.toml", "111122223333", Ministack::ACCOUNT);
+    let broker = Broker::start_in(broker_s_home(aws).await, BINARY, config).await;
+    // Printed for the account as it stands, with the ids pinned.
+    let trust = printed_trust(&broker, &["--broker-arn", BROKER_ARN, "--pin"]).await;
+    set_up(aws, json!([role(&trust["trust_policy"]), rights()])).await;
+    (broker, trust)
+}
+
+/// `ACTIONS` of the script, whose outcome [`assert_narrowed`] judges.
+pub const ACTIONS: &str = "identity list_buckets create_bucket list_roles";
+
+/// The role, no more than its session policy, and that the emulator can tell the difference.
+pub async fn assert_narrowed(aws: &Ministack, said: &Value) {
     let identity = said["identity"].as_str().unwrap();
     assert!(identity.starts_with("arn:aws:sts::000000000000:assumed-role/payments-deploy/"), "{identity}");
     assert_eq!(said["list_buckets"], 0, "inside the session policy: {POLICY}");
@@ -88,6 +96,18 @@ async fn an_assumed_session_may_do_what_its_policy_says_and_no_more() {
     assert_eq!(said["list_roles"], "AccessDenied");
     let owner = aws.boto3(&script(), Ministack::OWNER, &[("ACTIONS", "create_bucket")]).await;
     assert_eq!(owner["create_bucket"], "created", "the emulator can tell the difference");
+}
+
+#[tokio::test]
+async fn an_assumed_session_may_do_what_its_policy_says_and_no_more() {
+    let (issuer, aws) = (Issuer::github(), Ministack::start().await);
+    let (broker, trust) = assuming(&aws, &issuer).await;
+    assert_eq!(
+        trust["trust_policy"]["Statement"][0]["Condition"]["StringEquals"]["aws:RequestTag/claimbound_principal"],
+        json!(["github-740000001", "github-740000002"])
+    );
+    let said = aws.boto3(&script(), &keys(&broker, &issuer).await, &[("ACTIONS", ACTIONS)]).await;
+    assert_narrowed(&aws, &said).await;
 }
 
 #[tokio::test]

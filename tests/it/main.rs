@@ -8,6 +8,7 @@ mod aws;
 mod cloud_action;
 mod cloud_aws;
 mod cloud_parts;
+mod cloud_quickstart;
 mod commands;
 mod docs;
 mod exchange;

@@ -25,6 +25,7 @@ pub struct Act {
     program: PathBuf,
     home: TempDir,
     event: Option<(String, Value)>,
+    environment: Vec<String>,
 }
 
 impl Act {
@@ -41,7 +42,7 @@ impl Act {
             fs::copy(action.join(file), copy.join(file))
                 .unwrap_or_else(|error| panic!("{}/{file}: {error}; `npm run build` there", action.display()));
         }
-        let act = Self { program, home, event: None };
+        let act = Self { program, home, event: None, environment: Vec::new() };
         act.watch_node();
         act.make_repository();
         act
@@ -50,6 +51,18 @@ impl Act {
     /// Another event than a push: its name, and its payload.
     pub fn event(mut self, name: &str, payload: Value) -> Self {
         self.event = Some((name.to_owned(), payload));
+        self
+    }
+
+    /// A variable that every step of the runs sees.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push(format!("{name}={value}"));
+        self
+    }
+
+    /// A program that the steps find before any other of its name.
+    pub fn program(self, name: &str, text: &str) -> Self {
+        executable(&self.home.path().join("bin").join(name), text);
         self
     }
 
@@ -69,6 +82,7 @@ impl Act {
             .args(["--actor", "octocat", "--env", "GITHUB_REPOSITORY=acme/payments-api"])
             .arg("--env")
             .arg(format!("PROOF={}", proof.display()))
+            .args(self.environment.iter().flat_map(|variable| ["--env", variable]))
             .arg("--local-repository")
             .arg(format!("{REPOSITORY}={}", repository.display()))
             .arg("--workflows")
@@ -140,8 +154,11 @@ impl Act {
             real.display(),
             self.home.path().join("arguments").display(),
         );
-        let node = self.home.path().join("bin/node");
-        fs::write(&node, script).expect("a script can be written");
-        fs::set_permissions(&node, fs::Permissions::from_mode(0o755)).expect("a mode can be set");
+        executable(&self.home.path().join("bin/node"), &script);
     }
+}
+
+fn executable(path: &Path, text: &str) {
+    fs::write(path, text).expect("a script can be written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode can be set");
 }

@@ -349,9 +349,8 @@ fn made(
     let wrong = |why: String| deny(400, "ValidationError", why);
     let (role_arn, session_name) = (text("RoleArn"), text("RoleSessionName"));
     let duration_seconds: i64 = text("DurationSeconds").parse().unwrap_or(0);
-    let Some(("arn:aws:iam::111122223333", role)) = role_arn.split_once(":role/") else {
-        return wrong(format!("`{role_arn}` is no role here"));
-    };
+    let parts = role_arn.strip_prefix("arn:aws:iam::").and_then(|rest| rest.split_once(":role/"));
+    let Some((account, role)) = parts else { return wrong(format!("`{role_arn}` is no role")) };
     if !lock(state).roles.contains_key(&role_arn) {
         return deny(403, "AccessDenied", format!("not authorized to perform: sts:{action} on {role_arn}"));
     }
@@ -393,7 +392,7 @@ fn made(
     let Session { access_key_id, secret_access_key, session_token, .. } = &session;
     let body = format!(
         "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result>\
-         <AssumedRoleUser><Arn>arn:aws:sts::111122223333:assumed-role/{role}/{session_name}</Arn>\
+         <AssumedRoleUser><Arn>arn:aws:sts::{account}:assumed-role/{role}/{session_name}</Arn>\
          <AssumedRoleId>AROA:{session_name}</AssumedRoleId></AssumedRoleUser>\
          <Credentials><AccessKeyId>{access_key_id}</AccessKeyId><SecretAccessKey>{secret_access_key}</SecretAccessKey>\
          <SessionToken>{session_token}</SessionToken><Expiration>{expiration}</Expiration></Credentials>\

@@ -7,8 +7,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use std::{sync::atomic::AtomicI64, time::Duration};
-use tracing::{Level, Metadata};
-use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::EnvFilter;
 
 /// What is logged unless `CLAIMBOUND_LOG` says otherwise. The HTTP library calls every malformed request an error:
 /// anyone could set off alarms with it. Our own line and counter for a request say what an operator needs.
@@ -22,18 +21,12 @@ pub fn init() {
         Some(Err(error)) => (EnvFilter::new(FILTER), Some(error)),
         None => (EnvFilter::new(FILTER), None),
     };
-    let lines = fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter);
     // A second call, as tests make it, keeps the first.
-    let _ = tracing_subscriber::registry().with(filter).with(filter_fn(holds_no_secret)).with(lines).try_init();
+    let _ = lines.with_writer(std::io::stderr).try_init();
     if let Some(error) = fault {
         tracing::warn!(%error, "`CLAIMBOUND_LOG` is no filter and is not used; write one like `info,claimbound=debug`");
     }
-}
-
-/// At its finer levels AWS's SDK logs whole requests and answers, and with them our assertion and the keys of sessions:
-/// no filter that anybody writes turns that on.
-fn holds_no_secret(event: &Metadata<'_>) -> bool {
-    *event.level() <= Level::INFO || !event.target().starts_with("aws_")
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]

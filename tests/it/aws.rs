@@ -357,6 +357,23 @@ async fn secrets_of_the_talk_with_aws_are_told_nowhere_at_the_loudest_level() {
     }
 }
 
+/// The same of the broker's own AWS identity.
+#[tokio::test]
+async fn the_broker_s_own_keys_are_told_nowhere_at_the_loudest_level() {
+    let (issuer, sts) = (Issuer::github(), Sts::new());
+    let (secret, session) = ("secret-key-of-the-broker", "session-token-of-the-broker");
+    let config = config(&issuer, &format!("endpoint_url = \"{}\"\nmode = \"assume-role\"", sts.url()))
+        .env("CLAIMBOUND_LOG", "trace,aws_smithy_runtime::client::orchestrator=trace")
+        .env("AWS_ACCESS_KEY_ID", "ASIABROKER")
+        .env("AWS_SECRET_ACCESS_KEY", secret)
+        .env("AWS_SESSION_TOKEN", session);
+    let broker = broker_of(config, &sts).await;
+    let answer = exchange(&broker, &token(&issuer, &broker), &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let made = sts.sessions().pop().unwrap();
+    canary::assert_absent(broker.directory(), &[secret, session, &made.secret_access_key, &made.session_token]);
+}
+
 #[tokio::test]
 async fn only_what_aws_says_to_send_again_goes_again() {
     for code in ["Throttling", "IDPCommunicationError"] {

@@ -58,7 +58,10 @@ pub fn config(issuer: &Issuer, backend: &str) -> BrokerConfig {
 
 /// A broker whose jobs in `staging` get `payments-deploy` by the double.
 pub async fn broker(issuer: &Issuer, sts: &Sts, more: &str) -> Broker {
-    let config = config(issuer, &format!("endpoint_url = \"{}\"\n{more}", sts.url()));
+    broker_of(config(issuer, &format!("endpoint_url = \"{}\"\n{more}", sts.url())), sts).await
+}
+
+async fn broker_of(config: BrokerConfig, sts: &Sts) -> Broker {
     let broker = Broker::start(BINARY, config).await;
     sts.provider(broker.audience(), &format!("{}/jwks", broker.url()));
     sts.role(ROLE_ARN, "role:payments-deploy");
@@ -312,6 +315,7 @@ async fn what_was_cut_after_sending_stays_unknown_and_spent() {
     for (mood, more) in [
         (Mood::Cut, ""),
         (Mood::Hang, "timeout = \"1s\""),
+        (Mood::Garble, ""),
         (Mood::Refuse(500, "InternalFailure", "later"), ""),
         (Mood::Refuse(503, "ServiceUnavailable", "later"), ""),
     ] {
@@ -324,6 +328,51 @@ async fn what_was_cut_after_sending_stays_unknown_and_spent() {
         let verified = broker.command(&["audit", "verify", "--store", "sqlite:claimbound.db"]).await;
         assert_eq!(verified.code, Some(0), "{}{}", verified.stdout, verified.stderr);
     }
+}
+
+/// Our assertion and the session's keys are told nowhere, however STS answers and whatever is logged.
+#[tokio::test]
+async fn secrets_of_the_talk_with_aws_are_told_nowhere_at_the_loudest_level() {
+    let (issuer, sts) = (Issuer::github(), Sts::new());
+    let config = config(&issuer, &format!("endpoint_url = \"{}\"", sts.url()));
+    let filter = "trace,aws_smithy_runtime=trace,aws_smithy_runtime::client::orchestrator=trace";
+    let broker = broker_of(config.env("CLAIMBOUND_LOG", filter), &sts).await;
+    for (mood, status, told) in [
+        (Mood::Right, 200, None),
+        (Mood::Garble, 503, Some("STS answered 200")),
+        (Mood::Echo, 503, Some("ValidationError: signature '…' of value '…' at")),
+    ] {
+        sts.mood(mood);
+        let answer = exchange(&broker, &token(&issuer, &broker), &[]).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        let records = records::of(&broker, answer.text_of("decision_id"));
+        let backend = records[1].1["backend"].as_str();
+        assert!(told.is_none_or(|told| backend.is_some_and(|text| text.contains(told))), "{backend:?}");
+    }
+    assert!(broker.log().contains("\"level\":\"TRACE\""), "the loudest level");
+    let sessions = sts.sessions();
+    assert_eq!(sessions.len(), 2);
+    for session in &sessions {
+        let signature = session.token.rsplit('.').next().unwrap();
+        canary::assert_absent(broker.directory(), &[signature, &session.secret_access_key, &session.session_token]);
+    }
+}
+
+/// The same of the broker's own AWS identity.
+#[tokio::test]
+async fn the_broker_s_own_keys_are_told_nowhere_at_the_loudest_level() {
+    let (issuer, sts) = (Issuer::github(), Sts::new());
+    let (secret, session) = ("secret-key-of-the-broker", "session-token-of-the-broker");
+    let config = config(&issuer, &format!("endpoint_url = \"{}\"\nmode = \"assume-role\"", sts.url()))
+        .env("CLAIMBOUND_LOG", "trace,aws_smithy_runtime::client::orchestrator=trace")
+        .env("AWS_ACCESS_KEY_ID", "ASIABROKER")
+        .env("AWS_SECRET_ACCESS_KEY", secret)
+        .env("AWS_SESSION_TOKEN", session);
+    let broker = broker_of(config, &sts).await;
+    let answer = exchange(&broker, &token(&issuer, &broker), &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let made = sts.sessions().pop().unwrap();
+    canary::assert_absent(broker.directory(), &[secret, session, &made.secret_access_key, &made.session_token]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::{
     Client,
     config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig},
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
     types::{Credentials, PolicyDescriptorType, Tag},
 };
 use claimbound_core::time::UnixSeconds;
@@ -72,6 +72,13 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// The same, should AWS have put our assertion, or its signature alone, into its words.
+    fn without(mut self, assertion: &str) -> Self {
+        let (_, signature) = assertion.rsplit_once('.').expect("a token that we signed has three parts");
+        self.text = self.text.replace(assertion, "…").replace(signature, "…");
+        self
+    }
+
     fn again(&self) -> bool {
         self.nothing && self.code.as_deref().is_some_and(|code| SEND_AGAIN.contains(&code))
     }
@@ -117,7 +124,7 @@ impl Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)?;
+        f.write_str(&cut(&self.text))?;
         self.remedy().map_or(Ok(()), |remedy| write!(f, " ({remedy})"))
     }
 }
@@ -173,7 +180,7 @@ impl Backend {
                     .set_policy_arns(arns)
                     .send()
                     .await
-                    .map_err(failure)?;
+                    .map_err(|error| failure(error).without(token.reveal()))?;
                 (answer.credentials, answer.assumed_role_user)
             }
             Proof::Identity { external_id } => {
@@ -260,10 +267,12 @@ where
             _ => format!("STS answered {status}"),
         };
         let nothing = (400..500).contains(&status) && status != 408;
-        return Failure { nothing, code: answer.err().code().map(str::to_owned), text: cut(&text) };
+        return Failure { nothing, code: answer.err().code().map(str::to_owned), text: line(&text) };
     }
     let nothing = matches!(error, SdkError::ConstructionFailure(_)) || causes(&error).any(never_sent);
-    Failure { nothing, code: None, text: cut(&DisplayErrorContext(&error).to_string()) }
+    // Never `Debug`, which prints requests and answers whole.
+    let text = causes(&error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    Failure { nothing, code: None, text: line(&text) }
 }
 
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
@@ -281,8 +290,11 @@ fn never_sent(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(refused) || error.downcast_ref::<CredentialsError>().is_some()
 }
 
-/// One line of bounded length.
+/// One line. Long ones are cut where the failure is told, after what must not be told is gone.
+fn line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
 fn cut(text: &str) -> String {
-    let line = |letter: char| if letter.is_control() { ' ' } else { letter };
-    text.chars().take(TEXT_CHARACTERS_MAX).map(line).collect()
+    text.chars().take(TEXT_CHARACTERS_MAX).collect()
 }

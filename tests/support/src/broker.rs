@@ -75,6 +75,7 @@ impl Broker {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be opened");
         let mut child = command(&self.binary, self.directory.path())
             .args(["serve", "--config", "claimbound.toml", "--development"])
+            .envs(self.config.environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

@@ -82,6 +82,7 @@ pub struct BrokerConfig {
     files: BTreeMap<String, String>,
     server: String,
     more: String,
+    pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 /// A fake issuer under the name that the folder gives it.
@@ -101,7 +102,7 @@ impl BrokerConfig {
     /// A folder of the test's own: paths below `mappings/`, and texts in which `{issuer.NAME}` stands for a URL.
     pub fn with_folder(files: &[(&str, &str)]) -> Self {
         let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
-        Self { issuers: Vec::new(), files, server: String::new(), more: String::new() }
+        Self { issuers: Vec::new(), files, server: String::new(), more: String::new(), environment: Vec::new() }
     }
 
     /// Names a fake issuer: `{issuer.NAME}` becomes its URL.
@@ -121,6 +122,12 @@ impl BrokerConfig {
         let text = self.files.get_mut(path).unwrap_or_else(|| panic!("no `{path}` in the folder"));
         assert!(text.contains(from), "`{path}` does not hold `{from}`");
         *text = text.replace(from, to);
+        self
+    }
+
+    /// A variable of the broker's environment.
+    pub fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
         self
     }
 

@@ -37,6 +37,10 @@ pub enum Mood {
     Cut,
     /// Makes the session and never answers.
     Hang,
+    /// Makes the session and answers 200 with its keys, but not in STS's form.
+    Garble,
+    /// Refuses with the web identity token in the message, and makes nothing.
+    Echo,
 }
 
 /// A session that the double made.
@@ -54,6 +58,8 @@ pub struct Session {
     pub policy: Option<String>,
     pub policy_arns: Vec<String>,
     pub external_id: Option<String>,
+    /// The web identity token; empty for AssumeRole.
+    pub token: String,
     /// Of the web identity token; `Null` for AssumeRole.
     pub claims: Value,
 }
@@ -165,6 +171,15 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     let answer = match &mood {
         Mood::Refuse(status, code, message) => deny(*status, code, *message),
         Mood::RefuseTimes(_, status, code) => deny(*status, code, "try again"),
+        Mood::Echo => {
+            let token = form.get("WebIdentityToken").map(String::as_str).unwrap_or_default();
+            let signature = token.rsplit('.').next().unwrap_or_default();
+            deny(400, "ValidationError", format!("signature '{signature}' of value '{token}' at 'webIdentityToken'"))
+        }
+        Mood::Garble => judge(&form, signed, &state).await.map(|body| {
+            let keys = body.split_once("<AccessKeyId>").map_or("", |(_, keys)| keys);
+            format!("<X><AccessKeyId>{keys}")
+        }),
         _ => judge(&form, signed, &state).await,
     };
     match mood {
@@ -387,6 +402,7 @@ fn made(
         policy,
         policy_arns: arns.collect(),
         external_id: form.get("ExternalId").cloned(),
+        token: text("WebIdentityToken"),
         claims,
     };
     let Session { access_key_id, secret_access_key, session_token, .. } = &session;

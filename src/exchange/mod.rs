@@ -132,17 +132,18 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         duration: grant.duration,
     })?;
     let (role, mapping) = (role.name.as_str(), mapping.name.as_str());
+    let duration = plan.duration();
 
     // 6 Admission: one transaction, durable before anything leaves. Whatever else must hold is one more guard on it.
     if request.dry_run {
         let guards = vec![Guard::Unspent(spend)];
         trail.commit(parts, guards, vec![], What::DryRun { mapping, role }).await?;
-        return Ok(Granted::DryRun { role: role.into(), mapping: mapping.into(), duration: grant.duration });
+        return Ok(Granted::DryRun { role: role.into(), mapping: mapping.into(), duration });
     }
     let handle = plan.handle();
     // A handle that is known beforehand is on record with the lease: that grant needs no second write.
     let state = if handle.is_some() { LeaseState::Issued } else { LeaseState::Issuing };
-    let expires = now.plus(grant.duration.0.into());
+    let expires = now.plus(duration.0.into());
     let opened = Lease {
         id: lease,
         role: role.into(),

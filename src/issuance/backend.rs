@@ -23,6 +23,8 @@ pub trait Plan: Send + Sync {
     /// The public handle, where it is known before minting (a JWT's `jti`, a serial we choose). Known: one durable
     /// write. Unknown: a second one binds it. This is the whole difference between a local and a remote backend.
     fn handle(&self) -> Option<&str>;
+    /// How long the credential will live: the order's duration, or less where the target gives less.
+    fn duration(&self) -> Seconds;
     /// Mints.
     fn mint(&self) -> Later<'_, Result<Minted, MintError>>;
 }

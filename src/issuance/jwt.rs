@@ -13,7 +13,7 @@ use crate::{
 use claimbound_core::{
     diag::{Code, Diagnostic, Span, did_you_mean},
     mapping::Role,
-    time::UnixSeconds,
+    time::{Seconds, UnixSeconds},
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -231,6 +231,7 @@ impl Minter for JwtRole {
             jti,
             claims,
             expires,
+            duration: order.duration,
             now: order.now,
             algorithm: self.config.algorithm,
             signer: Arc::clone(&self.signer),
@@ -248,6 +249,7 @@ struct Token {
     jti: String,
     claims: Value,
     expires: UnixSeconds,
+    duration: Seconds,
     now: UnixSeconds,
     algorithm: SigningAlgorithm,
     signer: Arc<Signer>,
@@ -256,6 +258,10 @@ struct Token {
 impl Plan for Token {
     fn handle(&self) -> Option<&str> {
         Some(&self.jti)
+    }
+
+    fn duration(&self) -> Seconds {
+        self.duration
     }
 
     fn mint(&self) -> Later<'_, Result<Minted, MintError>> {

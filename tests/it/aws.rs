@@ -440,6 +440,12 @@ async fn a_broker_that_is_a_session_itself_gives_one_hour_at_most() {
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(sts.sessions().pop().unwrap().duration_seconds, 3600);
     assert!(answer.body["expires_in"].as_i64().unwrap() <= 3600, "the answer says what was given");
+    let store = rusqlite::Connection::open(broker.database()).unwrap();
+    let lives: i64 = store.query_row("SELECT expires - opened FROM leases", [], |row| row.get(0)).unwrap();
+    assert_eq!(lives, 3600, "so does the lease");
+    let form = [("requested_expires_in", "7200"), ("dry_run", "true")];
+    let dry = exchange(&broker, &token(&issuer, &broker), &form).await;
+    assert_eq!(dry.body["expires_in"], 3600, "and a dry run: {}", dry.text);
 }
 
 #[tokio::test]
@@ -513,6 +519,13 @@ async fn trust_is_printed_in_three_forms_and_pins_only_what_mappings_pin() {
         json!(["sts:AssumeRoleWithWebIdentity", "sts:TagSession", "sts:SetSourceIdentity"])
     );
     assert_eq!(statement["Condition"].as_object().unwrap().keys().collect::<Vec<_>>(), ["StringEquals"]);
+    let own = "arn:aws:iam::999900001111:role/claimbound";
+    for wide in ["*", "arn:aws:iam::*:root", "arn:aws:sts::999900001111:assumed-role/claimbound/i-1"] {
+        let refused = print(&["payments-deploy", "--broker-arn", wide]).await;
+        assert!(refused.code == Some(2) && refused.stderr.contains("no IAM role or user"), "{}", refused.stderr);
+    }
+    let refused = print(&["payments-deploy", "--broker-arn", own]).await;
+    assert!(refused.code == Some(2) && refused.stderr.contains("leave out `--broker-arn`"), "{}", refused.stderr);
     let refused = print(&["payments-secrets"]).await;
     assert_eq!(refused.code, Some(2));
     assert!(refused.stderr.contains("only `aws` roles"), "{}", refused.stderr);

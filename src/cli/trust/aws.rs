@@ -4,7 +4,7 @@
 use super::Common;
 use crate::{
     config::AwsMode,
-    issuance::aws::{self, Config, session::identity},
+    issuance::aws::{self, Config, arn::is_principal, session::identity},
 };
 use anyhow::{Result, bail};
 use claimbound_core::{
@@ -68,6 +68,23 @@ pub fn render(args: &AwsArgs, role: &Role, known: &Known<'_>) -> Result<String> 
             "backend `{}` is in mode `assume-role`; name the broker's own principal with `--broker-arn ARN`",
             role.backend
         );
+    }
+    if let Some(broker) = &args.broker_arn {
+        let partition = config.role_arn.partition;
+        if !is_principal(broker, partition) {
+            bail!(
+                "`--broker-arn {broker}` is no IAM role or user of partition `{}`; write \
+                 `arn:{}:iam::111122223333:role/NAME`, for a session its role",
+                partition.name,
+                partition.name
+            );
+        }
+        if known.mode == Some(AwsMode::WebIdentity) {
+            bail!(
+                "backend `{}` is in mode `web-identity`, which shows AWS no principal; leave out `--broker-arn`",
+                role.backend
+            );
+        }
     }
     let pins = if args.pin { Some(principals(role, known)?) } else { None };
     let policy = trust_policy(args, role, &config, known, pins);

@@ -71,6 +71,15 @@ pub fn is_policy(text: &str, partition: Partition) -> bool {
         && path.is_some_and(|path| path.split('/').all(is_name))
 }
 
+/// Whether this is one role or user, or one account (`root`), which a trust policy of the partition may name.
+pub fn is_principal(text: &str, partition: Partition) -> bool {
+    let Ok((of, account, resource)) = iam(text) else { return false };
+    let path = resource.strip_prefix("role/").or_else(|| resource.strip_prefix("user/"));
+    of == partition
+        && is_account(account)
+        && (resource == "root" || path.is_some_and(|path| path.split('/').all(is_name)))
+}
+
 /// Whether this can be a region's name: it becomes a part of a host name.
 pub fn is_region(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
@@ -148,6 +157,27 @@ mod tests {
         }
         for region in ["", "eu", "eu-west", "EU-west-1", "eu-west-1.evil.example", "eu-west-1/", "eu--1"] {
             assert!(!is_region(region), "{region}");
+        }
+    }
+
+    #[test]
+    fn principals_are_one_each_and_of_the_partition() {
+        let aws = PARTITIONS[0];
+        for text in ["role/claimbound", "role/teams/x", "user/broker", "root"] {
+            assert!(is_principal(&format!("arn:aws:iam::111122223333:{text}"), aws), "{text}");
+        }
+        for text in [
+            "*",
+            "",
+            "111122223333",
+            "arn:aws:iam::*:root",
+            "arn:aws:iam::aws:role/x",
+            "arn:aws:iam::111122223333:role/*",
+            "arn:aws:iam::111122223333:*",
+            "arn:aws-cn:iam::111122223333:role/x",
+            "arn:aws:sts::111122223333:assumed-role/x/session",
+        ] {
+            assert!(!is_principal(text, aws), "{text}");
         }
     }
 

@@ -16,6 +16,7 @@ pub use sts::Failure;
 
 use super::{AwsSession, Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit, claims};
 use crate::keys::signing::Signer;
+use claimbound_core::time::Seconds;
 use serde_json::{Map, Value, json};
 use session::Session;
 use std::{
@@ -224,6 +225,10 @@ impl Plan for Planned {
     fn handle(&self) -> Option<&str> {
         // AWS makes the access key's id.
         None
+    }
+
+    fn duration(&self) -> Seconds {
+        Seconds(self.call.duration_seconds)
     }
 
     fn mint(&self) -> Later<'_, Result<Minted, MintError>> {

@@ -111,7 +111,7 @@ export function undo(runner: Runner): void {
     }
     for (const { name, before, digest } of changes) {
         if (hash(runner.env[name] ?? "") !== digest) continue;
-        if (before !== null && SECRET_VARIABLES.includes(name)) runner.mask(before);
+        if (before && SECRET_VARIABLES.includes(name)) runner.mask(before);
         // The runner cannot unset a variable; an empty one is what AWS clients take for none.
         runner.variable(name, before ?? "");
     }

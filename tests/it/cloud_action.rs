@@ -16,7 +16,12 @@ use claimbound_test_support::{
     trap::Trap,
 };
 use serde_json::{Value, json};
-use std::{net::TcpListener, path::Path};
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _, copy, sink},
+    net::TcpListener,
+    path::Path,
+    thread,
+};
 
 /// How every lease handle begins.
 const LEASE_HANDLE: &str = "cbl_";
@@ -187,6 +192,71 @@ async fn a_fork_s_pull_request_is_told_so_and_skipped_where_that_is_allowed() {
     assert_eq!(exit.code, Some(0), "{}", log(&exit));
     assert!(log(&exit).contains("went on without"), "{}", log(&exit));
     assert_eq!(outputs(&act)["reason"], "fork_pull_request");
+}
+
+#[tokio::test]
+async fn a_run_of_dependabot_s_is_told_so_and_skipped_where_that_is_allowed() {
+    let (act, trap) = (act().actor("dependabot[bot]"), Trap::new());
+    let broker_url = trap.url();
+    let exit = act.run(&(workflow(&broker_url, "role: r", "") + LOOK), None).await;
+    assert_failed(&exit, &["Dependabot started this run", "on-unavailable: skip"]);
+    assert_eq!(outputs(&act)["reason"], "dependabot");
+    let exit = act.run(&workflow(&broker_url, "role: r, on-unavailable: skip", ""), None).await;
+    assert_eq!(exit.code, Some(0), "{}", log(&exit));
+    assert!(log(&exit).contains("no credential, job goes on"), "{}", log(&exit));
+}
+
+#[tokio::test]
+async fn a_token_that_github_refuses_is_no_reason_to_go_on() {
+    let (act, issuer) = (act(), Issuer::github());
+    let broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
+    let mut request = issuer.run(&releasing(&issuer));
+    request.bearer = "request-token-of-another-job".into();
+    let inputs = "role: payments-release, mode: output, on-unavailable: skip";
+    let exit = act.run(&(workflow(broker.audience(), inputs, "") + LOOK), Some(&request)).await;
+    assert_failed(&exit, &["GitHub gave this job no OIDC token (401)", "limits OIDC tokens"]);
+    assert_eq!(outputs(&act)["reason"], "ci_refused");
+    assert_hidden(&act, &exit, &[&request.bearer]);
+}
+
+/// Someone who calls itself the broker of its URL and answers a request for a credential like this. Runs until the
+/// test's process ends.
+fn impostor(answer: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let facts = json!({ "audience": url, "issuer": url, "token_endpoint": format!("{url}/token") });
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let lines = stream.by_ref().lines().map(|line| line.unwrap().to_lowercase());
+            let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+            let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            copy(&mut stream.by_ref().take(length.unwrap_or(0)), &mut sink()).unwrap();
+            let answer = if head[0].starts_with("get ") { format!("200 -\r\n\r\n{facts}") } else { answer.clone() };
+            write!(stream.get_mut(), "HTTP/1.1 {answer}").unwrap();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn what_no_broker_answers_is_neither_followed_nor_used() {
+    let (act, issuer, trap) = (act(), Issuer::github(), Trap::new());
+    let request = issuer.run(&releasing(&issuer));
+    let other = json!({ "expires_in": 900, "decision_id": "d", "lease_id": "l", "role": "another" });
+    let cases = [
+        (issuer.url().to_owned(), "answer_invalid", "/.well-known/claimbound gave 404. Check `broker-url`; no token"),
+        (impostor(format!("307 -\r\nlocation: {}\r\n\r\n", trap.url())), "redirect", " redirects (307), and "),
+        (impostor("200 -\r\n\r\n<html>".into()), "answer_invalid", "/token gave 200 and not what a broker answers"),
+        (impostor(format!("200 -\r\n\r\n{other}")), "answer_invalid", "not to be used: it holds the role `another`"),
+    ];
+    for (url, reason, text) in cases {
+        let inputs = "role: payments-release, mode: output, on-unavailable: skip";
+        let exit = act.run(&(workflow(&url, inputs, "") + LOOK), Some(&request)).await;
+        assert_failed(&exit, &[text]);
+        assert_eq!((&outputs(&act)["available"], &outputs(&act)["reason"]), (&json!("false"), &json!(reason)));
+    }
+    assert_eq!(issuer.given().len(), 3, "each was given once, and none to the first");
 }
 
 #[tokio::test]

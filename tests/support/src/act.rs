@@ -24,6 +24,7 @@ const REPOSITORY: &str = "acme/claimbound@main";
 pub struct Act {
     program: PathBuf,
     home: TempDir,
+    actor: &'static str,
     event: Option<(String, Value)>,
     environment: Vec<String>,
 }
@@ -42,10 +43,16 @@ impl Act {
             fs::copy(action.join(file), copy.join(file))
                 .unwrap_or_else(|error| panic!("{}/{file}: {error}; `npm run build` there", action.display()));
         }
-        let act = Self { program, home, event: None, environment: Vec::new() };
+        let act = Self { program, home, actor: "octocat", event: None, environment: Vec::new() };
         act.watch_node();
         act.make_repository();
         act
+    }
+
+    /// Another user who starts the runs.
+    pub fn actor(mut self, name: &'static str) -> Self {
+        self.actor = name;
+        self
     }
 
     /// Another event than a push: its name, and its payload.
@@ -79,7 +86,7 @@ impl Act {
         act.env("HOME", home)
             .env("PATH", env::join_paths(paths).expect("paths can be joined"))
             .args(["--no-cache-server", "--platform", "ubuntu-24.04=-self-hosted"])
-            .args(["--actor", "octocat", "--env", "GITHUB_REPOSITORY=acme/payments-api"])
+            .args(["--actor", self.actor, "--env", "GITHUB_REPOSITORY=acme/payments-api"])
             .arg("--env")
             .arg(format!("PROOF={}", proof.display()))
             .args(self.environment.iter().flat_map(|variable| ["--env", variable]))

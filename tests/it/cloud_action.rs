@@ -1,5 +1,5 @@
-//! The companion action in real workflows: act runs them, the bench's issuer is GitHub, `serve` is the broker. Every text
-//! that the action has for its users is seen here once; its parts are tested in `action/test`.
+//! The companion action in real workflows: act runs them, the bench's issuer is GitHub, `serve` is the broker. What it
+//! says when a login fails is seen here; its parts, and the rarer texts, are tested in `action/test`.
 
 use crate::{BINARY, aws, cloud_aws, records};
 use claimbound_test_support::{

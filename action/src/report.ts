@@ -2,7 +2,7 @@
 
 import type { Decision, Granted } from "./broker.ts";
 import { Failure } from "./failure.ts";
-import { html, plain, table } from "./text.ts";
+import { html, plain, table, word } from "./text.ts";
 
 type Json = Record<string, unknown>;
 
@@ -10,7 +10,7 @@ const LIST_MAX = 30;
 
 /** The broker's refusal. It is final: the same job gets the same answer. */
 export function refusal(body: Json, asked: string | undefined): Failure {
-    const reason = plain(body.reason) || plain(body.error);
+    const reason = word(body, "reason") || word(body, "error") || "refused";
     const decisionId = plain(body.decision_id);
     const nearest = object(body.nearest);
     const conditions = list(nearest?.conditions).map((condition) => describe(object(condition) ?? {}));

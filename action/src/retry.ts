@@ -2,6 +2,7 @@
 
 import { Failure } from "./failure.ts";
 import { NoAnswer, type Reply } from "./http.ts";
+import { member, word } from "./text.ts";
 
 /** Time and chance, so that tests have neither. */
 export interface Pace {
@@ -73,17 +74,11 @@ export async function answered(asked: Promise<Reply>, whom: string, reason: stri
         throw error;
     }
     if (reply.status === 429 || reply.status >= 500) {
-        const told = member(reply.body, "reason", /^[a-z_]{1,64}$/);
+        const told = word(reply.body, "reason");
         const decisionId = member(reply.body, "decision_id", /^[0-9a-f-]{1,64}$/);
         const said = [told ? `\`${told}\`` : "", decisionId ? `decision ${decisionId}` : ""].filter((part) => part);
         const text = `${whom} answered ${reply.status}${said.length > 0 ? ` (${said.join(", ")})` : ""}`;
         throw new Passing(told || reason, text, reply.retryAfterSeconds, decisionId);
     }
     return reply;
-}
-
-/** A word of the broker's closed lists, or an id; what has another form counts as absent. */
-function member(body: unknown, name: string, form: RegExp): string {
-    const value = typeof body === "object" && body !== null ? (body as Record<string, unknown>)[name] : undefined;
-    return typeof value === "string" && form.test(value) ? value : "";
 }

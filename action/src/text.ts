@@ -23,3 +23,14 @@ export function table(rows: unknown[][], head?: string[]): string {
     const lines = rows.map((cells) => row(cells, "td"));
     return `<table>${head ? row(head, "th") : ""}${lines.join("")}</table>`;
 }
+
+/** A word of the broker's closed lists (`reason`, `error`); what has another form counts as absent. */
+export function word(body: unknown, name: string): string {
+    return member(body, name, /^[a-z_]{1,64}$/);
+}
+
+/** A member of the broker's answer that must have a form; what has another counts as absent. */
+export function member(body: unknown, name: string, form: RegExp): string {
+    const value = typeof body === "object" && body !== null ? (body as Record<string, unknown>)[name] : undefined;
+    return typeof value === "string" && form.test(value) ? value : "";
+}

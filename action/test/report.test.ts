@@ -50,3 +50,12 @@ test("a broker's text cannot command the runner or write the summary", () => {
     assert.ok(!failureSummary(failure, evil).includes("<img"));
     assert.ok(plain("y".repeat(5000)).length < 700);
 });
+
+test("a reason that is no word of the list reaches no output", () => {
+    const odd = "no_mapping\n::set-output name=x::y";
+    assert.equal(
+        refusal({ error: "invalid_target", error_description: "No", reason: odd }, "r").reason,
+        "invalid_target",
+    );
+    assert.equal(refusal({ error: odd, error_description: "No", reason: odd }, "r").reason, "refused");
+});

@@ -68,9 +68,9 @@ reasons! {
     StoreDown "store_down" "The store could not record the answer.";
     GrantUnknown "grant_unknown" "No such refresh token or authentication request is open.";
     // 7 issuance
-    BackendRefused "backend_refused" "The backend refused; nothing was minted.";
+    BackendRefused "backend_refused" "The backend refused; nothing was minted, and another try is in vain.";
     PolicyTooLarge "policy_too_large" "The role's session policy and tags exceed what the cloud takes; nothing was minted.";
-    BackendDown "backend_down" "The backend did not answer; whether something was minted is unknown.";
+    BackendDown "backend_down" "The backend could not be asked, said to come again, or did not answer; the lease says whether something may exist.";
 }
 
 impl fmt::Display for Reason {

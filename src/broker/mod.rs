@@ -23,11 +23,11 @@ use crate::{
     },
     net::Client,
     secret::Secret,
-    store::{self, Blocked, Change, Commit, Down, Guard, Outcome, Reader, Writer},
+    store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Outcome, Reader, Writer},
     telemetry::{Ended, Metrics},
 };
 use claimbound_core::{
-    evidence::{DecisionId, Details, LeaseId, Record, What, hex},
+    evidence::{DecisionId, Details, Record, What, hex},
     mapping::Ask,
     time::{Clock, Seconds, UnixSeconds},
 };
@@ -93,13 +93,6 @@ pub struct Broker {
     /// Where exchanges run: not on the HTTP workers' runtimes, which end with their last connection.
     runtime: Handle,
     background: Mutex<Vec<tokio::task::JoinHandle<()>>>,
-}
-
-/// A lease that a caller may end, and what its role's backend calls the credential.
-struct Held {
-    lease: LeaseId,
-    role: String,
-    handle: String,
 }
 
 /// Fact of a store that never changes: which issuer its tokens name.
@@ -236,8 +229,10 @@ impl Broker {
 
     async fn revoke_here(&self, token: &Secret) -> Result<Revoked, Down> {
         let now = self.clock.now();
-        let Some(Held { lease, role, handle }) = self.held(token, now)? else { return Ok(Revoked::Unknown) };
-        let effect = self.effect_of_ending(&role, &handle).await;
+        let Some(HeldLease { id: lease, role, handle, .. }) = self.held(token, now)? else {
+            return Ok(Revoked::Unknown);
+        };
+        let effect = self.effect_of_ending(&role, &handle.unwrap_or_default()).await;
         let record = Record {
             decision: None,
             at: now,
@@ -258,18 +253,19 @@ impl Broker {
     }
 
     /// The lease that a presented secret ends: of a token that we signed, or of a lease handle.
-    fn held(&self, token: &Secret, now: UnixSeconds) -> Result<Option<Held>, Down> {
+    fn held(&self, token: &Secret, now: UnixSeconds) -> Result<Option<HeldLease>, Down> {
         if let Some(claims) = self.signer.verify(token.reveal(), now) {
-            let text = |name: &str| claims.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
-            let lease = text("lease_id").parse::<LeaseId>().ok();
-            return Ok(lease.map(|lease| Held { lease, role: text("role"), handle: text("jti") }));
+            let text = |name: &str| claims.get(name).and_then(|value| value.as_str());
+            let Some(lease) = text("lease_id").and_then(|lease| lease.parse().ok()) else { return Ok(None) };
+            // Whoever holds another token that names the lease, as a cloud holds our assertion, does not hold the lease.
+            let found = self.reader.lease(lease)?;
+            return Ok(found.filter(|lease| lease.handle.is_some() && lease.handle.as_deref() == text("jti")));
         }
         if !exchange::is_lease_handle(token.reveal()) {
             return Ok(None);
         }
         let found = self.reader.held(&exchange::possession(token.reveal()))?;
-        let found = found.filter(|lease| lease.expires > now);
-        Ok(found.map(|lease| Held { lease: lease.id, role: lease.role, handle: lease.handle.unwrap_or_default() }))
+        Ok(found.filter(|lease| lease.expires > now))
     }
 
     /// How far the role's backend can end what it gave; a role that is gone can only be waited out.

@@ -85,7 +85,7 @@ impl Refusal {
 /// The state that a failed mint leaves its lease in.
 pub(super) fn lease_state(error: &MintError) -> LeaseState {
     match error {
-        MintError::Refused(_) | MintError::PolicyTooLarge(_) => LeaseState::Failed,
+        MintError::Refused(_) | MintError::PolicyTooLarge(_) | MintError::Away(_) => LeaseState::Failed,
         MintError::Unknown(_) => LeaseState::Unknown,
     }
 }

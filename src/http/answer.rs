@@ -215,12 +215,12 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
         (R::TextDoesNotFit, _) => refuse("invalid_target", reason, true),
         (R::DurationTooShort, _) => refuse("invalid_request", reason, true),
         // Trying again is in vain.
-        (R::PolicyTooLarge, _) => refuse("invalid_target", reason, false),
+        (R::PolicyTooLarge | R::BackendRefused, _) => refuse("invalid_target", reason, false),
         // The token is worth nothing any more: who holds it need not be its job.
         (R::Replay, _) => refuse("invalid_request", reason, false),
         (R::ActorNotAllowed, _) => refuse("invalid_request", reason, false),
         (R::InFlight, _) => later(reason, RETRY_IN_FLIGHT_SECONDS),
-        (R::BackendRefused | R::BackendDown, _) => later(reason, RETRY_SECONDS),
+        (R::BackendDown, _) => later(reason, RETRY_SECONDS),
         (R::RateLimited, _) => tell(429, "temporarily_unavailable", reason, Some(RETRY_SECONDS), false),
         (R::FormInvalid, _) => refuse("invalid_request", reason, false),
         // Faults of a token come before the workload is proven; were one reported as a job's, it is told nothing.
@@ -294,7 +294,8 @@ fn words(reason: Reason) -> &'static str {
         Reason::StoreDown => "The broker cannot record its answers right now; wait as `Retry-After` says",
         Reason::IssuerDown => "The issuer's keys cannot be fetched right now; wait as `Retry-After` says",
         Reason::BackendRefused => {
-            "The target refused to issue, and nothing was issued; try again with a fresh token from the CI system"
+            "The target of this role refused, and nothing was issued; the platform team finds its words under the \
+             `decision_id`, and another try is in vain until they have mended the cause"
         }
         Reason::BackendDown => "The target did not answer; try again with a fresh token from the CI system",
         Reason::RateLimited => "Too many requests; wait as `Retry-After` says",

@@ -110,8 +110,8 @@ impl Unfit {
     }
 }
 
-/// `Refused`, `PolicyTooLarge`: surely nothing was minted. `Unknown`: it may exist, and the lease stays open until its
-/// expiry.
+/// `Refused`, `PolicyTooLarge`, `Away`: surely nothing was minted. `Unknown`: it may exist, and the lease stays open
+/// until its expiry. After `Refused` and `PolicyTooLarge` another try is in vain.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MintError {
     #[error("the backend refused: {0}")]
@@ -119,6 +119,9 @@ pub enum MintError {
     /// Trying again is in vain until somebody shortens the role's policy or tags.
     #[error("the role's session policy and tags are too large: {0}")]
     PolicyTooLarge(String),
+    /// It could not be reached, or said to come again.
+    #[error("the backend is away: {0}")]
+    Away(String),
     #[error("the backend did not answer: {0}")]
     Unknown(String),
 }
@@ -129,7 +132,7 @@ impl MintError {
         match self {
             Self::Refused(_) => Reason::BackendRefused,
             Self::PolicyTooLarge(_) => Reason::PolicyTooLarge,
-            Self::Unknown(_) => Reason::BackendDown,
+            Self::Away(_) | Self::Unknown(_) => Reason::BackendDown,
         }
     }
 }

@@ -266,7 +266,7 @@ impl Plan for Token {
 
     fn mint(&self) -> Later<'_, Result<Minted, MintError>> {
         let signed: Result<Secret, _> = self.signer.sign("JWT", self.algorithm, &self.claims, self.now);
-        let minted = signed.map_err(|error| MintError::Refused(error.to_string())).map(|token| Minted {
+        let minted = signed.map_err(|error| MintError::Away(error.to_string())).map(|token| Minted {
             handle: self.jti.clone(),
             expires: self.expires,
             credential: Credential::Jwt(token),

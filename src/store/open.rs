@@ -34,7 +34,7 @@ pub struct StoredLease {
     pub role: String,
 }
 
-/// A lease that was found by its handle.
+/// A stored lease, as ending it by possession needs it.
 #[derive(Clone, Debug)]
 pub struct HeldLease {
     pub id: LeaseId,
@@ -67,6 +67,8 @@ pub enum Kept {
 pub trait Reader: Send + Sync {
     /// All records with this decision id, oldest first.
     fn decision(&self, id: DecisionId) -> Result<Vec<Stored>, Down>;
+    /// The lease of this id, whatever its state.
+    fn lease(&self, id: LeaseId) -> Result<Option<HeldLease>, Down>;
     /// The lease that the handle of this SHA-256 ends, whatever its state.
     fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down>;
     /// Leases still `issuing` that were opened before `before`: a crash left them.

@@ -412,7 +412,8 @@ async fn what_aws_refuses_is_told_with_the_decision_that_has_its_words() {
     let request = issuer.run(&issuer.job().environment("staging"));
     let text = workflow(broker.audience(), "role: payments-deploy, timeout: 1s", "") + LOOK;
     let exit = act.run(&text, Some(&request)).await;
-    assert_failed(&exit, &["answered 503 (`backend_refused`, decision "]);
+    assert_failed(&exit, &["Reason: backend_refused, decision "]);
+    assert_eq!(sts.calls(), 1, "a refusal is never tried again");
     assert!(!log(&exit).contains("TagSession"), "AWS's own words are for operators: {}", log(&exit));
     let outputs = outputs(&act);
     assert_eq!(outputs["reason"], "backend_refused");

@@ -141,7 +141,7 @@ async fn a_web_identity_passes_the_printed_trust_policy_and_no_other() {
         let answer = broker.exchange_for(&token, "payments-deploy").await;
         assert_eq!(
             (answer.status, &answer.body["reason"]),
-            (503, &json!("backend_refused")),
+            (400, &json!("backend_refused")),
             "{from}: {}",
             answer.text
         );

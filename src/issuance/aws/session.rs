@@ -7,6 +7,10 @@ use claimbound_core::{
     evidence::hex,
     workload::{Claim, Presence, Text, Workload},
 };
+use icu_properties::{
+    CodePointMapData,
+    props::{GeneralCategory, GeneralCategoryGroup},
+};
 
 /// Longest session name and source identity.
 const NAME_CHARACTERS_MAX: usize = 64;
@@ -135,7 +139,8 @@ fn in_name(letter: char) -> bool {
 
 /// `[\p{L}\p{Z}\p{N}_.:/=+\-@]` of tag keys and values; of the separators only the plain blank.
 pub fn in_tag(letter: char) -> bool {
-    letter.is_alphanumeric() || " _.:/=+-@".contains(letter)
+    let group = GeneralCategoryGroup::Letter.union(GeneralCategoryGroup::Number);
+    group.contains(CodePointMapData::<GeneralCategory>::new().get(letter)) || " _.:/=+-@".contains(letter)
 }
 
 fn tag_value(key: &str, template: &Template, workload: &Workload<'_>) -> Result<Option<String>, Unfit> {
@@ -176,6 +181,13 @@ mod tests {
         assert!(long.len() == 64 && long.ends_with(DECISION), "{long}");
         fits(&long);
         assert_eq!(LeaseId(1).to_string().len(), DECISION.len());
+    }
+
+    #[test]
+    fn a_tag_takes_letters_and_numbers_of_any_script_but_no_marks() {
+        assert!("aZ9äЖ京²Ⅷ_.:/=+-@ ".chars().all(in_tag));
+        // A vowel sign is alphabetic, and yet no letter: AWS refuses it.
+        assert!(!"\u{93e}\u{345}\u{a0}\u{200b}\n,;%".chars().any(in_tag));
     }
 
     #[test]

@@ -132,10 +132,13 @@ impl std::fmt::Display for Failure {
 impl From<Failure> for MintError {
     fn from(failure: Failure) -> Self {
         let packed = failure.code.as_deref().is_some_and(|code| code.starts_with("PackedPolicyTooLarge"));
-        match failure.nothing {
-            true if packed => Self::PolicyTooLarge(failure.to_string()),
-            true => Self::Refused(failure.to_string()),
-            false => Self::Unknown(failure.to_string()),
+        let text = failure.to_string();
+        match (failure.nothing, &failure.code) {
+            (false, _) => Self::Unknown(text),
+            (true, Some(_)) if packed => Self::PolicyTooLarge(text),
+            (true, Some(_)) if !failure.again() => Self::Refused(text),
+            // It asked for patience, or nobody could be asked.
+            (true, _) => Self::Away(text),
         }
     }
 }

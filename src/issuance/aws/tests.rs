@@ -241,5 +241,5 @@ async fn nothing_was_minted_where_nobody_listens() {
     let plan = with_case("main", |case| minter.plan(&order(case)).unwrap());
     assert_eq!(plan.handle(), None, "the access key's id is AWS's to make");
     let error = plan.mint().await.err();
-    assert!(matches!(error, Some(MintError::Refused(_))), "{error:?}");
+    assert!(matches!(error, Some(MintError::Away(_))), "{error:?}");
 }

@@ -216,5 +216,5 @@ async fn when_no_key_signs_nothing_was_minted() {
     let config = Config { audience: AUDIENCE.to_owned(), algorithm: SigningAlgorithm::Rs256 };
     let minter = JwtRole::new(config, HERE.issuer_url.into(), signer);
     let plan = with_case(|case| minter.plan(&order(case)).unwrap());
-    assert!(matches!(plan.mint().await.err(), Some(MintError::Refused(_))));
+    assert!(matches!(plan.mint().await.err(), Some(MintError::Away(_))));
 }

@@ -68,6 +68,13 @@ impl Reader for SqliteReader {
         self.read(|connection| all(connection, sql, [id.0.to_be_bytes()], stored))
     }
 
+    fn lease(&self, id: LeaseId) -> Result<Option<HeldLease>, Down> {
+        let sql = "SELECT * FROM leases WHERE id = ?1";
+        self.read(|connection| {
+            Ok(connection.prepare_cached(sql)?.query_row([id.0.to_be_bytes()], held_lease).optional()?)
+        })
+    }
+
     fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down> {
         let sql = "SELECT * FROM leases WHERE possession = ?1";
         self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([possession], held_lease).optional()?))

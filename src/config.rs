@@ -32,8 +32,10 @@ pub enum Hints {
 }
 
 /// The whole file, validated.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
+    /// Where it stands.
+    pub file: PathBuf,
     pub listen: SocketAddr,
     pub operator_listen: Option<SocketAddr>,
     /// Exact audience of CI tokens; no trailing slash. Left out (development only), it is the bound address of
@@ -57,7 +59,7 @@ pub struct Config {
 }
 
 /// Certificate and key of the listeners, PEM; read again when the files change.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tls {
     pub certificate: PathBuf,
     pub key: PathBuf,
@@ -69,7 +71,7 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 pub const REQUEST_SECONDS_MAX: u32 = 300;
 
 /// `[server.limits]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Open connections, over all workers.
     pub connections: usize,
@@ -87,7 +89,7 @@ impl Default for Limits {
 }
 
 /// `[issuer.NAME]`: network facts of an issuer that policy.toml names.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct IssuerNetwork {
     pub ca_file: Option<PathBuf>,
     pub allow_private_network: bool,
@@ -95,7 +97,7 @@ pub struct IssuerNetwork {
 }
 
 /// `[backend.NAME]` of kind `aws`.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AwsBackend {
     pub mode: AwsMode,
     pub region: Option<String>,
@@ -240,7 +242,8 @@ impl Config {
         })?;
         let directory = path.parent().unwrap_or(Path::new("."));
         let judged = Self::parse(&text, &name, directory, development).and_then(|config| config.with_files(&name));
-        judged.map_err(|diagnostics| Invalid { text, diagnostics })
+        let of_file = |config| Self { file: path.to_owned(), ..config };
+        judged.map(of_file).map_err(|diagnostics| Invalid { text, diagnostics })
     }
 
     /// A file of authorities that is not there would only show as an issuer that is down.
@@ -390,6 +393,7 @@ impl Judge {
         let public_url = server.public_url.map(|url| self.url(url, "public_url", development)).unwrap_or_default();
         let issuer_url = signing.issuer_url.map(|url| self.url(url, "issuer_url", development));
         Config {
+            file: PathBuf::new(),
             listen: server.listen,
             operator_listen: server.operator_listen.map(Spanned::into_inner),
             issuer_url: issuer_url.unwrap_or_else(|| public_url.clone()),

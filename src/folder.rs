@@ -13,7 +13,9 @@ use claimbound_core::{
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    hash::{Hash as _, Hasher},
     io::{self, Read},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -69,6 +71,36 @@ fn generation(root: &Path) -> Option<PathBuf> {
     fs::read_link(root.join("..data")).ok()
 }
 
+/// Feeds `hash` what changes when a file at or below `path` does: names, sizes, times and numbers, no contents. What
+/// cannot be looked at counts as such.
+pub fn mark(path: &Path, hash: &mut impl Hasher) {
+    let mut left = FILES_MAX;
+    mark_below(path, hash, FOLDERS_DEEP_MAX, &mut left);
+}
+
+fn mark_below(path: &Path, hash: &mut impl Hasher, deeper: usize, left: &mut usize) {
+    // Of what a link leads to: a swapped one leads to another file.
+    let Ok(metadata) = fs::metadata(path) else { return path.hash(hash) };
+    (path, metadata.dev(), metadata.ino(), metadata.mode(), metadata.size()).hash(hash);
+    (metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()).hash(hash);
+    let Some(entries) = metadata.is_dir().then(|| fs::read_dir(path).ok()).flatten() else { return };
+    let read = |entry: &fs::DirEntry| !entry.file_name().to_str().is_some_and(means_nothing);
+    let mut below: Vec<_> = entries.flatten().filter(read).map(|entry| entry.path()).collect();
+    below.sort();
+    for path in below {
+        if deeper == 0 || *left == 0 {
+            return;
+        }
+        *left -= 1;
+        mark_below(&path, hash, deeper - 1, left);
+    }
+}
+
+/// Never read where it stands: `..data` and its versions are reached through the links that lead there.
+fn means_nothing(name: &str) -> bool {
+    name.starts_with("..") || WITHOUT_MEANING.contains(&name)
+}
+
 struct Reading<'r> {
     root: &'r Path,
     serving: bool,
@@ -95,8 +127,7 @@ impl Reading<'_> {
                 self.refuse(codes::UNEXPECTED_FILE, &shown, format!("the name `{shown}` is not UTF-8"), help);
                 continue;
             };
-            // `..data` and its versions are reached through the links that lead there.
-            if part.starts_with("..") || WITHOUT_MEANING.contains(&part) {
+            if means_nothing(part) {
                 continue;
             }
             self.entry(&entry.path(), &join(name, part), depth)?;

@@ -43,6 +43,14 @@ struct StatusLabels {
     status: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct VersionLabels {
+    version: String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ReloadLabels {
+    outcome: &'static str,
+}
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct IssuerLabels {
     issuer: String,
 }
@@ -53,6 +61,25 @@ pub enum Ended<'a> {
     Granted(&'a str),
     DryRun,
     Refused(Reason),
+}
+
+/// What came of reading folder and configuration again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reloaded {
+    Activated,
+    Unchanged,
+    /// The last good state goes on.
+    Refused,
+}
+
+impl Reloaded {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Activated => "activated",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// State that is read when metrics are asked for.
@@ -72,6 +99,8 @@ pub struct Metrics {
     credentials: Family<RoleLabels, Counter>,
     turned_away: Family<StatusLabels, Counter>,
     revocations: Counter,
+    mappings: Family<VersionLabels, Gauge>,
+    reloads: Family<ReloadLabels, Counter>,
     store_waiting: Gauge,
     store_writable: Gauge,
     issuer_keys: Family<IssuerLabels, Gauge<i64, AtomicI64>>,
@@ -90,6 +119,8 @@ impl Metrics {
             credentials: Family::default(),
             turned_away: Family::default(),
             revocations: Counter::default(),
+            mappings: Family::default(),
+            reloads: Family::default(),
             store_waiting: Gauge::default(),
             store_writable: Gauge::default(),
             issuer_keys: Family::default(),
@@ -98,8 +129,8 @@ impl Metrics {
         };
         let build = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The running version", Info::new(build));
-        let version = vec![("version", mappings_version.to_owned())];
-        registry.register("mappings", "The mapping folder that judges", Info::new(version));
+        registry.register("mappings_info", "The mapping folder that judges", new.mappings.clone());
+        registry.register("reloads", "Changes of folder or configuration by what came of them", new.reloads.clone());
         registry.register("exchanges", "Exchanges by outcome and reason", new.exchanges.clone());
         registry.register_with_unit("exchange_duration", "Time of an exchange", Unit::Seconds, new.seconds.clone());
         registry.register("credentials_issued", "Credentials by role", new.credentials.clone());
@@ -114,7 +145,20 @@ impl Metrics {
             Unit::Seconds,
             new.issuer_fetched.clone(),
         );
-        Self { registry, ..new }
+        let new = Self { registry, ..new };
+        new.mappings(mappings_version);
+        new
+    }
+
+    /// Another folder judges, or the same by other facts; `version` is hex.
+    pub fn mappings(&self, version: &str) {
+        self.mappings.clear();
+        self.mappings.get_or_create(&VersionLabels { version: version.to_owned() }).set(1);
+    }
+
+    /// Folder and configuration were read again.
+    pub fn reloaded(&self, outcome: Reloaded) {
+        self.reloads.get_or_create(&ReloadLabels { outcome: outcome.name() }).inc();
     }
 
     /// An exchange ended.
@@ -145,6 +189,8 @@ impl Metrics {
     pub fn text(&self, sample: &Sample<'_>) -> String {
         self.store_waiting.set(i64::try_from(sample.store_waiting).unwrap_or(i64::MAX));
         self.store_writable.set(sample.store_writable.into());
+        self.issuer_keys.clear();
+        self.issuer_fetched.clear();
         for (issuer, keys, fetched) in sample.issuers {
             let labels = IssuerLabels { issuer: issuer.clone() };
             self.issuer_keys.get_or_create(&labels).set(i64::try_from(*keys).unwrap_or(i64::MAX));

@@ -10,9 +10,21 @@ pub struct Health {
     pub ready: bool,
     pub version: &'static str,
     pub mappings_version: String,
+    pub mappings: MappingsHealth,
     pub store: StoreHealth,
     pub issuers: Vec<IssuerHealth>,
     pub keys: Vec<KeyHealth>,
+}
+
+/// The part of what judges.
+#[derive(Clone, Debug, Serialize)]
+pub struct MappingsHealth {
+    /// Unix time since which this folder and these facts judge.
+    pub activated: i64,
+    /// Why what stands on disk was not taken up.
+    pub error: Option<String>,
+    /// `claimbound.toml` differs in keys that are read at start alone.
+    pub restart_needed: bool,
 }
 
 /// The store's part.
@@ -51,8 +63,9 @@ impl Broker {
 
     /// For operators.
     pub fn health(&self) -> Health {
+        let (active, reload) = (self.active(), self.reload.state());
         let issuers = self.issuers.health().into_values().map(|health| {
-            let known = self.snapshot.mappings.issuer_named(&health.issuer);
+            let known = active.snapshot.mappings.issuer_named(&health.issuer);
             IssuerHealth {
                 url: known.map(|(_, issuer)| issuer.url.clone()).unwrap_or_default(),
                 issuer: health.issuer,
@@ -69,7 +82,12 @@ impl Broker {
         Health {
             ready: self.ready(),
             version: env!("CARGO_PKG_VERSION"),
-            mappings_version: self.mappings_version.clone(),
+            mappings_version: active.version.clone(),
+            mappings: MappingsHealth {
+                activated: reload.activated.0,
+                error: reload.error,
+                restart_needed: reload.restart_needed,
+            },
             store: StoreHealth {
                 writable: self.writer.healthy() && self.reader.ping().is_ok(),
                 waiting: self.writer.waiting(),

@@ -4,19 +4,17 @@
 mod clock;
 mod health;
 mod prepare;
+mod reload;
 mod tasks;
 
 pub use clock::SystemClock;
-pub use health::{Health, IssuerHealth, KeyHealth, StoreHealth};
+pub use health::{Health, IssuerHealth, KeyHealth, MappingsHealth, StoreHealth};
 pub use prepare::{Prepared, StartError, deployment, prepare};
 
 use crate::{
     config::Config,
     exchange::{self, Granted, Parts, Proof, Refused, Request, Snapshot, Strangers},
-    issuance::{
-        Ended as Effect,
-        catalogue::{self, Compiled},
-    },
+    issuance::Ended as Effect,
     keys::{
         issuers::{KeyCache, KeyTimes},
         signing::Signer,
@@ -26,11 +24,13 @@ use crate::{
     store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Outcome, Reader, Writer},
     telemetry::{Ended, Metrics},
 };
+use arc_swap::ArcSwap;
 use claimbound_core::{
-    evidence::{DecisionId, Details, Record, What, hex},
+    evidence::{DecisionId, Details, Record, What},
     mapping::Ask,
     time::{Clock, Seconds, UnixSeconds},
 };
+use reload::Reload;
 use std::{net::IpAddr, sync::Arc, time::Instant};
 use tokio::{
     runtime::Handle,
@@ -74,13 +74,21 @@ pub enum Revoked {
     Unknown,
 }
 
+/// What judges now: built whole, swapped whole, read once per exchange.
+pub struct Active {
+    /// The running configuration, with the present facts about issuers and backends.
+    config: Config,
+    pub snapshot: Snapshot,
+    /// Of the mapping folder; hex.
+    version: String,
+}
+
 /// The running broker.
 pub struct Broker {
     config: Config,
     clock: Arc<dyn Clock>,
-    snapshot: Snapshot,
-    /// Hex.
-    mappings_version: String,
+    active: ArcSwap<Active>,
+    reload: Reload,
     issuers: Arc<KeyCache>,
     signer: Arc<Signer>,
     writer: Writer,
@@ -105,28 +113,22 @@ impl Broker {
     /// All findings of folder and configuration at once; or why keys or store cannot be opened.
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StartError> {
         let now = clock.now();
+        // Before anything is read: what changes while it is read shows later.
+        let reload = Reload::new(&config, now);
         let prepared = prepare(&config)?;
         let opened = store::open(&config.store, now)?;
         record_start(&opened.writer, &config, &prepared, now).await?;
         let signer = Signer::open(&config.signing_keys, now)?;
-        let Prepared { mappings, profiles, issuers, folder, diagnostics, .. } = prepared;
-        for found in diagnostics {
-            let file = found.span.as_ref().map(|span| &*span.file);
-            tracing::warn!(code = %found.code, file, finding = found.message, "the mapping folder loads with a finding");
-        }
-        let Compiled { minters, backends } = catalogue::compile(&mappings, &prepare::deployment(&config), &signer)
-            .map_err(|diagnostics| StartError::Findings { folder, diagnostics })?;
-        futures_util::future::join_all(backends.iter().map(|(backend, region)| backend.start(region))).await;
-
+        let issuers = prepared.issuers.clone();
+        let active = prepare::activate(config.clone(), prepared, &signer).await?;
         let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
         let issuers = KeyCache::new(issuers, client, clock.clone(), KeyTimes::default());
-        let mappings_version = hex(&mappings.version);
         let broker = Arc::new(Self {
-            metrics: Metrics::new(&mappings_version),
+            metrics: Metrics::new(&active.version),
             config,
             clock,
-            snapshot: Snapshot { mappings, minters, profiles },
-            mappings_version,
+            active: ArcSwap::from_pointee(active),
+            reload,
             issuers,
             signer,
             writer: opened.writer,
@@ -152,8 +154,8 @@ impl Broker {
     }
 
     /// What it judges by.
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    pub fn active(&self) -> Arc<Active> {
+        self.active.load_full()
     }
 
     /// Reads of its store.
@@ -193,8 +195,9 @@ impl Broker {
             digest: asked.digest,
             address: asked.address,
         };
+        let active = self.active();
         let parts = Parts {
-            snapshot: &self.snapshot,
+            snapshot: &active.snapshot,
             issuers: &*self.issuers,
             writer: &self.writer,
             strangers: &self.strangers,
@@ -207,7 +210,7 @@ impl Broker {
             Err(refused) => Ended::Refused(refused.reason),
         };
         self.metrics.exchange(ended, started.elapsed());
-        Answer { id, at: now, mappings_version: self.mappings_version.clone(), outcome }
+        Answer { id, at: now, mappings_version: active.version.clone(), outcome }
     }
 
     /// Ends the lease of the presented credential (RFC 7009): possession of a token that we signed, or of a lease
@@ -270,8 +273,9 @@ impl Broker {
 
     /// How far the role's backend can end what it gave; a role that is gone can only be waited out.
     async fn effect_of_ending(&self, role: &str, handle: &str) -> Effect {
-        let Some(role) = self.snapshot.mappings.role_named(role) else { return Effect::AtExpiry };
-        self.snapshot.minters[role.0 as usize].revoke(handle).await.unwrap_or(Effect::AtExpiry)
+        let Active { snapshot, .. } = &*self.active();
+        let Some(role) = snapshot.mappings.role_named(role) else { return Effect::AtExpiry };
+        snapshot.minters[role.0 as usize].revoke(handle).await.unwrap_or(Effect::AtExpiry)
     }
 
     /// Our published keys.
@@ -305,13 +309,8 @@ async fn record_start(
     now: UnixSeconds,
 ) -> Result<(), StartError> {
     let version = prepared.mappings.version;
-    let commit = |what: What<'_>, changes| {
-        let record =
-            Record { decision: None, at: now, what, principal: None, actor: None, mappings_version: Some(version) };
-        Commit { guards: vec![], changes, entry: record.seal(&Details::default(), exchange::salt()) }
-    };
     let fix = Change::Fix { name: ISSUER_URL, value: config.issuer_url.clone() };
-    let started = commit(What::Started { version: env!("CARGO_PKG_VERSION") }, vec![fix]);
+    let started = of_folder(What::Started { version: env!("CARGO_PKG_VERSION") }, vec![fix], version, now);
     if writer.commit(started).await? == Outcome::Blocked(Blocked::FixedOtherwise) {
         return Err(StartError::Other(format!(
             "this store signs as another issuer than `{}`; an issuer name is fixed at first start: put `issuer_url` \
@@ -319,7 +318,17 @@ async fn record_start(
             config.issuer_url
         )));
     }
-    let keep = Change::KeepFolder { version, archive: prepared.archive.clone() };
-    writer.commit(commit(What::MappingsActivated { version }, vec![keep])).await?;
+    writer.commit(activation(version, prepared.archive.clone(), now)).await?;
     Ok(())
+}
+
+/// A folder becomes the one that judges, and is kept by its version.
+fn activation(version: [u8; 32], archive: Vec<u8>, now: UnixSeconds) -> Commit {
+    of_folder(What::MappingsActivated { version }, vec![Change::KeepFolder { version, archive }], version, now)
+}
+
+fn of_folder(what: What<'_>, changes: Vec<Change>, version: [u8; 32], now: UnixSeconds) -> Commit {
+    let record =
+        Record { decision: None, at: now, what, principal: None, actor: None, mappings_version: Some(version) };
+    Commit { guards: vec![], changes, entry: record.seal(&Details::default(), exchange::salt()) }
 }

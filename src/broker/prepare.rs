@@ -1,23 +1,29 @@
 //! Configuration + folder → everything that can be judged without starting: what `serve --check` does.
 
+use super::Active;
 use crate::{
     config::{AwsBackend, AwsMode, Config},
+    exchange::Snapshot,
     folder::{self, FolderError},
     issuance::{
         aws,
-        catalogue::{self, Deployment},
+        catalogue::{self, Compiled, Deployment},
     },
-    keys::{issuers::IssuerConfig, signing::SigningError},
+    keys::{
+        issuers::IssuerConfig,
+        signing::{Signer, SigningError},
+    },
     store::Down,
 };
 use claimbound_core::{
     diag::{Code, Diagnostic, Severity, Span},
+    evidence::hex,
     mapping::{self, Folder, Issuer, MappingSet},
     review,
     trust::{Algorithm, IssuerRules},
     workload::Profiles,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// What a broker starts with; nothing has been opened or made for it.
 pub struct Prepared {
@@ -80,6 +86,23 @@ pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
     }
     let archive = folder::archive(&folder);
     Ok(Prepared { mappings: set, profiles, issuers, archive, diagnostics, folder })
+}
+
+/// What judges: the folder's mappings with minters over the configured backends.
+///
+/// # Errors
+/// Findings about roles' parameters.
+pub(super) async fn activate(config: Config, prepared: Prepared, signer: &Arc<Signer>) -> Result<Active, StartError> {
+    let Prepared { mappings, profiles, folder, diagnostics, .. } = prepared;
+    for found in diagnostics {
+        let file = found.span.as_ref().map(|span| &*span.file);
+        tracing::warn!(code = %found.code, file, finding = found.message, "the mapping folder loads with a finding");
+    }
+    let Compiled { minters, backends } = catalogue::compile(&mappings, &deployment(&config), signer)
+        .map_err(|diagnostics| StartError::Findings { folder, diagnostics })?;
+    futures_util::future::join_all(backends.iter().map(|(backend, region)| backend.start(region))).await;
+    let version = hex(&mappings.version);
+    Ok(Active { config, snapshot: Snapshot { mappings, minters, profiles }, version })
 }
 
 /// What roles' parameters must fit.

@@ -1,4 +1,4 @@
-//! What runs beside exchanges: strangers' records, issuers' keys, leases that a crash left, our keys' files.
+//! What runs beside exchanges: strangers' records, issuers' keys, leases that a crash left, our keys' files, reloads.
 
 use super::Broker;
 use crate::{
@@ -64,7 +64,15 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
             }
         })
     };
-    vec![strangers, keys, sweeper]
+    let reloader = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            let watching = tokio::spawn(broker.clone().watch());
+            stopping(&broker).await;
+            watching.abort();
+        })
+    };
+    vec![strangers, keys, sweeper, reloader]
 }
 
 /// The time that may be forgotten by: the clock's, but no later than this process has lived to see. A clock that jumps

@@ -80,7 +80,7 @@ async fn demo(home: &Path) -> anyhow::Result<()> {
 
     let shown = tokio::select! {
         shown = one_exchange(&broker, issuers.issuer()) => shown,
-        () = serve::stop_signal()? => Err(anyhow::anyhow!("stopped before the end")),
+        () = serve::stop_signal(|| ())? => Err(anyhow::anyhow!("stopped before the end")),
     };
     // An orderly end also of a demo that failed: nothing writes into the folder any more when it is removed.
     stop.send(()).ok();
@@ -148,7 +148,7 @@ async fn exchange(broker: &str, token: &Secret) -> anyhow::Result<Value> {
 
 /// The trace that `claimbound explain` shows for the same claims.
 fn trace(broker: &Broker, claims: Value) -> anyhow::Result<String> {
-    let set = &broker.snapshot().mappings;
+    let set = &broker.active().snapshot.mappings;
     let issuer = set.issuer_named("github").context("the sample names its issuer `github`")?.0;
     let explanation = explain_case(set, &Profiles::builtin(), issuer, &Given::Claims(claims), Some(ROLE))?;
     ensure!(

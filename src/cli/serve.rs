@@ -18,8 +18,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Run the broker
 ///
 /// When it is ready it prints one line of JSON with its addresses. Logs are JSON lines on standard error; the variable
-/// `CLAIMBOUND_LOG` chooses the level, such as `warn` (by default `info`). SIGTERM and Ctrl-C stop it in order. Exit
-/// code 0: after that, or after a clean `--check`; 2: errors in configuration, folder, keys or store, all of them told.
+/// `CLAIMBOUND_LOG` chooses the level, such as `warn` (by default `info`). A changed folder is taken up within seconds,
+/// or at once on SIGHUP. SIGTERM and Ctrl-C stop it in order. Exit code 0: after that, or after a clean `--check`; 2:
+/// errors in configuration, folder, keys or store, all of them told.
 #[derive(Args, Debug)]
 pub struct ServeArgs {
     /// The configuration; relative paths in it count from its directory
@@ -144,15 +145,18 @@ async fn start(
     if let Some(warning) = broker.config().hidden_from_aws() {
         tracing::warn!("{warning}");
     }
+    // Waited for before anybody is told that it is ready: until then a SIGHUP would end the process.
+    let reloading = broker.clone();
+    let stop = stop_signal(move || reloading.ask_reload())?;
     tell(&broker, bound)?;
     tracing::info!(listen = %bound.listen, public_url = broker.config().public_url, "ready");
-    listeners.run(broker, stop_signal()?).await.context("the HTTP server failed")?;
+    listeners.run(broker, stop).await.context("the HTTP server failed")?;
     tracing::info!("stopped");
     Ok(0)
 }
 
-/// Resolves on SIGTERM or SIGINT. SIGHUP, which ends a process that does not wait for it, stops nothing.
-pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
+/// Resolves on SIGTERM or SIGINT. SIGHUP, which ends a process that does not wait for it, is told to `hung_up`.
+pub(super) fn stop_signal(hung_up: impl Fn() + Send) -> anyhow::Result<impl Future<Output = ()> + Send> {
     let wait = |kind| signal(kind).context("cannot wait for signals");
     let mut term = wait(SignalKind::terminate())?;
     let mut int = wait(SignalKind::interrupt())?;
@@ -162,9 +166,7 @@ pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
             tokio::select! {
                 _ = term.recv() => return,
                 _ = int.recv() => return,
-                _ = hangup.recv() => {
-                    tracing::warn!("SIGHUP changes nothing: configuration and mapping folder are read at start");
-                }
+                _ = hangup.recv() => hung_up(),
             }
         }
     })

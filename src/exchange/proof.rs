@@ -4,6 +4,7 @@ use super::{Parts, Refusal, Request, trail::Trail};
 use crate::store::{LeaseState, Spend};
 use claimbound_core::{
     delegation,
+    mapping::Issuer,
     reason::Reason,
     trust::{self, TrustError, UnverifiedToken, Verified},
     workload::{self, Case, WorkloadError},
@@ -47,7 +48,9 @@ where
     // A subject token is always single use, also where its issuer's tokens are reusable as actor tokens.
     let single_use = verified.single_use().ok_or(TrustError::Refused(Reason::Jti))?;
     let name = verified.issuer().name.clone();
-    let (_, issuer) = mappings.issuer_named(&name).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
+    // While a folder is swapped the table may know another issuer by this name already.
+    let same = |(_, issuer): &(_, &Issuer)| *issuer.url == *verified.issuer().url;
+    let (_, issuer) = mappings.issuer_named(&name).filter(same).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
     let profile = parts.snapshot.profiles.get(&issuer.profile).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
     trail.issuer = Some(&issuer.name);
 

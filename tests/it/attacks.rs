@@ -323,18 +323,6 @@ async fn a_stop_under_load_loses_nothing() {
     assert_eq!(verified.code, Some(0), "{}{}", verified.stdout, verified.stderr);
 }
 
-/// SIGHUP ends a process that does not wait for it: it must not end a broker.
-#[tokio::test]
-async fn a_hangup_ends_nothing() {
-    let issuer = Issuer::github();
-    let mut broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
-    broker.signal("HUP").await;
-    eventually(Duration::from_secs(20), async || broker.log().contains("SIGHUP").then_some(())).await;
-    let answer = broker.exchange_for(&releasing(&issuer).token(broker.audience()), "payments-release").await;
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    assert_eq!(broker.terminate().await.code, Some(0));
-}
-
 /// Who is not a trusted proxy cannot say who it is; who is, can.
 #[tokio::test]
 async fn a_forwarded_address_counts_only_from_a_trusted_proxy() {

@@ -18,6 +18,7 @@ mod http;
 mod issuers;
 mod laptop;
 mod records;
+mod reload;
 mod tidy;
 
 /// The program under test.

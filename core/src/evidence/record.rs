@@ -65,6 +65,8 @@ pub enum What<'r> {
     Ended { lease: LeaseId, how: &'r str, effect: &'r str },
     /// A mapping folder became the one that judges.
     MappingsActivated { version: [u8; 32] },
+    /// A changed folder or configuration did not load; the last good one goes on. No version: it could not be read.
+    MappingsRefused { version: Option<[u8; 32]> },
     /// A broker process opened the store.
     Started { version: &'r str },
 }
@@ -97,7 +99,8 @@ pub struct Body<'b> {
     pub decision: Option<DecisionId>,
     /// Seconds since 1970.
     pub at: i64,
-    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `mappings_activated` or `started`.
+    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `mappings_activated`, `mappings_refused` or
+    /// `started`.
     #[serde(borrow)]
     pub kind: Cow<'b, str>,
     /// [`Reason::name`].
@@ -132,7 +135,7 @@ pub struct Body<'b> {
     pub count: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<i64>,
-    /// Of `started`: the broker's; of `mappings_activated`: the folder's, hex.
+    /// Of `started`: the broker's; of `mappings_activated` and `mappings_refused`: the folder's, hex.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Cow<'b, str>>,
     #[serde(borrow, deserialize_with = "Option::deserialize")]
@@ -245,6 +248,7 @@ impl<'b> Body<'b> {
                 self.effect = Some(effect.into());
             }
             What::MappingsActivated { version } => self.version = Some(hex(&version).into()),
+            What::MappingsRefused { version } => self.version = version.map(|version| hex(&version).into()),
             What::Started { version } => self.version = Some(version.into()),
         }
     }
@@ -261,6 +265,7 @@ impl What<'_> {
             What::Settled { .. } => "settled",
             What::Ended { .. } => "ended",
             What::MappingsActivated { .. } => "mappings_activated",
+            What::MappingsRefused { .. } => "mappings_refused",
             What::Started { .. } => "started",
         }
     }

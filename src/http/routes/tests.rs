@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    broker::{Answer, Asked, AskedGrant, Health, StoreHealth},
+    broker::{Answer, Asked, AskedGrant, Health, MappingsHealth, StoreHealth},
     config::{Config, Hints, Limits},
     exchange::{Granted, Issued, Refused},
     http::{answer::tests::answer, front::Front},
@@ -79,6 +79,7 @@ impl Front for Arc<Fake> {
             ready: true,
             version: "1",
             mappings_version: "abc".into(),
+            mappings: MappingsHealth { activated: 0, error: None, restart_needed: false },
             store: StoreHealth { writable: true, waiting: 0 },
             issuers: vec![],
             keys: vec![],
@@ -97,6 +98,7 @@ impl Front for Arc<Fake> {
 
 pub fn config() -> Config {
     Config {
+        file: "claimbound.toml".into(),
         backends: std::collections::BTreeMap::new(),
         listen: "127.0.0.1:0".parse().unwrap(),
         operator_listen: None,

@@ -37,6 +37,8 @@ pub struct Broker {
     url: String,
     operator_url: String,
     public_url: String,
+    /// Addresses in `claimbound.toml`; of a first start, port 0.
+    written: [String; 2],
     running: Option<(Child, BufReader<ChildStdout>)>,
 }
 
@@ -55,6 +57,7 @@ impl Broker {
             url: "http://127.0.0.1:0".to_owned(),
             operator_url: "http://127.0.0.1:0".to_owned(),
             public_url: String::new(),
+            written: Default::default(),
             running: None,
         };
         broker.launch().await;
@@ -69,9 +72,21 @@ impl Broker {
         finish(serve.args(["serve", "--config", "claimbound.toml", "--development"])).await
     }
 
+    /// Puts another configuration and folder beside the running broker.
+    pub fn rewrite(&mut self, config: BrokerConfig) {
+        self.config = config;
+        let [listen, operator_listen] = &self.written;
+        self.config.write(self.directory.path(), listen, operator_listen);
+    }
+
+    /// What operators are told of its health.
+    pub async fn health(&self) -> Value {
+        http::get(&format!("{}/operator/health", self.operator_url)).await.body
+    }
+
     async fn launch(&mut self) {
-        let address = |url: &str| url.trim_start_matches("http://").to_owned();
-        self.config.write(self.directory.path(), &address(&self.url), &address(&self.operator_url));
+        self.written = [&self.url, &self.operator_url].map(|url| url.trim_start_matches("http://").to_owned());
+        self.rewrite(self.config.clone());
         let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be opened");
         let mut child = command(&self.binary, self.directory.path())
             .args(["serve", "--config", "claimbound.toml", "--development"])

@@ -90,6 +90,7 @@ pub struct BrokerConfig {
 struct Named {
     name: String,
     url: String,
+    facts: String,
 }
 
 impl BrokerConfig {
@@ -107,7 +108,14 @@ impl BrokerConfig {
 
     /// Names a fake issuer: `{issuer.NAME}` becomes its URL.
     pub fn issuer(mut self, name: &str, issuer: &Issuer) -> Self {
-        self.issuers.push(Named { name: name.to_owned(), url: issuer.url().to_owned() });
+        self.issuers.push(Named { name: name.to_owned(), url: issuer.url().to_owned(), facts: String::new() });
+        self
+    }
+
+    /// Lines in `[issuer.NAME]` of `claimbound.toml`.
+    pub fn facts(mut self, name: &str, lines: &str) -> Self {
+        let named = self.issuers.iter_mut().find(|named| named.name == name);
+        named.unwrap_or_else(|| panic!("no issuer `{name}`")).facts.push_str(&format!("{lines}\n"));
         self
     }
 
@@ -151,8 +159,8 @@ impl BrokerConfig {
             format!("[server]\nlisten = \"{listen}\"\noperator_listen = \"{operator_listen}\"\n{}", self.server);
         text.push_str("\n[store]\nurl = \"sqlite:claimbound.db\"\n\n[mappings]\npath = \"mappings\"\n");
         text.push_str("\n[signing]\nkeys = \"keys\"\n");
-        for Named { name, .. } in &self.issuers {
-            text.push_str(&format!("\n[issuer.{name}]\nallow_private_network = true\n"));
+        for Named { name, facts, .. } in &self.issuers {
+            text.push_str(&format!("\n[issuer.{name}]\nallow_private_network = true\n{facts}"));
         }
         text.push('\n');
         text.push_str(&self.filled(&self.more));

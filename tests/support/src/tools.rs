@@ -1,4 +1,5 @@
-//! Programs that nobody here wrote: OpenBao as a relying party, ministack as AWS with boto3 as its client, Node with independent OAuth and JOSE clients.
+//! Programs that nobody here wrote: OpenBao as a relying party, ministack as AWS with boto3 and the AWS command line as
+//! its clients, Node with independent OAuth and JOSE clients.
 //!
 //! `scripts/tools` installs them. Where one is missing, the test that asks for it fails and says so: a test that
 //! passes because it did nothing would be worse.
@@ -56,6 +57,14 @@ impl Tools {
     /// act, which runs GitHub workflows.
     pub(crate) fn act() -> PathBuf {
         installed(Self::directory().join("python/bin/act"))
+    }
+
+    /// The AWS command line: a script that needs the packages of [`Tools::python`] as `PYTHONPATH`.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub fn aws() -> PathBuf {
+        installed(Self::directory().join("python/bin/aws"))
     }
 
     /// Python on `PATH`, and the packages below the tools, ministack and boto3 among them.
@@ -138,8 +147,8 @@ impl OpenBao {
     }
 }
 
-/// An emulator of AWS on loopback that judges signatures, trust policies and session policies; its own account is
-/// `000000000000`. Fresh for every test, stopped by its own process id when it is dropped.
+/// An emulator of AWS on loopback that judges signatures, trust policies and session policies, of the
+/// account that examples name. Fresh for every test, stopped by its own process id when it is dropped.
 pub struct Ministack {
     url: String,
     python: (PathBuf, PathBuf),
@@ -151,7 +160,7 @@ impl Ministack {
     /// The keys of the account's owner.
     pub const OWNER: &str = r#"{"access_key_id":"test","secret_access_key":"test"}"#;
     /// The account.
-    pub const ACCOUNT: &str = "000000000000";
+    pub const ACCOUNT: &str = "111122223333";
 
     /// Starts the emulator and waits until it answers. Panics where it is not installed.
     pub async fn start() -> Self {
@@ -167,6 +176,7 @@ impl Ministack {
             .env("PYTHONPATH", &python.1)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .envs([("BIND_HOST", "127.0.0.1"), ("AUTH", "true"), ("IOT_MTLS_ENABLED", "0"), ("SFTP_ENABLED", "0")])
+            .env("MINISTACK_ACCOUNT_ID", Self::ACCOUNT)
             .env("GATEWAY_PORT", address.port().to_string())
             .stdout(log.try_clone().expect("the log can be shared"))
             .stderr(log)

@@ -279,10 +279,8 @@ fn call_aws() -> String {
 async fn aws_login(inputs: &str) -> (Act, Exit) {
     let (issuer, aws) = (Issuer::github(), Ministack::start().await);
     let (broker, _) = cloud_aws::assuming(&aws, &issuer).await;
-    let packages = Tools::python().1.display().to_string();
-    let act = [("ENDPOINT", aws.url()), ("ACTIONS", cloud_aws::ACTIONS), ("PYTHONPATH", &packages)]
-        .into_iter()
-        .fold(act().env("PYTHONDONTWRITEBYTECODE", "1"), |act, (name, value)| act.env(name, value));
+    let act = act().env("ENDPOINT", aws.url()).env("ACTIONS", cloud_aws::ACTIONS);
+    let act = Tools::python_environment().iter().fold(act, |act, (name, value)| act.env(name, value));
     let request = issuer.run(&issuer.job().environment("staging"));
     let text = workflow(broker.audience(), &format!("role: payments-deploy, {inputs}"), &call_aws()) + LOOK;
     let exit = act.run(&text, Some(&request)).await;

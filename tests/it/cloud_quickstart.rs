@@ -115,11 +115,11 @@ async fn the_quick_start_for_github_and_aws_ends_with_a_working_call() {
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let paths = [bin.path().to_owned()].into_iter().chain(env::split_paths(&path));
-    // No variable of the README's: where AWS is, and where Python has the packages of its command line.
-    let packages = Tools::python().1.display().to_string();
-    let reach = [("AWS_ENDPOINT_URL", aws.url()), ("PYTHONPATH", &packages), ("PYTHONDONTWRITEBYTECODE", "1")];
+    // No variable of the README's: where AWS is, and where its command line has its packages.
+    let [packages, bytecode] = Tools::python_environment();
+    let reach = [("AWS_ENDPOINT_URL", aws.url().to_owned()), packages, bytecode];
     let mut shell = command::command(Path::new("sh"), home.path());
-    shell.args(["-e", "-c", &commands]).env("PATH", env::join_paths(paths).unwrap()).envs(reach).envs([
+    shell.args(["-e", "-c", &commands]).env("PATH", env::join_paths(paths).unwrap()).envs(reach.clone()).envs([
         ("AWS_DEFAULT_REGION", "eu-west-1"),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
@@ -136,7 +136,7 @@ async fn the_quick_start_for_github_and_aws_ends_with_a_working_call() {
 
     // The workflow.
     let act = Act::new(&Path::new(env!("CARGO_MANIFEST_DIR")).join("action")).program("aws", &Tools::aws());
-    let act = reach.into_iter().fold(act, |act, (name, value)| act.env(name, value));
+    let act = reach.iter().fold(act, |act, (name, value)| act.env(name, value));
     let act = act.env("https_proxy", &proxy).env("NODE_EXTRA_CA_CERTS", &certificate);
     let exit = act.run(&workflow, Some(&issuer.run(&issuer.job().branch("main")))).await;
     assert_eq!(exit.code, Some(0), "{}{}", exit.stdout, exit.stderr);

@@ -190,6 +190,7 @@ async fn what_no_broker_answers_is_neither_followed_nor_used_and_its_lease_is_en
                 "<summary>Claims of this job</summary>",
             ],
         ),
+        login(&refusing.url, "mode: output", "no_mapping", &["The broker refused this job: No mapping gives it"]),
         login(&huge.url, SKIP, "broker_unreachable", &["cannot be reached: an answer of more than 256 KiB. Given up"]),
         login(&cut.url, SKIP, "broker_unreachable", &["cannot be reached: the connection broke (ECONNRESET)"]),
         login(&babbling.url, SKIP, "broker_unreachable", &["cannot be reached: the connection failed (HPE_"]),

@@ -4,8 +4,8 @@ import { Failure } from "./failure.ts";
 import type { Reply, Send } from "./http.ts";
 import type { Inputs } from "./inputs.ts";
 import { refusal } from "./report.ts";
-import { answered, Passing } from "./retry.ts";
-import { plain } from "./text.ts";
+import { answered, DECISION_ID, Passing } from "./retry.ts";
+import { member, plain } from "./text.ts";
 
 export interface Aws {
     kind: "aws";
@@ -91,7 +91,11 @@ export async function exchange(
     followNothing(reply, inputs);
     if (reply.status === 200 && isObject(reply.body)) {
         for (const secret of secretsOf(reply.body)) mask(secret);
-        return inputs.dryRun ? judged(reply.body, inputs) : granted(reply.body, inputs, nowMs());
+        try {
+            return inputs.dryRun ? judged(reply.body, inputs) : granted(reply.body, inputs, nowMs());
+        } catch (error) {
+            throw error instanceof Failure ? await discarded(send, inputs, reply.body, error) : error;
+        }
     }
     if (isObject(reply.body) && typeof reply.body.error === "string") throw refusal(reply.body, inputs.role);
     throw new Failure("answer_invalid", `${inputs.brokerUrl}/token gave ${reply.status} and not what a broker answers`);
@@ -103,6 +107,21 @@ export async function revoke(send: Send, brokerUrl: string, handle: string): Pro
     const asked = send({ method: "POST", url: `${brokerUrl}/revoke`, form, timeoutMs: REVOKE_MS_MAX });
     const reply = await answered(asked, `The broker at ${brokerUrl}`, unreachable);
     if (reply.status !== 200) throw new Passing(unreachable, `The broker at ${brokerUrl} answered ${reply.status}`);
+}
+
+/** An answer that is not to be used may have opened a lease all the same: one try to end it, and what came of it. */
+async function discarded(send: Send, inputs: Inputs, body: Json, failure: Failure): Promise<Failure> {
+    const decisionId = member(body, "decision_id", DECISION_ID);
+    const handle = body.access_token;
+    // What is too short to be masked is no handle, either.
+    if (typeof handle !== "string" || handle.length < SECRET_CHARS_MIN) {
+        return new Failure(failure.reason, failure.message, { decisionId });
+    }
+    const end = await revoke(send, inputs.brokerUrl, handle).then(
+        () => "Its lease is ended at the broker",
+        (error: Error) => `Its lease was not ended at the broker and runs out by itself. ${error.message}`,
+    );
+    return new Failure(failure.reason, `${failure.message}. ${end}`, { decisionId });
 }
 
 function followNothing(reply: Reply, inputs: Inputs): void {

@@ -106,14 +106,17 @@ export function undo(runner: Runner): void {
     const saved = runner.saved(TRACE);
     if (saved === "") return;
     const { changes, directory } = JSON.parse(saved) as Trace;
-    if (directory !== null && basename(directory).startsWith(FOLDER_PREFIX)) {
-        rmSync(directory, { recursive: true, force: true });
-    }
-    for (const { name, before, digest } of changes) {
-        if (hash(runner.env[name] ?? "") !== digest) continue;
-        if (before && SECRET_VARIABLES.includes(name)) runner.mask(before);
-        // The runner cannot unset a variable; an empty one is what AWS clients take for none.
-        runner.variable(name, before ?? "");
+    try {
+        if (directory !== null && basename(directory).startsWith(FOLDER_PREFIX)) {
+            rmSync(directory, { recursive: true, force: true });
+        }
+    } finally {
+        for (const { name, before, digest } of changes) {
+            if (hash(runner.env[name] ?? "") !== digest) continue;
+            if (before && SECRET_VARIABLES.includes(name)) runner.mask(before);
+            // The runner cannot unset a variable; an empty one is what AWS clients take for none.
+            runner.variable(name, before ?? "");
+        }
     }
 }
 

@@ -22,6 +22,9 @@ const FIRST_WAIT_MS = 500;
 const WAIT_MS_MAX = 8_000;
 const ATTEMPT_MS_MAX = 30_000;
 
+/** How a decision's id looks; what looks otherwise is not shown as one. */
+export const DECISION_ID = /^[0-9a-f-]{1,64}$/;
+
 /** This attempt failed in a way that may pass. */
 export class Passing extends Error {
     readonly reason: string;
@@ -75,7 +78,7 @@ export async function answered(asked: Promise<Reply>, whom: string, reason: stri
     }
     if (reply.status === 429 || reply.status >= 500) {
         const told = word(reply.body, "reason");
-        const decisionId = member(reply.body, "decision_id", /^[0-9a-f-]{1,64}$/);
+        const decisionId = member(reply.body, "decision_id", DECISION_ID);
         const said = [told ? `\`${told}\`` : "", decisionId ? `decision ${decisionId}` : ""].filter((part) => part);
         const text = `${whom} answered ${reply.status}${said.length > 0 ? ` (${said.join(", ")})` : ""}`;
         throw new Passing(told || reason, text, reply.retryAfterSeconds, decisionId);

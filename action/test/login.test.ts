@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -261,6 +261,53 @@ test("redirects are not followed, and what is no broker's answer is not used", a
         assert.equal(runner.last("output", "reason"), reason, JSON.stringify(script));
         assert.ok(network.to(EXCHANGE).length <= 1);
     }
+});
+
+test("the lease behind an answer that is not to be used is ended, once, and the text says what came of it", async () => {
+    const answers: [Record<string, string>, object][] = [
+        [{}, { ...grantedAws(), role: "another-role" }],
+        [{}, { ...grantedAws(), lease_id: "" }],
+        [{}, grantedAws({ secret_access_key: "short" })],
+        [{ "dry-run": "true" }, grantedAws()],
+    ];
+    const ends: [ReturnType<typeof reply> | Error, RegExp][] = [
+        [reply(200, {}), /\. Its lease is ended at the broker$/],
+        [reply(503, {}), /\. Its lease was not ended at the broker and runs out by itself\. .*answered 503$/],
+        [new NoAnswer("no answer within 10 s"), /was not ended at the broker.*: no answer within 10 s$/],
+    ];
+    for (const [inputs, answer] of answers) {
+        for (const [end, text] of ends) {
+            const runner = new FakeRunner({ role: ROLE, ...inputs });
+            const body = { ...answer, decision_id: "0192-ab" };
+            const network = new Network({ [EXCHANGE]: reply(200, body), "/revoke": end });
+            assert.match(await failed(runner, network), text);
+            assert.equal(runner.last("output", "reason"), "answer_invalid");
+            assert.equal(runner.last("output", "decision-id"), "0192-ab");
+            const revoked = network.to("/revoke");
+            assert.deepEqual([revoked.length, revoked[0]?.form?.get("token")], [1, HANDLE]);
+            assert.ok((revoked[0]?.timeoutMs ?? Infinity) <= 10_000, "nobody waits long for it");
+            assert.ok(runner.all("mask").includes(HANDLE));
+        }
+    }
+    for (const handle of [undefined, 7, "", "x"]) {
+        const network = new Network({ [EXCHANGE]: reply(200, { ...grantedAws(), access_token: handle }) });
+        assert.match(await failed(new FakeRunner({ role: ROLE }), network), /no usable `access_token`$/);
+        assert.equal(network.to("/revoke").length, 0);
+    }
+});
+
+test("a folder that cannot be removed keeps no variable set", async () => {
+    const runner = new FakeRunner({ role: ROLE });
+    const network = new Network({ [EXCHANGE]: reply(200, grantedAws()) });
+    await run(runner, network);
+    const trace = JSON.parse(runner.saved("trace"));
+    // Nothing below a file can be removed.
+    const file = join(mkdtempSync(join(tmpdir(), "job-")), "file");
+    writeFileSync(file, "");
+    runner.save("trace", JSON.stringify({ ...trace, directory: join(file, "claimbound-x") }));
+    await logout(runner, network.send, new FakePace());
+    assert.match(runner.all("warn").join(), /could not all be removed/);
+    assert.equal(runner.env.AWS_SECRET_ACCESS_KEY, "");
 });
 
 test("a dry run is told and leaves nothing", async () => {

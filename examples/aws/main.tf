@@ -1,4 +1,5 @@
-# The AWS side of one account, for a broker at https://claimbound.acme.example in mode `web-identity`.
+# The AWS side of both accounts, for a broker at https://claimbound.acme.example in mode `web-identity`. Apply it in each,
+# with a state of its own: `terraform apply -var target=staging`, and the same with `production`.
 # `claimbound trust aws --role payments-deploy.production` prints the provider and the trust policy for a role of yours.
 
 terraform {
@@ -7,13 +8,34 @@ terraform {
   }
 }
 
+variable "target" {
+  description = "The target of mappings/policy.toml whose account this is"
+  type        = string
+  validation {
+    condition     = contains(["staging", "production"], var.target)
+    error_message = "The target is staging or production."
+  }
+}
+
+# The accounts of the targets: what belongs to one is never made in the other.
+locals {
+  accounts = {
+    staging    = "111122223333"
+    production = "444455556666"
+  }
+}
+
+provider "aws" {
+  allowed_account_ids = [local.accounts[var.target]]
+}
+
 # Once per account, however many roles trust it.
 resource "aws_iam_openid_connect_provider" "claimbound" {
   url            = "https://claimbound.acme.example"
   client_id_list = ["sts.amazonaws.com"]
 }
 
-resource "aws_iam_role" "payments_deploy_production" {
+resource "aws_iam_role" "payments_deploy" {
   name                 = "payments-deploy"
   max_session_duration = 3600
   assume_role_policy = jsonencode({
@@ -26,7 +48,7 @@ resource "aws_iam_role" "payments_deploy_production" {
       Condition = {
         StringEquals = {
           "claimbound.acme.example:aud" = "sts.amazonaws.com"
-          "claimbound.acme.example:sub" = "role:payments-deploy.production"
+          "claimbound.acme.example:sub" = "role:payments-deploy.${var.target}"
         }
       }
     }]
@@ -36,7 +58,7 @@ resource "aws_iam_role" "payments_deploy_production" {
 # What the role may do at most. A session gets only what the session policy of the mapping folder allows too.
 resource "aws_iam_role_policy" "payments_deploy" {
   name = "payments-deploy"
-  role = aws_iam_role.payments_deploy_production.id
+  role = aws_iam_role.payments_deploy.id
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{

@@ -549,15 +549,19 @@ async fn the_example_loads_with_its_configuration() {
     let served = run(&["serve", "--check", "--config", "claimbound.toml"]).await;
     assert_eq!(served.code, Some(0), "{}{}", served.stdout, served.stderr);
     assert!(!served.stderr.contains("warning"), "{}", served.stderr);
-    // The trust policy in the Terraform is the one that is printed.
-    let words = ["trust", "aws", "--role", "payments-deploy.production", "--format", "json"];
-    let printed: Value = serde_json::from_str(&run(&words).await.stdout).unwrap();
-    let terraform = std::fs::read_to_string(example.join("main.tf")).unwrap();
-    let statement = &printed["trust_policy"]["Statement"][0];
-    for (condition, value) in statement["Condition"]["StringEquals"].as_object().unwrap() {
-        assert!(terraform.contains(&format!("{condition:?} = {value}")), "{condition} = {value}");
+    // The trust policies in the Terraform are those that are printed, each for its account.
+    for (target, account) in [("staging", "111122223333"), ("production", "444455556666")] {
+        let words = ["trust", "aws", "--role", &format!("payments-deploy.{target}"), "--format", "json"];
+        let printed: Value = serde_json::from_str(&run(&words).await.stdout).unwrap();
+        let terraform = std::fs::read_to_string(example.join("main.tf")).unwrap().replace("${var.target}", target);
+        let statement = &printed["trust_policy"]["Statement"][0];
+        for (condition, value) in statement["Condition"]["StringEquals"].as_object().unwrap() {
+            assert!(terraform.contains(&format!("{condition:?} = {value}")), "{condition} = {value}");
+        }
+        assert!(terraform.contains(&statement["Action"].to_string().replace(',', ", ")), "{statement}");
+        assert!(statement["Principal"].to_string().contains(&format!("::{account}:")), "{statement}");
+        assert!(terraform.contains(&format!("{target:<10} = {account:?}")), "{target}: {account}");
     }
-    assert!(terraform.contains(&statement["Action"].to_string().replace(',', ", ")), "{statement}");
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ async fn keys(broker: &Broker, issuer: &Issuer) -> String {
 }
 
 /// The user of ministack's account that a broker in mode `assume-role` is.
-pub const BROKER_ARN: &str = "arn:aws:iam::000000000000:user/claimbound";
+pub const BROKER_ARN: &str = "arn:aws:iam::111122223333:user/claimbound";
 
 /// A home with that user's keys, as a container platform would mount one.
 pub async fn broker_s_home(aws: &Ministack) -> TempDir {
@@ -76,8 +76,7 @@ pub async fn broker_s_home(aws: &Ministack) -> TempDir {
 /// A broker that may assume `payments-deploy`, and the trust that it printed for that.
 pub async fn assuming(aws: &Ministack, issuer: &Issuer) -> (Broker, Value) {
     let settings = format!("mode = \"assume-role\"\nendpoint_url = \"{}\"", aws.url());
-    let config = config(issuer, &settings).edit("roles/aws.toml", "111122223333", Ministack::ACCOUNT);
-    let broker = Broker::start_in(broker_s_home(aws).await, BINARY, config).await;
+    let broker = Broker::start_in(broker_s_home(aws).await, BINARY, config(issuer, &settings)).await;
     // Printed for the account as it stands, with the ids pinned.
     let trust = printed_trust(&broker, &["--broker-arn", BROKER_ARN, "--pin"]).await;
     set_up(aws, json!([role(&trust["trust_policy"]), rights()])).await;
@@ -90,7 +89,7 @@ pub const ACTIONS: &str = "identity list_buckets create_bucket list_roles";
 /// The role, no more than its session policy, and that the emulator can tell the difference.
 pub async fn assert_narrowed(aws: &Ministack, said: &Value) {
     let identity = said["identity"].as_str().unwrap();
-    assert!(identity.starts_with("arn:aws:sts::000000000000:assumed-role/payments-deploy/"), "{identity}");
+    assert!(identity.starts_with("arn:aws:sts::111122223333:assumed-role/payments-deploy/"), "{identity}");
     assert_eq!(said["list_buckets"], 0, "inside the session policy: {POLICY}");
     assert_eq!(said["create_bucket"], "AccessDenied", "the role may, the session may not");
     assert_eq!(said["list_roles"], "AccessDenied");
@@ -114,7 +113,6 @@ async fn an_assumed_session_may_do_what_its_policy_says_and_no_more() {
 async fn a_web_identity_passes_the_printed_trust_policy_and_no_other() {
     let (issuer, aws) = (Issuer::github(), Ministack::start().await);
     let config = config(&issuer, &format!("endpoint_url = \"{}\"", aws.url()));
-    let config = config.edit("roles/aws.toml", "111122223333", Ministack::ACCOUNT);
     let broker = Broker::start(BINARY, config).await;
     let trust = printed_trust(&broker, &[]).await;
     let statement = &trust["trust_policy"]["Statement"][0];

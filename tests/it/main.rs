@@ -9,6 +9,7 @@ mod cloud_action;
 mod cloud_aws;
 mod cloud_parts;
 mod cloud_quickstart;
+mod cloud_texts;
 mod commands;
 mod docs;
 mod exchange;

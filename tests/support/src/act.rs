@@ -11,7 +11,7 @@ use crate::{
 use serde_json::Value;
 use std::{
     env, fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
@@ -68,8 +68,8 @@ impl Act {
     }
 
     /// A program that the steps find before any other of its name.
-    pub fn program(self, name: &str, text: &str) -> Self {
-        executable(&self.home.path().join("bin").join(name), text);
+    pub fn program(self, name: &str, program: &Path) -> Self {
+        symlink(program, self.home.path().join("bin").join(name)).expect("a link can be made");
         self
     }
 

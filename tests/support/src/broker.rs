@@ -103,10 +103,10 @@ impl Broker {
             _ => panic!("the broker is not ready: {line}\n{}", self.log()),
         };
         assert_eq!(ready["event"], "ready", "{ready}");
-        let url = |name: &str| {
-            ready[name].as_str().unwrap_or_else(|| panic!("no `{name}` in {ready}")).trim_end_matches('/').to_owned()
-        };
-        (self.url, self.operator_url, self.public_url) = (url("listen"), url("operator_listen"), url("public_url"));
+        let url = |name: &str| ready[name].as_str().map(|url| url.trim_end_matches('/').to_owned());
+        let known = |name: &str| url(name).unwrap_or_else(|| panic!("no `{name}` in {ready}"));
+        (self.url, self.public_url) = (known("listen"), known("public_url"));
+        self.operator_url = url("operator_listen").unwrap_or_default();
         self.running = Some((child, stdout));
     }
 
@@ -114,7 +114,7 @@ impl Broker {
     pub fn url(&self) -> &str {
         &self.url
     }
-    /// Where operators and metrics are.
+    /// Where operators and metrics are; empty where the configuration has no such listener.
     pub fn operator_url(&self) -> &str {
         &self.operator_url
     }

@@ -82,6 +82,7 @@ pub struct BrokerConfig {
     files: BTreeMap<String, String>,
     server: String,
     more: String,
+    in_place: bool,
     pub(crate) environment: Vec<(&'static str, String)>,
 }
 
@@ -103,7 +104,13 @@ impl BrokerConfig {
     /// A folder of the test's own: paths below `mappings/`, and texts in which `{issuer.NAME}` stands for a URL.
     pub fn with_folder(files: &[(&str, &str)]) -> Self {
         let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
-        Self { issuers: Vec::new(), files, server: String::new(), more: String::new(), environment: Vec::new() }
+        let (server, more) = (String::new(), String::new());
+        Self { issuers: Vec::new(), files, server, more, in_place: false, environment: Vec::new() }
+    }
+
+    /// What stands in the directory already, as it stands: nothing is written.
+    pub fn in_place() -> Self {
+        Self { in_place: true, ..Self::with_folder(&[]) }
     }
 
     /// Names a fake issuer: `{issuer.NAME}` becomes its URL.
@@ -155,6 +162,9 @@ impl BrokerConfig {
 
     /// Writes `claimbound.toml` and `mappings/` into `directory`. Port 0 lets the broker choose.
     pub fn write(&self, directory: &Path, listen: &str, operator_listen: &str) {
+        if self.in_place {
+            return;
+        }
         let mut text =
             format!("[server]\nlisten = \"{listen}\"\noperator_listen = \"{operator_listen}\"\n{}", self.server);
         text.push_str("\n[store]\nurl = \"sqlite:claimbound.db\"\n\n[mappings]\npath = \"mappings\"\n");

@@ -1,4 +1,5 @@
-//! Programs that nobody here wrote: OpenBao as a relying party, ministack as AWS with boto3 as its client, Node with independent OAuth and JOSE clients.
+//! Programs that nobody here wrote: OpenBao as a relying party, ministack as AWS with boto3 and the AWS command line as
+//! its clients, Node with independent OAuth and JOSE clients.
 //!
 //! `scripts/tools` installs them. Where one is missing, the test that asks for it fails and says so: a test that
 //! passes because it did nothing would be worse.
@@ -58,16 +59,34 @@ impl Tools {
         installed(Self::directory().join("python/bin/act"))
     }
 
-    /// Python on `PATH`, and the packages below the tools, ministack and boto3 among them.
+    /// The AWS command line: a script that needs [`Tools::python_environment`].
     ///
     /// # Panics
-    /// If either is not there.
-    pub fn python() -> (PathBuf, PathBuf) {
-        let packages = Self::directory().join("python");
-        installed(packages.join("ministack/__init__.py"));
+    /// If it is not there.
+    pub fn aws() -> PathBuf {
+        installed(Self::directory().join("python/bin/aws"))
+    }
+
+    /// Python on `PATH`.
+    ///
+    /// # Panics
+    /// If it is not there.
+    fn python() -> PathBuf {
         let paths = env::var_os("PATH").unwrap_or_default();
         let found = env::split_paths(&paths).map(|path| path.join("python3")).find(|path| path.is_file());
-        (found.expect("Python 3 is on `PATH`: install it"), packages)
+        found.expect("Python 3 is on `PATH`: install it")
+    }
+
+    /// Where Python finds the packages below the tools, ministack and boto3 among them, and keeps their bytecode, without
+    /// which every start takes some seconds more.
+    ///
+    /// # Panics
+    /// If they are not there.
+    pub fn python_environment() -> [(&'static str, String); 2] {
+        let tools = Self::directory();
+        installed(tools.join("python/ministack/__init__.py"));
+        [("PYTHONPATH", "python"), ("PYTHONPYCACHEPREFIX", "bytecode")]
+            .map(|(name, folder)| (name, tools.join(folder).display().to_string()))
     }
 }
 
@@ -138,11 +157,11 @@ impl OpenBao {
     }
 }
 
-/// An emulator of AWS on loopback that judges signatures, trust policies and session policies; its own account is
-/// `000000000000`. Fresh for every test, stopped by its own process id when it is dropped.
+/// An emulator of AWS on loopback that judges signatures, trust policies and session policies, of the
+/// account that examples name. Fresh for every test, stopped by its own process id when it is dropped.
 pub struct Ministack {
     url: String,
-    python: (PathBuf, PathBuf),
+    python: PathBuf,
     _child: Child,
     home: TempDir,
 }
@@ -151,7 +170,7 @@ impl Ministack {
     /// The keys of the account's owner.
     pub const OWNER: &str = r#"{"access_key_id":"test","secret_access_key":"test"}"#;
     /// The account.
-    pub const ACCOUNT: &str = "000000000000";
+    pub const ACCOUNT: &str = "111122223333";
 
     /// Starts the emulator and waits until it answers. Panics where it is not installed.
     pub async fn start() -> Self {
@@ -162,11 +181,11 @@ impl Ministack {
         let log = fs::File::create(home.path().join("log")).expect("a log can be made");
         // Without BIND_HOST it listens on every address; without AUTH it judges nothing. The two listeners for
         // devices and files would meet those of the next test.
-        let mut child = command(&python.0, home.path())
+        let mut child = command(&python, home.path())
             .args(["-c", "from ministack.app import main; main()"])
-            .env("PYTHONPATH", &python.1)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .envs(Tools::python_environment())
             .envs([("BIND_HOST", "127.0.0.1"), ("AUTH", "true"), ("IOT_MTLS_ENABLED", "0"), ("SFTP_ENABLED", "0")])
+            .env("MINISTACK_ACCOUNT_ID", Self::ACCOUNT)
             .env("GATEWAY_PORT", address.port().to_string())
             .stdout(log.try_clone().expect("the log can be shared"))
             .stderr(log)
@@ -192,8 +211,8 @@ impl Ministack {
     /// Runs a script of boto3 (a file's path) with these keys and more of the environment; what it says as JSON.
     /// Panics if the script fails.
     pub async fn boto3(&self, script: &Path, keys: &str, environment: &[(&str, &str)]) -> Value {
-        let mut python = command(&self.python.0, self.home.path());
-        python.arg(script).env("PYTHONPATH", &self.python.1).env("PYTHONDONTWRITEBYTECODE", "1");
+        let mut python = command(&self.python, self.home.path());
+        python.arg(script).envs(Tools::python_environment());
         python.env("ENDPOINT", &self.url).env("KEYS", keys).envs(environment.iter().copied());
         let exit = finish(&mut python).await;
         assert_eq!(exit.code, Some(0), "{}{}", exit.stdout, exit.stderr);

@@ -1,6 +1,6 @@
 //! `claimbound check`: everything that can be said of a folder without a server.
 
-use super::render::{self, Format};
+use super::render::{self, ReportFormat};
 use crate::{
     folder::{self, FolderError},
     issuance::catalogue,
@@ -35,7 +35,7 @@ pub struct CheckArgs {
     path: PathBuf,
     /// How to report
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: ReportFormat,
     /// End with exit code 1 on warnings, too
     #[arg(long)]
     deny_warnings: bool,
@@ -150,16 +150,18 @@ impl Report {
     }
 
     /// Findings to standard output, the one summary line to standard error.
-    pub(super) fn print(&self, format: Format) -> io::Result<()> {
+    pub(super) fn print(&self, format: ReportFormat) -> io::Result<()> {
+        let (findings, folder, root) = (&self.findings, &self.folder, &*self.root);
         let mut out = io::stdout().lock();
         match format {
-            Format::Human => {
-                let findings = render::human(&self.findings, &self.folder, &self.root, &render::renderer());
-                out.write_all(findings.as_bytes())?;
-                writeln!(io::stderr(), "{}", self.summary())
+            ReportFormat::Human => {
+                out.write_all(render::human(findings, folder, root, &render::renderer()).as_bytes())?
             }
-            Format::Json => writeln!(out, "{}", self.json()),
+            ReportFormat::Json => return writeln!(out, "{}", self.json()),
+            ReportFormat::Sarif => writeln!(out, "{}", render::sarif(findings, folder, root))?,
+            ReportFormat::Github => out.write_all(render::github(findings, folder, root).as_bytes())?,
         }
+        writeln!(io::stderr(), "{}", self.summary())
     }
 
     fn summary(&self) -> String {

@@ -3,6 +3,12 @@
 //! Core's diagnostics are plain data; here they meet the text they are about. Everything is readable without colour,
 //! and what comes from a file is never written to a terminal unsanitized.
 
+mod github;
+mod sarif;
+
+pub use github::github;
+pub use sarif::sarif;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Patch, Renderer, Snippet};
 use claimbound_core::{
     diag::{Diagnostic, Severity, Span, line_column},
@@ -19,6 +25,29 @@ pub enum Format {
     Human,
     /// For programs: one JSON object.
     Json,
+}
+
+/// How `check` reports: to people, to programs, to code hosts.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// For programs: one JSON object.
+    Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// GitHub's workflow commands: annotations in a pull request.
+    Github,
+}
+
+impl From<Format> for ReportFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Human => Self::Human,
+            Format::Json => Self::Json,
+        }
+    }
 }
 
 /// A renderer for standard output: coloured on a terminal, unless `NO_COLOR` is set.
@@ -145,10 +174,25 @@ pub fn json(finding: &Diagnostic, folder: &Folder) -> Value {
     value
 }
 
+/// Where a span stands, in lines and characters from 1; the end is behind the last character.
+struct Place {
+    line: usize,
+    column: usize,
+    end_line: usize,
+    end_column: usize,
+}
+
+impl Place {
+    fn of(folder: &Folder, span: &Span) -> Self {
+        let text = String::from_utf8_lossy(folder.files.get(&*span.file).map_or(&[], Vec::as_slice));
+        let (line, column) = line_column(&text, span.bytes.start);
+        let (end_line, end_column) = line_column(&text, span.bytes.end);
+        Self { line, column, end_line, end_column }
+    }
+}
+
 fn place(folder: &Folder, span: &Span) -> Value {
-    let text = String::from_utf8_lossy(folder.files.get(&*span.file).map_or(&[], Vec::as_slice));
-    let (line, column) = line_column(&text, span.bytes.start);
-    let (end_line, end_column) = line_column(&text, span.bytes.end);
+    let Place { line, column, end_line, end_column } = Place::of(folder, span);
     json!({ "file": &*span.file, "line": line, "column": column, "end_line": end_line, "end_column": end_column })
 }
 

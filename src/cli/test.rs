@@ -26,6 +26,6 @@ pub struct TestArgs {
 /// When the folder cannot be read: usage and I/O, exit 2.
 pub fn run(args: TestArgs) -> anyhow::Result<u8> {
     let report = Report::of(&args.path, Parts::Tests)?;
-    report.print(args.format)?;
+    report.print(args.format.into())?;
     Ok(report.exit(false))
 }

@@ -11,7 +11,10 @@ use claimbound_test_support::{
 use futures_util::future::join_all;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 /// How many of the broken folders are judged side by side.
 const FOLDERS_AT_A_TIME: usize = 8;
@@ -35,6 +38,33 @@ async fn the_sample_folder_is_clean_and_its_tests_pass() {
     for line in exit.stdout.lines() {
         serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     }
+}
+
+#[tokio::test]
+async fn a_folder_s_findings_reach_code_hosts_in_their_own_forms() {
+    let folder = Path::new(ROOT).join("tests/broken/42-repeated-members");
+    let exit = run(&folder, &["check", "mappings", "--format", "sarif"]).await;
+    assert_code(&exit, 1);
+    let sarif: Value = serde_json::from_str(&exit.stdout).unwrap();
+    let results = sarif["runs"][0]["results"].as_array().unwrap();
+    assert_eq!(results.len(), 6, "{sarif:#}");
+    let told: Vec<_> = results
+        .iter()
+        .map(|result| {
+            let place = &result["locations"][0]["physicalLocation"];
+            let (file, region) = (place["artifactLocation"]["uri"].as_str().unwrap(), &place["region"]);
+            let file = file.strip_prefix("mappings/").unwrap();
+            format!("{file}:{}:{} {}", region["startLine"], region["startColumn"], result["ruleId"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(told.iter().collect::<BTreeSet<_>>(), expected(&folder).iter().collect());
+
+    let exit = run(&folder, &["check", "mappings", "--format", "github"]).await;
+    assert_code(&exit, 1);
+    let lines: Vec<_> = exit.stdout.lines().collect();
+    assert_eq!(lines.len(), 6, "{lines:#?}");
+    assert!(lines[0].starts_with("::error file=mappings/roles/payments.toml,line="), "{lines:#?}");
+    assert!(exit.stderr.contains("5 errors, 1 warning"), "{}", exit.stderr);
 }
 
 fn broken_folders() -> Vec<PathBuf> {

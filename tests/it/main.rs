@@ -12,6 +12,7 @@ mod cloud_quickstart;
 mod commands;
 mod docs;
 mod exchange;
+mod fuzz;
 mod hangup;
 mod heavy_crash;
 mod http;

@@ -18,6 +18,8 @@ pub type Outcome = String;
 const KEPT_INPUTS_MAX: usize = 4096;
 /// Changes that are made to one input at most, on top of each other.
 const CHANGES_MAX: usize = 6;
+/// Of the ordinary test run.
+const SEED: u64 = 1;
 /// Attempts at making a failing input smaller.
 const SHRINK_RUNS_MAX: usize = 2_000;
 
@@ -119,6 +121,22 @@ impl Random {
     fn byte(&mut self) -> u8 {
         self.next().to_le_bytes()[7]
     }
+}
+
+/// A target's round in the tests: the same inputs each time, or what `scripts/fuzz` asks for in the environment
+/// (`CLAIMBOUND_FUZZ_SECONDS`, `CLAIMBOUND_FUZZ_SEED`). Panics with the report if an invariant broke.
+#[expect(clippy::print_stderr, reason = "what `scripts/fuzz` shows")]
+pub fn round(target: &Target) {
+    let asked = |name: &str| {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse::<u64>().unwrap_or_else(|_| panic!("`{name}` is a number, not `{text}`")))
+    };
+    let seconds = asked("CLAIMBOUND_FUZZ_SECONDS").map(Duration::from_secs);
+    let seed = asked("CLAIMBOUND_FUZZ_SEED").unwrap_or(SEED);
+    let report = drive(target, seconds.map_or(Budget::Runs(target.runs), Budget::Time), seed);
+    assert!(report.failure.is_none(), "{report}");
+    assert!(report.kept > report.begun_with, "nothing new was ever seen: {report}");
+    eprintln!("{report}");
 }
 
 /// Feeds a target until the budget is spent or an input breaks it.

@@ -10,5 +10,5 @@ pub mod drive;
 pub mod seeds;
 mod targets;
 
-pub use drive::{Budget, Outcome, Report, Target, drive};
+pub use drive::{Budget, Outcome, Report, Target, drive, round};
 pub use targets::ALL;

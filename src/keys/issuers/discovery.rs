@@ -1,6 +1,9 @@
 //! An issuer's keys over the network: its discovery document, then its key set.
 
 use super::{IssuerConfig, Source};
+#[cfg(test)]
+mod fuzz;
+
 use crate::net::{Client, FetchRules, Later};
 use claimbound_core::trust::{KeySet, parse_jwks};
 use serde::Deserialize;

@@ -12,7 +12,6 @@ mod cloud_quickstart;
 mod commands;
 mod docs;
 mod exchange;
-mod fuzz;
 mod hangup;
 mod heavy_crash;
 mod http;

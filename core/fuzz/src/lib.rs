@@ -12,3 +12,8 @@ mod targets;
 
 pub use drive::{Budget, Outcome, Report, Target, drive, round};
 pub use targets::ALL;
+
+/// The target of this name. Panics if there is none.
+pub fn named(name: &str) -> &'static Target {
+    ALL.iter().find(|target| target.name == name).unwrap_or_else(|| panic!("no target `{name}`"))
+}

@@ -367,7 +367,7 @@ fn spare_bits(text: &str) -> String {
         return String::new();
     };
     let number = LETTERS.find(last).unwrap_or_default();
-    let letter = LETTERS.as_bytes()[if text.len() % 4 == 0 { number } else { number | 1 }];
+    let letter = LETTERS.as_bytes()[if text.len().is_multiple_of(4) { number } else { number | 1 }];
     format!("{rest}{}", char::from(letter))
 }
 

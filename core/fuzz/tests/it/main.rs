@@ -1,6 +1,6 @@
 //! A bounded round of each target: the same inputs in every run.
 
-use claimbound_fuzz::{ALL, Budget, Target, drive, round};
+use claimbound_fuzz::{ALL, Budget, Target, drive, named, round};
 
 macro_rules! bounded {
     ($($name:ident)*) => {
@@ -10,10 +10,6 @@ macro_rules! bounded {
             assert_eq!(ALL.each_ref().map(|target| target.name), [$(stringify!($name)),*]);
         }
     };
-}
-
-fn named(name: &str) -> &'static Target {
-    ALL.iter().find(|target| target.name == name).expect("a target of this name")
 }
 
 bounded! { token signed jwks claims translate mapping }

@@ -58,7 +58,7 @@ fn discovery(bytes: &[u8]) -> Outcome {
     match jwks_uri(bytes, ISSUER) {
         Err(why) => {
             assert!(!why.chars().any(char::is_control), "{why:?}");
-            why.split('`').next().unwrap_or_default().chars().filter(|c| !c.is_ascii_digit()).collect()
+            why.split(['`', '"']).next().unwrap_or_default().chars().filter(|c| !c.is_ascii_digit()).collect()
         }
         Ok(uri) => {
             let document: Value = serde_json::from_slice(bytes).expect("metadata is JSON");

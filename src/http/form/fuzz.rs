@@ -1,6 +1,7 @@
 //! Any bytes as the form of a request, held against another reader of forms. See CONTRIBUTING, "Fuzzing".
 
-use claimbound::{broker::AskedGrant, http::form::Form};
+use super::Form;
+use crate::broker::AskedGrant;
 use claimbound_fuzz::{Outcome, Target, round};
 use std::collections::BTreeMap;
 
@@ -76,7 +77,7 @@ const SEEDS: [&str; 5] = [
 const CANARY: &str = "canary";
 
 #[test]
-fn form() {
+fn fuzz_form() {
     round(&FORM);
 }
 

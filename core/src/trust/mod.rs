@@ -3,6 +3,8 @@
 mod keys;
 mod token;
 mod verify;
+#[cfg(test)]
+mod wycheproof;
 
 pub use keys::{
     Algorithm, IssuerRules, IssuerSnapshot, IssuerTable, JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksError, KeySet, ParsedKey,

@@ -11,6 +11,7 @@ mod keys;
 mod lang;
 mod load;
 mod minting;
+mod oracle;
 mod overlap;
 mod rules;
 mod trust;

@@ -1,6 +1,11 @@
 //! Keys and tokens for tests, made on the spot: nothing here is committed that could be mistaken for a secret.
 
-use aws_lc_rs::{rand::SystemRandom, rsa, signature as sig, signature::KeyPair as _};
+use aws_lc_rs::{
+    encoding::{AsDer, Pkcs8V1Der},
+    rand::SystemRandom,
+    rsa, signature as sig,
+    signature::KeyPair as _,
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use claimbound_core::{
     time::UnixSeconds,
@@ -48,21 +53,23 @@ pub struct Key {
 
 impl Key {
     pub fn new(kid: &'static str, algorithm: Algorithm) -> Self {
-        let rsa = |encoding| Pair::Rsa(sig::RsaKeyPair::generate(rsa::KeySize::Rsa2048).unwrap(), encoding);
         let ec = |scheme| Pair::Ec(sig::EcdsaKeyPair::generate(scheme).unwrap());
         let pair = match algorithm {
-            Algorithm::Rs256 => rsa(&sig::RSA_PKCS1_SHA256),
-            Algorithm::Rs384 => rsa(&sig::RSA_PKCS1_SHA384),
-            Algorithm::Rs512 => rsa(&sig::RSA_PKCS1_SHA512),
-            Algorithm::Ps256 => rsa(&sig::RSA_PSS_SHA256),
-            Algorithm::Ps384 => rsa(&sig::RSA_PSS_SHA384),
-            Algorithm::Ps512 => rsa(&sig::RSA_PSS_SHA512),
             Algorithm::Es256 => ec(&sig::ECDSA_P256_SHA256_FIXED_SIGNING),
             Algorithm::Es384 => ec(&sig::ECDSA_P384_SHA384_FIXED_SIGNING),
             Algorithm::Es512 => ec(&sig::ECDSA_P521_SHA512_FIXED_SIGNING),
             Algorithm::EdDsa => Pair::Ed(sig::Ed25519KeyPair::generate().unwrap()),
+            of_rsa => Pair::Rsa(sig::RsaKeyPair::generate(rsa::KeySize::Rsa2048).unwrap(), encoding_of(of_rsa)),
         };
         Self { kid, algorithm, pair }
+    }
+
+    /// This RSA key for another RSA algorithm: making one is what takes time.
+    pub fn shared(&self, kid: &'static str, algorithm: Algorithm) -> Self {
+        let Pair::Rsa(pair, _) = &self.pair else { panic!("an RSA key") };
+        let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+        let pair = sig::RsaKeyPair::from_pkcs8(der.as_ref()).unwrap();
+        Self { kid, algorithm, pair: Pair::Rsa(pair, encoding_of(algorithm)) }
     }
 
     /// The public half as a JWK with `kid`, `use` and `alg`.
@@ -118,6 +125,18 @@ impl Key {
     /// A token with this key's plain header.
     pub fn says(&self, claims: &Value) -> String {
         self.token(self.header().to_string(), claims.to_string())
+    }
+}
+
+fn encoding_of(algorithm: Algorithm) -> &'static sig::RsaSignatureEncoding {
+    match algorithm {
+        Algorithm::Rs256 => &sig::RSA_PKCS1_SHA256,
+        Algorithm::Rs384 => &sig::RSA_PKCS1_SHA384,
+        Algorithm::Rs512 => &sig::RSA_PKCS1_SHA512,
+        Algorithm::Ps256 => &sig::RSA_PSS_SHA256,
+        Algorithm::Ps384 => &sig::RSA_PSS_SHA384,
+        Algorithm::Ps512 => &sig::RSA_PSS_SHA512,
+        other => panic!("{} is not of RSA", other.name()),
     }
 }
 

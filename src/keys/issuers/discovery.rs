@@ -1,10 +1,15 @@
 //! An issuer's keys over the network: its discovery document, then its key set.
 
 use super::{IssuerConfig, Source};
+#[cfg(test)]
+mod fuzz;
+
 use crate::net::{Client, FetchRules, Later};
-use claimbound_core::trust::{KeySet, parse_jwks};
-use serde::Deserialize;
-use std::time::Duration;
+use claimbound_core::{
+    claims::{Claims, Value},
+    trust::{KeySet, parse_jwks},
+};
+use std::{fmt, time::Duration};
 use url::Url;
 
 /// Discovery document and key set, each.
@@ -15,14 +20,6 @@ const FETCH_SECONDS_MAX: u64 = 5;
 /// OpenID Connect Discovery over the one client.
 pub(super) struct Network {
     pub(super) client: Client,
-}
-
-/// The part of an issuer's metadata (OpenID Connect Discovery 1.0, section 3) that is read. CI issuers have no
-/// authorization endpoint, so a type that follows the standard to the letter cannot read theirs.
-#[derive(Deserialize)]
-struct Metadata {
-    issuer: String,
-    jwks_uri: String,
 }
 
 impl Source for Network {
@@ -54,16 +51,23 @@ impl Network {
     }
 }
 
-/// Where the keys are, if the document speaks for this issuer and keeps to its origin.
+/// Where the keys are, if the document speaks for this issuer and keeps to its origin. Two members of an issuer's
+/// metadata (OpenID Connect Discovery 1.0, section 3) are read, as strictly as all that decides about keys. CI issuers
+/// have no authorization endpoint, so a type that follows the standard to the letter cannot read theirs.
 pub(super) fn jwks_uri(document: &[u8], issuer_url: &str) -> Result<String, String> {
-    let metadata: Metadata =
-        serde_json::from_slice(document).map_err(|error| format!("not an issuer's metadata: {error}"))?;
-    if metadata.issuer != issuer_url {
-        return Err(format!("names the issuer `{}`, not `{issuer_url}`", metadata.issuer.escape_debug()));
+    let broken = |why: &dyn fmt::Display| format!("not an issuer's metadata: {why}");
+    let metadata = Claims::parse(document).map_err(|error| broken(&error))?;
+    let text = |name: &str| {
+        let text = metadata.get(name).and_then(Value::as_text);
+        text.ok_or_else(|| broken(&format_args!("no text `{name}`")))
+    };
+    let (issuer, jwks_uri) = (text("issuer")?, text("jwks_uri")?);
+    if issuer != issuer_url {
+        return Err(format!("names the issuer `{}`, not `{issuer_url}`", issuer.escape_debug()));
     }
     let origin = |url: &str| Url::parse(url).ok().map(|url| url.origin());
-    match (origin(&metadata.jwks_uri), origin(issuer_url)) {
-        (Some(keys), Some(issuer)) if keys == issuer && keys.is_tuple() => Ok(metadata.jwks_uri),
-        _ => Err(format!("`jwks_uri` is `{}`: another origin than the issuer's", metadata.jwks_uri.escape_debug())),
+    match (origin(jwks_uri), origin(issuer_url)) {
+        (Some(keys), Some(issuer)) if keys == issuer && keys.is_tuple() => Ok(jwks_uri.to_owned()),
+        _ => Err(format!("`jwks_uri` is `{}`: another origin than the issuer's", jwks_uri.escape_debug())),
     }
 }

@@ -6,6 +6,7 @@
 
 mod audit;
 mod check;
+mod codeowners;
 mod decision;
 mod demo;
 mod deployment;
@@ -48,6 +49,7 @@ enum Command {
     Test(test::TestArgs),
     Explain(explain::ExplainArgs),
     Roles(roles::RolesArgs),
+    Codeowners(codeowners::CodeownersArgs),
     Profile(profile::ProfileArgs),
     Trust(trust::TrustArgs),
     Doctor(doctor::DoctorArgs),
@@ -66,6 +68,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Test(args) => test::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Roles(args) => roles::run(args),
+        Command::Codeowners(args) => codeowners::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Trust(args) => trust::run(args),
         Command::Doctor(args) => doctor::run(args),

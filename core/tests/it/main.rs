@@ -13,5 +13,6 @@ mod load;
 mod minting;
 mod overlap;
 mod rules;
+mod security;
 mod trust;
 mod workload;

@@ -54,6 +54,41 @@ attacks! {
     security_038_one_leeway
     security_040_no_identifier
     security_044_tenant_of_somebody_else
+    security_045_mapping_without_a_pin
+    security_046_name_registered_again
+    security_047_first_use_binding
+    security_048_rename_and_transfer
+    security_049_ids_inside_the_subject
+    security_050_wildcard_for_the_ids
+    security_051_pattern_beyond_its_segment
+    security_052_whole_organisation
+    security_053_no_regular_expressions
+    security_054_a_dot_is_a_dot
+    security_055_workflow_file_that_begins_alike
+    security_056_branch_and_tag_of_one_name
+    security_057_ref_of_a_pull_request_or_of_nothing
+    security_058_odd_branch_names
+    security_059_environment_with_a_colon
+    security_060_nothing_is_decoded
+    security_061_environment_from_any_branch
+    security_062_environment_in_another_case
+    security_063_repository_in_another_case
+    security_064_characters_beyond_ascii
+    security_065_pull_request_for_a_branch
+    security_066_events_that_outsiders_start
+    security_067_event_missing_or_mistyped
+    security_068_reusable_workflow
+    security_069_subject_of_the_author_s_making
+    security_070_properties_of_a_repository
+    security_071_booleans_as_text
+    security_072_protection_alone
+    security_073_actor_alone
+    security_074_self_hosted_runner
+    security_075_old_run_again
+    security_076_repository_turned_public
+    security_077_mapping_that_has_had_its_time
+    security_078_claims_that_contradict
+    security_079_conditions_on_what_is_absent
 }
 
 /// Every variant of an attack, judged; all that differ from the table are told together.
@@ -148,7 +183,7 @@ fn by_hand_tests() -> Vec<(String, String)> {
         ("security", include_str!("security/by_hand.rs")),
         ("keys", include_str!("keys.rs")),
         ("security", include_str!("../../../tests/it/security.rs")),
-        
+        ("security", include_str!("../../../tests/it/security/by_hand.rs")),
         ("attacks", include_str!("../../../tests/it/attacks.rs")),
         ("cloud_action", include_str!("../../../tests/it/cloud_action.rs")),
     ];

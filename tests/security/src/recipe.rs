@@ -40,6 +40,13 @@ pub struct Expected {
     pub told: Option<String>,
 }
 
+impl Expected {
+    /// A good job's.
+    pub fn granted() -> Self {
+        Self { answer: Answer::Granted, reason: None, told: None }
+    }
+}
+
 /// The answer's kind over HTTP.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]
@@ -150,7 +157,7 @@ impl Attack {
     pub fn expected_of(&self, recipe: &Recipe) -> Expected {
         let answer = recipe.answer.or(self.answer).unwrap_or(Answer::Stranger);
         if answer == Answer::Granted {
-            return Expected { answer, reason: None, told: None };
+            return Expected::granted();
         }
         let reason = recipe.reason.clone().or_else(|| self.reason.clone());
         assert!(reason.is_some(), "{}: a refusal has a reason", self.test());

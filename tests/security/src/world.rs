@@ -46,35 +46,45 @@ const GOOD: &str = include_str!("../good-token.json");
 /// What one combination chose, by step.
 type Choice<'r> = Vec<(&'static str, &'r str, &'r str)>;
 
+/// Every combination of a recipe's alternatives, the first ones first.
+fn choices(recipe: &Recipe) -> Vec<Choice<'_>> {
+    let mut steps: Vec<(&'static str, &str, &[String])> = Vec::new();
+    steps.extend(recipe.header.iter().map(|(name, texts)| ("header", name.as_str(), texts.as_slice())));
+    steps.extend(recipe.claim.iter().map(|(name, texts)| ("claim", name.as_str(), texts.as_slice())));
+    for (step, texts) in [
+        ("header_text", &recipe.header_text),
+        ("payload_text", &recipe.payload_text),
+        ("signer", &recipe.signer),
+        ("scheme", &recipe.scheme),
+        ("mac", &recipe.mac),
+        ("signature", &recipe.signature),
+        ("signature_bytes", &recipe.signature_bytes),
+        ("spelling", &recipe.spelling),
+        ("text", &recipe.text),
+    ] {
+        steps.extend(texts.as_ref().map(|texts| (step, "", texts.as_slice())));
+    }
+    assert!(steps.iter().all(|(.., texts)| !texts.is_empty()), "a step without alternatives: {recipe:?}");
+    let mut choices: Vec<Choice<'_>> = vec![Vec::new()];
+    for (step, name, texts) in steps {
+        let mut longer = Vec::new();
+        for choice in &choices {
+            longer.extend(texts.iter().map(|text| [&choice[..], &[(step, name, text.as_str())]].concat()));
+        }
+        choices = longer;
+    }
+    choices
+}
+
 impl World<'_> {
-    /// Every combination of a recipe's alternatives, the first one first.
+    /// Every combination of a recipe's alternatives.
     pub fn variants(&self, recipe: &Recipe) -> Vec<Variant> {
-        let mut steps: Vec<(&'static str, &str, &[String])> = Vec::new();
-        steps.extend(recipe.header.iter().map(|(name, texts)| ("header", name.as_str(), texts.as_slice())));
-        steps.extend(recipe.claim.iter().map(|(name, texts)| ("claim", name.as_str(), texts.as_slice())));
-        for (step, texts) in [
-            ("header_text", &recipe.header_text),
-            ("payload_text", &recipe.payload_text),
-            ("signer", &recipe.signer),
-            ("scheme", &recipe.scheme),
-            ("mac", &recipe.mac),
-            ("signature", &recipe.signature),
-            ("signature_bytes", &recipe.signature_bytes),
-            ("spelling", &recipe.spelling),
-            ("text", &recipe.text),
-        ] {
-            steps.extend(texts.as_ref().map(|texts| (step, "", texts.as_slice())));
-        }
-        assert!(steps.iter().all(|(.., texts)| !texts.is_empty()), "a step without alternatives: {recipe:?}");
-        let mut choices: Vec<Choice<'_>> = vec![Vec::new()];
-        for (step, name, texts) in steps {
-            let mut longer = Vec::new();
-            for choice in &choices {
-                longer.extend(texts.iter().map(|text| [&choice[..], &[(step, name, text.as_str())]].concat()));
-            }
-            choices = longer;
-        }
-        choices.iter().flat_map(|choice| self.made_of(choice)).collect()
+        choices(recipe).iter().flat_map(|choice| self.made_of(choice)).collect()
+    }
+
+    /// The combination of the first alternatives.
+    pub fn first(&self, recipe: &Recipe) -> Variant {
+        self.made_of(&choices(recipe)[0]).remove(0)
     }
 
     /// A token that holds.

@@ -182,6 +182,9 @@ fn by_hand_tests() -> Vec<(String, String)> {
     let files = [
         ("security", include_str!("security/by_hand.rs")),
         ("keys", include_str!("keys.rs")),
+        ("trust", include_str!("trust.rs")),
+        ("workload", include_str!("workload.rs")),
+        ("exchange", include_str!("../../../tests/it/exchange.rs")),
         ("security", include_str!("../../../tests/it/security.rs")),
         ("security", include_str!("../../../tests/it/security/by_hand.rs")),
         ("attacks", include_str!("../../../tests/it/attacks.rs")),

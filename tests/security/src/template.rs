@@ -1,7 +1,10 @@
 //! `$name`, `$name(argument)` and `$name+60` inside a text; `$$` is a dollar. A name that nobody knows fails the test.
 
-/// Fills a text in. `known` gives what a name stands for.
-pub fn fill(text: &str, known: &dyn Fn(&str, Option<&str>) -> Option<Vec<u8>>) -> Vec<u8> {
+/// What a name, with its argument, stands for.
+pub type Known<'k> = dyn Fn(&str, Option<&str>) -> Option<Vec<u8>> + 'k;
+
+/// Fills a text in.
+pub fn fill(text: &str, known: &Known<'_>) -> Vec<u8> {
     let mut filled = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {

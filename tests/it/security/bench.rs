@@ -12,11 +12,11 @@ use claimbound_test_support::{
     issuer::Issuer,
     jwt::{Algorithm, Key},
     sts::Sts,
-    time::now,
+    time::{eventually, now},
     trap::Trap,
 };
 use serde_json::{Value, json};
-use std::{cell::Cell, collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc, time::Duration};
 
 /// The role of most attacks gives AWS sessions, so that a call to a cloud would be seen.
 const ROLES: &str = r#"[role.payments-release]
@@ -43,6 +43,18 @@ impl Signer for Signs {
     }
 }
 
+/// A record that must be there when all is over.
+struct Wanted {
+    name: String,
+    decision: String,
+    reason: String,
+    address: String,
+    stranger: bool,
+}
+
+/// Records of strangers come in the background: all of them within this.
+const RECORDS_COME: Duration = Duration::from_secs(30);
+
 pub struct Bench {
     broker: Broker,
     issuer: Issuer,
@@ -54,6 +66,7 @@ pub struct Bench {
     /// The constant answer, as the first stranger got it.
     constant: Option<Value>,
     reasons: BTreeMap<String, u32>,
+    wanted: Vec<Wanted>,
     secrets: Vec<String>,
     jti: Cell<u64>,
 }
@@ -93,6 +106,7 @@ impl Bench {
             granted: 0,
             constant: None,
             reasons: BTreeMap::new(),
+            wanted: Vec::new(),
             secrets: Vec::new(),
             jti: Cell::new(0),
         }
@@ -136,9 +150,9 @@ impl Bench {
         ];
         let request = http::client().post(format!("{}/token", self.broker.url())).form(&form);
         let reply = http::send(request.header("x-forwarded-for", &address)).await.unwrap();
-        let mut wrong = self.judge(&reply, expected, &address).await;
-        self.secrets.extend(variant.token.rsplit('.').next().filter(|last| last.len() > 40).map(str::to_owned));
         let name = attack.map_or_else(|| "a good job".to_owned(), Attack::test);
+        let mut wrong = self.judge(&reply, expected, &name, &address);
+        self.secrets.extend(variant.token.rsplit('.').next().filter(|last| last.len() > 40).map(str::to_owned));
         let label: String = variant.label.chars().take(200).collect();
         for finding in &mut wrong {
             *finding = format!("{name} ({label}): {finding}: {} {}", reply.status, reply.text);
@@ -146,7 +160,7 @@ impl Bench {
         wrong
     }
 
-    async fn judge(&mut self, reply: &Reply, expected: &Expected, address: &str) -> Vec<String> {
+    fn judge(&mut self, reply: &Reply, expected: &Expected, name: &str, address: &str) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut must = |holds: bool, what: &str| {
             if !holds {
@@ -182,16 +196,44 @@ impl Bench {
             }
             Answer::Granted => unreachable!("answered above"),
         }
+        must(!text("decision_id").is_empty(), "has no decision id");
         let reason = expected.reason.clone().unwrap_or_default();
-        if text("decision_id").is_empty() {
-            must(false, "has no decision id");
-            return wrong;
+        *self.reasons.entry(reason.clone()).or_default() += 1;
+        self.wanted.push(Wanted {
+            name: name.to_owned(),
+            decision: text("decision_id").to_owned(),
+            reason,
+            address: address.to_owned(),
+            stranger: expected.answer == Answer::Stranger,
+        });
+        wrong
+    }
+
+    /// Every refusal's one record, all of them waited for together: strangers' are written in the background.
+    async fn records(&self) -> Vec<String> {
+        let mut found = eventually(RECORDS_COME, async || {
+            let mut found: BTreeMap<String, Vec<(Value, Value)>> = BTreeMap::new();
+            for (body, details) in records::all(&self.broker) {
+                let decision = body["decision"].as_str().unwrap_or_default().to_owned();
+                found.entry(decision).or_default().push((body, details));
+            }
+            self.wanted.iter().all(|wanted| found.contains_key(&wanted.decision)).then_some(found)
+        })
+        .await;
+        let mut wrong = Vec::new();
+        for wanted in &self.wanted {
+            let records = found.remove(&wanted.decision).unwrap_or_default();
+            let right = |(body, details): &(Value, Value)| {
+                body["kind"] == "refused"
+                    && body["reason"] == wanted.reason
+                    && body["principal"].is_null() == wanted.stranger
+                    && details["claims"].is_null() == wanted.stranger
+                    && details["address"] == wanted.address
+            };
+            if records.len() != 1 || !right(&records[0]) {
+                wrong.push(format!("{}: not one record of `{}`: {records:?}", wanted.name, wanted.reason));
+            }
         }
-        let (body, details) = records::the_one(&self.broker, text("decision_id")).await;
-        must(body["kind"] == "refused" && body["reason"] == reason, &format!("is recorded as {body}, not `{reason}`"));
-        must(details["address"] == address, "is recorded from elsewhere");
-        must(details["claims"].is_null() == (expected.answer == Answer::Stranger), "claims of a stranger are kept");
-        *self.reasons.entry(reason).or_default() += 1;
         wrong
     }
 
@@ -200,6 +242,7 @@ impl Bench {
     pub async fn aftermath(&mut self) -> Vec<String> {
         let mut wrong = self.attack(None, table::ROLE, &Recipe::default(), &Expected::granted()).await;
         self.trap.assert_silent();
+        wrong.extend(self.records().await);
         let mut must = |holds: bool, what: String| {
             if !holds {
                 wrong.push(what);

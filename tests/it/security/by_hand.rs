@@ -9,7 +9,6 @@ use claimbound_test_support::{
     job::Job,
     jwt::{Algorithm, Key},
     serve::Serve,
-    trap::Trap,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -53,7 +52,7 @@ async fn security_015_many_large_tokens_at_once() {
     assert_eq!(good.status, 200, "{}", good.text);
 }
 
-/// One bad key beside a good one, in both orders: tokens under it are refused, the others go on.
+/// Bad keys before and behind a good one: tokens under them are refused, and it goes on.
 #[tokio::test]
 async fn security_020_a_bad_key_spoils_no_set() {
     let bad = Key::rs256();
@@ -72,21 +71,21 @@ async fn security_020_a_bad_key_spoils_no_set() {
         with(json!({ "n": short })),
         with(json!({ "alg": "RS1" })),
     ];
-    let judge = async |at: usize, jwk: &Value| {
-        let issuer = Issuer::github();
-        let good = issuer.key();
-        let keys = if at.is_multiple_of(2) { [jwk.clone(), good.jwk()] } else { [good.jwk(), jwk.clone()] };
-        issuer.serve_keys(Serve::Json(json!({ "keys": keys })));
-        let broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
-        let answer = broker.exchange_for(&releasing(&issuer).token(broker.audience()), "payments-release").await;
-        assert_eq!(answer.status, 200, "{jwk}: {}", answer.text);
-        let answer =
-            broker.exchange_for(&releasing(&issuer).token_by(&bad, broker.audience()), "payments-release").await;
+    let issuer = Issuer::github();
+    let mut keys = vec![issuer.key().jwk()];
+    for (at, mut jwk) in broken.into_iter().enumerate() {
+        jwk["kid"] = json!(format!("broken-{at}"));
+        keys.insert(at.min(1), jwk);
+    }
+    issuer.serve_keys(Serve::Json(json!({ "keys": keys })));
+    let broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
+    let answer = broker.exchange_for(&releasing(&issuer).token(broker.audience()), "payments-release").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    for kid in keys.iter().map(|jwk| jwk["kid"].as_str().unwrap()).filter(|kid| kid.starts_with("broken-")) {
+        let token = releasing(&issuer).header("kid", kid).token_by(&bad, broker.audience());
+        let answer = broker.exchange_for(&token, "payments-release").await;
         assert_stranger(&answer);
-        assert_eq!(reason_on_record(&broker, &answer).await.0, "kid_unknown", "{jwk}");
-    };
-    for (at, jwk) in broken.iter().enumerate() {
-        judge(at, jwk).await;
+        assert_eq!(reason_on_record(&broker, &answer).await.0, "kid_unknown", "{kid}");
     }
 }
 
@@ -108,8 +107,8 @@ async fn security_003_only_the_algorithm_of_an_issuer_s_profile_is_believed() {
 
 #[tokio::test]
 async fn security_028_discovery_of_another_issuer() {
-    let (issuer, other, trap) = (Issuer::github(), Issuer::github(), Trap::new());
-    for name in [other.url().to_owned(), format!("{}/", issuer.url()), trap.url(), String::new()] {
+    let (issuer, other) = (Issuer::github(), Issuer::github());
+    for name in [other.url().to_owned(), format!("{}/", issuer.url())] {
         let mut document = issuer.discovery();
         document["issuer"] = json!(name);
         issuer.serve_discovery(Serve::Json(document));

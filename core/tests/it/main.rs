@@ -14,5 +14,6 @@ mod minting;
 mod oracle;
 mod overlap;
 mod rules;
+mod security;
 mod trust;
 mod workload;

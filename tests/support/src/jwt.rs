@@ -7,7 +7,8 @@ use aws_lc_rs::{
     rand::SystemRandom,
     rsa::{KeyPair as RsaPair, KeySize},
     signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+        RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256,
     },
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -138,16 +139,28 @@ impl Key {
 
     /// The raw signature over any bytes.
     fn signature(&self, message: &[u8]) -> Vec<u8> {
+        self.signature_by(self.algorithm.name(), message)
+    }
+
+    /// The raw signature over any bytes under a scheme, which an RSA key can change.
+    pub fn signature_by(&self, scheme: &str, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
-        match &self.pair {
-            Pair::Rsa(pair) => {
+        match (&self.pair, scheme) {
+            (Pair::Rsa(pair), _) => {
+                let padding: &dyn aws_lc_rs::signature::RsaEncoding = match scheme {
+                    "RS256" => &RSA_PKCS1_SHA256,
+                    "RS384" => &RSA_PKCS1_SHA384,
+                    "RS512" => &RSA_PKCS1_SHA512,
+                    "PS256" => &RSA_PSS_SHA256,
+                    _ => panic!("an RSA key of the bench does not sign `{scheme}`"),
+                };
                 let mut signature = vec![0; pair.public_modulus_len()];
-                let padding = if self.algorithm == Algorithm::Ps256 { &RSA_PSS_SHA256 } else { &RSA_PKCS1_SHA256 };
                 pair.sign(padding, &random, message, &mut signature).expect("an RSA key signs");
                 signature
             }
-            Pair::P256(pair) => pair.sign(&random, message).expect("a P-256 key signs").as_ref().to_vec(),
-            Pair::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
+            (Pair::P256(pair), "ES256") => pair.sign(&random, message).expect("a P-256 key signs").as_ref().to_vec(),
+            (Pair::Ed25519(pair), "EdDSA") => pair.sign(message).as_ref().to_vec(),
+            _ => panic!("a {} key does not sign `{scheme}`", self.algorithm.name()),
         }
     }
 }

@@ -1,0 +1,154 @@
+//! The core in one line: a token judged as `exchange` judges it, without a store.
+
+use crate::minting::{ALL, AUDIENCE, ISSUER, Key, NOW};
+use aws_lc_rs::signature as sig;
+use claimbound_attacks::{self as table, Attack, Keys, Load, Signer, World};
+use claimbound_core::{
+    delegation,
+    diag::Severity,
+    mapping::{Ask, Decision, Folder, Loaded, MappingSet, decide, load},
+    time::UnixSeconds,
+    trust::{Algorithm, IssuerRules, IssuerSnapshot, IssuerTable, UnverifiedToken, parse_jwks, verify},
+    workload::{Profile, Profiles, translate},
+};
+use serde_json::json;
+use std::{cell::Cell, collections::BTreeMap, sync::LazyLock};
+
+pub static PROFILES: LazyLock<Profiles> = LazyLock::new(Profiles::builtin);
+pub static RSA: LazyLock<Key> = LazyLock::new(|| Key::new("rsa-1", Algorithm::Rs256));
+static EC: LazyLock<Key> = LazyLock::new(|| Key::new("ec-1", Algorithm::Es256));
+static ATTACKER: LazyLock<Key> = LazyLock::new(|| Key::new("attacker-1", Algorithm::Rs256));
+
+/// Makes its key when it is first asked for: an RSA key takes its time, and few attacks need a second one.
+struct Late(&'static LazyLock<Key>);
+
+impl Signer for Late {
+    fn jwk(&self) -> serde_json::Value {
+        self.0.jwk()
+    }
+    fn sign(&self, scheme: &str, message: &[u8]) -> Vec<u8> {
+        let rsa: &'static sig::RsaSignatureEncoding = match scheme {
+            own if own == self.0.algorithm.name() => return self.0.sign(message),
+            "RS384" => &sig::RSA_PKCS1_SHA384,
+            "RS512" => &sig::RSA_PKCS1_SHA512,
+            "PS256" => &sig::RSA_PSS_SHA256,
+            _ => panic!("no key of the bench signs `{scheme}`"),
+        };
+        self.0.sign_rsa(rsa, message)
+    }
+}
+
+pub struct Bench {
+    pub world: World<'static>,
+    mappings: MappingSet,
+}
+
+const SIGNERS: [(&str, &Late); 3] = [("issuer", &Late(&RSA)), ("ec", &Late(&EC)), ("attacker", &Late(&ATTACKER))];
+
+/// The role of attacks that have none of their own: in process any backend will do.
+const ROLES: &str = r#"[role.payments-release]
+description = "Release payments"
+backend = "jwt"
+teams = ["payments"]
+issuers = ["github"]
+sensitivity = "production"
+max_duration = "1h"
+[role.payments-release.jwt]
+audience = "https://deploy.acme.example"
+"#;
+
+pub fn loaded(mut files: BTreeMap<String, String>) -> Loaded {
+    files.insert("roles/payments.toml".to_owned(), ROLES.to_owned());
+    let bytes = |text: String| text.replace("{issuer.github}", ISSUER).into_bytes();
+    load(&Folder { files: files.into_iter().map(|(path, text)| (path, bytes(text))).collect() }, &PROFILES)
+}
+
+/// What is wrong with how the folder loads, if anything.
+pub fn load_differs(one: &Load) -> Option<String> {
+    let loaded = loaded(table::folder_of(one));
+    let found: Vec<(String, Severity)> =
+        loaded.diagnostics.iter().map(|finding| (finding.code.to_string(), finding.severity)).collect();
+    let expected = match (&one.refused, &one.warned) {
+        (Some(code), None) => vec![(code.clone(), Severity::Error)],
+        (None, Some(code)) => vec![(code.clone(), Severity::Warning)],
+        (None, None) => vec![],
+        _ => panic!("a folder is refused or warned of: {one:?}"),
+    };
+    let right = found == expected && loaded.set.is_some() == one.refused.is_none();
+    (!right).then(|| format!("{found:?} in place of {expected:?}: {one:?}"))
+}
+
+impl Bench {
+    pub fn new(attacks: &[Attack]) -> Self {
+        let loaded = loaded(table::folder(attacks));
+        let mappings = loaded.set.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
+        let world = World {
+            issuer: ISSUER.to_owned(),
+            audience: AUDIENCE.to_owned(),
+            trap: "http://127.0.0.1:1/trap".to_owned(),
+            now: NOW,
+            signers: SIGNERS.into_iter().map(|(name, signer)| (name, signer as &dyn Signer)).collect(),
+            tag: "in-process".to_owned(),
+            made: Cell::new(0),
+        };
+        Self { world, mappings }
+    }
+
+    /// From bytes to decision; the refusal's reason is what evidence would say.
+    pub fn judge(&self, token: &str, role: &str, keys: Keys) -> Result<(), String> {
+        self.try_judge(token, role, &self.table(keys))
+    }
+
+    pub fn table(&self, keys: Keys) -> IssuerTable {
+        let mut jwks = vec![RSA.jwk()];
+        if keys == Keys::WithoutAlg {
+            jwks[0].as_object_mut().unwrap().remove("alg");
+        }
+        if keys == Keys::AlsoEc {
+            jwks.push(EC.jwk());
+        }
+        let permitted = if keys == Keys::AlsoEc { &ALL[..] } else { &[Algorithm::Rs256] };
+        let set = parse_jwks(json!({ "keys": jwks }).to_string().as_bytes(), permitted).unwrap();
+        let mut table = IssuerTable::default();
+        table.insert(IssuerSnapshot {
+            name: "github".into(),
+            url: ISSUER.into(),
+            rules: rules(github()),
+            keys: set.keys,
+            keys_valid_until: UnixSeconds(NOW + 3600),
+        });
+        table
+    }
+
+    fn try_judge(&self, token: &str, role: &str, table: &IssuerTable) -> Result<(), String> {
+        let now = UnixSeconds(NOW);
+        let mut decoded = Vec::new();
+        let told = |reason: claimbound_core::reason::Reason| reason.name().to_owned();
+        let token = UnverifiedToken::parse(token, &mut decoded).map_err(|error| told(error.reason()))?;
+        let verified = verify(&token, table, now).map_err(|error| told(error.reason()))?;
+        let workload = translate(github(), "github", verified.into_claims()).map_err(|error| told(error.reason()))?;
+        let (_, issuer) = self.mappings.issuer_named("github").expect("the folder has it");
+        if !issuer.lists_owner_of(&workload) {
+            return Err("stranger".to_owned());
+        }
+        let case = delegation::chain(workload, false).map_err(|error| told(error.reason()))?;
+        match decide(&self.mappings, &case, &Ask { role: Some(role), ..Ask::default() }, now) {
+            Decision::Grant(_) => Ok(()),
+            Decision::Deny(denial) => Err(told(denial.reason)),
+        }
+    }
+}
+
+pub fn github() -> &'static Profile {
+    PROFILES.get("github-actions").expect("a compiled-in profile")
+}
+
+fn rules(profile: &Profile) -> IssuerRules {
+    IssuerRules {
+        audience: AUDIENCE.to_owned(),
+        max_lifetime_seconds: profile.max_lifetime_seconds(),
+        single_use: profile.single_use(),
+        requires_nbf: profile.requires_nbf(),
+        required: profile.required().to_vec(),
+    }
+}

@@ -17,6 +17,7 @@ mod heavy_crash;
 mod http;
 mod issuers;
 mod laptop;
+mod profiles;
 mod records;
 mod tidy;
 

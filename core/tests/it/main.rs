@@ -12,6 +12,7 @@ mod lang;
 mod load;
 mod minting;
 mod overlap;
+mod profiles;
 mod rules;
 mod trust;
 mod workload;

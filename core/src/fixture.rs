@@ -46,6 +46,8 @@ impl Builder {
             url: format!("https://{name}.example"),
             multi_tenant: true,
             owners: [("acme".to_owned(), "65".to_owned())].into(),
+            pin: None,
+            pinned: Default::default(),
             folds_names,
             span: span("policy.toml", 0),
         };

@@ -62,14 +62,13 @@ const ISSUER_NOT_IN_POLICY: Code = Code(1006);
 /// # Errors
 /// All findings at once.
 pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
-    let profiles = Profiles::builtin();
     let folder = folder::read(&config.mappings, true).map_err(|error| match error {
         FolderError::Refused { findings, .. } => {
             StartError::Findings { folder: Folder::default(), diagnostics: findings }
         }
         other => StartError::Folder(other),
     })?;
-    let mapping::Loaded { set, tests, mut diagnostics } = mapping::load(&folder, &profiles);
+    let mapping::Loaded { set, tests, mut diagnostics, profiles } = mapping::load(&folder, &Profiles::builtin());
     let Some(set) = set else { return Err(StartError::Findings { folder, diagnostics }) };
 
     diagnostics.extend(catalogue::check(&set, Some(&deployment(config))));

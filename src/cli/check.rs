@@ -88,7 +88,6 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn of(path: &Path, parts: Parts) -> anyhow::Result<Self> {
         let place = Place::find(path)?;
-        let profiles = Profiles::builtin();
         let mut report = Self {
             folder: Folder::default(),
             root: place.shown.clone(),
@@ -109,14 +108,14 @@ impl Report {
             Err(error) => return Err(error.into()),
         };
         if findings.is_empty() {
-            let loaded = load(&report.folder, &profiles);
+            let loaded = load(&report.folder, &Profiles::builtin());
             findings = loaded.diagnostics;
             if let Some(set) = &loaded.set {
                 let mappings = set.mappings.iter().filter(|mapping| place.holds(&mapping.span.file)).count();
                 let roles = set.roles.iter().filter(|role| place.holds(&role.span.file)).count();
                 report.counts = Some((mappings, roles));
                 findings.extend(catalogue::check(set, None));
-                for (test, result) in loaded.tests.iter().zip(run_tests(set, &profiles, &loaded.tests)) {
+                for (test, result) in loaded.tests.iter().zip(run_tests(set, &loaded.profiles, &loaded.tests)) {
                     let here = place.holds(&test.span.file);
                     match result.failure {
                         Some(failure) => {

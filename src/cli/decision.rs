@@ -60,11 +60,11 @@ fn again(body: &Body<'_>, stored: &Stored, reader: &dyn Reader) -> Result<Option
     let version = body.mappings.as_deref().and_then(unhex).context("the record names no mapping folder")?;
     let archive = reader.folder(&version)?.context("the store does not keep the folder that judged")?;
     let folder = folder::unarchive(&archive)?;
-    let profiles = Profiles::builtin();
-    let set = load(&folder, &profiles).set.context("the kept folder does not load with this version")?;
+    let loaded = load(&folder, &Profiles::builtin());
+    let set = loaded.set.context("the kept folder does not load with this version")?;
     let (issuer, _) = set.issuer_named(issuer).context("the kept folder does not have the record's issuer")?;
     let given = Given::Claims(details["claims"].clone());
-    let explanation = explain_case(&set, &profiles, issuer, &given, details["asked"]["role"].as_str())?;
+    let explanation = explain_case(&set, &loaded.profiles, issuer, &given, details["asked"]["role"].as_str())?;
     Ok(Some(Again { set, folder, explanation }))
 }
 

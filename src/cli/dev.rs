@@ -130,18 +130,21 @@ fn for_shell(path: &Path) -> String {
 /// The issuer need not run: its key and address stand in the directory. Exit code 0; 2: usage, or no such directory.
 #[derive(clap::Args, Clone, Debug)]
 pub struct TokenArgs {
-    /// The CI system to play: `github-actions` or `gitlab`
+    /// The CI system to play: any profile that `claimbound profile show` lists
     #[arg(long, default_value = "github-actions")]
     profile: Profile,
-    /// The job's repository, `owner/name`
-    #[arg(long)]
-    repository: String,
+    /// The job's repository, `owner/name`: a workspace, a pipeline or a service account at CI systems without
+    #[arg(long, required_unless_present = "subject")]
+    repository: Option<String>,
     /// Immutable id of the repository; by default the sample's, or one made from the name
     #[arg(long, value_name = "ID")]
-    repository_id: Option<u64>,
+    repository_id: Option<String>,
     /// Immutable id of the owner; by default the sample's, or one made from the name
     #[arg(long, value_name = "ID")]
-    owner_id: Option<u64>,
+    owner_id: Option<String>,
+    /// The token's `sub`; by default as the CI system forms it
+    #[arg(long, value_name = "TEXT")]
+    subject: Option<String>,
     /// The branch that the job runs on [default: main]
     #[arg(long, conflicts_with_all = ["tag", "pull_request"])]
     branch: Option<String>,
@@ -196,9 +199,10 @@ impl TokenArgs {
     fn request(&self) -> TokenRequest {
         let it = self.clone();
         TokenRequest {
-            repository: it.repository,
+            repository: it.repository.unwrap_or_default(),
             repository_id: it.repository_id,
             owner_id: it.owner_id,
+            subject: it.subject,
             branch: it.branch,
             tag: it.tag,
             pull_request: it.pull_request,
@@ -277,6 +281,23 @@ mod tests {
     fn a_printed_path_survives_a_shell() {
         assert_eq!(for_shell(Path::new("/tmp/a-b_c.d")), "/tmp/a-b_c.d");
         assert_eq!(for_shell(Path::new("my dir's")), r"'my dir'\''s'");
+    }
+
+    #[test]
+    fn every_profile_mints() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().to_str().unwrap();
+        let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        prepare(home.path(), address(9001), address(8080), address(8081)).unwrap();
+        for profile in Profile::all() {
+            let line = ["x", "--profile", profile.name(), "--repository", "acme/payments-api", "--dir", directory];
+            assert_eq!(token(Line::parse_from(line).token).unwrap(), 0, "{profile}");
+        }
+        let google = ["x", "--profile", "google", "--subject", "103700000000000000001", "--dir", directory];
+        let line = Line::parse_from(google).token;
+        let minted = open_issuer(home.path()).unwrap().mint(line.profile, &line.request()).unwrap();
+        assert_eq!(jwt::claims_of(minted.reveal())["sub"], "103700000000000000001");
+        assert!(Line::try_parse_from(["x", "--profile", "google"]).is_err(), "neither repository nor subject");
     }
 
     #[test]

@@ -32,10 +32,9 @@ pub fn load(path: &Path) -> Result<Option<Loaded>> {
         Err(FolderError::Refused { findings, .. }) => return complain(&Folder::default(), path, findings),
         Err(error) => return Err(error.into()),
     };
-    let profiles = Profiles::builtin();
-    let compiled = compile(&folder, &profiles);
+    let compiled = compile(&folder, &Profiles::builtin());
     match compiled.set {
-        Some(set) => Ok(Some(Loaded { folder, set, profiles })),
+        Some(set) => Ok(Some(Loaded { folder, set, profiles: compiled.profiles })),
         None => complain(&folder, path, compiled.diagnostics),
     }
 }

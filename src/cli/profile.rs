@@ -1,9 +1,20 @@
 //! `claimbound profile show [NAME]`: what an issuer profile knows, as a table or as JSON.
 
-use super::render::Format;
-use claimbound_core::workload::{ProfileTable, Profiles};
+use super::render::{self, Format};
+use crate::folder::{self, FolderError};
+use annotate_snippets::Renderer;
+use claimbound_core::{
+    mapping::load,
+    workload::{ProfileTable, Profiles},
+};
 use clap::{Args, Subcommand};
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// Where own profiles are looked for when no folder is named.
+const MAPPINGS: &str = "mappings";
 
 /// Show what an issuer profile knows
 #[derive(Args, Debug)]
@@ -20,6 +31,9 @@ enum ProfileCommand {
     Show {
         /// The profile, like `github-actions`; left out: the names there are
         name: Option<String>,
+        /// The mapping folder whose own profiles, `profiles/*.toml`, are known too [default: mappings, if it is there]
+        #[arg(long, value_name = "PATH")]
+        mappings: Option<PathBuf>,
         /// How to answer
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -28,17 +42,42 @@ enum ProfileCommand {
 
 /// Exit code 2 for a name that no profile has.
 pub fn run(args: ProfileArgs) -> anyhow::Result<u8> {
-    let ProfileCommand::Show { name, format } = args.command;
-    let known = show(name.as_deref(), format == Format::Json, &mut io::stdout().lock())?;
+    let ProfileCommand::Show { name, mappings, format } = args.command;
+    let profiles = known(mappings.as_deref())?;
+    let known = show(&profiles, name.as_deref(), format == Format::Json, &mut io::stdout().lock())?;
     Ok(if known { 0 } else { 2 })
+}
+
+/// The built-in profiles and the folder's own. What is wrong with one of those is told; other faults of the folder are
+/// `check`'s to tell.
+fn known(mappings: Option<&Path>) -> anyhow::Result<Profiles> {
+    let builtin = Profiles::builtin();
+    let path = match mappings {
+        Some(path) => path,
+        None if Path::new(MAPPINGS).is_dir() => Path::new(MAPPINGS),
+        None => return Ok(builtin),
+    };
+    let folder = match folder::read(path, false) {
+        Ok(folder) => folder,
+        Err(FolderError::Refused { .. }) if mappings.is_none() => return Ok(builtin),
+        Err(error) => return Err(error.into()),
+    };
+    let mut loaded = load(&folder, &builtin);
+    let of_profiles = |file: &str| file.starts_with("profiles/");
+    loaded.diagnostics.retain(|finding| finding.span.as_ref().is_some_and(|span| of_profiles(&span.file)));
+    if !loaded.diagnostics.is_empty() {
+        let root = path.display().to_string();
+        let told = render::human(&loaded.diagnostics, &folder, &root, &Renderer::plain());
+        io::stderr().lock().write_all(told.as_bytes())?;
+    }
+    Ok(loaded.profiles)
 }
 
 /// Writes the profile of this name to `out`; without a name, the names there are. `false` when there is no such
 /// profile, after saying so.
-pub fn show(name: Option<&str>, json: bool, out: &mut dyn Write) -> io::Result<bool> {
-    let profiles = Profiles::builtin();
+pub fn show(profiles: &Profiles, name: Option<&str>, json: bool, out: &mut dyn Write) -> io::Result<bool> {
     let Some(name) = name else {
-        return list(&profiles, json, out).map(|()| true);
+        return list(profiles, json, out).map(|()| true);
     };
     match profiles.get(name) {
         Some(profile) if json => write_json(&profile.table(), out).map(|()| true),
@@ -88,25 +127,44 @@ fn write_table(table: &ProfileTable<'_>, out: &mut dyn Write) -> io::Result<()> 
         writeln!(out, "  {}", cells.join("  ").trim_end())?;
     }
     writeln!(out)?;
+    let agree: Vec<_> = table.agree.iter().map(|(left, right)| format!("{left} and {right}")).collect();
     let yes = |value: bool| if value { "yes" } else { "no" }.to_owned();
     for (label, value) in [
         ("pins, narrowest first", table.pins.join(", ")),
         ("ids", table.id_syntax.to_owned()),
         ("default events", table.default_events.join(", ")),
         ("pull request events", table.pull_request_events.join(", ")),
+        ("events that are concluded", table.events.join(", ")),
+        ("tells pull requests apart", yes(table.tells_events)),
         ("controlled by the author", table.author_controlled.join(", ")),
+        ("form of `sub`", table.subject.unwrap_or_default().to_owned()),
+        ("must agree", agree.join(", ")),
+        ("audience", table.fixed_audience.map_or("as the job asks".to_owned(), |fixed| format!("always {fixed}"))),
         ("single use", table.single_use.to_owned()),
+        ("single use of actor tokens", table.actor_single_use.to_owned()),
         ("algorithms", table.algorithms.join(", ")),
+        ("usual life", format!("{} s", table.lifetime_seconds)),
         ("longest life", format!("{} s", table.max_lifetime_seconds)),
         ("demands nbf", yes(table.requires_nbf)),
         ("a job can mint again", yes(table.can_mint_again)),
         ("names fold in ASCII case", yes(table.folds_names)),
     ] {
-        writeln!(out, "{label:26}{value}")?;
+        writeln!(out, "{}", format!("{label:28}{value}").trim_end())?;
+    }
+    if !table.raw.is_empty() {
+        writeln!(out, "\nClaims without a canonical name:")?;
+        let width = table.raw.iter().map(|(native, ..)| native.len()).max().unwrap_or_default();
+        for (native, kind, set_by) in &table.raw {
+            writeln!(out, "  {native:width$}  {kind:10}  set by {set_by}")?;
+        }
     }
     writeln!(out, "\nWorth knowing:")?;
     for quirk in table.quirks {
         writeln!(out, "  - {quirk}")?;
+    }
+    writeln!(out, "\nDocumentation:")?;
+    for page in table.documentation {
+        writeln!(out, "  {page}")?;
     }
     Ok(())
 }
@@ -117,7 +175,7 @@ mod tests {
 
     fn shown(name: Option<&str>, json: bool) -> (bool, String) {
         let mut out = Vec::new();
-        let found = show(name, json, &mut out).unwrap();
+        let found = show(&super::Profiles::builtin(), name, json, &mut out).unwrap();
         (found, String::from_utf8(out).unwrap())
     }
 
@@ -139,6 +197,29 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["pins"][0], "repository_id");
         assert!(!shown(Some("github"), false).0, "the command line's tests read what it says");
-        assert_eq!(shown(None, false).1.lines().count(), 2);
+        assert_eq!(shown(None, false).1.lines().count(), 18);
+    }
+
+    #[test]
+    fn every_built_in_profile_shows_where_its_maker_describes_it() {
+        for name in super::Profiles::builtin_names() {
+            let (found, text) = shown(Some(name), false);
+            assert!(found && text.contains("https://") && text.contains("Documentation:"), "{text}");
+        }
+        let (_, text) = shown(Some("azure-devops"), false);
+        assert!(text.contains("always api://AzureADTokenExchange"), "{text}");
+    }
+
+    #[test]
+    fn a_folder_s_own_profile_is_shown_beside_the_built_in_ones() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("profiles")).unwrap();
+        let text = include_str!("../../core/src/workload/profiles/generic.toml").replace("\"generic\"", "\"acme-ci\"");
+        std::fs::write(home.path().join("profiles/acme-ci.toml"), text).unwrap();
+        let profiles = super::known(Some(home.path())).unwrap();
+        assert!(profiles.get("acme-ci").is_some() && profiles.get("gitlab").is_some());
+        let mut out = Vec::new();
+        assert!(show(&profiles, Some("acme-ci"), false, &mut out).unwrap());
+        assert!(String::from_utf8(out).unwrap().starts_with("Any issuer (acme-ci)"));
     }
 }

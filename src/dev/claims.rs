@@ -1,13 +1,17 @@
-//! Full claim sets, as the documentation of the CI systems shows them, claims that nobody reads included.
+//! Full claim sets, as the documentation of the CI systems shows them: GitHub's and GitLab's with the claims that nobody
+//! reads, the others' as their profiles read them.
 //!
 //! GitHub: <https://docs.github.com/en/actions/reference/security/oidc>. GitLab:
 //! <https://docs.gitlab.com/ci/secrets/id_token_authentication/>.
 
-use super::request::{Profile, TokenRequest};
+use super::request::{Profile, RequestError, TokenRequest};
 use aws_lc_rs::digest::{SHA256, digest};
-use claimbound_core::time::UnixSeconds;
+use claimbound_core::{
+    time::UnixSeconds,
+    workload::{Claim, RawKind, native_claims},
+};
 use serde_json::{Map, Value, json};
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 /// Ids that the sample mappings pin. Any other name gets an id of its own, from its bytes.
 const IDS: &[(&str, u64)] = &[
@@ -27,17 +31,98 @@ const GITHUB_NBF_SECONDS: i64 = 600;
 const GITLAB_NBF_SECONDS: i64 = 5;
 
 /// The claims of a token that is issued now, under this `iss` and `jti`. The request has been checked.
-pub(super) fn claims(profile: Profile, issuer: &str, request: &TokenRequest, now: UnixSeconds, jti: &str) -> Value {
+pub(super) fn claims(
+    profile: Profile,
+    issuer: &str,
+    request: &TokenRequest,
+    now: UnixSeconds,
+    jti: &str,
+) -> Result<Value, RequestError> {
     let (own, nbf_seconds) = match profile {
         Profile::GithubActions => (github(request, now), GITHUB_NBF_SECONDS),
         Profile::Gitlab => (gitlab(issuer, request, now), GITLAB_NBF_SECONDS),
+        Profile::Other(_) => (Value::Object(by_profile(profile, request, now)?), 0),
     };
     let lifetime = request.lifetime_seconds.unwrap_or(profile.lifetime().0);
     let mut claims = object(own);
     claims.extend(object(json!({
         "iss": issuer, "jti": jti, "iat": now.0, "nbf": now.0 - nbf_seconds, "exp": now.0 + i64::from(lifetime),
     })));
-    Value::Object(claims)
+    Ok(Value::Object(claims))
+}
+
+/// The id of the request's owner, in the syntax of this issuer's ids.
+pub(super) fn owner_id(profile: Profile, request: &TokenRequest) -> String {
+    let owner = request.repository.rsplit_once('/').map_or(request.repository.as_str(), |(owner, _)| owner);
+    let made = || profile.data().sample_id(Claim::RepositoryOwnerId, id_of(owner));
+    request.owner_id.clone().unwrap_or_else(made)
+}
+
+/// A job as the profile reads it, told in the issuer's own words. Nothing else is known of such an issuer.
+fn by_profile(profile: Profile, request: &TokenRequest, now: UnixSeconds) -> Result<Map<String, Value>, RequestError> {
+    let data = profile.data();
+    let repository = &request.repository;
+    let (owner, _) = repository.rsplit_once('/').unwrap_or((repository, ""));
+    let id = |claim, number| data.sample_id(claim, number);
+    let run = run_id(request, now);
+    let event = match (&request.event, request.pull_request) {
+        (Some(event), _) => Some(event.clone()),
+        (None, Some(_)) if !data.pull_request_events().is_empty() => data.pull_request_events().first().cloned(),
+        _ => data.default_events().first().cloned(),
+    };
+    let number = request.pull_request.filter(|_| data.provides(Claim::PullRequest));
+    let branch = match (&request.branch, &request.tag, request.pull_request) {
+        (Some(branch), ..) => Some(branch.clone()),
+        // Where an issuer shows no pull request's ref, its job is on the source branch.
+        (_, _, Some(_)) => number.is_none().then(|| "feature".to_owned()),
+        (_, tag, None) => tag.is_none().then(|| "main".to_owned()),
+    };
+    let pull_request = request.pull_request.is_some();
+    let told = [
+        (Claim::Repository, Some(repository.clone())),
+        (
+            Claim::RepositoryId,
+            Some(request.repository_id.clone().unwrap_or(id(Claim::RepositoryId, id_of(repository)))),
+        ),
+        (Claim::RepositoryOwner, Some(owner.to_owned())),
+        (Claim::RepositoryOwnerId, Some(owner_id(profile, request))),
+        (Claim::Branch, branch),
+        (Claim::Tag, request.tag.clone()),
+        (Claim::PullRequest, number.map(|number| number.to_string())),
+        (Claim::BaseRef, pull_request.then(|| "main".to_owned())),
+        (Claim::HeadRef, pull_request.then(|| "feature".to_owned())),
+        (Claim::EventName, event),
+        (Claim::Environment, request.environment.clone()),
+        (Claim::RefProtected, Some((!request.unprotected).to_string())),
+        // Some issuers name an initiator only where there was one, and conclude the event from it.
+        (Claim::Initiator, request.initiator.clone()),
+        (Claim::InitiatorId, request.initiator.as_deref().map(|name| id(Claim::InitiatorId, id_of(name)))),
+        (Claim::RunId, Some(id(Claim::RunId, run))),
+        (Claim::RunAttempt, Some(request.run_attempt.unwrap_or(1).to_string())),
+        (Claim::JobId, Some(id(Claim::JobId, run + 1))),
+        (Claim::RunnerEnvironment, Some(request.runner_environment.clone().unwrap_or_else(|| "hosted".to_owned()))),
+        (Claim::Sha, Some(commit_of(repository, "main"))),
+        (Claim::WorkflowFile, request.workflow.clone()),
+        (Claim::Subject, request.subject.clone()),
+    ];
+    let given: Vec<(Claim, Cow<'_, str>)> = told
+        .into_iter()
+        .filter(|(claim, _)| data.provides(*claim))
+        .filter_map(|(claim, text)| Some((claim, Cow::Owned(text?))))
+        .collect();
+    let mut claims = native_claims(data, &given).map_err(|source| RequestError::Job { profile, source })?;
+    let audience = request.audience.clone();
+    claims.extend(object(json!({ "aud": audience })));
+    // Where no form makes it, the subject is the repository's name, for want of another.
+    claims.entry("sub").or_insert_with(|| json!(repository));
+    for name in data.required().iter().filter(|name| !name.starts_with('/')) {
+        claims.entry(name.as_str()).or_insert_with(|| match data.raw_claim(name) {
+            Some((RawKind::Boolean, _)) => json!(true),
+            Some((RawKind::List, _)) => json!(["x"]),
+            _ => json!("x"),
+        });
+    }
+    Ok(claims)
 }
 
 /// The id that the local issuer gives a repository, an owner or a person.
@@ -53,8 +138,8 @@ pub fn id_of(name: &str) -> u64 {
 fn github(request: &TokenRequest, now: UnixSeconds) -> Value {
     let repository = &request.repository;
     let (owner, name) = repository.split_once('/').unwrap_or((repository, ""));
-    let owner_id = request.owner_id.unwrap_or_else(|| id_of(owner));
-    let repository_id = request.repository_id.unwrap_or_else(|| id_of(repository));
+    let owner_id = request.owner_id.clone().unwrap_or_else(|| id_of(owner).to_string());
+    let repository_id = request.repository_id.clone().unwrap_or_else(|| id_of(repository).to_string());
     let branch = request.branch.as_deref().unwrap_or("main");
     let (reference, kind, usual_event) = match (&request.tag, request.pull_request) {
         (Some(tag), _) => (format!("refs/tags/{tag}"), "tag", "push"),
@@ -88,8 +173,8 @@ fn github(request: &TokenRequest, now: UnixSeconds) -> Value {
         "sub": format!("repo:{whose}:{context}"),
         "aud": request.audience.clone().unwrap_or_else(|| format!("https://github.com/{owner}")),
         "ref": reference, "ref_type": kind, "ref_protected": (!request.unprotected).to_string(), "sha": sha,
-        "repository": repository, "repository_id": repository_id.to_string(),
-        "repository_owner": owner, "repository_owner_id": owner_id.to_string(), "repository_visibility": "private",
+        "repository": repository, "repository_id": repository_id,
+        "repository_owner": owner, "repository_owner_id": owner_id, "repository_visibility": "private",
         "run_id": run_id.to_string(), "run_number": "42",
         "run_attempt": request.run_attempt.unwrap_or(1).to_string(), "check_run_id": (run_id + 1).to_string(),
         "actor": initiator, "actor_id": id_of(initiator).to_string(),
@@ -127,9 +212,9 @@ fn gitlab(issuer: &str, request: &TokenRequest, now: UnixSeconds) -> Value {
     let mut claims = object(json!({
         "sub": format!("project_path:{project}:ref_type:{kind}:ref:{reference}"), "aud": request.audience,
         "project_path": project, "project_visibility": "private",
-        "project_id": request.repository_id.unwrap_or_else(|| id_of(project)).to_string(),
+        "project_id": request.repository_id.clone().unwrap_or_else(|| id_of(project).to_string()),
         "namespace_path": namespace,
-        "namespace_id": request.owner_id.unwrap_or_else(|| id_of(namespace)).to_string(),
+        "namespace_id": request.owner_id.clone().unwrap_or_else(|| id_of(namespace).to_string()),
         "user_id": id_of(initiator).to_string(), "user_login": initiator,
         "user_email": format!("{initiator}@example.com"), "user_access_level": "maintainer",
         "groups_direct": [namespace],
@@ -181,7 +266,7 @@ mod tests {
     use super::*;
     use claimbound_core::{
         claims::Claims,
-        workload::{Claim, Profiles, translate},
+        workload::{Profiles, translate},
     };
     use claimbound_test_support::issuer::Issuer;
 
@@ -191,7 +276,8 @@ mod tests {
         let mut request = TokenRequest::new("acme/payments-api", "https://claimbound.example.com");
         change(&mut request);
         request.check(profile).unwrap();
-        claims(profile, "http://127.0.0.1:8082/x", &request, NOW, "4d0b7ff2-8d8c-4a57-a1a3-1f2f62f6b001")
+        let issuer = format!("http://127.0.0.1:8082/{profile}/{}", owner_id(profile, &request));
+        claims(profile, &issuer, &request, NOW, "4d0b7ff2-8d8c-4a57-a1a3-1f2f62f6b001").unwrap()
     }
 
     #[test]
@@ -246,10 +332,41 @@ mod tests {
         assert!(IDS.iter().all(|(_, id)| *id < DERIVED_IDS_FROM));
     }
 
+    /// What the local issuer says for a job is that job to the broker, at every profile.
     #[test]
     fn every_built_in_profile_is_played() {
         let built_in = Profiles::builtin();
-        assert!(built_in.iter().map(|profile| profile.name.as_str()).eq(Profile::ALL.map(Profile::name)));
+        assert!(built_in.iter().map(|profile| profile.name.as_str()).eq(Profile::all().map(Profile::name)));
+        for data in built_in.iter() {
+            let profile: Profile = data.name.parse().unwrap();
+            let has = |claim| data.provides(claim);
+            let text = of(profile, |_| ()).to_string();
+            let job = translate(data, "local", Claims::parse(text.as_bytes()).unwrap()).unwrap();
+            let named = [
+                (Claim::Repository, "acme/payments-api".to_owned()),
+                (Claim::RepositoryId, data.sample_id(Claim::RepositoryId, 740_000_001)),
+                (Claim::RepositoryOwnerId, data.sample_id(Claim::RepositoryOwnerId, 65)),
+                (Claim::Branch, "main".to_owned()),
+            ];
+            for (claim, expected) in named.iter().filter(|(claim, _)| has(*claim)) {
+                assert_eq!(job.text(*claim), Some(expected.as_str()), "{profile} {claim:?} of {text}");
+            }
+            let event = job.text(Claim::EventName).unwrap_or_default();
+            assert_eq!(
+                has(Claim::EventName),
+                data.default_events().iter().any(|name| name == event),
+                "{profile} {event}"
+            );
+            if has(Claim::Tag) && has(Claim::Branch) && data.name != "bitbucket-pipelines" {
+                let text = of(profile, |it| it.tag = Some("main".into())).to_string();
+                let job = translate(data, "local", Claims::parse(text.as_bytes()).unwrap()).unwrap();
+                assert_eq!(
+                    (job.text(Claim::Tag), job.text(Claim::Branch)),
+                    (Some("main"), None),
+                    "{profile} of {text}"
+                );
+            }
+        }
     }
 
     fn check_workload(profile: Profile, claims: &Value, expected: &[(Claim, &str)]) {

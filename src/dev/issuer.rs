@@ -2,7 +2,7 @@
 //! that hands a job its token.
 
 use super::{
-    claims::claims,
+    claims::{claims, owner_id},
     key::{IssuerKey, KeyError, private_directory, private_file},
     request::{Profile, RequestError, TokenRequest},
 };
@@ -29,6 +29,8 @@ use tokio::task::JoinHandle;
 /// The bearer token of the runner's side, in the issuer's directory.
 pub const REQUEST_TOKEN_FILE: &str = "request-token";
 const REQUEST_TOKEN_BYTES: usize = 32;
+/// Its owner stands in the URL of issuers that have one for each owner.
+const SAMPLE_REPOSITORY: &str = "acme/payments-api";
 /// A client on loopback sends its request's head at once.
 const HEAD_SECONDS: u64 = 5;
 
@@ -93,7 +95,7 @@ impl Issuer {
         self.address
     }
 
-    /// The `iss` of this profile's tokens.
+    /// The `iss` of this profile's tokens; of the sample's owner, where the owner is in it.
     pub fn url(&self, profile: Profile) -> String {
         issuer_url(self.address, profile)
     }
@@ -104,7 +106,8 @@ impl Issuer {
         let mut random = [0; 16];
         rand::fill(&mut random).map_err(|_| KeyError::Crypto)?;
         let jti = uuid::Builder::from_random_bytes(random).into_uuid().to_string();
-        Ok(claims(profile, &self.url(profile), request, self.clock.now(), &jti))
+        let issuer = url_of(self.address, profile, &owner_id(profile, request));
+        Ok(claims(profile, &issuer, request, self.clock.now(), &jti)?)
     }
 
     /// A token for this job.
@@ -122,8 +125,8 @@ impl Issuer {
         &self.request_token
     }
 
-    fn discovery(&self, profile: Profile) -> Value {
-        let url = self.url(profile);
+    fn discovery(&self, profile: Profile, owner: Option<&str>) -> Value {
+        let url = owner.map_or_else(|| self.url(profile), |owner| url_of(self.address, profile, owner));
         let mut document = json!({
             "issuer": url, "jwks_uri": format!("{url}{}", profile.keys_path()),
             "subject_types_supported": ["public", "pairwise"], "response_types_supported": ["id_token"],
@@ -156,8 +159,15 @@ impl Issuer {
     }
 }
 
-/// The `iss` of a profile at an address.
+/// The `iss` of a profile at an address; of the sample's owner, where the owner is in it.
 pub fn issuer_url(address: SocketAddr, profile: Profile) -> String {
+    url_of(address, profile, &owner_id(profile, &TokenRequest::new(SAMPLE_REPOSITORY, "")))
+}
+
+fn url_of(address: SocketAddr, profile: Profile, owner: &str) -> String {
+    if profile.data().owner_in_url() {
+        return format!("http://{address}/{profile}/{owner}");
+    }
     format!("http://{address}/{profile}")
 }
 
@@ -187,14 +197,18 @@ pub fn start(directory: Option<&Path>, address: SocketAddr, clock: Arc<dyn Clock
 }
 
 fn routes(app: &mut web::ServiceConfig, issuer: &Arc<Issuer>) {
-    for profile in Profile::ALL {
+    for profile in Profile::all() {
         let (discovering, keys) = (issuer.clone(), issuer.clone());
+        let base = if profile.data().owner_in_url() { format!("/{profile}/{{owner}}") } else { format!("/{profile}") };
         app.route(
-            &format!("/{profile}/.well-known/openid-configuration"),
-            web::get().to(move || std::future::ready(HttpResponse::Ok().json(discovering.discovery(profile)))),
+            &format!("{base}/.well-known/openid-configuration"),
+            web::get().to(move |http: HttpRequest| {
+                let document = discovering.discovery(profile, http.match_info().get("owner"));
+                std::future::ready(HttpResponse::Ok().json(document))
+            }),
         );
         app.route(
-            &format!("/{profile}{}", profile.keys_path()),
+            &format!("{base}{}", profile.keys_path()),
             web::get().to(move || std::future::ready(HttpResponse::Ok().json(keys.key.jwks()))),
         );
     }
@@ -267,7 +281,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn every_profile_has_an_issuer_whose_discovery_leads_to_the_key() {
         let running = running(None);
-        for profile in Profile::ALL {
+        for profile in Profile::all() {
             let url = running.issuer().url(profile);
             let discovery = http::get(&format!("{url}/.well-known/openid-configuration")).await;
             assert_eq!(discovery.text_of("issuer"), url);

@@ -1,7 +1,10 @@
 //! What is asked of the local issuer: a job, described as its author knows it.
 
+use claimbound_core::workload::{self, Claim, Profiles, WorkloadError};
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::LazyLock};
+
+static PROFILES: LazyLock<Profiles> = LazyLock::new(Profiles::builtin);
 
 /// Longest text in a request, in bytes: refs and environment names of the forges stay below.
 const TEXT_BYTES_MAX: usize = 255;
@@ -11,6 +14,8 @@ const TEXT_BYTES_MAX: usize = 255;
 pub enum Profile {
     GithubActions,
     Gitlab,
+    /// Played from the profile alone: the claims that it reads, and those that it demands.
+    Other(&'static str),
 }
 
 /// A job and the token wanted for it. Everything but the repository has a default.
@@ -19,10 +24,12 @@ pub enum Profile {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TokenRequest {
-    /// `owner/name`; a GitLab project path may be deeper.
+    /// `owner/name`; a GitLab project path may be deeper. Where an issuer has no repositories, it makes the ids.
     pub repository: String,
-    pub repository_id: Option<u64>,
-    pub owner_id: Option<u64>,
+    pub repository_id: Option<String>,
+    pub owner_id: Option<String>,
+    /// `sub`, where the profile does not form it: a service account, a role.
+    pub subject: Option<String>,
     /// At most one of `branch` (the default, `main`), `tag` and `pull_request`.
     pub branch: Option<String>,
     pub tag: Option<String>,
@@ -53,8 +60,12 @@ pub struct TokenRequest {
 /// A request for a token that the CI system could not have issued.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    #[error("no profile `{0}`: the local issuer plays `github-actions` and `gitlab`")]
+    #[error("no profile `{0}` is built in: `claimbound profile show` lists them")]
     Profile(String),
+    #[error("a job of `{profile}` cannot be like this: {source}")]
+    Job { profile: Profile, source: WorkloadError },
+    #[error("`{0}` knows a job by its subject: give `subject`")]
+    Subject(Profile),
     #[error("`{value}` is no repository of `{profile}`: write `{form}`")]
     Repository { profile: Profile, value: String, form: &'static str },
     #[error("a job runs on one of `branch`, `tag` and `pull_request`, not on several")]
@@ -78,31 +89,45 @@ pub enum RequestError {
 }
 
 impl Profile {
-    /// Every one of them.
-    pub const ALL: [Self; 2] = [Self::GithubActions, Self::Gitlab];
+    /// Every one of them, in name order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Profiles::builtin_names().map(Self::named)
+    }
+
+    fn named(name: &'static str) -> Self {
+        match name {
+            "github-actions" => Self::GithubActions,
+            "gitlab" => Self::Gitlab,
+            name => Self::Other(name),
+        }
+    }
 
     /// The profile's name, which is also its path at the local issuer.
     pub fn name(self) -> &'static str {
         match self {
             Self::GithubActions => "github-actions",
             Self::Gitlab => "gitlab",
+            Self::Other(name) => name,
         }
+    }
+
+    /// What is known of it.
+    pub(super) fn data(self) -> &'static workload::Profile {
+        PROFILES.get(self.name()).expect("only built-in profiles are named")
     }
 
     /// Where the keys stand below the issuer's URL, as at the real one.
     pub fn keys_path(self) -> &'static str {
         match self {
-            Self::GithubActions => "/.well-known/jwks",
             Self::Gitlab => "/oauth/discovery/keys",
+            Self::GithubActions | Self::Other(_) => "/.well-known/jwks",
         }
     }
 
     /// Usual and longest life of a token, in seconds.
     pub(super) fn lifetime(self) -> (u32, u32) {
-        match self {
-            Self::GithubActions => (300, 3600),
-            Self::Gitlab => (3600, 86_400),
-        }
+        let data = self.data();
+        (data.lifetime_seconds(), u32::try_from(data.max_lifetime_seconds()).unwrap_or(u32::MAX))
     }
 }
 
@@ -115,7 +140,7 @@ impl fmt::Display for Profile {
 impl FromStr for Profile {
     type Err = RequestError;
     fn from_str(name: &str) -> Result<Self, RequestError> {
-        Self::ALL.into_iter().find(|profile| profile.name() == name).ok_or_else(|| RequestError::Profile(name.into()))
+        Self::all().find(|profile| profile.name() == name).ok_or_else(|| RequestError::Profile(name.into()))
     }
 }
 
@@ -154,16 +179,16 @@ impl TokenRequest {
             ("initiator", &self.initiator),
             ("runner_environment", &self.runner_environment),
             ("audience", &self.audience),
+            ("subject", &self.subject),
         ];
         let fits = |text: &str| (1..=TEXT_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
         if let Some((field, _)) = texts.iter().find(|(_, text)| text.as_deref().is_some_and(|text| !fits(text))) {
             return Err(RequestError::Text { field });
         }
-        if profile == Profile::Gitlab {
-            let absent = [("job_workflow", self.job_workflow.is_some()), ("immutable_subject", self.immutable_subject)];
-            if let Some((field, _)) = absent.iter().find(|(_, given)| *given) {
-                return Err(RequestError::NotThere { field, profile });
-            }
+        if let Some((field, _)) = self.absent(profile).into_iter().find(|(_, given)| *given) {
+            return Err(RequestError::NotThere { field, profile });
+        }
+        if profile != Profile::GithubActions {
             self.audience.as_ref().ok_or(RequestError::Audience)?;
         }
         let called = |text: &String| {
@@ -179,13 +204,49 @@ impl TokenRequest {
         Ok(())
     }
 
+    /// Fields of which the issuer's tokens say nothing, and whether they were given.
+    fn absent(&self, profile: Profile) -> Vec<(&'static str, bool)> {
+        let is_github = profile == Profile::GithubActions;
+        let mut absent = vec![("immutable_subject", self.immutable_subject && !is_github)];
+        if !is_github {
+            absent.push(("job_workflow", self.job_workflow.is_some()));
+        }
+        let Profile::Other(_) = profile else { return absent };
+        let data = profile.data();
+        absent.extend(
+            [
+                ("branch", Claim::Branch, self.branch.is_some()),
+                ("tag", Claim::Tag, self.tag.is_some()),
+                ("environment", Claim::Environment, self.environment.is_some()),
+                ("event", Claim::EventName, self.event.is_some()),
+                ("workflow", Claim::WorkflowFile, self.workflow.is_some()),
+                ("initiator", Claim::Initiator, self.initiator.is_some()),
+                ("runner_environment", Claim::RunnerEnvironment, self.runner_environment.is_some()),
+                ("run_id", Claim::RunId, self.run_id.is_some()),
+                ("run_attempt", Claim::RunAttempt, self.run_attempt.is_some()),
+                ("unprotected", Claim::RefProtected, self.unprotected),
+            ]
+            .map(|(field, claim, given)| (field, given && !data.provides(claim))),
+        );
+        let tells_pull_requests = data.provides(Claim::Branch) || !data.pull_request_events().is_empty();
+        absent.push(("pull_request", self.pull_request.is_some() && !tells_pull_requests));
+        absent
+    }
+
     fn check_repository(&self, profile: Profile) -> Result<(), RequestError> {
+        if let Profile::Other(_) = profile
+            && !profile.data().provides(Claim::Repository)
+        {
+            let named = self.subject.is_some() || !self.repository.is_empty();
+            return if named { Ok(()) } else { Err(RequestError::Subject(profile)) };
+        }
         let letters =
             |segment: &str| segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         let segments: Vec<_> = self.repository.split('/').collect();
         let (deep, form) = match profile {
             Profile::GithubActions => (segments.len() == 2, "owner/name"),
             Profile::Gitlab => (segments.len() >= 2, "group/name"),
+            Profile::Other(_) => (segments.len() >= 2, "owner/name"),
         };
         let named = segments.iter().all(|segment| !segment.is_empty() && letters(segment));
         if deep && named && self.repository.len() <= TEXT_BYTES_MAX {
@@ -224,7 +285,7 @@ mod tests {
     fn a_request_survives_being_a_query_string() {
         let asked = request(|it| {
             it.environment = Some("a:b & c".into());
-            it.repository_id = Some(740_000_001);
+            it.repository_id = Some("740000001".into());
             it.pull_request = Some(7);
             it.immutable_subject = true;
         });
@@ -235,7 +296,12 @@ mod tests {
     #[test]
     fn what_no_ci_system_issues_is_refused() {
         use Profile::{GithubActions, Gitlab};
-        let cases: [(Profile, TokenRequest, &str); 13] = [
+        let circleci = Profile::Other("circleci");
+        let google = Profile::Other("google");
+        let cases: [(Profile, TokenRequest, &str); 16] = [
+            (circleci, request(|it| it.environment = Some("a".into())), "`environment` does not exist at `circleci`"),
+            (google, request(|it| it.pull_request = Some(7)), "`pull_request` does not exist at `google`"),
+            (google, request(|it| it.repository = String::new()), "give `subject`"),
             (GithubActions, request(|it| it.repository = "acme".into()), "write `owner/name`"),
             (GithubActions, request(|it| it.repository = "a/b/c".into()), "write `owner/name`"),
             (Gitlab, request(|it| it.repository = "a//c".into()), "write `group/name`"),
@@ -258,13 +324,15 @@ mod tests {
 
     #[test]
     fn the_usual_is_not() {
-        for profile in Profile::ALL {
-            assert_eq!(request(|_| ()).check(profile), Ok(()));
-            assert_eq!(request(|it| it.pull_request = Some(7)).check(profile), Ok(()));
+        for profile in Profile::all() {
+            assert_eq!(request(|_| ()).check(profile), Ok(()), "{profile}");
             assert_eq!(profile.name().parse(), Ok(profile));
+        }
+        for profile in [Profile::GithubActions, Profile::Gitlab, Profile::Other("buildkite")] {
+            assert_eq!(request(|it| it.pull_request = Some(7)).check(profile), Ok(()));
         }
         assert_eq!(request(|it| it.repository = "a/b/c".into()).check(Profile::Gitlab), Ok(()));
         assert_eq!(request(|it| it.event = Some("pull_request_target".into())).check(Profile::GithubActions), Ok(()));
-        assert!("jenkins".parse::<Profile>().unwrap_err().to_string().contains("`jenkins`"));
+        assert!("travis".parse::<Profile>().unwrap_err().to_string().contains("`travis`"));
     }
 }

@@ -71,6 +71,19 @@ async fn the_page_on_mappings_is_a_folder_that_loads_and_passes_its_tests() {
 }
 
 #[tokio::test]
+async fn the_page_on_issuers_is_a_folder_that_loads() {
+    let files = named(blocks("docs/issuers.md"));
+    assert!(files.contains_key("mappings/profiles/acme-jenkins.toml"), "{:?}", files.keys());
+    let (code, output) = check(&files).await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("14 mappings,"), "{output}");
+    let page = std::fs::read_to_string(root().join("docs/issuers.md")).unwrap();
+    for name in claimbound_core::workload::Profiles::builtin_names() {
+        assert!(page.contains(&format!("\n| `{name}` |")), "the table lacks `{name}`");
+    }
+}
+
+#[tokio::test]
 async fn the_mapping_of_the_readme_loads_beside_the_sample() {
     let mut files = sample(&["mappings/policy.toml", "mappings/roles/payments.toml"]);
     // The quick start's say their file; `cloud_quickstart` follows them.

@@ -18,6 +18,7 @@ mod heavy_crash;
 mod http;
 mod issuers;
 mod laptop;
+mod profiles;
 mod records;
 mod reload;
 mod security;

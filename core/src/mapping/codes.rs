@@ -54,6 +54,9 @@ codes! {
     TEAM_PATHS_NESTED 215 "one team's path lies inside another's";
     UNOWNED_FILE 216 "a file under `teams/` that no team owns";
     UNUSED_SET 217 "a set that nothing uses";
+    PROFILE_FILE 218 "a profile file that cannot be read";
+    PROFILE_TAKEN 219 "a profile file with the name of another profile";
+    FIXED_AUDIENCE 220 "an issuer whose tokens are never for a broker";
     STAR_IN_BARE_VALUE 301 "a bare value holds `*`";
     NATIVE_CLAIM 302 "a claim by its issuer's own name";
     UNKNOWN_CLAIM 303 "a claim that does not exist";
@@ -81,6 +84,7 @@ codes! {
     PRODUCTION_ISSUERS 409 "a production role without `issuers`";
     PAIRED_TWICE 410 "one repository name with two ids";
     NOT_NARROW 411 "a mapping that is not as narrow as its role's sensitivity demands";
+    EVENTS_UNTOLD 412 "a production mapping on an issuer that does not tell pull requests from pushes";
     BAD_DURATION 501 "a duration that is none";
     ABOVE_SENSITIVITY 502 "a role's maximum above its sensitivity's";
     DURATION_ABOVE_MAX 503 "a duration above its own maximum";

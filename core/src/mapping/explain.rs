@@ -135,7 +135,7 @@ fn has_id(pairs: &[(String, String)], id: &str) -> bool {
     pairs.binary_search_by(|(_, other)| other.as_str().cmp(id)).is_ok()
 }
 
-/// Whether conditions pin the job's own repository id or, where they pin no repository, its owner's.
+/// Whether conditions pin the job's own repository id or, where they pin no repository, its owner's or its subject.
 fn pins_caller(conditions: &[Condition], workload: &Workload<'_>) -> bool {
     let listed = |claim: Claim, condition: &Condition| {
         let own = workload.text(claim);
@@ -152,7 +152,7 @@ fn pins_caller(conditions: &[Condition], workload: &Workload<'_>) -> bool {
         let pins = conditions.iter().filter_map(|condition| listed(claim, condition));
         pins.reduce(|all, one| all && one)
     };
-    by(Claim::RepositoryId).or_else(|| by(Claim::RepositoryOwnerId)).unwrap_or(false)
+    [Claim::RepositoryId, Claim::RepositoryOwnerId, Claim::Subject].into_iter().find_map(by).unwrap_or(false)
 }
 
 fn told(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> ConditionReport {

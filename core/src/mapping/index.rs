@@ -19,6 +19,8 @@ enum Level {
     OwnerId,
     /// A literal repository name without id.
     Repository,
+    /// Where an issuer has no repositories.
+    Subject,
     /// Not a place for candidates but for near misses: the name of a pair whose id may differ.
     PairName,
 }
@@ -86,6 +88,7 @@ impl Index {
                 (Level::RepositoryId, Claim::RepositoryId),
                 (Level::OwnerId, Claim::RepositoryOwnerId),
                 (Level::Repository, Claim::Repository),
+                (Level::Subject, Claim::Subject),
             ],
         );
         filed.chain(self.unpinned[usize::from(issuer.0)].iter().copied())
@@ -123,7 +126,7 @@ impl Index {
 
 /// Files a mapping under the first level that it pins, and under the names of its pairs; `false` without a pin.
 fn pins(mapping: &Mapping, file: &mut impl FnMut(Level, &str)) -> bool {
-    let mut at = [None; 3];
+    let mut at = [None; 4];
     for condition in &mapping.conditions {
         let listed = || match &condition.test {
             Test::Text(lang) => lang.members().is_some(),
@@ -134,6 +137,7 @@ fn pins(mapping: &Mapping, file: &mut impl FnMut(Level, &str)) -> bool {
             (Test::Repository(_), _) | (_, Claim::RepositoryId) => 0,
             (Test::Owner(..), _) | (_, Claim::RepositoryOwnerId) => 1,
             (_, Claim::Repository) => 2,
+            (_, Claim::Subject) => 3,
             _ => continue,
         };
         if listed() && at[level].is_none() {
@@ -146,9 +150,8 @@ fn pins(mapping: &Mapping, file: &mut impl FnMut(Level, &str)) -> bool {
             _ => {}
         }
     }
-    let Some((level, condition)) =
-        [Level::RepositoryId, Level::OwnerId, Level::Repository].into_iter().zip(at).find_map(|(l, c)| Some((l, c?)))
-    else {
+    let levels = [Level::RepositoryId, Level::OwnerId, Level::Repository, Level::Subject];
+    let Some((level, condition)) = levels.into_iter().zip(at).find_map(|(level, at)| Some((level, at?))) else {
         return false;
     };
     match &condition.test {

@@ -7,7 +7,10 @@ use crate::{
     time::Seconds,
     workload::{Claim, Workload},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Numbers never leave the process: they change with every load.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -28,6 +31,11 @@ pub struct Issuer {
     pub multi_tenant: bool,
     /// Owner name → immutable id. Jobs of other owners are strangers on multi-tenant issuers.
     pub owners: BTreeMap<String, String>,
+    /// Where tokens hold no immutable id of an owner: the claim that tells our jobs from strangers', by the values that
+    /// mappings pin.
+    pub pin: Option<Claim>,
+    /// Those values, on an issuer that strangers share. Derived by `finish`.
+    pub(crate) pinned: BTreeSet<String>,
     pub folds_names: bool,
     pub span: Span,
 }
@@ -38,10 +46,15 @@ impl Issuer {
         let same = |other: &str| if self.folds_names { other.eq_ignore_ascii_case(name) } else { other == name };
         self.owners.iter().find(|(other, _)| same(other)).map(|(_, id)| id.as_str())
     }
-    /// Whether the job is of a listed owner. Anybody else's job on an issuer that strangers share is a stranger's.
+    /// Whether the job is of a listed owner or, where tokens name none, is pinned by a mapping. Anybody else's job on
+    /// an issuer that strangers share is a stranger's.
     pub fn lists_owner_of(&self, workload: &Workload<'_>) -> bool {
-        let owner = workload.text(Claim::RepositoryOwnerId);
-        !self.multi_tenant || self.owners.values().any(|id| owner == Some(id))
+        let of = |claim| workload.text(claim);
+        match self.pin {
+            _ if !self.multi_tenant => true,
+            Some(pin) => of(pin).is_some_and(|value| self.pinned.contains(value)),
+            None => of(Claim::RepositoryOwnerId).is_some_and(|owner| self.owners.values().any(|id| id == owner)),
+        }
     }
 }
 
@@ -193,8 +206,28 @@ impl MappingSet {
         for deny in &mut self.denies {
             deny.roles.sort_unstable();
         }
+        for at in 0..self.issuers.len() {
+            let Issuer { multi_tenant: true, pin: Some(pin), .. } = self.issuers[at] else { continue };
+            self.issuers[at].pinned = self.values_of(IssuerId(at as u16), pin).collect();
+        }
         self.index = Index::build(&self);
         self
+    }
+    /// Every value of a claim that mappings of the issuer name.
+    fn values_of(&self, issuer: IssuerId, claim: Claim) -> impl Iterator<Item = String> {
+        let conditions =
+            self.mappings.iter().filter(move |mapping| mapping.issuer == issuer).flat_map(|m| &m.conditions);
+        conditions.flat_map(move |condition| -> Vec<String> {
+            match &condition.test {
+                Test::Repository(pairs) if claim == Claim::RepositoryId => {
+                    pairs.iter().map(|(_, id)| id.clone()).collect()
+                }
+                Test::Text(lang) if condition.claim == claim => {
+                    lang.members().into_iter().flatten().map(str::to_owned).collect()
+                }
+                _ => Vec::new(),
+            }
+        })
     }
     pub(crate) fn index(&self) -> &Index {
         &self.index

@@ -137,7 +137,8 @@ fn read_claims(token: &UnverifiedToken<'_>, issuer: &IssuerSnapshot, now: UnixSe
         Some(Value::Text(_)) | None => return Err(Reason::ClaimMissing),
         Some(_) => return Err(Reason::ClaimType),
     }
-    if rules.required.iter().any(|name| claims.get(name).is_none()) {
+    let has = |name: &String| if name.starts_with('/') { claims.pointer(name) } else { claims.get(name) }.is_some();
+    if !rules.required.iter().all(has) {
         return Err(Reason::ClaimMissing);
     }
     let keep_until = UnixSeconds(exp).plus(SINGLE_USE_MARGIN_SECONDS);

@@ -1,9 +1,9 @@
 //! The format of a profile file. A new CI system is a new file in this format, not new code; what the format cannot
 //! say is added here once, as data that every profile may use.
 
-use super::{Claim, Kind};
+use super::{Claim, valid};
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// How single use of a token is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
@@ -15,6 +15,17 @@ pub enum SingleUseRule {
     SignedPart,
     /// Not at all: actor tokens only.
     Reusable,
+}
+
+impl SingleUseRule {
+    /// As profiles write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Jti => "jti",
+            Self::SignedPart => "signed_part",
+            Self::Reusable => "reusable",
+        }
+    }
 }
 
 /// Whether strangers can get tokens of the same issuer URL.
@@ -31,16 +42,28 @@ pub enum Tenancy {
 pub(super) struct Data {
     pub name: String,
     pub title: String,
+    /// Where the CI system's maker describes its tokens.
+    pub documentation: Vec<String>,
     pub algorithms: Vec<String>,
+    /// Usual `exp - iat`.
+    pub lifetime_seconds: u32,
     pub max_lifetime_seconds: i64,
+    /// Of subject tokens.
     pub single_use: SingleUseRule,
+    /// Of actor tokens, where they differ.
+    pub actor_single_use: Option<SingleUseRule>,
     pub requires_nbf: bool,
     pub can_mint_again: bool,
     pub folds_names: bool,
+    /// `aud`, where a job cannot choose it: no broker's URL, so such a token is never ours.
+    pub fixed_audience: Option<String>,
     /// The narrowest first.
     pub pins: Vec<Claim>,
-    /// Native names.
+    /// Native names, or pointers.
     pub required: Vec<String>,
+    /// Whether `event_name` tells a pull request's job from a push's.
+    pub tells_events: bool,
+    #[serde(default)]
     pub default_events: Vec<String>,
     /// Events that may concern a pull request; outside of them a job has none.
     #[serde(default)]
@@ -57,7 +80,89 @@ pub(super) struct Data {
     pub workflow: Vec<WorkflowForm>,
     #[serde(default)]
     pub agree: Vec<Agreement>,
+    #[serde(default)]
+    pub event: Vec<EventRule>,
+    #[serde(default)]
     pub claim: Vec<Row>,
+    /// Claims without a canonical name.
+    #[serde(default)]
+    pub raw: Vec<RawRow>,
+}
+
+/// `event_name` concluded from other claims, for an issuer that sends none. The first rule that holds decides; where
+/// none does, the event is unknown.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventRule {
+    pub name: String,
+    /// All of them.
+    pub when: Vec<When>,
+}
+
+/// A native claim is there, and has one of these values if any are named.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct When {
+    pub native: String,
+    /// As text; a boolean is `true` or `false`.
+    #[serde(default)]
+    pub is: Vec<String>,
+}
+
+/// A claim that is no canonical one: its type, and who decides its value.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRow {
+    /// A name, a pointer, or the beginning of names before a `*`.
+    pub native: String,
+    #[serde(rename = "type")]
+    pub kind: RawKind,
+    pub set_by: SetBy,
+}
+
+/// What a claim without a canonical name holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RawKind {
+    Text,
+    Boolean,
+    /// A JSON list of texts.
+    List,
+    /// A list in one text, joined by commas: never to be searched as text (`eu` is no part of `neu`).
+    CommaList,
+}
+
+/// Who decides what a claim says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SetBy {
+    /// The CI system.
+    Issuer,
+    /// Administrators of the tenant.
+    Administrators,
+    /// Whoever may change the job's definition.
+    Author,
+}
+
+impl RawKind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Boolean => "boolean",
+            Self::List => "list",
+            Self::CommaList => "comma_list",
+        }
+    }
+}
+
+impl SetBy {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Issuer => "issuer",
+            Self::Administrators => "administrators",
+            Self::Author => "author",
+        }
+    }
 }
 
 /// What the issuer's ids look like.
@@ -82,6 +187,10 @@ pub(super) enum IdSyntax {
     BracedUuid,
     /// A word, a hyphen or underscore, then letters and digits (`ws-6fHMCom98SDXSQUv`).
     Prefixed,
+    /// 24 lower-case hexadecimal digits (a MongoDB ObjectId).
+    Hex24,
+    /// Letters, digits, `-`, `_` and `.`: where the issuer promises no more.
+    Word,
 }
 
 impl IdSyntax {
@@ -97,6 +206,22 @@ impl IdSyntax {
                 let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
                 id.len() <= 64 && plain(word) && plain(rest)
             }),
+            Self::Hex24 => id.len() == 24 && id.bytes().all(is_hex),
+            Self::Word => {
+                (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            }
+        }
+    }
+    /// An id of this syntax that a number alone decides.
+    pub(super) fn sample(self, number: u64) -> String {
+        let uuid = || format!("{:08x}-0000-4000-8000-{:012x}", number >> 32, number & 0xffff_ffff);
+        match self {
+            Self::Decimal => number.to_string(),
+            Self::Uuid => uuid(),
+            Self::BracedUuid => format!("{{{}}}", uuid()),
+            Self::Prefixed => format!("id-{number}"),
+            Self::Hex24 => format!("{number:024x}"),
+            Self::Word => format!("id{number}"),
         }
     }
     pub(super) fn name(self) -> &'static str {
@@ -105,13 +230,18 @@ impl IdSyntax {
             Self::Uuid => "uuid",
             Self::BracedUuid => "braced_uuid",
             Self::Prefixed => "prefixed",
+            Self::Hex24 => "hex24",
+            Self::Word => "word",
         }
     }
 }
 
 fn is_uuid(text: &str) -> bool {
-    let hex = |group: &str| group.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && text.split('-').all(hex)
+    text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && text.split('-').all(|group| group.bytes().all(is_hex))
+}
+
+fn is_hex(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
 /// `https://{host}/_services/token` and whether strangers may share such a URL.
@@ -122,12 +252,20 @@ pub(super) struct UrlForm {
     pub tenancy: Tenancy,
 }
 
-/// A `sub` that begins so names the repository, up to the next `:`.
+/// What `sub` says of other claims, where it has a form that says it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SubjectForm {
-    pub prefix: String,
+    /// A `sub` that begins so names the repository, up to the next `:`.
+    pub prefix: Option<String>,
     pub ids: Option<SubjectIds>,
+    /// `organization:{repository_owner}:pipeline:{name}:*`: canonical claims in braces, `{name}` for the last segment
+    /// of `repository`, `*` for what is not compared. One that begins as the template does, up to its first brace or
+    /// star, must agree with it.
+    pub template: Option<String>,
+    /// Every `sub` has the template's form; another one refuses.
+    #[serde(default)]
+    pub always: bool,
 }
 
 /// Where a `sub` may hold ids.
@@ -136,6 +274,8 @@ pub(super) struct SubjectForm {
 pub(super) enum SubjectIds {
     /// `OWNER@OWNER_ID/REPO@REPO_ID`.
     AfterAt,
+    /// `OWNER-OWNER_ID/REPO-REPO_ID`: compared with the id claims, because names may hold hyphens and digits too.
+    AfterHyphen,
 }
 
 /// How the issuer says what was built.
@@ -149,10 +289,19 @@ pub(super) struct RefForm {
     pub kind: Option<String>,
     /// The full form beside a short one.
     pub path: Option<String>,
+    /// The claim that names a tag beside one that names a branch; where it is there, the tag is what was built.
+    pub tag: Option<String>,
     /// Before the number of a pull request, in a full ref.
     pub pull_request_prefix: Option<String>,
+    /// What may follow the number.
+    #[serde(default = "pull_request_ends")]
+    pub pull_request_ends: Vec<String>,
     #[serde(default)]
     pub odd_pairs: Vec<OddPair>,
+}
+
+fn pull_request_ends() -> Vec<String> {
+    vec!["/merge".into(), "/head".into()]
 }
 
 /// `refs/heads/main` or `main`.
@@ -160,7 +309,10 @@ pub(super) struct RefForm {
 #[serde(rename_all = "snake_case")]
 pub(super) enum RefShape {
     Full,
+    /// Its `type` says of what kind it is.
     Short,
+    /// Always a branch.
+    Branch,
 }
 
 /// A ref under `prefix` may go with this type.
@@ -220,14 +372,40 @@ pub(super) enum WorkflowShape {
 pub(super) struct Agreement {
     pub left: String,
     pub right: String,
+    /// What of `left` is compared.
+    #[serde(default)]
+    pub part: Part,
+}
+
+/// What of a claim is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Part {
+    #[default]
+    Whole,
+    /// After the last `/`: the tenant in an issuer's URL.
+    LastSegment,
+}
+
+impl Part {
+    pub(super) fn of(self, text: &str) -> &str {
+        match self {
+            Self::Whole => text,
+            Self::LastSegment => text.rsplit('/').next().unwrap_or(text),
+        }
+    }
 }
 
 /// A native claim (or a JSON pointer to one, if it begins with `/`) and the canonical claim that it becomes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Row {
+    /// Or, with braces, several put together: `{organization_slug}/{pipeline_slug}`. Then all of them are there or
+    /// the claim is absent, and none of them holds a `/`.
     pub native: String,
     pub canonical: Claim,
+    #[serde(default)]
+    pub part: Part,
     /// The syntax of this id, where it differs from the issuer's others.
     pub syntax: Option<IdSyntax>,
     /// Whether an empty string or `null` means that the claim is absent.
@@ -247,11 +425,31 @@ pub(super) enum Absence {
     OutsidePullRequests,
 }
 
+/// A fault of a profile file: what, and where in its text.
+pub(super) struct Fault {
+    pub message: String,
+    pub bytes: Range<usize>,
+}
+
 impl Data {
     /// Reads and validates one file.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let data: Self = toml::from_str(text).map_err(|error| error.to_string())?;
-        data.validate().map(|()| data)
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+        let data: Self = toml::from_str(text)
+            .map_err(|error| Fault { message: error.message().to_owned(), bytes: error.span().unwrap_or(0..0) })?;
+        match valid::fault(&data) {
+            None => Ok(data),
+            Some((message, key)) => Err(Fault { message, bytes: valid::place_of(text, &key) }),
+        }
+    }
+
+    /// The syntax of a claim's ids.
+    pub(super) fn id_syntax(&self, claim: Claim) -> IdSyntax {
+        if claim == Claim::PullRequest {
+            // A number counted on the forge's side, whatever its ids look like.
+            return IdSyntax::Decimal;
+        }
+        let row = self.claim.iter().find(|row| row.canonical == claim);
+        row.and_then(|row| row.syntax).unwrap_or(self.ids.syntax)
     }
 
     /// Canonical claims that tokens can carry, derived ones included.
@@ -267,41 +465,8 @@ impl Data {
                 form.canonical.parts().contains(&claim) && (claim != sha || form.sha.is_some())
             })
         };
-        claim == Claim::Subject || of_ref || of_workflow() || self.claim.iter().any(|row| row.canonical == claim)
-    }
-
-    fn validate(&self) -> Result<(), String> {
-        let mut seen = BTreeSet::from([Claim::Subject]);
-        if let Some(row) = self.claim.iter().find(|row| !seen.insert(row.canonical)) {
-            return Err(format!("`{}` becomes `{}`, which stands already", row.native, row.canonical.name()));
-        }
-        if let Some(row) = self.claim.iter().find(|row| row.syntax.is_some() && row.canonical.kind() != Kind::Id) {
-            return Err(format!("`{}` has a `syntax`, but `{}` is no id", row.native, row.canonical.name()));
-        }
-        if let Some(row) = self.claim.iter().find(|row| row.unless.is_some() && row.none.is_none()) {
-            return Err(format!("`{}` has an `unless`, but no `none`", row.native));
-        }
-        let not_provided = |claims: &[Claim]| claims.iter().copied().find(|claim| !self.provides(*claim));
-        if let Some(claim) = not_provided(&self.pins).or_else(|| not_provided(&self.author_controlled)) {
-            return Err(format!("names `{}`, which no claim of the issuer becomes", claim.name()));
-        }
-        if self.pins.iter().any(|pin| pin.kind() != Kind::Id && *pin != Claim::Subject) {
-            return Err("`pins` are ids, or `subject`".into());
-        }
-        if self.pins.is_empty() || self.url.is_empty() || self.algorithms.is_empty() {
-            return Err("`pins`, `algorithms` and `[[url]]` must not be empty".into());
-        }
-        if self.max_lifetime_seconds <= 0 {
-            return Err("`max_lifetime_seconds` must be positive".into());
-        }
-        match &self.reference {
-            Some(form) if form.form == RefShape::Short && form.kind.is_none() => {
-                Err("a short `ref` needs its `type`".into())
-            }
-            Some(form) if form.form == RefShape::Full && form.path.is_some() => {
-                Err("a full `ref` has no `path`".into())
-            }
-            _ => Ok(()),
-        }
+        let of_event = || claim == Claim::EventName && !self.event.is_empty();
+        let of_row = || self.claim.iter().any(|row| row.canonical == claim);
+        claim == Claim::Subject || of_ref || of_workflow() || of_event() || of_row()
     }
 }

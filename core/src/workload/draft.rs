@@ -3,7 +3,8 @@
 
 use super::{
     Claim, Kind, Presence, Profile, Text, WorkloadError,
-    data::{Absence, IdSyntax, RefForm, SubjectIds},
+    data::{Absence, RefForm, SubjectIds},
+    template,
 };
 use std::borrow::Cow;
 
@@ -39,12 +40,7 @@ impl<'t> Draft<'_, 't> {
     /// Puts text in if it has the claim's syntax; `name` is what an error calls it.
     pub(super) fn put_text(&mut self, claim: Claim, name: &str, text: Cow<'t, str>) -> Result<(), WorkloadError> {
         let fits = match claim.kind() {
-            // A number counted on the forge's side, whatever its ids look like.
-            Kind::Id if claim == Claim::PullRequest => IdSyntax::Decimal.admits(&text),
-            Kind::Id => {
-                let row = self.profile.data.claim.iter().find(|row| row.canonical == claim);
-                row.and_then(|row| row.syntax).unwrap_or(self.profile.data.ids.syntax).admits(&text)
-            }
+            Kind::Id => self.profile.data.id_syntax(claim).admits(&text),
             // Forges' names are ASCII; anything else only looks like one.
             Kind::Name => text.bytes().all(|b| b.is_ascii_graphic()),
             Kind::Text | Kind::Boolean => !text.chars().any(char::is_control),
@@ -114,7 +110,10 @@ impl<'t> Draft<'_, 't> {
         let (Some(form), Some(subject)) = (&self.profile.data.subject, self.text(Claim::Subject)) else {
             return Ok(());
         };
-        let Some(rest) = subject.strip_prefix(form.prefix.as_str()) else { return Ok(()) };
+        if let Some(template) = &form.template {
+            return self.check_subject_form(template, form.always, subject);
+        }
+        let Some(rest) = form.prefix.as_deref().and_then(|prefix| subject.strip_prefix(prefix)) else { return Ok(()) };
         let named = rest.split_once(':').map_or(rest, |(named, _)| named);
         let contradiction = |claim: Claim| WorkloadError::contradiction("subject", claim.name());
         let name = match form.ids {
@@ -128,11 +127,49 @@ impl<'t> Draft<'_, 't> {
                 }
                 Cow::Owned(name)
             }
+            Some(SubjectIds::AfterHyphen)
+                if self.with_ids().is_some_and(|with_ids| self.same_name(&with_ids, named)) =>
+            {
+                return Ok(());
+            }
             _ => Cow::Borrowed(named),
         };
         match self.text(Claim::Repository) {
             Some(repository) if !self.same_name(repository, &name) => Err(contradiction(Claim::Repository)),
             _ => Ok(()),
+        }
+    }
+
+    /// `OWNER-OWNER_ID/REPO-REPO_ID`, put together from what the claims say.
+    fn with_ids(&self) -> Option<String> {
+        let (owner, name) = self.text(Claim::Repository)?.rsplit_once('/')?;
+        let (owner_id, id) = (self.text(Claim::RepositoryOwnerId)?, self.text(Claim::RepositoryId)?);
+        Some(format!("{owner}-{owner_id}/{name}-{id}"))
+    }
+
+    /// Holds a `sub` to its template. What names nothing known is not compared.
+    fn check_subject_form(&self, template: &str, always: bool, subject: &str) -> Result<(), WorkloadError> {
+        if !always && !subject.starts_with(template::beginning(template)) {
+            return Ok(());
+        }
+        let value = |name: &str| match name {
+            "name" => self.text(Claim::Repository)?.rsplit('/').next().map(Cow::Borrowed),
+            name => self.text(Claim::from_name(name)?).map(|text| Cow::Borrowed(text.as_ref())),
+        };
+        let mut unknown = false;
+        let filled = template::fill(template, |name| match value(name) {
+            // A star in a value would be read as any text.
+            Some(text) if text.contains('*') => None,
+            None => {
+                unknown = true;
+                None
+            }
+            known => known,
+        });
+        match filled {
+            Some(form) if template::fits(&form, subject) => Ok(()),
+            None if unknown => Ok(()),
+            _ => Err(WorkloadError::contradiction("subject", "the claims that it names")),
         }
     }
 
@@ -145,9 +182,9 @@ impl<'t> Draft<'_, 't> {
         let number = match form.pull_request_prefix.as_deref().and_then(below) {
             None => None,
             Some(rest) => {
-                let [number] = pieces(&rest, |rest| match rest.split_once('/')? {
-                    (number, "merge" | "head") => Some([number]),
-                    _ => None,
+                let [number] = pieces(&rest, |rest| {
+                    let end = rest.find('/').unwrap_or(rest.len());
+                    form.pull_request_ends.iter().any(|known| *known == rest[end..]).then_some([&rest[..end]])
                 })
                 .ok_or_else(|| WorkloadError::Syntax("ref".into()))?;
                 Some(number)

@@ -6,11 +6,15 @@ mod data;
 mod draft;
 mod profile;
 mod reference;
+mod reverse;
+mod template;
 mod translate;
 mod url_form;
+mod valid;
 
 pub use case::{Case, Presence, Text, Workload};
 pub use claim::{Claim, Kind};
-pub use data::{SingleUseRule, Tenancy};
+pub use data::{RawKind, SetBy, SingleUseRule, Tenancy};
 pub use profile::{ClaimRow, Profile, ProfileError, ProfileTable, Profiles};
+pub use reverse::native_claims;
 pub use translate::{WorkloadError, from_canonical, translate};

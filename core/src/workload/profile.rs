@@ -1,12 +1,16 @@
 //! An issuer profile as data: which claims an issuer sends, their types, and what may be concluded from them.
 
 use super::{
-    Claim, SingleUseRule, Tenancy,
-    data::{Absence, Data},
-    url_form,
+    Claim, RawKind, SetBy, SingleUseRule, Tenancy,
+    data::{Absence, Data, Fault, Part},
+    template, url_form,
 };
 use serde::Serialize;
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    ops::Range,
+    sync::{Arc, LazyLock},
+};
 
 /// One CI system.
 #[derive(Clone, Debug)]
@@ -22,25 +26,59 @@ pub struct Profile {
 pub struct ProfileError {
     pub file: String,
     pub message: String,
+    /// Where in its text.
+    pub bytes: Range<usize>,
 }
 
-/// All known profiles.
+/// All known profiles. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Profiles {
-    pub(crate) all: Vec<Profile>,
+    pub(crate) all: Arc<[Profile]>,
 }
 
-/// In name order.
-const BUILTIN: [(&str, &str); 2] = [
-    ("github-actions.toml", include_str!("profiles/github-actions.toml")),
-    ("gitlab.toml", include_str!("profiles/gitlab.toml")),
-];
+macro_rules! builtin {
+    ($($name:literal)*) => {
+        /// In name order: name and text.
+        const BUILTIN: &[(&str, &str)] = &[$(($name, include_str!(concat!("profiles/", $name, ".toml"))),)*];
+    };
+}
+
+builtin! {
+    "aws" "azure-devops" "bitbucket-pipelines" "buddy" "buildkite" "circleci" "codefresh" "env0" "forgejo" "generic"
+    "github-actions" "gitlab" "google" "hcp-terraform" "jenkins" "kubernetes" "semaphore" "spacelift"
+}
 
 impl Profiles {
     /// The profiles compiled in (`profiles/*.toml`).
     pub fn builtin() -> Self {
-        let read = |(file, text)| Profile::parse(file, text).expect("compiled-in profiles are tested");
-        Self { all: BUILTIN.map(read).into() }
+        static READ: LazyLock<Profiles> = LazyLock::new(|| {
+            let read =
+                |(name, text): &(&str, &str)| Profile::parse(name, text).expect("compiled-in profiles are tested");
+            Profiles { all: BUILTIN.iter().map(read).collect() }
+        });
+        READ.clone()
+    }
+    /// The names of the profiles compiled in, in order.
+    pub fn builtin_names() -> impl ExactSizeIterator<Item = &'static str> {
+        BUILTIN.iter().map(|(name, _)| *name)
+    }
+    /// These and an operator's own, in name order. Whether names differ is the caller's to see to: the first stands.
+    #[must_use]
+    pub fn with(&self, own: Vec<Profile>) -> Self {
+        if own.is_empty() {
+            return self.clone();
+        }
+        let mut all: Vec<Profile> = self.all.iter().cloned().chain(own).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.dedup_by(|later, first| later.name == first.name);
+        Self { all: all.into() }
+    }
+    /// Whether any profile knows this very URL as one that strangers share, whatever profile is used for it.
+    pub fn is_shared(&self, url: &str) -> bool {
+        self.all
+            .iter()
+            .flat_map(|profile| &profile.data.url)
+            .any(|form| form.form == url && form.tenancy == Tenancy::Multi)
     }
     /// The profile of this name.
     pub fn get(&self, name: &str) -> Option<&Profile> {
@@ -55,7 +93,8 @@ impl Profiles {
 impl Profile {
     /// Reads one profile file; `file` is its name for errors, which give line and column.
     pub fn parse(file: &str, text: &str) -> Result<Self, ProfileError> {
-        let data = Data::parse(text).map_err(|message| ProfileError { file: file.into(), message })?;
+        let data =
+            Data::parse(text).map_err(|Fault { message, bytes }| ProfileError { file: file.into(), message, bytes })?;
         let url_forms = data.url.iter().map(|url| url.form.clone()).collect();
         Ok(Self { name: data.name.clone(), data, url_forms })
     }
@@ -75,6 +114,42 @@ impl Profile {
     /// The rule for single use of subject tokens.
     pub fn single_use(&self) -> SingleUseRule {
         self.data.single_use
+    }
+    /// The rule for actor tokens, which some issuers mean to be used again.
+    pub fn actor_single_use(&self) -> SingleUseRule {
+        self.data.actor_single_use.unwrap_or(self.data.single_use)
+    }
+    /// The `aud` of every token, where a job cannot choose it. No broker accepts such a token: other relying parties
+    /// receive it too.
+    pub fn fixed_audience(&self) -> Option<&str> {
+        self.data.fixed_audience.as_deref()
+    }
+    /// Whether `event_name` tells a pull request's job from a push's. Where it does not, production needs more than a
+    /// branch's name.
+    pub fn tells_events(&self) -> bool {
+        self.data.tells_events
+    }
+    /// Whether the token of a job says, immutably, whose it is. Where it does not, strangers are those whom no mapping
+    /// pins.
+    pub fn names_owner(&self) -> bool {
+        self.data.pins.contains(&Claim::RepositoryOwnerId)
+    }
+    /// Whether the owner's id stands at the end of the issuer's URL.
+    pub fn owner_in_url(&self) -> bool {
+        let row = self.data.claim.iter().any(|row| row.native == "iss" && row.part == Part::LastSegment);
+        row || self.data.agree.iter().any(|pair| pair.left == "iss" && pair.part == Part::LastSegment)
+    }
+    /// Usual `exp - iat`, in seconds.
+    pub fn lifetime_seconds(&self) -> u32 {
+        self.data.lifetime_seconds
+    }
+    /// What a claim without a canonical name holds, and who decides it; `None` where the profile does not know.
+    pub fn raw_claim(&self, native: &str) -> Option<(RawKind, SetBy)> {
+        let is = |known: &str| match known.strip_suffix('*') {
+            Some(beginning) => native.starts_with(beginning),
+            None => native == known,
+        };
+        self.data.raw.iter().find(|row| is(&row.native)).map(|row| (row.kind, row.set_by))
     }
     /// Longest `exp - iat` accepted, in seconds.
     pub fn max_lifetime_seconds(&self) -> i64 {
@@ -112,6 +187,18 @@ impl Profile {
     pub fn id_is_valid(&self, id: &str) -> bool {
         self.data.ids.syntax.admits(id)
     }
+    /// Whether `id` has the syntax of this claim's ids, which may differ from the issuer's others.
+    pub fn id_fits(&self, claim: Claim, id: &str) -> bool {
+        self.data.id_syntax(claim).admits(id)
+    }
+    /// An id of this claim's syntax, made from a number: for issuers that are played.
+    pub fn sample_id(&self, claim: Claim, number: u64) -> String {
+        self.data.id_syntax(claim).sample(number)
+    }
+    /// Events that may concern a pull request.
+    pub fn pull_request_events(&self) -> &[String] {
+        &self.data.pull_request_events
+    }
     /// Canonical claims that the job's author controls.
     pub fn author_controlled(&self) -> &[Claim] {
         &self.data.author_controlled
@@ -124,7 +211,11 @@ impl Profile {
     /// diagnostics about native names in mappings. A claim that names a workflow becomes several parts; for it this
     /// is the file.
     pub fn canonical_of(&self, native: &str) -> Option<Claim> {
-        self.natives().into_iter().find(|(name, _)| *name == native).map(|(_, claim)| claim)
+        let parts =
+            self.data.claim.iter().flat_map(|row| {
+                template::natives(&row.native).into_iter().flatten().map(|native| (native, row.canonical))
+            });
+        self.natives().into_iter().chain(parts).find(|(name, _)| *name == native).map(|(_, claim)| claim)
     }
     /// Everything that `profile show` shows.
     pub fn table(&self) -> ProfileTable<'_> {
@@ -133,6 +224,7 @@ impl Profile {
         ProfileTable {
             name: &self.name,
             title: &data.title,
+            documentation: &data.documentation,
             urls: data.url.iter().map(|url| (url.form.as_str(), tenancy_name(url.tenancy))).collect(),
             claims: self.rows(),
             id_syntax: data.ids.syntax.name(),
@@ -141,11 +233,15 @@ impl Profile {
             default_events: &data.default_events,
             pull_request_events: &data.pull_request_events,
             algorithms: &data.algorithms,
-            single_use: match data.single_use {
-                SingleUseRule::Jti => "jti",
-                SingleUseRule::SignedPart => "signed_part",
-                SingleUseRule::Reusable => "reusable",
-            },
+            tells_events: data.tells_events,
+            events: data.event.iter().map(|rule| rule.name.as_str()).collect(),
+            single_use: data.single_use.name(),
+            actor_single_use: self.actor_single_use().name(),
+            fixed_audience: data.fixed_audience.as_deref(),
+            subject: data.subject.as_ref().and_then(|form| form.template.as_deref().or(form.prefix.as_deref())),
+            agree: data.agree.iter().map(|pair| (pair.left.as_str(), pair.right.as_str())).collect(),
+            raw: data.raw.iter().map(|row| (row.native.as_str(), row.kind.name(), row.set_by.name())).collect(),
+            lifetime_seconds: data.lifetime_seconds,
             max_lifetime_seconds: data.max_lifetime_seconds,
             requires_nbf: data.requires_nbf,
             can_mint_again: data.can_mint_again,
@@ -160,6 +256,7 @@ impl Profile {
         natives.extend(data.claim.iter().map(|row| (row.native.as_str(), row.canonical)));
         if let Some(form) = &data.reference {
             natives.push((&form.native, Claim::Ref));
+            natives.extend(form.tag.as_deref().map(|native| (native, Claim::Tag)));
             natives.extend(form.kind.as_deref().map(|native| (native, Claim::RefType)));
             natives.extend(form.path.as_deref().map(|native| (native, Claim::Ref)));
         }
@@ -180,6 +277,7 @@ impl Profile {
             absent: self.absence(claim),
         };
         let mut rows: Vec<_> = self.natives().into_iter().map(|(native, claim)| row(native, claim)).collect();
+        rows.extend(self.data.event.iter().take(1).map(|_| row("(event)", Claim::EventName)));
         let derived = |from: &'static str, claims: &[Claim]| -> Vec<ClaimRow<'_>> {
             claims.iter().filter(|claim| self.provides(**claim)).map(|claim| row(from, *claim)).collect()
         };
@@ -216,6 +314,7 @@ fn tenancy_name(tenancy: Tenancy) -> &'static str {
 pub struct ProfileTable<'p> {
     pub name: &'p str,
     pub title: &'p str,
+    pub documentation: &'p [String],
     /// (form, `multi` or `single`); the first that fits decides.
     pub urls: Vec<(&'p str, &'static str)>,
     pub claims: Vec<ClaimRow<'p>>,
@@ -224,8 +323,21 @@ pub struct ProfileTable<'p> {
     pub author_controlled: Vec<&'static str>,
     pub default_events: &'p [String],
     pub pull_request_events: &'p [String],
+    /// Whether `event_name` tells a pull request's job from a push's.
+    pub tells_events: bool,
+    /// Events that are concluded from other claims, in the order of their rules.
+    pub events: Vec<&'p str>,
     pub algorithms: &'p [String],
     pub single_use: &'static str,
+    pub actor_single_use: &'static str,
+    pub fixed_audience: Option<&'p str>,
+    /// The form of `sub`, or how it begins.
+    pub subject: Option<&'p str>,
+    /// Pairs of native claims that must agree.
+    pub agree: Vec<(&'p str, &'p str)>,
+    /// Claims without a canonical name: type, and who decides them.
+    pub raw: Vec<(&'p str, &'static str, &'static str)>,
+    pub lifetime_seconds: u32,
     pub max_lifetime_seconds: i64,
     pub requires_nbf: bool,
     pub can_mint_again: bool,

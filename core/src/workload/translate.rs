@@ -4,9 +4,9 @@
 
 use super::{
     Claim, Kind, Presence, Profile, Text, Workload,
-    data::{RefForm, RefShape, Row, WorkflowForm},
+    data::{EventRule, Part, RefForm, RefShape, Row, WorkflowForm},
     draft::{Draft, HEADS, TAGS, is_odd_pair, pieces},
-    reference,
+    reference, template,
 };
 use crate::{
     claims::{Claims, Value},
@@ -63,9 +63,13 @@ pub fn translate<'t>(profile: &Profile, issuer: &str, claims: Claims<'t>) -> Res
     for form in &data.workflow {
         draft.put_workflow(form, &claims)?;
     }
+    if let Some(rule) = data.event.iter().find(|rule| holds(rule, &claims)) {
+        draft.put_text(Claim::EventName, "event_name", Cow::Owned(rule.name.clone()))?;
+    }
     for pair in &data.agree {
         let (left, right) = (native_id(&claims, &pair.left)?, native_id(&claims, &pair.right)?);
-        if left.is_some() && right.is_some() && left != right {
+        let left = left.as_deref().map(|left| pair.part.of(left));
+        if left.is_some() && right.is_some() && left != right.as_deref() {
             return Err(WorkloadError::contradiction(&pair.left, &pair.right));
         }
     }
@@ -81,6 +85,15 @@ pub fn from_canonical(
     issuer: &str,
     given: &[(Claim, Cow<'_, str>)],
 ) -> Result<Workload<'static>, WorkloadError> {
+    let canonical = drafted(profile, given)?.canonical;
+    Ok(Workload { issuer: Cow::Owned(issuer.to_owned()), canonical, raw: Claims::default() })
+}
+
+/// Canonical claims stated by hand, completed and judged.
+pub(super) fn drafted<'p>(
+    profile: &'p Profile,
+    given: &[(Claim, Cow<'_, str>)],
+) -> Result<Draft<'p, 'static>, WorkloadError> {
     let mut draft = Draft::new(profile);
     for (claim, text) in given {
         if *draft.get(*claim) != Presence::Unknown {
@@ -90,7 +103,7 @@ pub fn from_canonical(
     }
     draft.fill();
     draft.conclude()?;
-    Ok(Workload { issuer: Cow::Owned(issuer.to_owned()), canonical: draft.canonical, raw: Claims::default() })
+    Ok(draft)
 }
 
 /// A native claim by name, or by pointer.
@@ -115,6 +128,24 @@ fn is_blank(value: Option<&Value<'_>>) -> bool {
     matches!(value, None | Some(Value::Null)) || value.and_then(Value::as_text) == Some("")
 }
 
+/// Whether all conditions of a rule hold. A claim of another type is none of the values that a rule names.
+fn holds(rule: &EventRule, claims: &Claims<'_>) -> bool {
+    rule.when.iter().all(|when| {
+        let value = native(claims, &when.native).filter(|value| !is_blank(Some(value)));
+        value.is_some_and(|value| match value {
+            _ if when.is.is_empty() => true,
+            Value::Text(text) => when.is.iter().any(|one| one == text),
+            Value::Boolean(boolean) => when.is.contains(&boolean.to_string()),
+            _ => false,
+        })
+    })
+}
+
+/// A short name that git would take: issuers write a fork's branch as `owner:branch`.
+fn is_ref_name(short: &str) -> bool {
+    !short.contains([':', '~', '^', '?', '*', '[', '\\', ' '])
+}
+
 fn native_id<'t>(claims: &Claims<'t>, name: &str) -> Result<Option<Cow<'t, str>>, WorkloadError> {
     match native(claims, name) {
         Some(Value::Integer(integer)) => Ok(Some(Cow::Owned(integer.to_string()))),
@@ -124,6 +155,9 @@ fn native_id<'t>(claims: &Claims<'t>, name: &str) -> Result<Option<Cow<'t, str>>
 
 impl<'t> Draft<'_, 't> {
     fn put_native(&mut self, row: &Row, claims: &Claims<'t>) -> Result<(), WorkloadError> {
+        if row.native.contains('{') {
+            return self.put_together(row, claims);
+        }
         let value = match native(claims, &row.native) {
             None => return Ok(()),
             value if row.blank_is_absent && is_blank(value) => return Ok(()),
@@ -137,11 +171,36 @@ impl<'t> Draft<'_, 't> {
                 self.put_text(row.canonical, &row.native, Cow::Owned(integer.to_string()))?;
             }
             (Kind::Text | Kind::Name | Kind::Id, Value::Text(text)) => {
-                self.put_text(row.canonical, &row.native, text.clone())?;
+                let part = match row.part {
+                    Part::Whole => text.clone(),
+                    part => Cow::Owned(part.of(text).to_owned()),
+                };
+                self.put_text(row.canonical, &row.native, part)?;
             }
             _ => return Err(WorkloadError::WrongType(row.native.clone())),
         }
         Ok(())
+    }
+
+    /// A claim of several: `{organization_slug}/{pipeline_slug}`.
+    fn put_together(&mut self, row: &Row, claims: &Claims<'t>) -> Result<(), WorkloadError> {
+        let mut fault = None;
+        let whole = template::fill(&row.native, |name| match native_unless_blank(claims, name) {
+            Ok(Some(text)) if text.contains('/') => {
+                fault = Some(WorkloadError::Syntax(name.into()));
+                None
+            }
+            Ok(text) => text,
+            Err(error) => {
+                fault = Some(error);
+                None
+            }
+        });
+        match (fault, whole) {
+            (Some(fault), _) => Err(fault),
+            (None, Some(whole)) => self.put_text(row.canonical, &row.native, Cow::Owned(whole)),
+            (None, None) => Ok(()),
+        }
     }
 
     fn put_given(&mut self, claim: Claim, text: &str) -> Result<(), WorkloadError> {
@@ -164,10 +223,18 @@ impl<'t> Draft<'_, 't> {
         if let (Some(name), Some(kind)) = (&form.kind, &kind) {
             self.put_text(Claim::RefType, name, kind.clone())?;
         }
-        let Some(native) = native_unless_blank(claims, &form.native)? else { return Ok(()) };
+        let tag = match &form.tag {
+            Some(name) => native_unless_blank(claims, name)?.map(|tag| format!("{TAGS}{tag}")),
+            None => None,
+        };
+        let Some(native) = native_unless_blank(claims, &form.native)? else {
+            return tag.map_or(Ok(()), |tag| self.put_text(Claim::Ref, &form.native, Cow::Owned(tag)));
+        };
         let full = match form.form {
             RefShape::Full => native,
             RefShape::Short => full_ref(form, &native, kind.as_deref(), claims)?,
+            RefShape::Branch if !is_ref_name(&native) => return Ok(()),
+            RefShape::Branch => Cow::Owned(tag.unwrap_or_else(|| format!("{HEADS}{native}"))),
         };
         if full.starts_with("refs/") { self.put_text(Claim::Ref, &form.native, full) } else { Ok(()) }
     }
@@ -190,12 +257,14 @@ impl<'t> Draft<'_, 't> {
 
     /// Fills what canonical claims stated by hand leave out: `ref`, the owner, the workflows' repository.
     fn fill(&mut self) {
-        let prefix = self.profile.data.reference.as_ref().and_then(|form| form.pull_request_prefix.as_deref());
+        let form = self.profile.data.reference.as_ref();
+        let around =
+            form.and_then(|form| Some((form.pull_request_prefix.as_deref()?, form.pull_request_ends.first()?)));
         if self.text(Claim::Ref).is_none() {
             let branch = self.text(Claim::Branch).map(|branch| format!("{HEADS}{branch}"));
             let tag = self.text(Claim::Tag).map(|tag| format!("{TAGS}{tag}"));
-            let number = self.text(Claim::PullRequest).zip(prefix);
-            let merge = number.map(|(number, prefix)| format!("{prefix}{number}/merge"));
+            let number = self.text(Claim::PullRequest).zip(around);
+            let merge = number.map(|(number, (prefix, end))| format!("{prefix}{number}{end}"));
             if let Some(full) = branch.or(tag).or(merge) {
                 self.set(Claim::Ref, Presence::Present(Text::Text(Cow::Owned(full))));
             }

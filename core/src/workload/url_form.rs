@@ -1,4 +1,5 @@
-//! Issuer URLs by form: `https://{host}/_services/token`. A placeholder is never empty and never crosses a `/`.
+//! Issuer URLs by form: `https://{host}/_services/token`. A placeholder is never empty and never crosses a `/`, but for
+//! `{path}`, which is one segment or several.
 
 /// Whether `url` is of this form, byte for byte outside its placeholders.
 pub(super) fn fits(form: &str, url: &str) -> bool {
@@ -11,7 +12,7 @@ pub(super) fn fits(form: &str, url: &str) -> bool {
     // A placeholder ends where the next literal may begin; trying every end is exact, and URLs are short.
     rest.char_indices()
         .map(|(at, c)| at + c.len_utf8())
-        .take_while(|end| !rest[..*end].contains('/'))
+        .take_while(|end| name == "path" || !rest[..*end].contains('/'))
         .any(|end| is_value(name, &rest[..end]) && fits(after, &rest[end..]))
 }
 
@@ -20,6 +21,11 @@ fn is_value(name: &str, text: &str) -> bool {
     if name == "host" {
         let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
         return host.contains('.') && host.split('.').all(is_label) && port.is_none_or(is_port);
+    }
+    if name == "path" {
+        let letter = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+        let whole = |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(letter);
+        return text.split('/').all(whole);
     }
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
@@ -68,6 +74,13 @@ mod tests {
             (host, "http://gitlab.acme.example", false),
             (host, "https://gitläb.example", false),
             (host, "https://localhost", false),
+            ("https://{host}/{path}", "https://jenkins.acme.example/job/folder/oidc", true),
+            ("https://{host}/{path}", "https://jenkins.acme.example/", false),
+            ("https://{host}/{path}", "https://jenkins.acme.example/a/", false),
+            ("https://{host}/{path}", "https://jenkins.acme.example/a//b", false),
+            ("https://{host}/{path}", "https://jenkins.acme.example/a/../b", false),
+            ("https://{host}/{path}", "https://jenkins.acme.example/a%2Fb", false),
+            ("https://{host}/{path}", "https://jenkins.acme.example/a?b", false),
         ] {
             assert_eq!(fits(form, url), expected, "{form} {url}");
         }

@@ -13,6 +13,7 @@ mod load;
 mod minting;
 mod oracle;
 mod overlap;
+mod profiles;
 mod rules;
 mod security;
 mod trust;

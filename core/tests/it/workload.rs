@@ -380,12 +380,16 @@ fn security_092_profiles_know_who_shares_an_issuer() {
 #[test]
 fn builtin_profiles_are_sound() {
     let names: Vec<_> = PROFILES.iter().map(|profile| profile.name.as_str()).collect();
-    assert!(names.is_sorted() && names == ["github-actions", "gitlab"]);
+    assert!(names.is_sorted() && names.len() == 18);
     for profile in PROFILES.iter() {
         assert!(profile.algorithms().iter().all(|name| claimbound_core::trust::Algorithm::from_name(name).is_some()));
         assert!(profile.pins().iter().chain(profile.author_controlled()).all(|claim| profile.provides(*claim)));
-        assert_eq!(profile.single_use(), SingleUseRule::Jti);
         assert!(profile.pins().iter().all(|pin| !profile.author_controlled().contains(pin)));
+        assert!(profile.table().documentation.iter().all(|page| page.starts_with("https://")), "{}", profile.name);
+        assert!(!profile.table().documentation.is_empty() && !profile.table().quirks.is_empty(), "{}", profile.name);
+    }
+    for profile in [github(), gitlab()] {
+        assert_eq!(profile.single_use(), SingleUseRule::Jti);
         for claim in [Claim::Branch, Claim::Tag, Claim::Ref, Claim::WorkflowFile, Claim::Subject] {
             assert!(profile.provides(claim), "{} {}", profile.name, claim.name());
         }
@@ -427,6 +431,13 @@ fn a_profile_file_that_is_wrong_says_where() {
             "pins = [\"run_attempt\"]",
             "`run_attempt`, which no claim",
         ),
+        ("single_use = \"jti\"", "single_use = \"reusable\"", "always single use"),
+        ("\"subject\", \"ref\"", "\"repository_id\", \"ref\"", "cannot be a pin"),
+        ("lifetime_seconds = 3600", "lifetime_seconds = 86401", "at most `max_lifetime_seconds`"),
+        ("native = \"job_id\"", "native = \"{job_id\"", "does not name claims in braces"),
+        ("canonical = \"job_id\"", "canonical = \"branch\"", "which `[ref]` gives"),
+        ("name = \"gitlab\"", "name = \"Git Lab\"", "lower-case letters"),
+        ("form = \"short\"", "form = \"branch\"", "a `path`"),
         ("max_lifetime_seconds = 86400", "max_lifetime_seconds = 0", "must be positive"),
         ("type = \"ref_type\"\n", "", "needs its `type`"),
         ("none = \"when_absent\"\nunless", "unless", "has an `unless`"),

@@ -43,7 +43,7 @@ pub fn prepare(
     }
     if let Some(known) = known_address(&home)?.filter(|known| *known != issuer) {
         let text = fs::read_to_string(&policy).with_context(|| format!("cannot read `{}`", policy.display()))?;
-        let moved = Profile::ALL.into_iter().fold(text, |text, profile| {
+        let moved = Profile::all().fold(text, |text, profile| {
             text.replace(&quoted(&issuer_url(known, profile)), &quoted(&issuer_url(issuer, profile)))
         });
         fs::write(&policy, moved).with_context(|| format!("cannot write `{}`", policy.display()))?;

@@ -163,7 +163,7 @@ const JOBS: [&[(Claim, &str)]; 4] = [
 
 fn mapping(bytes: &[u8]) -> Outcome {
     let folder = Folder { files: unpacked(bytes) };
-    let Loaded { set, tests, diagnostics } = load(&folder, &PROFILES);
+    let Loaded { set, tests, diagnostics, profiles } = load(&folder, &PROFILES);
     let again = load(&folder, &PROFILES);
     assert_eq!(diagnostics, again.diagnostics, "one folder, two lists of findings");
     assert_eq!(set.is_some(), diagnostics.iter().all(|finding| finding.severity != Severity::Error));
@@ -175,7 +175,7 @@ fn mapping(bytes: &[u8]) -> Outcome {
     match set {
         None => found,
         Some(set) => {
-            asked(&set, &tests);
+            asked(&set, &profiles, &tests);
             format!("loads {} mappings, {} denies; {found}", set.mappings.len().min(9), set.denies.len().min(9))
         }
     }
@@ -202,15 +202,15 @@ fn told(finding: &Diagnostic, folder: &Folder) {
     }
 }
 
-fn asked(set: &MappingSet, tests: &[TestCase]) {
-    let results = run_tests(set, &PROFILES, tests);
+fn asked(set: &MappingSet, profiles: &Profiles, tests: &[TestCase]) {
+    let results = run_tests(set, profiles, tests);
     assert_eq!(results.len(), tests.len());
     let roles: Vec<&str> = set.role_names().collect();
     for issuer in set.issuers.iter().map(|issuer| &issuer.name) {
         let id = set.issuer_named(issuer).expect("it is there").0;
         for job in JOBS {
             let given = Given::Workload(job.iter().map(|(claim, text)| (*claim, (*text).to_owned())).collect());
-            let Ok(principal) = given.workload(set, &PROFILES, id) else { continue };
+            let Ok(principal) = given.workload(set, profiles, id) else { continue };
             let case = Case { principal, actors: Vec::new() };
             let possible = possible_roles(set, &case, NOW);
             for role in [None].into_iter().chain(roles.iter().map(|role| Some(*role))) {

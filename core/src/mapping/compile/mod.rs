@@ -24,7 +24,7 @@ use super::{
 use crate::{
     diag::{Diagnostic, Severity, Span},
     review::TestCase,
-    workload::Profiles,
+    workload::{Profile, Profiles},
 };
 use policy::Policy;
 use std::{collections::BTreeMap, sync::Arc};
@@ -38,6 +38,8 @@ pub struct Loaded {
     pub tests: Vec<TestCase>,
     /// All findings, sorted by file and place.
     pub diagnostics: Vec<Diagnostic>,
+    /// Those that were given and the folder's own, `profiles/*.toml`.
+    pub profiles: Profiles,
 }
 
 const POLICY: &str = "policy.toml";
@@ -50,6 +52,7 @@ enum Home {
     Json,
     Team,
     Tests,
+    Profile,
 }
 
 impl Home {
@@ -60,6 +63,7 @@ impl Home {
             "" if rest == POLICY => Some(Self::Policy),
             "roles" if toml && !rest.contains('/') => Some(Self::Roles),
             "tests" if toml && !rest.contains('/') => Some(Self::Tests),
+            "profiles" if toml && !rest.contains('/') => Some(Self::Profile),
             "policies" if rest.ends_with(".json") && !rest.contains('/') => Some(Self::Json),
             "teams" if toml => Some(Self::Team),
             _ => None,
@@ -70,6 +74,7 @@ impl Home {
 /// Parses, compiles and proves a folder (two mappings that can give one role to one job are an error).
 pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
     let mut findings = Findings::default();
+    let profiles = profiles.with(own_profiles(folder, profiles, &mut findings));
     let (files, policies) = parse(folder, &mut findings);
     let of = |home: Home| files.iter().filter(move |(at, _)| *at == home).map(|(_, tree)| tree);
 
@@ -81,9 +86,9 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
             findings.push(no_policy());
         }
         // Every reference would be unknown: more findings would not be more help.
-        return Loaded { set: None, tests: Vec::new(), diagnostics: findings.into_sorted() };
+        return Loaded { set: None, tests: Vec::new(), diagnostics: findings.into_sorted(), profiles };
     };
-    let policy = policy::compile(policy_tree, &policy_fields, profiles, &mut findings);
+    let policy = policy::compile(policy_tree, &policy_fields, &profiles, &mut findings);
     let mut roles = roles::Roles::default();
     for tree in of(Home::Roles) {
         roles.compile(tree, &policy, &mut findings);
@@ -113,7 +118,41 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
     let diagnostics = findings.into_sorted();
     let told = diagnostics.iter().any(|finding| finding.severity == Severity::Error);
     debug_assert_eq!(set.is_none(), told, "what keeps a folder from loading is always told");
-    Loaded { set, tests, diagnostics }
+    Loaded { set, tests, diagnostics, profiles }
+}
+
+/// The operator's own profiles. One that cannot be read is told with its place; who names it finds no profile.
+fn own_profiles(folder: &Folder, given: &Profiles, findings: &mut Findings) -> Vec<Profile> {
+    let mut own = Vec::new();
+    for (path, bytes) in folder.files.iter().filter(|(path, _)| Home::of(path) == Some(Home::Profile)) {
+        let name: Arc<str> = Arc::from(path.as_str());
+        let Some(source) = syntax::text_of(&name, bytes, findings) else { continue };
+        let profile = match Profile::parse(path, source.text) {
+            Ok(profile) => profile,
+            Err(error) => {
+                let help =
+                    "mend it; `claimbound profile show gitlab` shows what a profile says, docs/issuers.md its language";
+                findings.error(codes::PROFILE_FILE, source.span(error.bytes), error.message, help);
+                continue;
+            }
+        };
+        let stem = path.strip_prefix("profiles/").and_then(|file| file.strip_suffix(".toml")).unwrap_or(path);
+        let problem = if given.get(&profile.name).is_some() {
+            Some(format!("`{}` is the name of a profile that is built in", profile.name))
+        } else if stem != profile.name {
+            Some(format!("the profile calls itself `{}`, and its file `{stem}`", profile.name))
+        } else {
+            None
+        };
+        match problem {
+            None => own.push(profile),
+            Some(message) => {
+                let help = "give file and `name` one name that no other profile has";
+                findings.error(codes::PROFILE_TAKEN, source.span(0..0), message, help);
+            }
+        }
+    }
+    own
 }
 
 /// Without what only this module asks.
@@ -137,10 +176,13 @@ fn parse<'f>(folder: &'f Folder, findings: &mut Findings) -> (Vec<(Home, Tree<'f
                 codes::UNEXPECTED_FILE,
                 Span { file: name, bytes: 0..0 },
                 format!("`{path}` is no file of a mapping folder"),
-                "a folder holds `policy.toml`, `roles/*.toml`, `policies/*.json`, `teams/<team>/*.toml` and `tests/*.toml`: move it or remove it",
+                "a folder holds `policy.toml`, `roles/*.toml`, `policies/*.json`, `profiles/*.toml`, `teams/<team>/*.toml` and `tests/*.toml`: move it or remove it",
             );
             continue;
         };
+        if home == Home::Profile {
+            continue;
+        }
         let Some(source) = syntax::text_of(&name, bytes, findings) else { continue };
         if home == Home::Json {
             json(&source, findings);

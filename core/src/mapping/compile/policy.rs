@@ -8,7 +8,7 @@ use crate::{
         syntax::{Entry, Fields, Findings, Place, Tree, Value},
     },
     time::Seconds,
-    workload::{Profile, Profiles, Tenancy},
+    workload::{Claim, Profile, Profiles, Tenancy},
 };
 use std::{collections::BTreeMap, sync::Arc};
 use toml::de::DeValue;
@@ -182,7 +182,15 @@ fn issuer<'p>(
     }
     let profile = fields.need_text("profile", findings).and_then(|(text, span)| {
         let known = profiles.iter().map(|profile| profile.name.as_str());
-        names::known(codes::UNKNOWN_PROFILE, "profile", text, known, &span, "claimbound", findings);
+        names::known(
+            codes::UNKNOWN_PROFILE,
+            "profile",
+            text,
+            known,
+            &span,
+            "claimbound or under `profiles/`",
+            findings,
+        );
         profiles.get(text)
     });
     let url = fields.need_text("url", findings);
@@ -201,8 +209,16 @@ fn issuer<'p>(
         (Some((url, span)), Some(profile)) => tenancy(&fields, profile, url, span, findings),
         _ => Tenancy::Multi,
     };
+    let tenancy = match &url {
+        Some((url, _)) => unless_shared(tenancy, &fields, url, profiles, findings),
+        None => tenancy,
+    };
+    if let Some((profile, audience)) = profile.and_then(|profile| Some((profile, profile.fixed_audience()?))) {
+        fixed_audience(&fields, profile, audience, findings);
+    }
     let owners = owners(&fields, profile, findings);
-    if owners.is_empty() && tenancy == Tenancy::Multi && profile.is_some() && fields.lacks("owners", findings) {
+    let names_owner = profile.is_some_and(Profile::names_owner);
+    if owners.is_empty() && tenancy == Tenancy::Multi && names_owner && fields.lacks("owners", findings) {
         findings.error(
             codes::OWNERS_MISSING,
             fields.span(),
@@ -217,10 +233,44 @@ fn issuer<'p>(
         url: url.to_owned(),
         multi_tenant: tenancy == Tenancy::Multi,
         owners,
+        pin: profile.pins().first().copied().filter(|_| !profile.names_owner()),
+        pinned: Default::default(),
         folds_names: profile.folds_names(),
         span: fields.span(),
     };
     Some((issuer, profile))
+}
+
+/// A URL that some profile knows to be everybody's is so under any profile.
+fn unless_shared(
+    tenancy: Tenancy,
+    fields: &Fields<'_, '_>,
+    url: &str,
+    profiles: &Profiles,
+    findings: &mut Findings,
+) -> Tenancy {
+    if tenancy == Tenancy::Single && profiles.is_shared(url) {
+        let span = fields.entry("tenancy").map_or_else(|| fields.span(), |entry| entry.value_span());
+        let help = "remove `tenancy`: jobs of every customer of this service have tokens of it";
+        let message = format!("`{url}` is shared by strangers; it cannot be `tenancy = \"single\"`");
+        findings.error(codes::TENANCY, span, message, help);
+        return Tenancy::Multi;
+    }
+    tenancy
+}
+
+/// Its jobs would be refused one by one, and nobody would know why.
+fn fixed_audience(fields: &Fields<'_, '_>, profile: &Profile, audience: &str, findings: &mut Findings) {
+    let finding = Diagnostic::error(
+        codes::FIXED_AUDIENCE,
+        fields.entry("profile").map_or_else(|| fields.span(), |entry| entry.value_span()),
+        format!(
+            "tokens of profile `{}` are for `{audience}`, which is no broker's URL: all of them are refused",
+            profile.name
+        ),
+        "keep the issuer out until its jobs can choose the audience: a token for others, too, could be replayed by any of them",
+    );
+    findings.push(finding.warning());
 }
 
 /// Plain HTTP to this machine, by address: what a local issuer has.
@@ -250,7 +300,7 @@ fn tenancy(fields: &Fields<'_, '_>, profile: &Profile, url: &str, span: &Span, f
                 format!("write the exact `iss` of its tokens: {forms}"),
             );
         }
-    } else if bare != url {
+    } else if bare != url && (is_loopback(url) || profile.tenancy_of(bare).is_some()) {
         let finding = Diagnostic::error(
             codes::URL_SLASH,
             span.clone(),
@@ -284,6 +334,15 @@ fn tenancy(fields: &Fields<'_, '_>, profile: &Profile, url: &str, span: &Span, f
 fn owners(fields: &Fields<'_, '_>, profile: Option<&Profile>, findings: &mut Findings) -> BTreeMap<String, String> {
     let mut owners: BTreeMap<String, String> = BTreeMap::new();
     let Some(entry) = fields.entry("owners") else { return owners };
+    if profile.is_some_and(|profile| !profile.provides(Claim::RepositoryOwnerId)) {
+        findings.error(
+            codes::CLAIM_NOT_PROVIDED,
+            entry.span(),
+            "tokens of this profile hold no immutable id of an owner, so `owners` would admit nobody",
+            "remove `owners`: jobs that no mapping pins are strangers",
+        );
+        return owners;
+    }
     let listed = entry.entries(findings);
     if listed.is_empty() && entry.value.get_ref().is_table() {
         findings.error(
@@ -326,12 +385,12 @@ fn owner_id(owner: Entry<'_, '_>, profile: Option<&Profile>, findings: &mut Find
         return None;
     }
     let zeros = text.len() > 1 && text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
-    if zeros || profile.is_some_and(|profile| !profile.id_is_valid(&text)) {
+    if zeros || profile.is_some_and(|profile| !profile.id_fits(Claim::RepositoryOwnerId, &text)) {
         findings.error(
             codes::BAD_ID,
             owner.value_span(),
             format!("`{text}` is not the id of an owner"),
-            "write the forge's immutable id, without leading zeros; GitHub shows it at `https://api.github.com/users/NAME`",
+            "write the owner's immutable id as tokens carry it, without leading zeros; GitHub shows it at `https://api.github.com/users/NAME`",
         );
         return None;
     }

@@ -1,5 +1,7 @@
 //! `teams/<team>/**.toml`: sets and mappings, and whether the team may write them.
 
+mod pins;
+
 use super::{
     conditions::{self, Compiled, Ground, Set, Sets, Shape, keys_of},
     duration, names,
@@ -188,6 +190,7 @@ impl Mappings {
             judged.binding(&roles, findings);
             judged.pins(&roles, findings);
             judged.narrow(&roles, findings);
+            judged.events_told(&roles, findings);
             judged.durations(&roles, &[max.as_ref(), given.as_ref()], findings);
             if let Some(events) = judged.default_events(&roles, findings) {
                 compiled.push(events);
@@ -392,7 +395,7 @@ impl Judged<'_, '_, '_, '_> {
 
     /// Repositories are pinned by id on shared issuers, and for production everywhere.
     fn pins(&self, roles: &[(RoleId, Span)], findings: &mut Findings) {
-        if self.compiled.iter().any(|compiled| compiled.shape == Shape::Pin) {
+        if self.compiled.iter().any(|compiled| self.is_pin(compiled)) {
             return;
         }
         let production =
@@ -409,21 +412,23 @@ impl Judged<'_, '_, '_, '_> {
                 "write `repository = {{ name = \"{}\", id = … }}`: a name can be given up and taken by a stranger, an id cannot",
                 names.first().map_or("…", String::as_str)
             ),
+            _ if self.by_subject() => "write the token's `sub`, exactly: `subject = \"…\"`; this issuer's tokens have no other identity".to_owned(),
             _ if by_owner => "list the repositories with their ids in `[set.*]`: mappings for every repository of an owner (`any_repository`) are not available in this version yet".to_owned(),
             _ => "write `repository = { name = \"…\", id = … }`, a set, or `repository_id`".to_owned(),
         };
+        let pin = if self.by_subject() { "subject" } else { "repository id" };
         match production {
             Some(role) => findings.error(
                 codes::PRODUCTION_NOT_PINNED,
                 span,
-                format!("mapping `{}` gives the production role `{role}` and pins no repository id", self.name),
+                format!("mapping `{}` gives the production role `{role}` and pins no {pin}", self.name),
                 help,
             ),
             None => findings.error(
                 codes::NOT_PINNED,
                 span,
                 format!(
-                    "mapping `{}` pins no repository id, and issuer `{}` is shared by strangers",
+                    "mapping `{}` pins no {pin}, and issuer `{}` is shared by strangers",
                     self.name, self.issuer.name
                 ),
                 help,

@@ -269,12 +269,7 @@ impl Values<'_, '_> {
             );
             return None;
         }
-        let of_the_forge = matches!(claim, Claim::RepositoryId | Claim::RepositoryOwnerId | Claim::InitiatorId);
-        let valid = match of_the_forge {
-            true => self.ground.issuers.iter().any(|(_, profile)| profile.id_is_valid(&text)),
-            false => decimal,
-        };
-        if !valid {
+        if !self.ground.issuers.iter().any(|(_, profile)| profile.id_fits(claim, &text)) {
             let issuers = self.ground.issuer_names();
             self.findings.error(
                 codes::BAD_ID,

@@ -7,8 +7,8 @@ mod prepare;
 mod tasks;
 
 pub use clock::SystemClock;
-pub use health::{Health, IssuerHealth, KeyHealth, StoreHealth};
-pub use prepare::{Prepared, StartError, deployment, prepare};
+pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, StoreHealth};
+pub use prepare::{Prepared, StartError, deployment, prepare, trusted};
 
 use crate::{
     config::Config,

@@ -82,6 +82,10 @@ fn issuer(name: &str) -> IssuerConfig {
         allow_private_network: false,
         development: false,
         ca_file: None,
+        jwks_origin: None,
+        pin: None,
+        refresh: None,
+        cut: Cut::default(),
     }
 }
 
@@ -275,7 +279,7 @@ fn jitter_only_lengthens_and_by_a_tenth_at_most() {
 
 #[test]
 fn metadata_must_be_the_issuers_own_and_keys_of_its_origin() {
-    let ok = |document: &str, issuer: &str| jwks_uri(document.as_bytes(), issuer);
+    let ok = |document: &str, issuer: &str| jwks_uri(document.as_bytes(), issuer, None);
     let github = r#"{"issuer":"https://ci.example","jwks_uri":"https://ci.example/keys","claims_supported":["sub"]}"#;
     assert_eq!(ok(github, "https://ci.example").unwrap(), "https://ci.example/keys");
     for (document, issuer, text) in [

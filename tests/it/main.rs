@@ -18,6 +18,7 @@ mod http;
 mod issuers;
 mod laptop;
 mod records;
+mod security_keys;
 mod tidy;
 
 /// The program under test.

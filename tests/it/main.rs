@@ -16,6 +16,7 @@ mod hangup;
 mod heavy_crash;
 mod http;
 mod issuers;
+mod jwks;
 mod laptop;
 mod records;
 mod security_keys;

@@ -80,7 +80,7 @@ impl Issuer {
         Self::listen(forge, path, algorithm, None)
     }
 
-    /// As GitHub Actions, at `https://localhost:PORT` under this certificate (DER), right or wrong, and its private key
+    /// As GitHub Enterprise Server, at `https://127.0.0.1:PORT/_services/token` under this certificate (DER), right or wrong, and its private key
     /// (PKCS #8 DER).
     pub fn github_over_tls(certificate: Vec<u8>, private_key: Vec<u8>) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -89,7 +89,7 @@ impl Issuer {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.into()], key.into())
             .expect("a certificate and its key");
-        Self::listen(Forge::GitHub, "", Algorithm::Rs256, Some(Arc::new(config).into()))
+        Self::listen(Forge::GitHub, "/_services/token", Algorithm::Rs256, Some(Arc::new(config).into()))
     }
 
     fn listen(forge: Forge, path: &str, algorithm: Algorithm, tls: Option<TlsAcceptor>) -> Self {
@@ -98,7 +98,7 @@ impl Issuer {
         let address = listener.local_addr().expect("a listener has an address");
         let url = match &tls {
             None => format!("http://{address}{path}"),
-            Some(_) => format!("https://localhost:{}{path}", address.port()),
+            Some(_) => format!("https://{address}{path}"),
         };
         let signer = Arc::new(Key::generate(algorithm));
         let state = Arc::new(Mutex::new(State {

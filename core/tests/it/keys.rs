@@ -162,7 +162,8 @@ fn without_alg_the_key_type_decides_among_what_is_permitted() {
 
 #[test]
 fn a_key_tells_its_strength_and_whether_it_is_another() {
-    let strength = |jwk: &Value| keys(&[jwk.clone()]).keys.into_values().next().unwrap().strength().to_string();
+    let strength =
+        |jwk: &Value| keys(std::slice::from_ref(jwk)).keys.into_values().next().unwrap().strength().to_string();
     assert_eq!(strength(&RS256.jwk()), "2048 bits");
     assert_eq!(strength(&ES256.jwk()), "P-256");
     assert_eq!(strength(&Key::new("k", Algorithm::EdDsa).jwk()), "Ed25519");

@@ -147,7 +147,7 @@ pub fn trusted(issuer: &Issuer, config: &Config, profiles: &Profiles) -> IssuerC
         allow_private_network: network.allow_private_network || development,
         development,
         ca_file: network.ca_file,
-        jwks_origin: network.jwks_origin,
+        jwks_origin: network.jwks_origin.or_else(|| profile.jwks_origin().map(str::to_owned)),
         pin: network.jwks.map(|jwks| Pin {
             file: jwks.file,
             expires: UnixSeconds(jwks.expires),

@@ -32,6 +32,8 @@ pub(super) struct Data {
     pub name: String,
     pub title: String,
     pub algorithms: Vec<String>,
+    /// Where keys stand besides the issuer's own origin: scheme, host, port.
+    pub jwks_origin: Option<String>,
     pub max_lifetime_seconds: i64,
     pub single_use: SingleUseRule,
     pub requires_nbf: bool,
@@ -290,6 +292,13 @@ impl Data {
         }
         if self.pins.is_empty() || self.url.is_empty() || self.algorithms.is_empty() {
             return Err("`pins`, `algorithms` and `[[url]]` must not be empty".into());
+        }
+        let is_host = |host: &str| {
+            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".:-".contains(&byte);
+            !host.is_empty() && host.bytes().all(plain)
+        };
+        if self.jwks_origin.as_ref().is_some_and(|url| !url.strip_prefix("https://").is_some_and(is_host)) {
+            return Err("`jwks_origin` must be `https://`, a host and nothing more".into());
         }
         if self.max_lifetime_seconds <= 0 {
             return Err("`max_lifetime_seconds` must be positive".into());

@@ -3,8 +3,13 @@
 //! A file is judged whole: unknown keys, wrong types and values that cannot be are all reported in one run, each with
 //! its place. Relative paths count from the file's own directory, so that a broker can be started from anywhere.
 
+mod issuer;
+
+pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
+
 use claimbound_core::diag::{Code, Diagnostic, Span, did_you_mean};
 use ipnet::IpNet;
+use issuer::Issuer;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -86,14 +91,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self { connections: 10_000, requests_per_second: 200, request_seconds: 10 }
     }
-}
-
-/// `[issuer.NAME]`: network facts of an issuer that policy.toml names.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct IssuerNetwork {
-    pub ca_file: Option<PathBuf>,
-    pub allow_private_network: bool,
-    pub max_lifetime_seconds: Option<i64>,
 }
 
 /// `[backend.NAME]` of kind `aws`.
@@ -182,13 +179,6 @@ struct Store {
 struct Mappings {
     path: Option<PathBuf>,
 }
-#[derive(Deserialize)]
-struct Issuer {
-    ca_file: Option<PathBuf>,
-    #[serde(default)]
-    allow_private_network: bool,
-    max_lifetime: Option<Spanned<String>>,
-}
 #[derive(Default, Deserialize)]
 struct Signing {
     keys: Option<PathBuf>,
@@ -217,7 +207,20 @@ const KEYS: &[(&str, &[&str])] = &[
     ("store", &["url"]),
     ("mappings", &["path"]),
     ("issuer", &["*"]),
-    ("issuer.*", &["ca_file", "allow_private_network", "max_lifetime"]),
+    (
+        "issuer.*",
+        &[
+            "ca_file",
+            "allow_private_network",
+            "max_lifetime",
+            "jwks",
+            "jwks_origin",
+            "refresh",
+            "disabled",
+            "deny_kids",
+        ],
+    ),
+    ("issuer.*.jwks", &["file", "expires", "warn_before"]),
     ("signing", &["keys", "issuer_url"]),
     ("backend", &["*"]),
     ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout"]),
@@ -389,7 +392,8 @@ impl Judge {
             url.into_inner()
         });
         let store = store.strip_prefix("sqlite:").map_or(sqlite, |path| in_directory(directory, Path::new(path)));
-        let issuers = issuer.into_iter().map(|(name, issuer)| (name, self.issuer(issuer, directory))).collect();
+        let issuers =
+            issuer.into_iter().map(|(name, issuer)| (name, self.issuer(issuer, directory, development))).collect();
         let public_url = server.public_url.map(|url| self.url(url, "public_url", development)).unwrap_or_default();
         let issuer_url = signing.issuer_url.map(|url| self.url(url, "issuer_url", development));
         Config {
@@ -517,15 +521,6 @@ impl Judge {
             connect_timeout_seconds,
         };
         (name.into_inner(), backend)
-    }
-
-    fn issuer(&mut self, issuer: Issuer, directory: &Path) -> IssuerNetwork {
-        let max_lifetime_seconds = issuer.max_lifetime.and_then(|text| self.duration(&text));
-        IssuerNetwork {
-            ca_file: issuer.ca_file.map(|path| directory.join(path)),
-            allow_private_network: issuer.allow_private_network,
-            max_lifetime_seconds,
-        }
     }
 
     /// An origin with an optional path: exactly as it will be compared, so nothing is normalised.

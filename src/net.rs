@@ -8,11 +8,14 @@
 mod address;
 
 use address::Reach;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{
+    dns::{Addrs, Name, Resolve, Resolving},
+    header::CONTENT_ENCODING,
+};
 use std::{
     collections::HashMap,
     fs,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -99,7 +102,10 @@ impl Client {
         if answer.content_length().is_some_and(|length| length > rules.bytes_max as u64) {
             return Err(too_long());
         }
-        // No decompression is compiled in: bytes on the wire are the bytes counted here.
+        // None is asked for and no decompression is compiled in: bytes on the wire are the bytes counted here.
+        if let Some(coding) = answer.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+            return Err(format!("answered with the content encoding {coding:?}, which nobody asked for"));
+        }
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| told(&error))? {
             if body.len() + chunk.len() > rules.bytes_max {
@@ -203,15 +209,20 @@ impl Resolve for Judged {
     fn resolve(&self, name: Name) -> Resolving {
         let reach = self.reach;
         Box::pin(async move {
-            let (allowed, refused): (Vec<_>, Vec<_>) =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.partition(|address| reach.allows(address.ip()));
-            if allowed.is_empty() {
-                let refused: Vec<IpAddr> = refused.iter().map(std::net::SocketAddr::ip).collect();
-                return Err(refusal(&refused).into());
-            }
+            let allowed = judged(tokio::net::lookup_host((name.as_str(), 0)).await?, reach)?;
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
+}
+
+/// What of a name's addresses may be connected to. These are the ones that are: nothing resolves the name again.
+fn judged(addresses: impl Iterator<Item = SocketAddr>, reach: Reach) -> Result<Vec<SocketAddr>, String> {
+    let (allowed, refused): (Vec<_>, Vec<_>) = addresses.partition(|address| reach.allows(address.ip()));
+    if allowed.is_empty() {
+        let refused: Vec<IpAddr> = refused.iter().map(SocketAddr::ip).collect();
+        return Err(refusal(&refused));
+    }
+    Ok(allowed)
 }
 
 fn refusal(addresses: &[IpAddr]) -> String {
@@ -294,6 +305,30 @@ mod tests {
         assert_eq!(why(&url, &RULES).await, "answered 302 and redirects are not followed");
         let untouched = tokio::time::timeout(Duration::from_millis(20), trap.accept()).await;
         assert!(untouched.is_err(), "nobody connected to the redirect's target");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_packed_is_refused_unread() {
+        let packed = serve("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n", b"\x1f\x8b\x08", false).await;
+        let why = why(&packed, &RULES).await;
+        assert!(why.contains("content encoding \"gzip\""), "{why}");
+        let plain =
+            serve("HTTP/1.1 200 OK\r\ncontent-encoding: identity\r\ncontent-length: 2\r\n\r\n", b"ok", false).await;
+        assert_eq!(Client::new().unwrap().get(&plain, &RULES).await.unwrap(), b"ok");
+    }
+
+    /// A name that an attacker moves between two lookups gains nothing: only what was judged is connected to.
+    #[test]
+    fn security_097_of_a_name_s_addresses_only_the_judged_ones_are_left() {
+        let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 0);
+        let mixed = ["127.0.0.1", "1.1.1.1", "::ffff:169.254.169.254", "10.0.0.1", "64:ff9b::a00:1"].map(address);
+        let of = |reach| judged(mixed.into_iter(), reach).map(|left| left.iter().map(|a| a.ip().to_string()).collect());
+        assert_eq!(of(Reach::Public), Ok(vec!["1.1.1.1".to_owned()]));
+        assert_eq!(of(Reach::Loopback), Ok(vec!["127.0.0.1".to_owned()]));
+        assert_eq!(of(Reach::Private).map(|left: Vec<String>| left.len()), Ok(4), "all but the metadata service");
+        let none = judged([address("10.0.0.1")].into_iter(), Reach::Public).unwrap_err();
+        assert!(none.contains("10.0.0.1: not a public address"), "{none}");
+        assert!(judged([].into_iter(), Reach::Private).is_err());
     }
 
     #[tokio::test]

@@ -6,7 +6,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
 };
-use std::{sync::atomic::AtomicI64, time::Duration};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 use tracing_subscriber::EnvFilter;
 
 /// What is logged unless `CLAIMBOUND_LOG` says otherwise. The HTTP library calls every malformed request an error:
@@ -54,6 +57,11 @@ struct ReloadLabels {
 struct IssuerLabels {
     issuer: String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct IssuerStateLabels {
+    issuer: String,
+    state: &'static str,
+}
 
 /// How an exchange ended, for its counter.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +95,24 @@ impl Reloaded {
 pub struct Sample<'a> {
     pub store_waiting: usize,
     pub store_writable: bool,
-    /// Name, usable keys, unix time of the last good fetch.
-    pub issuers: &'a [(String, usize, Option<i64>)],
+    pub issuers: &'a [IssuerSample],
+}
+
+/// One issuer's keys when metrics are asked for.
+#[derive(Clone, Debug)]
+pub struct IssuerSample {
+    pub issuer: String,
+    /// Every state by name, and whether it is the present one.
+    pub states: Vec<(&'static str, bool)>,
+    pub keys: usize,
+    /// Keys of its set that are not used.
+    pub ignored: usize,
+    /// Looks for its keys that failed since the start.
+    pub failures: u64,
+    /// Unix time of the last good look.
+    pub fetched: Option<i64>,
+    /// Unix time of the last moment at which the keys that are held are believed.
+    pub believed_until: Option<i64>,
 }
 
 /// All series; every label is from a closed list or from configuration, never from a token.
@@ -103,8 +127,69 @@ pub struct Metrics {
     reloads: Family<ReloadLabels, Counter>,
     store_waiting: Gauge,
     store_writable: Gauge,
-    issuer_keys: Family<IssuerLabels, Gauge<i64, AtomicI64>>,
-    issuer_fetched: Family<IssuerLabels, Gauge<i64, AtomicI64>>,
+    issuers: IssuerSeries,
+}
+
+/// Series that are read from the key cache when metrics are asked for: an issuer that a reload took away leaves them.
+#[derive(Default)]
+struct IssuerSeries {
+    /// Two scrapes at once must not read what the other has just cleared.
+    reading: Mutex<()>,
+    state: Family<IssuerStateLabels, Gauge>,
+    keys: Family<IssuerLabels, Gauge>,
+    ignored: Family<IssuerLabels, Gauge>,
+    failures: Family<IssuerLabels, Counter>,
+    fetched: Family<IssuerLabels, Gauge>,
+    believed_until: Family<IssuerLabels, Gauge>,
+}
+
+impl IssuerSeries {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("issuer_state", "1 for the state that an issuer is in", self.state.clone());
+        registry.register("issuer_keys", "Usable keys by issuer", self.keys.clone());
+        registry.register("issuer_keys_ignored", "Keys of an issuer's set that are not used", self.ignored.clone());
+        registry.register("issuer_keys_failures", "Looks for an issuer's keys that failed", self.failures.clone());
+        let at = Unit::Seconds;
+        registry.register_with_unit(
+            "issuer_keys_fetched_timestamp",
+            "Last good look for an issuer's keys",
+            at.clone(),
+            self.fetched.clone(),
+        );
+        registry.register_with_unit(
+            "issuer_keys_believed_until_timestamp",
+            "Until when the keys that are held are believed",
+            at,
+            self.believed_until.clone(),
+        );
+    }
+
+    fn set(&self, samples: &[IssuerSample]) {
+        for family in [&self.keys, &self.ignored, &self.fetched, &self.believed_until] {
+            family.clear();
+        }
+        self.state.clear();
+        self.failures.clear();
+        for sample in samples {
+            let labels = IssuerLabels { issuer: sample.issuer.clone() };
+            let set = |family: &Family<IssuerLabels, Gauge>, value: i64| {
+                family.get_or_create(&labels).set(value);
+            };
+            for (state, is) in &sample.states {
+                let labels = IssuerStateLabels { issuer: sample.issuer.clone(), state };
+                self.state.get_or_create(&labels).set((*is).into());
+            }
+            set(&self.keys, count(sample.keys));
+            set(&self.ignored, count(sample.ignored));
+            set(&self.fetched, sample.fetched.unwrap_or(0));
+            set(&self.believed_until, sample.believed_until.unwrap_or(0));
+            self.failures.get_or_create(&labels).inc_by(sample.failures);
+        }
+    }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 const SECONDS_BUCKETS: [f64; 11] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
@@ -123,8 +208,7 @@ impl Metrics {
             reloads: Family::default(),
             store_waiting: Gauge::default(),
             store_writable: Gauge::default(),
-            issuer_keys: Family::default(),
-            issuer_fetched: Family::default(),
+            issuers: IssuerSeries::default(),
             registry: Registry::default(),
         };
         let build = vec![("version", env!("CARGO_PKG_VERSION"))];
@@ -138,13 +222,7 @@ impl Metrics {
         registry.register("revocations", "Leases ended by their holders", new.revocations.clone());
         registry.register("store_waiting_commits", "Commits in the writer's queue", new.store_waiting.clone());
         registry.register("store_writable", "Whether the last batch was written", new.store_writable.clone());
-        registry.register("issuer_keys", "Usable keys by issuer", new.issuer_keys.clone());
-        registry.register_with_unit(
-            "issuer_keys_fetched_timestamp",
-            "Last good fetch of an issuer's keys",
-            Unit::Seconds,
-            new.issuer_fetched.clone(),
-        );
+        new.issuers.register(&mut registry);
         let new = Self { registry, ..new };
         new.mappings(mappings_version);
         new
@@ -187,15 +265,10 @@ impl Metrics {
 
     /// All series as OpenMetrics text.
     pub fn text(&self, sample: &Sample<'_>) -> String {
-        self.store_waiting.set(i64::try_from(sample.store_waiting).unwrap_or(i64::MAX));
+        let _reading = self.issuers.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store_waiting.set(count(sample.store_waiting));
         self.store_writable.set(sample.store_writable.into());
-        self.issuer_keys.clear();
-        self.issuer_fetched.clear();
-        for (issuer, keys, fetched) in sample.issuers {
-            let labels = IssuerLabels { issuer: issuer.clone() };
-            self.issuer_keys.get_or_create(&labels).set(i64::try_from(*keys).unwrap_or(i64::MAX));
-            self.issuer_fetched.get_or_create(&labels).set(fetched.unwrap_or(0));
-        }
+        self.issuers.set(sample.issuers);
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string does not fail");
         text
@@ -212,8 +285,22 @@ mod tests {
         metrics.exchange(Ended::Granted("deploy.staging"), Duration::from_millis(3));
         metrics.exchange(Ended::Refused(Reason::Replay), Duration::from_millis(1));
         metrics.turned_away(413);
-        let issuers = [("github".to_owned(), 2, Some(7))];
+        let sample = |name: &str| IssuerSample {
+            issuer: name.to_owned(),
+            states: vec![("ok", true), ("down", false)],
+            keys: 2,
+            ignored: 1,
+            failures: 3,
+            fetched: Some(7),
+            believed_until: Some(9),
+        };
+        let gone = [sample("gone")];
+        let text = metrics.text(&Sample { store_waiting: 4, store_writable: true, issuers: &gone });
+        assert!(text.contains("gone"));
+        let issuers = [sample("github")];
+        metrics.text(&Sample { store_waiting: 4, store_writable: true, issuers: &issuers });
         let text = metrics.text(&Sample { store_waiting: 4, store_writable: true, issuers: &issuers });
+        assert!(!text.contains("gone"), "an issuer that was taken away has no series");
         for line in [
             r#"claimbound_exchanges_total{outcome="granted",reason=""} 1"#,
             r#"claimbound_exchanges_total{outcome="refused",reason="replay"} 1"#,
@@ -221,6 +308,12 @@ mod tests {
             r#"claimbound_turned_away_total{status="413"} 1"#,
             "claimbound_store_waiting_commits 4",
             r#"claimbound_issuer_keys{issuer="github"} 2"#,
+            r#"claimbound_issuer_keys_ignored{issuer="github"} 1"#,
+            r#"claimbound_issuer_keys_failures_total{issuer="github"} 3"#,
+            r#"claimbound_issuer_keys_fetched_timestamp_seconds{issuer="github"} 7"#,
+            r#"claimbound_issuer_keys_believed_until_timestamp_seconds{issuer="github"} 9"#,
+            r#"claimbound_issuer_state{issuer="github",state="ok"} 1"#,
+            r#"claimbound_issuer_state{issuer="github",state="down"} 0"#,
             r#"claimbound_mappings_info{version="ab"} 1"#,
         ] {
             assert!(text.contains(line), "{line} in\n{text}");

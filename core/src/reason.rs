@@ -34,7 +34,9 @@ reasons! {
     AlgNotAllowed "alg_not_allowed" "The header's `alg` is not that of the issuer's key.";
     KidMissing "kid_missing" "The token's header has no `kid`.";
     KidUnknown "kid_unknown" "The issuer publishes no usable key of this `kid`.";
+    KidDenied "kid_denied" "An operator cut off the key of this `kid` (`deny_kids`).";
     IssuerUnknown "issuer_unknown" "The token's `iss` is not in the issuer table.";
+    IssuerDisabled "issuer_disabled" "An operator cut off this issuer (`disabled`).";
     IssuerDown "issuer_down" "The issuer's keys could not be fetched, and no usable ones are left.";
     BadSignature "bad_signature" "The signature does not verify under the issuer's key.";
     ClaimMissing "claim_missing" "A claim that the profile demands is absent.";

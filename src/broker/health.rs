@@ -1,7 +1,10 @@
 //! What operators may know of a running broker.
 
 use super::Broker;
-use crate::telemetry::Sample;
+use crate::{
+    keys::issuers::KeyState,
+    telemetry::{IssuerSample, Sample},
+};
 use serde::Serialize;
 
 /// Detailed health, for the operator listener.
@@ -41,10 +44,31 @@ pub struct StoreHealth {
 pub struct IssuerHealth {
     pub issuer: String,
     pub url: String,
+    /// `ok`, `stale`, `expiring`, `down` or `disabled`.
+    pub state: &'static str,
     pub keys: usize,
-    /// Unix time of the last good fetch.
+    /// Unix time of the last good fetch, or reading of the pinned file.
     pub fetched: Option<i64>,
+    /// Unix time of the last moment at which the keys that are held are believed.
+    pub believed_until: Option<i64>,
+    /// Why the last fetch gave no keys, and how many did not since the start.
     pub error: Option<String>,
+    pub failures: u64,
+    /// Keys of its set that are not used.
+    pub ignored: Vec<IgnoredKey>,
+    /// The file that its keys are pinned in.
+    pub pinned: Option<String>,
+    /// That the pinned keys end soon, or have ended.
+    pub warning: Option<String>,
+    /// Keys that an operator cut off.
+    pub denied_kids: Vec<String>,
+}
+
+/// A key that is not used, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct IgnoredKey {
+    pub kid: String,
+    pub why: String,
 }
 
 /// One signing key's part.
@@ -69,9 +93,16 @@ impl Broker {
             IssuerHealth {
                 url: known.map(|(_, issuer)| issuer.url.clone()).unwrap_or_default(),
                 issuer: health.issuer,
+                state: health.state.name(),
                 keys: health.keys,
                 fetched: health.fetched.map(|at| at.0),
+                believed_until: health.believed_until.map(|at| at.0),
                 error: health.last_error,
+                failures: health.failures,
+                ignored: health.ignored.into_iter().map(|(kid, why)| IgnoredKey { kid, why }).collect(),
+                pinned: health.pinned,
+                warning: health.warning,
+                denied_kids: health.denied_kids,
             }
         });
         let keys = self.signer.list(self.clock.now()).into_iter().map(|key| KeyHealth {
@@ -99,8 +130,16 @@ impl Broker {
 
     /// All series as OpenMetrics text.
     pub fn metrics(&self) -> String {
-        let issuers: Vec<_> = self.issuers.health().into_values().collect();
-        let issuers: Vec<_> = issuers.into_iter().map(|h| (h.issuer, h.keys, h.fetched.map(|at| at.0))).collect();
+        let issuers = self.issuers.health().into_values().map(|health| IssuerSample {
+            issuer: health.issuer,
+            states: KeyState::ALL.map(|state| (state.name(), state == health.state)).to_vec(),
+            keys: health.keys,
+            ignored: health.ignored.len(),
+            failures: health.failures,
+            fetched: health.fetched.map(|at| at.0),
+            believed_until: health.believed_until.map(|at| at.0),
+        });
+        let issuers: Vec<_> = issuers.collect();
         self.metrics.text(&Sample {
             store_waiting: self.writer.waiting(),
             store_writable: self.writer.healthy(),

@@ -8,8 +8,8 @@ mod reload;
 mod tasks;
 
 pub use clock::SystemClock;
-pub use health::{Health, IssuerHealth, KeyHealth, MappingsHealth, StoreHealth};
-pub use prepare::{Prepared, StartError, deployment, prepare};
+pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, StoreHealth};
+pub use prepare::{Prepared, StartError, deployment, prepare, trusted};
 
 use crate::{
     config::Config,

@@ -2,7 +2,7 @@
 
 use super::Active;
 use crate::{
-    config::{AwsBackend, AwsMode, Config},
+    config::{self, AwsBackend, AwsMode, Config},
     exchange::Snapshot,
     folder::{self, FolderError},
     issuance::{
@@ -10,7 +10,7 @@ use crate::{
         catalogue::{self, Compiled, Deployment},
     },
     keys::{
-        issuers::IssuerConfig,
+        issuers::{IssuerConfig, Pin, REFRESH_SECONDS_MAX},
         signing::{Signer, SigningError},
     },
     store::Down,
@@ -20,10 +20,14 @@ use claimbound_core::{
     evidence::hex,
     mapping::{self, Folder, Issuer, MappingSet},
     review,
-    trust::{Algorithm, IssuerRules},
+    time::UnixSeconds,
+    trust::{self, Algorithm, Cut, IssuerRules},
     workload::Profiles,
 };
 use std::{sync::Arc, time::Duration};
+
+const _: () = assert!(*config::REFRESH_SECONDS.end() as u64 == REFRESH_SECONDS_MAX, "one bound, told in two rooms");
+const _: () = assert!(config::KID_BYTES_MAX == trust::KID_BYTES_MAX, "what can be denied is what can be sent");
 
 /// What a broker starts with; nothing has been opened or made for it.
 pub struct Prepared {
@@ -56,6 +60,7 @@ pub enum StartError {
 
 const DEVELOPMENT_ISSUER: Code = Code(1005);
 const ISSUER_NOT_IN_POLICY: Code = Code(1006);
+const PINNED_KEYS: Code = Code(1007);
 
 /// Reads, compiles, proves and tests the folder, and fits it to the configuration.
 ///
@@ -79,7 +84,10 @@ pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
         let message = format!("the configuration has `[issuer.{name}]`, and policy.toml names no such issuer");
         diagnostics.push(Diagnostic::error(ISSUER_NOT_IN_POLICY, policy, message, "name it in both, or in neither"));
     }
-    let issuers = set.issuers.iter().map(|issuer| trusted(issuer, config, &profiles, &mut diagnostics)).collect();
+    let issuers: Vec<_> = set.issuers.iter().map(|issuer| trusted(issuer, config, &profiles)).collect();
+    for (issuer, trusted) in set.issuers.iter().zip(&issuers) {
+        diagnostics.extend(judged(issuer, trusted, config.development));
+    }
     if diagnostics.iter().any(|d| d.severity == Severity::Error) {
         return Err(StartError::Findings { folder, diagnostics });
     }
@@ -121,16 +129,29 @@ pub fn deployment(config: &Config) -> Deployment<'_> {
     Deployment { public_url: &config.public_url, issuer_url: &config.issuer_url, backends }
 }
 
-/// Trust facts from policy and profile, network facts from the configuration.
-fn trusted(issuer: &Issuer, config: &Config, profiles: &Profiles, found: &mut Vec<Diagnostic>) -> IssuerConfig {
-    let profile = profiles.get(&issuer.profile).expect("a folder that loads names only known profiles");
-    let network = config.issuers.get(&*issuer.name).cloned().unwrap_or_default();
-    let development = issuer.url.starts_with("http://");
-    if development && !config.development {
+/// What is wrong with an issuer where policy and configuration meet.
+fn judged(issuer: &Issuer, trusted: &IssuerConfig, development: bool) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    if trusted.development && !development {
         let help = "name the issuer's own `https://` URL; a development broker is started with `--development`";
         let message = format!("issuer `{}` is a development issuer", issuer.name);
         found.push(Diagnostic::error(DEVELOPMENT_ISSUER, issuer.span.clone(), message, help));
     }
+    // One that is cut off needs no keys, and an operator in a hurry no second error.
+    let pin = trusted.pin.as_ref().filter(|_| !trusted.cut.disabled);
+    if let Some(Err(why)) = pin.map(|pin| pin.read(&trusted.algorithms)) {
+        let help = "`claimbound jwks fetch --issuer NAME --out FILE`, where the issuer can be reached, writes the file";
+        let message = format!("`jwks` of `[issuer.{}]` in the configuration: {why}", issuer.name);
+        found.push(Diagnostic::error(PINNED_KEYS, issuer.span.clone(), message, help));
+    }
+    found
+}
+
+/// Trust facts from policy and profile, network facts from the configuration.
+pub fn trusted(issuer: &Issuer, config: &Config, profiles: &Profiles) -> IssuerConfig {
+    let profile = profiles.get(&issuer.profile).expect("a folder that loads names only known profiles");
+    let network = config.issuers.get(&*issuer.name).cloned().unwrap_or_default();
+    let development = issuer.url.starts_with("http://");
     IssuerConfig {
         name: issuer.name.to_string(),
         url: issuer.url.clone(),
@@ -145,5 +166,13 @@ fn trusted(issuer: &Issuer, config: &Config, profiles: &Profiles, found: &mut Ve
         allow_private_network: network.allow_private_network || development,
         development,
         ca_file: network.ca_file,
+        jwks_origin: network.jwks_origin.or_else(|| profile.jwks_origin().map(str::to_owned)),
+        pin: network.jwks.map(|jwks| Pin {
+            file: jwks.file,
+            expires: UnixSeconds(jwks.expires),
+            warn_before_seconds: jwks.warn_before_seconds,
+        }),
+        refresh: network.refresh_seconds.map(|seconds| Duration::from_secs(seconds.into())),
+        cut: Cut { disabled: network.disabled, kids: network.deny_kids.into_iter().collect() },
     }
 }

@@ -70,7 +70,7 @@ pub fn run(args: &IssuerArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<u
 }
 
 /// A reader sees the old document or the new one, never half of it.
-fn write(file: &Path, document: &Value) -> Result<()> {
+pub(super) fn write(file: &Path, document: &Value) -> Result<()> {
     let mut text = serde_json::to_string_pretty(document)?;
     text.push('\n');
     fs::create_dir_all(file.parent().context("the file has no directory")?)?;

@@ -14,6 +14,7 @@ mod dev;
 mod doctor;
 mod explain;
 mod issuer;
+mod jwks;
 mod keys;
 mod loaded;
 mod pages;
@@ -55,6 +56,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Keys(keys::KeysArgs),
     Issuer(issuer::IssuerArgs),
+    Jwks(jwks::JwksArgs),
     Audit(audit::AuditArgs),
 }
 
@@ -74,6 +76,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Keys(args) => keys::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Issuer(args) => issuer::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
+        Command::Jwks(args) => jwks::run(args, &mut std::io::stdout().lock()),
         Command::Audit(args) => audit::run(args),
     };
     match code {

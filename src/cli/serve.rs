@@ -7,7 +7,7 @@ use crate::{
     http, telemetry,
 };
 use anyhow::Context;
-use claimbound_core::evidence::hex;
+use claimbound_core::{evidence::hex, time::Clock};
 use clap::Args;
 use std::{
     path::{Path, PathBuf},
@@ -71,6 +71,11 @@ fn check(mut config: Config) -> anyhow::Result<u8> {
             tell::findings(&root, &prepared.folder, &prepared.diagnostics);
             if let Some(warning) = config.hidden_from_aws() {
                 eprintln!("warning: {warning}");
+            }
+            for issuer in &prepared.issuers {
+                if let Some(warning) = issuer.pin.as_ref().and_then(|pin| pin.warning(SystemClock.now())) {
+                    eprintln!("warning: issuer `{}`: {warning}", issuer.name);
+                }
             }
             let set = &prepared.mappings;
             eprintln!(

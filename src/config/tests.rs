@@ -99,6 +99,50 @@ fn a_file_of_authorities_must_be_there() {
 }
 
 #[test]
+fn an_issuer_s_keys_are_configured_with_their_faults() {
+    let base = "[server]\npublic_url = \"https://cb.example\"\n[issuer.gitlab]\n";
+    let whole = "jwks = { file = \"gitlab.json\", expires = 2027-01-31 }\njwks_origin = \"https://keys.example:8443\"\nrefresh = \"1m\"\ndeny_kids = [\"a\"]\ndisabled = true\n";
+    let issuer = parse(&format!("{base}{whole}"), false).unwrap().issuers["gitlab"].clone();
+    let pinned = PinnedKeys {
+        file: "/etc/claimbound/gitlab.json".into(),
+        expires: 1_801_353_600,
+        warn_before_seconds: 30 * 86_400,
+    };
+    assert_eq!(issuer.jwks, Some(pinned.clone()));
+    assert_eq!((issuer.refresh_seconds, issuer.disabled, issuer.deny_kids), (Some(60), true, vec!["a".to_owned()]));
+    assert_eq!(issuer.jwks_origin.as_deref(), Some("https://keys.example:8443"));
+    let sooner = whole.replace("2027-01-31", "2027-01-31, warn_before = \"2d\"");
+    let issuer = parse(&format!("{base}{sooner}"), false).unwrap().issuers["gitlab"].clone();
+    assert_eq!(issuer.jwks, Some(PinnedKeys { warn_before_seconds: 2 * 86_400, ..pinned }));
+    let none = parse(base, false).unwrap().issuers["gitlab"].clone();
+    assert!(none.jwks.is_none() && !none.disabled && none.deny_kids.is_empty() && none.refresh_seconds.is_none());
+    for (text, why) in [
+        ("jwks = { file = \"a\" }", "missing field `expires`"),
+        ("jwks = { expires = 2027-01-31 }", "missing field `file`"),
+        ("jwks = { file = \"a\", expires = 2027-01-31T12:00:00Z }", "`expires` cannot be"),
+        ("jwks = { file = \"a\", expires = 12:00:00 }", "`expires` cannot be"),
+        ("jwks = { file = \"a\", expires = \"2027-01-31\" }", "CB1003"),
+        ("jwks = { file = \"a\", expires = 2027-01-31, warn_before = \"soon\" }", "no duration"),
+        ("jwks = { file = \"a\", expires = 2027-01-31, warn = \"1d\" }", "unknown key `warn`"),
+        ("jwks_origin = \"https://keys.example/\"", "no origin"),
+        ("jwks_origin = \"https://keys.example/keys\"", "no origin"),
+        ("jwks_origin = \"https://u@keys.example\"", "no origin"),
+        ("jwks_origin = \"http://keys.example\"", "no origin"),
+        ("jwks_origin = \"http://127.0.0.1:1\"", "no origin"),
+        ("jwks_origin = \"keys.example\"", "no origin"),
+        ("refresh = \"29s\"", "`refresh` cannot be"),
+        ("refresh = \"5m\"", "`refresh` cannot be"),
+        ("deny_kids = [\"\"]", "no key can have"),
+        ("deny_kids = [\"a\\u0000\"]", "no key can have"),
+        ("disabled = 1", "CB1003"),
+    ] {
+        let found = parse(&format!("{base}{text}"), false).unwrap_err();
+        assert!(found.len() == 1 && found[0].contains(why), "{text}: {found:?}");
+    }
+    parse(&format!("{base}refresh = \"1s\"\njwks_origin = \"http://127.0.0.1:1\""), true).unwrap();
+}
+
+#[test]
 fn the_operator_listener_has_a_place_of_its_own() {
     let text = "[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"127.0.0.1:8080\"\n";
     assert!(parse(text, false).unwrap_err()[0].contains("is the address of `listen`"));

@@ -261,7 +261,7 @@ mod tests {
     use super::*;
     use claimbound_core::{
         time::UnixSeconds,
-        trust::{Algorithm, IssuerRules, IssuerSnapshot, IssuerTable, UnverifiedToken, parse_jwks, verify},
+        trust::{Algorithm, Cut, IssuerRules, IssuerSnapshot, IssuerTable, UnverifiedToken, parse_jwks, verify},
         workload::Profiles,
     };
     use claimbound_test_support::{http, issuer::Issuer as FakeIssuer, jwt};
@@ -348,7 +348,8 @@ mod tests {
             required: profile.required().to_vec(),
         };
         let mut table = IssuerTable::default();
-        table.insert(IssuerSnapshot { name: "x".into(), url: url.into(), rules, keys, keys_valid_until: now.plus(1) });
+        let (keys_valid_until, cut) = (now.plus(1), Cut::default());
+        table.insert(IssuerSnapshot { name: "x".into(), url: url.into(), rules, keys, keys_valid_until, cut });
         let mut decoded = Vec::new();
         let token = UnverifiedToken::parse(token, &mut decoded).map_err(|error| error.to_string())?;
         verify(&token, &table, now).map(|_| ()).map_err(|error| error.to_string())

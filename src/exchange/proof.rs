@@ -72,10 +72,10 @@ where
     Ok(Proven { case, spend })
 }
 
-/// Verifies; on an unknown `kid` asks for the issuer's keys once and verifies once more.
+/// Verifies; on an unknown `kid`, or keys that are too old, asks for the issuer's keys once and verifies once more.
 async fn verified<'t>(parts: &Parts<'_>, token: &UnverifiedToken<'t>) -> Result<Verified<'t>, Refusal> {
     match trust::verify(token, &parts.issuers.table(), parts.now) {
-        Err(TrustError::KeyUnknown { issuer }) => {
+        Err(TrustError::KeyUnknown { issuer } | TrustError::KeysTooOld { issuer }) => {
             let table = parts.issuers.refresh(&issuer).await?;
             Ok(trust::verify(token, &table, parts.now)?)
         }

@@ -235,7 +235,9 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
             | R::AlgNotAllowed
             | R::KidMissing
             | R::KidUnknown
+            | R::KidDenied
             | R::IssuerUnknown
+            | R::IssuerDisabled
             | R::BadSignature
             | R::ClaimMissing
             | R::ClaimType

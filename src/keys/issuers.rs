@@ -4,16 +4,25 @@
 //! time per issuer, none within a floor after the last, whether that one failed, came back empty or succeeded. A fetch
 //! that fails never takes good keys away; one that succeeds replaces them whole, so that withdrawn keys end. Readers
 //! take a table that is swapped as a whole and wait for nobody.
+//!
+//! An issuer whose keys are pinned in a file goes the same way, only that the file is read in place of a fetch. One
+//! that is disabled has no keys and no fetches at all.
 
 mod discovery;
+mod health;
+mod pinned;
+
+pub use discovery::{Published, published};
+pub use health::{KeyHealth, KeyState};
+pub use pinned::Pin;
 
 use crate::net::{Client, Later};
 use arc_swap::ArcSwap;
 use claimbound_core::{
     time::{Clock, UnixSeconds},
-    trust::{IssuerSnapshot, IssuerTable, KeySet, ParsedKey},
+    trust::{Algorithm, Cut, IssuerRules, IssuerSnapshot, IssuerTable, KeySet, ParsedKey},
 };
-use discovery::Network;
+use discovery::{FETCH_SECONDS_MAX, Network};
 use futures_util::future::join_all;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,6 +35,16 @@ use tokio::sync::Notify;
 const RETRY_DIVISOR: u32 = 10;
 /// A wait is lengthened at random by up to this part of it, so that replicas do not ask together.
 const JITTER_DIVISOR: u32 = 10;
+
+/// Longest background interval that may be configured.
+pub const REFRESH_SECONDS_MAX: u64 = 240;
+/// A key that its issuer withdrew verifies nothing after this, as long as the issuer can be reached. Two fetches count:
+/// the one that just missed the withdrawal, and the slowest of another issuer that the next one may wait for.
+pub const WITHDRAWN_SECONDS_MAX: u64 = 300;
+const _: () = {
+    let longest = REFRESH_SECONDS_MAX + REFRESH_SECONDS_MAX / JITTER_DIVISOR as u64 + 3 * FETCH_SECONDS_MAX;
+    assert!(longest <= WITHDRAWN_SECONDS_MAX);
+};
 
 /// The keys of an issuer cannot be had. `why` is for operators.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -49,31 +68,50 @@ pub trait Issuers: Send + Sync {
 pub struct IssuerConfig {
     pub name: String,
     pub url: String,
-    pub rules: claimbound_core::trust::IssuerRules,
-    pub algorithms: Vec<claimbound_core::trust::Algorithm>,
+    pub rules: IssuerRules,
+    pub algorithms: Vec<Algorithm>,
     pub allow_private_network: bool,
     /// A loopback issuer over plain HTTP: only with `--development`.
     pub development: bool,
     pub ca_file: Option<std::path::PathBuf>,
+    /// The one origin besides its own that its `jwks_uri` may have.
+    pub jwks_origin: Option<String>,
+    /// Its keys stand in a file, and the issuer is never asked.
+    pub pin: Option<Pin>,
+    /// Its own background interval, in place of [`KeyTimes::interval`].
+    pub refresh: Option<Duration>,
+    /// What an operator cut off.
+    pub cut: Cut,
 }
 
 impl Default for KeyTimes {
-    /// What production uses. A key that its issuer withdrew ends with the next refresh, so within `interval` while the
-    /// issuer can be reached, and within `keep` at the latest.
+    /// What production uses. A key that its issuer withdrew ends within [`WITHDRAWN_SECONDS_MAX`] while the issuer can
+    /// be reached, and within `keep` at the latest.
     fn default() -> Self {
-        const MINUTE_SECONDS: u64 = 60;
+        const HOUR_SECONDS: u64 = 3600;
         Self {
             floor: Duration::from_secs(30),
-            interval: Duration::from_secs(10 * MINUTE_SECONDS),
-            keep: Duration::from_secs(24 * 60 * MINUTE_SECONDS),
+            interval: Duration::from_secs(REFRESH_SECONDS_MAX),
+            keep: Duration::from_secs(24 * HOUR_SECONDS),
         }
     }
 }
 
 impl IssuerConfig {
     fn same_network(&self, other: &Self) -> bool {
-        (self.allow_private_network, self.development, &self.ca_file)
-            == (other.allow_private_network, other.development, &other.ca_file)
+        (self.allow_private_network, self.development, &self.ca_file, &self.jwks_origin)
+            == (other.allow_private_network, other.development, &other.ca_file, &other.jwks_origin)
+    }
+
+    /// Whether keys that were held for `old` may be held for this: they came from the same place, none might be refused
+    /// now, and nothing was missed meanwhile, as it is while an issuer is disabled.
+    fn inherits(&self, old: &Self) -> bool {
+        let file = |config: &Self| config.pin.as_ref().map(|pin| pin.file.clone());
+        self.url == old.url
+            && self.algorithms == old.algorithms
+            && file(self) == file(old)
+            && !self.cut.disabled
+            && !old.cut.disabled
     }
 }
 
@@ -86,15 +124,6 @@ pub struct KeyTimes {
     pub interval: Duration,
     /// How long last good keys are believed when the issuer is down.
     pub keep: Duration,
-}
-
-/// The state of one issuer's keys, for health and metrics.
-#[derive(Clone, Debug)]
-pub struct KeyHealth {
-    pub issuer: String,
-    pub keys: usize,
-    pub fetched: Option<UnixSeconds>,
-    pub last_error: Option<String>,
 }
 
 /// The cache over the network.
@@ -142,6 +171,11 @@ struct State {
     ended: Option<Instant>,
     /// Why the last fetch gave no keys.
     error: Option<String>,
+    failures: u64,
+    /// Keys of the last good set that are not used, and why.
+    ignored: Vec<(String, String)>,
+    /// What was last said about the end of a pin.
+    warned: Option<String>,
 }
 
 impl KeyCache {
@@ -188,8 +222,9 @@ impl KeyCache {
         })
     }
 
-    /// Puts another set of issuers in place (reload); keys of issuers that stay are kept. "Stays" means: same name,
-    /// URL and permitted algorithms, since other ones might refuse a key that is held.
+    /// Puts another set of issuers in place (reload), what operators cut off included: from its return on, no table
+    /// that is taken believes it. Keys of issuers that stay (same name, URL, permitted algorithms and pinned file) are
+    /// kept; pinned files are read again at once.
     pub fn replace(&self, issuers: Vec<IssuerConfig>) {
         self.inner.replace(issuers);
         self.inner.changed.notify_one();
@@ -197,18 +232,9 @@ impl KeyCache {
 
     /// For health and metrics.
     pub fn health(&self) -> BTreeMap<String, KeyHealth> {
+        let (now, times) = (self.inner.clock.now(), &self.inner.times);
         let entries = lock(&self.inner.entries);
-        let health = entries.iter().map(|(name, entry)| {
-            let state = lock(&entry.slot.state);
-            let health = KeyHealth {
-                issuer: name.clone(),
-                keys: state.keys.len(),
-                fetched: state.fetched,
-                last_error: state.error.clone(),
-            };
-            (name.clone(), health)
-        });
-        health.collect()
+        entries.iter().map(|(name, entry)| (name.clone(), entry.health(times, now))).collect()
     }
 }
 
@@ -243,11 +269,16 @@ impl Inner {
     /// What the last fetch ended with, if no other may follow it yet.
     fn inside_floor(&self, entry: &Entry) -> Option<Result<(), String>> {
         let state = lock(&entry.slot.state);
-        state.ended.is_some_and(|ended| ended.elapsed() < self.times.floor).then(|| state.outcome())
+        let floor = self.times.floor.min(entry.every(&self.times));
+        state.ended.is_some_and(|ended| ended.elapsed() < floor).then(|| state.outcome())
     }
 
     /// One fetch, or the result of one that ended while this one waited.
     async fn refresh(&self, entry: Arc<Entry>) -> Result<(), String> {
+        if entry.config.cut.disabled {
+            // The table says so, and that is all there is to know.
+            return Ok(());
+        }
         let before = lock(&entry.slot.state).fetches;
         let _flight = entry.slot.flight.lock().await;
         {
@@ -259,26 +290,21 @@ impl Inner {
         if let Some(outcome) = self.inside_floor(&entry) {
             return outcome;
         }
-        let fetched = self.source.fetch(&entry.config).await;
+        let fetched = match &entry.config.pin {
+            None => self.source.fetch(&entry.config).await,
+            Some(pin) => from_file(pin.clone(), entry.config.algorithms.clone(), self.clock.now()).await,
+        };
         let outcome = {
             let mut state = lock(&entry.slot.state);
             state.fetches += 1;
             state.ended = Some(Instant::now());
-            match usable(fetched, &entry.config.name) {
-                Ok(keys) => {
-                    state.keys = keys;
-                    state.fetched = Some(self.clock.now());
-                    state.error = None;
-                }
-                Err(why) => {
-                    tracing::warn!(issuer = entry.config.name, why, "issuer keys could not be fetched");
-                    state.error = Some(why);
-                }
-            }
+            state.take(fetched.and_then(usable), &entry.config, self.clock.now());
             state.outcome()
         };
-        if outcome.is_ok() {
-            self.publish(&lock(&self.entries));
+        match outcome {
+            Ok(()) => self.publish(&lock(&self.entries)),
+            // Whoever asked, the background is to ask again soon.
+            Err(_) => self.changed.notify_one(),
         }
         outcome
     }
@@ -287,8 +313,8 @@ impl Inner {
         let mut entries = lock(&self.entries);
         let fresh = issuers.into_iter().map(|config| {
             let slot = match entries.get(&config.name) {
-                Some(old) if old.config.url == config.url && old.config.algorithms == config.algorithms => {
-                    if !old.config.same_network(&config) {
+                Some(old) if config.inherits(&old.config) => {
+                    if config.pin.is_some() || !old.config.same_network(&config) {
                         // Perhaps what kept the keys out of reach was mended: ask without waiting for the floor.
                         lock(&old.slot.state).ended = None;
                     }
@@ -305,7 +331,6 @@ impl Inner {
     /// Makes the table anew. An issuer without keys is in it too: its tokens are then known to be of an issuer whose
     /// keys cannot be had, not of a stranger.
     fn publish(&self, entries: &BTreeMap<String, Arc<Entry>>) {
-        let keep_seconds = i64::try_from(self.times.keep.as_secs()).unwrap_or(i64::MAX);
         let mut table = IssuerTable::default();
         for entry in entries.values() {
             let state = lock(&entry.slot.state);
@@ -314,7 +339,8 @@ impl Inner {
                 url: entry.config.url.as_str().into(),
                 rules: entry.config.rules.clone(),
                 keys: state.keys.clone(),
-                keys_valid_until: state.fetched.map_or(UnixSeconds(i64::MIN), |at| at.plus(keep_seconds)),
+                keys_valid_until: entry.believed_until(&state, &self.times),
+                cut: entry.config.cut.clone(),
             });
         }
         self.table.store(Arc::new(table));
@@ -322,12 +348,13 @@ impl Inner {
 
     /// The issuers to fetch now, and how long to wait if there is none.
     fn due(&self, now: Instant) -> (Vec<Arc<Entry>>, Duration) {
-        let retry = (self.times.interval / RETRY_DIVISOR).max(self.times.floor);
         let mut wait = self.times.interval;
         let mut due = Vec::new();
-        for entry in lock(&self.entries).values() {
+        for entry in lock(&self.entries).values().filter(|entry| !entry.config.cut.disabled) {
             let state = lock(&entry.slot.state);
-            let every = if state.error.is_some() { retry } else { self.times.interval.max(self.times.floor) };
+            let every = entry.every(&self.times);
+            let retry = (every / RETRY_DIVISOR).max(self.times.floor).min(every);
+            let every = if state.error.is_some() { retry } else { every };
             let left = state.ended.map_or(Duration::ZERO, |ended| every.saturating_sub(now - ended));
             if left.is_zero() {
                 due.push(Arc::clone(entry));
@@ -339,24 +366,73 @@ impl Inner {
     }
 }
 
+impl Entry {
+    /// The background interval.
+    fn every(&self, times: &KeyTimes) -> Duration {
+        self.config.refresh.unwrap_or(times.interval)
+    }
+
+    /// The last moment at which the keys that are held are believed.
+    fn believed_until(&self, state: &State, times: &KeyTimes) -> UnixSeconds {
+        let keep_seconds = i64::try_from(times.keep.as_secs()).unwrap_or(i64::MAX);
+        match (state.fetched, &self.config.pin) {
+            (None, _) => UnixSeconds(i64::MIN),
+            (Some(_), Some(pin)) => pin.expires.plus(-1),
+            (Some(at), None) => at.plus(keep_seconds),
+        }
+    }
+}
+
 impl State {
     fn outcome(&self) -> Result<(), String> {
         self.error.clone().map_or(Ok(()), Err)
     }
+
+    /// Takes the result of a fetch in, and tells operators what is new about it.
+    fn take(&mut self, fetched: Result<KeySet, String>, config: &IssuerConfig, now: UnixSeconds) {
+        let issuer = &config.name;
+        match fetched {
+            Ok(KeySet { keys, ignored }) => {
+                if self.error.is_some() {
+                    tracing::info!(issuer, keys = keys.len(), "issuer keys are there again");
+                }
+                for (kid, why) in ignored.iter().filter(|one| !self.ignored.contains(one)) {
+                    tracing::warn!(issuer, kid, why, "issuer key ignored; its other keys are used");
+                }
+                (self.keys, self.ignored, self.fetched, self.error) = (keys, ignored, Some(now), None);
+                let warning = config.pin.as_ref().and_then(|pin| pin.warning(now));
+                if let Some(warning) = warning.as_ref().filter(|new| self.warned.as_ref() != Some(new)) {
+                    tracing::warn!(issuer, "{warning}");
+                }
+                self.warned = warning;
+            }
+            Err(why) => {
+                let held = self.keys.len();
+                tracing::warn!(issuer, why, held, "issuer keys could not be had; the last good ones stay");
+                self.failures += 1;
+                self.error = Some(why);
+            }
+        }
+    }
+}
+
+/// What a pinned file holds, unless its time is over.
+async fn from_file(pin: Pin, permitted: Vec<Algorithm>, now: UnixSeconds) -> Result<KeySet, String> {
+    if now >= pin.expires {
+        return Err(pin.warning(now).unwrap_or_default());
+    }
+    let read = tokio::task::spawn_blocking(move || pin.read(&permitted));
+    read.await.unwrap_or_else(|_| Err("the reading was broken off".to_owned()))
 }
 
 /// A set without a usable key is an answer, but not one that may take good keys away.
-fn usable(fetched: Result<KeySet, String>, issuer: &str) -> Result<HashMap<String, Arc<ParsedKey>>, String> {
-    let KeySet { keys, ignored } = fetched?;
-    for (kid, why) in &ignored {
-        tracing::debug!(issuer, kid, why, "issuer key ignored");
-    }
-    match (keys.is_empty(), ignored.first()) {
-        (false, _) => Ok(keys),
+fn usable(set: KeySet) -> Result<KeySet, String> {
+    match (set.keys.is_empty(), set.ignored.first()) {
+        (false, _) => Ok(set),
         (true, None) => Err("its key set is empty".to_owned()),
         (true, Some((kid, why))) => Err(format!(
             "none of the {} keys in its set is usable; the first, `{}`: {why}",
-            ignored.len(),
+            set.ignored.len(),
             kid.escape_debug()
         )),
     }

@@ -73,20 +73,24 @@ fn place_v6(address: Ipv6Addr) -> Place {
     };
     match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 1] => Place::Loopback,
-        [0, 0, 0, 0, 0, 0, 0, 0] | [0xff00..=0xffff, ..] | [0xfd00, 0xec2, ..] => Place::Never,
-        // IPv4 in other clothes: mapped, compatible, NAT64 (RFC 6052), 6to4
+        [0, 0, 0, 0, 0, 0, 0, 0] | [0xff00..=0xffff, ..] => Place::Never,
+        // metadata services: AWS, GCP, and 169.254.169.254 as link-local (OpenStack)
+        [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..] | [0xfe80, 0, 0, 0, .., 0xa9fe, 0xa9fe] => Place::Never,
+        // IPv4 in other clothes: mapped, translated (RFC 2765), compatible, NAT64 (RFC 6052), 6to4
         [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0, 0, 0, 0, 0, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => embedded(high, low),
-        // unique local, link-local, site-local, local NAT64, discard, Teredo and ORCHID, documentation
+        // unique local, link-local, site-local, local NAT64, discard, Teredo and ORCHID, documentation, segment routing
         [0xfc00..=0xfdff, ..]
         | [0xfe80..=0xfeff, ..]
         | [0x64, 0xff9b, 1, ..]
         | [0x100, 0, 0, 0, ..]
         | [0x2001, 0..=0x1ff, ..]
         | [0x2001, 0xdb8, ..]
-        | [0x3fff, 0..=0xfff, ..] => Place::Inner,
+        | [0x3fff, 0..=0xfff, ..]
+        | [0x5f00, ..] => Place::Inner,
         _ => Place::Public,
     }
 }
@@ -121,7 +125,14 @@ mod tests {
             ("169.254.169.254", Never),
             ("::ffff:169.254.169.254", Never),
             ("64:ff9b::a9fe:a9fe", Never),
+            ("::ffff:0:10.0.0.1", Inner),
+            ("5f00::1", Inner),
+            ("100.100.100.200", Never),
             ("fd00:ec2::254", Never),
+            ("fd20:ce::254", Never),
+            ("fe80::a9fe:a9fe", Never),
+            ("::ffff:0:169.254.169.254", Never),
+            ("2002:a9fe:a9fe::1", Never),
             ("168.63.129.16", Never),
             ("0.0.0.0", Never),
             ("255.255.255.255", Never),

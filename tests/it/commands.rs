@@ -6,13 +6,15 @@ use claimbound_test_support::{
     command::{self, Exit},
     config::BrokerConfig,
     issuer::Issuer,
-    jwt,
+    jwt::{self, Key},
 };
 use futures_util::future::join_all;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -162,9 +164,11 @@ async fn the_annotated_configuration_is_one_that_serves() {
         ("gitlab-ca.pem", cert.pem()),
         ("tls/certificate.pem", cert.pem()),
         ("tls/key.pem", signing_key.serialize_pem()),
+        ("gitlab-jwks.json", json!({ "keys": [Key::rs256().jwk()] }).to_string()),
     ];
-    for (name, pem) in &files {
-        std::fs::write(directory.path().join(name), pem).unwrap();
+    for (name, text) in &files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+        std::fs::set_permissions(directory.path().join(name), Permissions::from_mode(0o600)).unwrap();
     }
     for (text, name) in [(annotated, "as it stands"), (whole.join("\n"), "with every line")] {
         std::fs::write(directory.path().join("claimbound.toml"), text).unwrap();
@@ -173,7 +177,7 @@ async fn the_annotated_configuration_is_one_that_serves() {
         assert!(exit.stderr.contains("ok: 2 issuers"), "{name}: {}", exit.stderr);
     }
     let left = std::fs::read_dir(directory.path()).unwrap().count();
-    assert_eq!(left, 4, "a check opens and makes nothing");
+    assert_eq!(left, 5, "a check opens and makes nothing");
     for (name, _) in files {
         std::fs::rename(directory.path().join(name), directory.path().join("away")).unwrap();
         let exit = run(directory.path(), &["serve", "--check"]).await;

@@ -17,11 +17,13 @@ mod hangup;
 mod heavy_crash;
 mod http;
 mod issuers;
+mod jwks;
 mod laptop;
 mod profiles;
 mod records;
 mod reload;
 mod security;
+mod security_keys;
 mod tidy;
 
 /// The program under test.

@@ -100,7 +100,7 @@ async fn a_folder_that_is_gone_or_a_broken_configuration_changes_nothing() {
     fs::rename(broker.directory().join("away"), broker.directory().join("mappings")).unwrap();
     until(&broker, |mappings| mappings["error"].is_null()).await;
 
-    broker.rewrite(config.facts("github", "allow_privat_network = true"));
+    broker.rewrite(config.network("github", "allow_privat_network = true", false));
     broker.signal("HUP").await;
     let health = until(&broker, |mappings| mappings["error"].is_string()).await;
     assert!(health["mappings"]["error"].as_str().unwrap().contains("allow_privat_network"), "{health}");
@@ -115,7 +115,7 @@ async fn facts_about_issuers_are_taken_up_and_others_wait_for_a_restart() {
     assert_eq!(release(&broker, &issuer).await.status, 200);
 
     // The job's tokens live for five minutes.
-    broker.rewrite(config.clone().facts("github", "max_lifetime = \"1m\""));
+    broker.rewrite(config.clone().network("github", "max_lifetime = \"1m\"", false));
     eventually(TAKEN_UP, async || (release(&broker, &issuer).await.status == 400).then_some(())).await;
     assert!(broker.metrics().await.sum("claimbound_exchanges_total", &[("reason", "lifetime")]) > 0.0);
     assert_eq!(broker.health().await["mappings"]["restart_needed"], false);

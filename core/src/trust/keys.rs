@@ -10,10 +10,14 @@ use crate::{
 };
 use aws_lc_rs::{rsa::PublicKeyComponents, signature as sig};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 /// Longest key set that is read.
-pub const JWKS_BYTES_MAX: usize = 512 * 1024;
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
 /// Most keys a set may hold; a larger one is refused whole, as its tail could contradict its head.
 pub const JWKS_KEYS_MAX: usize = 64;
 
@@ -31,6 +35,8 @@ macro_rules! algorithms {
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Algorithm { $($variant,)* }
         impl Algorithm {
+            /// All of them.
+            pub const ALL: &'static [Algorithm] = &[$(Self::$variant,)*];
             /// The algorithm of this exact name; `None` for `none`, HMAC and everything else.
             pub fn from_name(name: &str) -> Option<Self> {
                 match name { $($name => Some(Self::$variant),)* _ => None }
@@ -69,7 +75,24 @@ enum Family {
 /// A public key, parsed when its set was fetched.
 pub struct ParsedKey {
     algorithm: Algorithm,
+    strength: Strength,
     key: sig::ParsedPublicKey,
+}
+
+/// How large a key is: an RSA modulus in bits, or a curve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Strength {
+    RsaBits(usize),
+    Curve(&'static str),
+}
+
+impl fmt::Display for Strength {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RsaBits(bits) => write!(f, "{bits} bits"),
+            Self::Curve(name) => f.write_str(name),
+        }
+    }
 }
 
 impl ParsedKey {
@@ -77,11 +100,16 @@ impl ParsedKey {
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
+    /// How large it is.
+    pub fn strength(&self) -> Strength {
+        self.strength
+    }
     /// Whether `signature` is this key's over `signed`.
     pub(super) fn verifies(&self, signed: &[u8], signature: &[u8]) -> bool {
         self.key.verify_sig(signed, signature).is_ok()
     }
-    fn same_as(&self, other: &Self) -> bool {
+    /// Whether it verifies exactly what the other does.
+    pub fn same_as(&self, other: &Self) -> bool {
         self.algorithm == other.algorithm && self.key.as_ref() == other.key.as_ref()
     }
 }
@@ -163,18 +191,20 @@ fn parse_key(jwk: &Claims<'_>, permitted: &[Algorithm]) -> Result<ParsedKey, Str
         }
     }
     let algorithm = algorithm_of(jwk, permitted)?;
-    let key = match algorithm.family() {
+    let (strength, key) = match algorithm.family() {
         Family::Rsa(parameters) => rsa_key(jwk, parameters),
-        Family::Ec { coordinate_bytes, scheme, .. } => {
+        Family::Ec { curve, coordinate_bytes, scheme } => {
             let mut point = vec![4]; // uncompressed (SEC 1 section 2.3.3)
             point.extend(exact_bytes(jwk, "x", coordinate_bytes)?);
             point.extend(exact_bytes(jwk, "y", coordinate_bytes)?);
-            sig::ParsedPublicKey::new(scheme, point).map_err(|_| "not a point of its curve".into())
+            let key = sig::ParsedPublicKey::new(scheme, point).map_err(|_| "not a point of its curve".to_owned());
+            key.map(|key| (Strength::Curve(curve), key))
         }
         Family::Ed25519 => sig::ParsedPublicKey::new(&sig::ED25519, exact_bytes(jwk, "x", 32)?)
+            .map(|key| (Strength::Curve("Ed25519"), key))
             .map_err(|_| "not an Ed25519 key".into()),
     }?;
-    Ok(ParsedKey { algorithm, key })
+    Ok(ParsedKey { algorithm, strength, key })
 }
 
 /// The `alg` that the key states, if it fits the key; without one what the key type decides among the permitted.
@@ -208,7 +238,10 @@ fn algorithm_of(jwk: &Claims<'_>, permitted: &[Algorithm]) -> Result<Algorithm, 
     }
 }
 
-fn rsa_key(jwk: &Claims<'_>, parameters: &'static sig::RsaParameters) -> Result<sig::ParsedPublicKey, String> {
+fn rsa_key(
+    jwk: &Claims<'_>,
+    parameters: &'static sig::RsaParameters,
+) -> Result<(Strength, sig::ParsedPublicKey), String> {
     let (n, e) = (bytes(jwk, "n")?, bytes(jwk, "e")?);
     let [first, ..] = n[..] else { return Err("`n` is empty".into()) };
     if first == 0 || e.first() == Some(&0) {
@@ -228,7 +261,8 @@ fn rsa_key(jwk: &Claims<'_>, parameters: &'static sig::RsaParameters) -> Result<
     if has_roca_fingerprint(&n) {
         return Err("the modulus has the fingerprint of CVE-2017-15361 (ROCA)".into());
     }
-    PublicKeyComponents { n, e }.to_parsed_public_key(parameters).map_err(|_| "not an RSA key".into())
+    let key = PublicKeyComponents { n, e }.to_parsed_public_key(parameters).map_err(|_| "not an RSA key".to_owned());
+    key.map(|key| (Strength::RsaBits(bits), key))
 }
 
 /// Primes of the ROCA library are powers of 65537 modulo every small prime, and so are their products. A sound
@@ -282,6 +316,16 @@ pub struct IssuerSnapshot {
     pub keys: HashMap<String, Arc<ParsedKey>>,
     /// After this moment the keys are too old to believe.
     pub keys_valid_until: UnixSeconds,
+    pub cut: Cut,
+}
+
+/// What an operator cut off, whatever the keys say.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Cut {
+    /// The whole issuer.
+    pub disabled: bool,
+    /// Single keys, by `kid`.
+    pub kids: BTreeSet<String>,
 }
 
 /// The closed table of issuers, keyed by exact URL.

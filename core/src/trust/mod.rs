@@ -7,8 +7,8 @@ mod verify;
 mod wycheproof;
 
 pub use keys::{
-    Algorithm, IssuerRules, IssuerSnapshot, IssuerTable, JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksError, KeySet, ParsedKey,
-    parse_jwks,
+    Algorithm, Cut, IssuerRules, IssuerSnapshot, IssuerTable, JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksError, KeySet,
+    ParsedKey, Strength, parse_jwks,
 };
 pub use token::{KID_BYTES_MAX, TOKEN_BYTES_MAX, UnverifiedToken};
 pub use verify::{SingleUse, TrustError, Verified, verify};

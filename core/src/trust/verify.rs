@@ -69,9 +69,12 @@ impl<'t> Verified<'t> {
 pub enum TrustError {
     #[error("{0}")]
     Refused(Reason),
-    /// The one error that a key refresh may mend: no key of this `kid`, or keys too old. `issuer` is its name.
+    /// A key refresh may mend it: the issuer, whose name is `issuer`, has no usable key of this `kid`.
     #[error("no usable key of this kid at {issuer}")]
     KeyUnknown { issuer: Arc<str> },
+    /// A key refresh may mend it: no keys of the issuer are held, or they are too old to tell what it publishes now.
+    #[error("the keys of {issuer} are too old, or none are held")]
+    KeysTooOld { issuer: Arc<str> },
 }
 
 impl TrustError {
@@ -80,6 +83,7 @@ impl TrustError {
         match self {
             Self::Refused(reason) => *reason,
             Self::KeyUnknown { .. } => Reason::KidUnknown,
+            Self::KeysTooOld { .. } => Reason::IssuerDown,
         }
     }
 }
@@ -92,9 +96,18 @@ pub fn verify<'t>(
     now: UnixSeconds,
 ) -> Result<Verified<'t>, TrustError> {
     let issuer = issuers.get(token.issuer()).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
-    let key = match issuer.keys.get(token.kid.as_ref()) {
-        Some(key) if now <= issuer.keys_valid_until => key,
-        _ => return Err(TrustError::KeyUnknown { issuer: issuer.name.clone() }),
+    // What an operator cut off is refused before anything that could set off a fetch.
+    if issuer.cut.disabled {
+        return Err(TrustError::Refused(Reason::IssuerDisabled));
+    }
+    if issuer.cut.kids.contains(token.kid.as_ref()) {
+        return Err(TrustError::Refused(Reason::KidDenied));
+    }
+    if now > issuer.keys_valid_until {
+        return Err(TrustError::KeysTooOld { issuer: issuer.name.clone() });
+    }
+    let Some(key) = issuer.keys.get(token.kid.as_ref()) else {
+        return Err(TrustError::KeyUnknown { issuer: issuer.name.clone() });
     };
     if key.algorithm() != token.algorithm {
         return Err(TrustError::Refused(Reason::AlgNotAllowed));

@@ -47,6 +47,8 @@ pub(super) struct Data {
     pub algorithms: Vec<String>,
     /// Usual `exp - iat`.
     pub lifetime_seconds: u32,
+    /// Where keys stand besides the issuer's own origin: scheme, host, port.
+    pub jwks_origin: Option<String>,
     pub max_lifetime_seconds: i64,
     /// Of subject tokens.
     pub single_use: SingleUseRule,

@@ -159,6 +159,10 @@ impl Profile {
     pub fn algorithms(&self) -> &[String] {
         &self.data.algorithms
     }
+    /// The one origin (scheme, host, port) besides its own at which the issuer's keys may stand.
+    pub fn jwks_origin(&self) -> Option<&str> {
+        self.data.jwks_origin.as_deref()
+    }
     /// Claims that every token must carry besides the standard ones.
     pub fn required(&self) -> &[String] {
         &self.data.required

@@ -118,6 +118,13 @@ fn of_pins(data: &Data) -> Found {
 }
 
 fn of_times(data: &Data) -> Found {
+    let is_host = |host: &str| {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".:-".contains(&byte);
+        !host.is_empty() && host.bytes().all(plain)
+    };
+    if data.jwks_origin.as_ref().is_some_and(|url| !url.strip_prefix("https://").is_some_and(is_host)) {
+        return told("`jwks_origin` must be `https://`, a host and nothing more", "jwks_origin");
+    }
     if data.max_lifetime_seconds <= 0 {
         return told("`max_lifetime_seconds` must be positive", "max_lifetime_seconds");
     }

@@ -161,6 +161,18 @@ fn without_alg_the_key_type_decides_among_what_is_permitted() {
 }
 
 #[test]
+fn a_key_tells_its_strength_and_whether_it_is_another() {
+    let strength =
+        |jwk: &Value| keys(std::slice::from_ref(jwk)).keys.into_values().next().unwrap().strength().to_string();
+    assert_eq!(strength(&RS256.jwk()), "2048 bits");
+    assert_eq!(strength(&ES256.jwk()), "P-256");
+    assert_eq!(strength(&Key::new("k", Algorithm::EdDsa).jwk()), "Ed25519");
+    let (one, two) = (keys(&[ES256.jwk()]), keys(&[ES256.jwk(), Key::new("x", Algorithm::Es256).jwk()]));
+    assert!(one.keys["ec-1"].same_as(&two.keys["ec-1"]));
+    assert!(!one.keys["ec-1"].same_as(&two.keys["x"]));
+}
+
+#[test]
 fn what_is_no_key_set_is_said_to_be_none() {
     let many = |count: usize| json!({ "keys": vec![json!({}); count] }).to_string();
     for text in [
@@ -185,6 +197,7 @@ fn what_is_no_key_set_is_said_to_be_none() {
 
 #[test]
 fn algorithms_have_one_exact_name() {
+    assert_eq!(Algorithm::ALL, ALL);
     for algorithm in ALL {
         assert_eq!(Algorithm::from_name(algorithm.name()), Some(algorithm));
         assert_eq!(Algorithm::from_name(&algorithm.name().to_lowercase()), None);

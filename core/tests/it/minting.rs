@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use claimbound_core::{
     time::UnixSeconds,
     trust::{
-        Algorithm, IssuerRules, IssuerSnapshot, IssuerTable, KeySet, SingleUse, TrustError, UnverifiedToken,
+        Algorithm, Cut, IssuerRules, IssuerSnapshot, IssuerTable, KeySet, SingleUse, TrustError, UnverifiedToken,
         parse_jwks, verify,
     },
     workload::SingleUseRule,
@@ -176,7 +176,8 @@ pub fn rules() -> IssuerRules {
 /// An issuer whose keys are good for an hour.
 pub fn snapshot(url: &str, set: KeySet, rules: IssuerRules) -> IssuerSnapshot {
     let keys_valid_until = UnixSeconds(NOW + 3600);
-    IssuerSnapshot { name: "github".into(), url: url.into(), rules, keys: set.keys, keys_valid_until }
+    let cut = Cut::default();
+    IssuerSnapshot { name: "github".into(), url: url.into(), rules, keys: set.keys, keys_valid_until, cut }
 }
 
 /// [`ISSUER`] with both keys and these rules.

@@ -4,7 +4,7 @@ use crate::minting::*;
 use claimbound_core::{
     reason::Reason,
     time::{SINGLE_USE_MARGIN_SECONDS, UnixSeconds},
-    trust::{IssuerTable, TrustError},
+    trust::{Algorithm, Cut, IssuerTable, TrustError},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -28,14 +28,43 @@ fn a_good_token_holds_under_every_algorithm() {
 }
 
 #[test]
-fn keys_that_are_too_old_are_unknown() {
+fn security_094_keys_that_are_too_old_are_no_keys() {
     let mut table = IssuerTable::default();
     let mut old = snapshot(ISSUER, keys(&[RS256.jwk()]), rules());
     old.keys_valid_until = UnixSeconds(NOW - 1);
     table.insert(old);
     let token = RS256.says(&claims());
-    assert_eq!(check(&table, &token, NOW), Err(TrustError::KeyUnknown { issuer: "github".into() }));
+    // Nor do they tell that a `kid` is unknown: the issuer may publish it by now.
+    let unknown = Key::new("rsa-2", Algorithm::Rs256).says(&claims());
+    for token in [&token, &unknown] {
+        let got = check(&table, token, NOW).unwrap_err();
+        assert_eq!(got, TrustError::KeysTooOld { issuer: "github".into() });
+        assert_eq!(got.reason(), Reason::IssuerDown);
+    }
     assert!(check(&table, &token, NOW - 1).is_ok());
+}
+
+#[test]
+fn security_096_what_an_operator_cut_off_is_refused_whatever_keys_are_held() {
+    let (rs256, es256) = (RS256.says(&claims()), ES256.says(&claims()));
+    let nobody = Key::new("nobody", Algorithm::Rs256).says(&claims());
+    for valid_until in [NOW + 3600, i64::MIN] {
+        let with = |cut: Cut| {
+            let mut table = IssuerTable::default();
+            let mut issuer = snapshot(ISSUER, keys(&[RS256.jwk(), ES256.jwk()]), rules());
+            (issuer.keys_valid_until, issuer.cut) = (UnixSeconds(valid_until), cut);
+            table.insert(issuer);
+            table
+        };
+        let table = with(Cut { kids: ["rsa-1".to_owned()].into(), ..Cut::default() });
+        assert_eq!(check(&table, &rs256, NOW), Err(TrustError::Refused(Reason::KidDenied)));
+        assert_eq!(check(&table, &es256, NOW).is_ok(), valid_until > NOW, "the other key goes on");
+        // Nor may a token of a disabled issuer ask for a refresh.
+        let table = with(Cut { disabled: true, ..Cut::default() });
+        for token in [&rs256, &es256, &nobody] {
+            assert_eq!(check(&table, token, NOW), Err(TrustError::Refused(Reason::IssuerDisabled)));
+        }
+    }
 }
 
 #[test]

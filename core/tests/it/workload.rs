@@ -453,6 +453,21 @@ fn a_profile_file_that_is_wrong_says_where() {
 }
 
 #[test]
+fn a_profile_may_name_another_origin_of_keys() {
+    let with = |line: &str| {
+        let text = include_str!("../../src/workload/profiles/gitlab.toml");
+        Profile::parse("x", &text.replacen("title", &format!("{line}\ntitle"), 1))
+    };
+    assert_eq!(with("").unwrap().jwks_origin(), None);
+    let named = with("jwks_origin = \"https://www.googleapis.com\"").unwrap();
+    assert_eq!(named.jwks_origin(), Some("https://www.googleapis.com"));
+    for bad in ["http://a.example", "https://", "https://a.example/", "https://A.example", "https://u@a.example", "a"] {
+        let error = with(&format!("jwks_origin = \"{bad}\"")).unwrap_err();
+        assert!(error.message.contains("`jwks_origin`"), "{bad}: {error}");
+    }
+}
+
+#[test]
 fn ids_have_the_syntax_that_the_profile_names() {
     let with = |syntax: &str| {
         let text = include_str!("../../src/workload/profiles/gitlab.toml")

@@ -31,6 +31,8 @@ struct Script {
 #[derive(Clone)]
 enum Answer {
     Kids(&'static [&'static str]),
+    /// One good key and one that is not used.
+    HalfUsable,
     Unusable,
     Down,
 }
@@ -44,6 +46,10 @@ impl Source for Arc<Script> {
             let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
             match answer.expect("at least one answer") {
                 Answer::Kids(kids) => Ok(key_set(kids)),
+                Answer::HalfUsable => {
+                    let ignored = vec![("k".to_owned(), "too short".to_owned())];
+                    Ok(KeySet { ignored, ..key_set(&["k1"]) })
+                }
                 Answer::Unusable => {
                     Ok(KeySet { keys: HashMap::new(), ignored: vec![("k".to_owned(), "too short".to_owned())] })
                 }
@@ -54,6 +60,10 @@ impl Source for Arc<Script> {
 }
 
 fn key_set(kids: &[&str]) -> KeySet {
+    parse_jwks(&document(kids), &[Algorithm::Es256]).unwrap()
+}
+
+fn document(kids: &[&str]) -> Vec<u8> {
     let keys: Vec<_> = kids
         .iter()
         .map(|kid| {
@@ -63,8 +73,7 @@ fn key_set(kids: &[&str]) -> KeySet {
                 "y": "T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU" })
         })
         .collect();
-    let document = serde_json::to_vec(&serde_json::json!({ "keys": keys })).unwrap();
-    parse_jwks(&document, &[Algorithm::Es256]).unwrap()
+    serde_json::to_vec(&serde_json::json!({ "keys": keys })).unwrap()
 }
 
 fn issuer(name: &str) -> IssuerConfig {
@@ -82,6 +91,10 @@ fn issuer(name: &str) -> IssuerConfig {
         allow_private_network: false,
         development: false,
         ca_file: None,
+        jwks_origin: None,
+        pin: None,
+        refresh: None,
+        cut: Cut::default(),
     }
 }
 
@@ -275,7 +288,7 @@ fn jitter_only_lengthens_and_by_a_tenth_at_most() {
 
 #[test]
 fn metadata_must_be_the_issuers_own_and_keys_of_its_origin() {
-    let ok = |document: &str, issuer: &str| jwks_uri(document.as_bytes(), issuer);
+    let ok = |document: &str, issuer: &str| jwks_uri(document.as_bytes(), issuer, None);
     let github = r#"{"issuer":"https://ci.example","jwks_uri":"https://ci.example/keys","claims_supported":["sub"]}"#;
     assert_eq!(ok(github, "https://ci.example").unwrap(), "https://ci.example/keys");
     for (document, issuer, text) in [
@@ -358,4 +371,208 @@ async fn keys_come_over_the_network_from_the_issuers_own_origin() {
         assert!(error.contains(text), "{name}: {error}");
         assert_eq!(health[name].keys, 0);
     }
+}
+
+const EXPIRES: i64 = NOW + 10 * 86400;
+
+fn pinned(file: &std::path::Path) -> IssuerConfig {
+    let pin = Pin { file: file.to_owned(), expires: UnixSeconds(EXPIRES), warn_before_seconds: 86400 };
+    IssuerConfig { pin: Some(pin), ..issuer("a") }
+}
+
+/// Puts this set into the file, as only its owner may.
+fn put(file: &std::path::Path, kids: &[&str]) {
+    std::fs::write(file, document(kids)).unwrap();
+    mode(file, 0o644);
+}
+
+fn mode(file: &std::path::Path, mode: u32) {
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+}
+
+fn state(room: &Room) -> KeyState {
+    room.cache.health()["a"].state
+}
+
+#[tokio::test]
+async fn pinned_keys_come_from_their_file_alone_and_a_bad_file_takes_nothing_away() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("jwks.json");
+    put(&file, &["k1"]);
+    let room = Room::new(&[Answer::Kids(&["network"])], 9, NO_FLOOR);
+    room.cache.replace(vec![pinned(&file)]);
+    room.cache.warm().await;
+    assert_eq!((room.kids(), room.valid_until()), (vec!["k1".to_owned()], EXPIRES - 1));
+    assert_eq!(state(&room), KeyState::Ok);
+
+    let bad: [(&str, &dyn Fn()); 6] = [
+        ("cannot be read", &|| std::fs::remove_file(&file).unwrap()),
+        ("not a JWK set", &|| std::fs::write(&file, "{").unwrap()),
+        ("holds no key that can be used", &|| std::fs::write(&file, "{\"keys\":[]}").unwrap()),
+        ("longer than", &|| std::fs::write(&file, " ".repeat(300_000)).unwrap()),
+        ("chmod go-w", &|| {
+            put(&file, &["forged"]);
+            mode(&file, 0o664);
+        }),
+        ("no regular file", &|| {
+            std::fs::remove_file(&file).unwrap();
+            std::fs::create_dir(&file).unwrap();
+        }),
+    ];
+    for (at, (why, spoil)) in bad.into_iter().enumerate() {
+        spoil();
+        let error = room.refresh().await.unwrap_err();
+        assert!(error.contains(why) && error.contains("jwks.json"), "{error}");
+        assert_eq!((room.kids(), room.valid_until()), (vec!["k1".to_owned()], EXPIRES - 1), "{why}");
+        let health = room.cache.health()["a"].clone();
+        assert_eq!((health.state, health.failures), (KeyState::Stale, at as u64 + 1));
+    }
+    std::fs::remove_dir(&file).unwrap();
+    put(&file, &["k2"]);
+    room.refresh().await.unwrap();
+    assert_eq!((room.kids(), state(&room)), (vec!["k2".to_owned()], KeyState::Ok));
+    assert_eq!(room.fetches(), 0, "the issuer was never asked");
+}
+
+#[tokio::test]
+async fn the_end_of_a_pin_is_told_before_and_is_an_end() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("jwks.json");
+    put(&file, &["k1"]);
+    let room = Room::new(&[Answer::Kids(&["network"])], 9, NO_FLOOR);
+    room.cache.replace(vec![pinned(&file)]);
+    let at = async |now: i64| {
+        room.clock.0.store(now, Ordering::SeqCst);
+        let refreshed = room.refresh().await;
+        let health = room.cache.health()["a"].clone();
+        (refreshed, health.state, health.warning.unwrap_or_default())
+    };
+    assert_eq!(at(EXPIRES - 86401).await, (Ok(()), KeyState::Ok, String::new()));
+    let (refreshed, state, warning) = at(EXPIRES - 86400).await;
+    assert_eq!((refreshed, state), (Ok(()), KeyState::Expiring));
+    assert!(warning.contains("expire on 2027-01-25") && warning.contains("jwks.json"), "{warning}");
+    assert_eq!(at(EXPIRES - 1).await.1, KeyState::Expiring);
+    let (refreshed, state, warning) = at(EXPIRES).await;
+    assert_eq!((refreshed, state), (Err(warning.clone()), KeyState::Down));
+    assert!(warning.contains("expired on 2027-01-25"), "{warning}");
+    assert_eq!(room.valid_until(), EXPIRES - 1, "no table believes them");
+
+    // A later day mends it, by the reload that brings it.
+    let mut later = pinned(&file);
+    later.pin.as_mut().unwrap().expires = UnixSeconds(EXPIRES + 86400 * 9);
+    room.cache.replace(vec![later]);
+    assert_eq!(room.valid_until(), EXPIRES + 86400 * 9 - 1);
+    assert_eq!(at(EXPIRES).await.1, KeyState::Ok);
+    assert_eq!(room.fetches(), 0);
+}
+
+#[tokio::test]
+async fn a_reload_reads_pinned_files_again_and_keeps_no_keys_of_another_place() {
+    let home = tempfile::tempdir().unwrap();
+    let (file, other) = (home.path().join("a.json"), home.path().join("b.json"));
+    put(&file, &["k1"]);
+    put(&other, &["k3"]);
+    let room = Room::new(&[Answer::Kids(&["network"])], 9, SLOW);
+    room.cache.warm().await;
+    room.cache.replace(vec![pinned(&file)]);
+    assert!(room.kids().is_empty(), "what the network said is not pinned");
+    room.refresh().await.unwrap();
+    put(&file, &["k2"]);
+    room.refresh().await.unwrap();
+    assert_eq!(room.kids(), ["k1"], "within the floor nothing is read again, whoever asks");
+    room.cache.replace(vec![pinned(&file)]);
+    assert_eq!(room.kids(), ["k1"], "until it is read");
+    room.refresh().await.unwrap();
+    assert_eq!(room.kids(), ["k2"]);
+    room.cache.replace(vec![pinned(&other)]);
+    assert!(room.kids().is_empty());
+    room.cache.replace(vec![issuer("a")]);
+    assert!(room.kids().is_empty());
+    assert_eq!(room.fetches(), 1, "the first");
+}
+
+/// The core's `verify` judges by the cut; here it is that a reload puts it in place at once and asks nobody.
+#[tokio::test]
+async fn security_096_a_reload_cuts_off_at_once_and_a_disabled_issuer_is_never_asked() {
+    let room = Room::new(&[Answer::Kids(&["k1", "k2"])], 9, NO_FLOOR);
+    room.cache.warm().await;
+    let cut = |kids: &[&str], disabled| IssuerConfig {
+        cut: Cut { disabled, kids: kids.iter().map(|kid| (*kid).to_owned()).collect() },
+        ..issuer("a")
+    };
+    room.cache.replace(vec![cut(&["k1"], false)]);
+    let held = room.cache.table().get("https://a.example").unwrap().cut.clone();
+    assert_eq!(held, cut(&["k1"], false).cut);
+    assert_eq!(room.kids(), ["k1", "k2"], "the others go on");
+    assert_eq!(room.cache.health()["a"].denied_kids, ["k1"]);
+    assert_eq!(room.fetches(), 1);
+
+    room.cache.replace(vec![cut(&[], true)]);
+    assert!(room.cache.table().get("https://a.example").unwrap().cut.disabled);
+    assert_eq!((room.kids().len(), state(&room)), (0, KeyState::Disabled));
+    room.cache.warm().await;
+    room.refresh().await.unwrap();
+    assert!(room.cache.inner.due(Instant::now()).0.is_empty(), "the background leaves it alone too");
+    assert_eq!(room.fetches(), 1);
+
+    // What was withdrawn meanwhile must not come back with it.
+    room.cache.replace(vec![issuer("a")]);
+    assert_eq!((room.kids().len(), state(&room)), (0, KeyState::Down));
+    room.refresh().await.unwrap();
+    assert_eq!((room.fetches(), state(&room)), (2, KeyState::Ok));
+}
+
+#[tokio::test]
+async fn an_issuer_s_state_is_told_with_its_age_failures_and_ignored_keys() {
+    let answers = [Answer::Kids(&["k1"]), Answer::Down, Answer::HalfUsable, Answer::Down];
+    let room = Room::new(&answers, 9, NO_FLOOR);
+    let health = || room.cache.health()["a"].clone();
+    assert_eq!((health().state, health().believed_until), (KeyState::Down, None));
+    room.refresh().await.unwrap();
+    assert_eq!((health().state, health().believed_until), (KeyState::Ok, Some(UnixSeconds(NOW + 86400))));
+    room.refresh().await.unwrap_err();
+    assert_eq!((health().state, health().failures), (KeyState::Stale, 1));
+    room.refresh().await.unwrap();
+    assert_eq!((health().state, health().keys), (KeyState::Ok, 1), "one bad key does not spoil a set");
+    assert_eq!(health().ignored, [("k".to_owned(), "too short".to_owned())]);
+    room.refresh().await.unwrap_err();
+    assert_eq!(health().ignored.len(), 1, "a failure changes nothing about the set that is held");
+    room.clock.0.store(NOW + 86400, Ordering::SeqCst);
+    assert_eq!(state(&room), KeyState::Stale);
+    room.clock.0.store(NOW + 86401, Ordering::SeqCst);
+    assert_eq!((state(&room), health().failures), (KeyState::Down, 2));
+}
+
+#[tokio::test]
+async fn a_failure_that_a_caller_met_is_mended_by_the_background() {
+    let times = KeyTimes { floor: Duration::from_millis(1), interval: Duration::from_millis(20), keep: HOUR };
+    let room = Room::new(&[Answer::Kids(&["k1"]), Answer::Down, Answer::Kids(&["k2"])], 9, times);
+    let background = room.cache.spawn_refresh();
+    while room.kids() != ["k2"] {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    background.abort();
+
+    // Its own interval goes before the common one.
+    let room = Room::new(&[Answer::Kids(&["k1"])], 9, SLOW);
+    room.cache.replace(vec![IssuerConfig { refresh: Some(HOUR / 60), ..issuer("a") }]);
+    room.cache.warm().await;
+    let after = Instant::now();
+    let due_in = |seconds| room.cache.inner.due(after + Duration::from_secs(seconds)).0.len();
+    assert_eq!((due_in(50), due_in(60)), (0, 1));
+}
+
+#[test]
+fn keys_may_stand_at_one_other_origin_that_the_configuration_names() {
+    let document = |keys: &str| serde_json::json!({ "issuer": "https://ci.example", "jwks_uri": keys }).to_string();
+    let of = |keys: &str| jwks_uri(document(keys).as_bytes(), "https://ci.example", Some("https://keys.example"));
+    assert_eq!(of("https://keys.example/v3/certs").unwrap(), "https://keys.example/v3/certs");
+    assert_eq!(of("https://ci.example/keys").unwrap(), "https://ci.example/keys");
+    for other in ["http://keys.example/", "https://keys.example:8443/", "https://a.keys.example/", "data:,{}", "/keys"]
+    {
+        assert!(of(other).unwrap_err().contains("`jwks_origin`"), "{other}");
+    }
+    let deep = "[".repeat(100_000);
+    let nested = format!("{{\"issuer\":\"https://ci.example\",\"jwks_uri\":\"https://ci.example/k\",\"x\":{deep}");
+    assert!(jwks_uri(nested.as_bytes(), "https://ci.example", None).is_err(), "and the stack holds");
 }

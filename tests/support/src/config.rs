@@ -91,7 +91,8 @@ pub struct BrokerConfig {
 struct Named {
     name: String,
     url: String,
-    facts: String,
+    /// What `[issuer.NAME]` of `claimbound.toml` says.
+    network: String,
 }
 
 impl BrokerConfig {
@@ -115,14 +116,20 @@ impl BrokerConfig {
 
     /// Names a fake issuer: `{issuer.NAME}` becomes its URL.
     pub fn issuer(mut self, name: &str, issuer: &Issuer) -> Self {
-        self.issuers.push(Named { name: name.to_owned(), url: issuer.url().to_owned(), facts: String::new() });
+        let network = "allow_private_network = true\n".to_owned();
+        self.issuers.push(Named { name: name.to_owned(), url: issuer.url().to_owned(), network });
         self
     }
 
-    /// Lines in `[issuer.NAME]` of `claimbound.toml`.
-    pub fn facts(mut self, name: &str, lines: &str) -> Self {
+    /// What `[issuer.NAME]` of `claimbound.toml` says besides, or instead, of `allow_private_network = true`.
+    pub fn network(mut self, name: &str, lines: &str, instead: bool) -> Self {
         let named = self.issuers.iter_mut().find(|named| named.name == name);
-        named.unwrap_or_else(|| panic!("no issuer `{name}`")).facts.push_str(&format!("{lines}\n"));
+        let network = &mut named.unwrap_or_else(|| panic!("no issuer `{name}`")).network;
+        if instead {
+            network.clear();
+        }
+        network.push_str(lines);
+        network.push('\n');
         self
     }
 
@@ -169,8 +176,8 @@ impl BrokerConfig {
             format!("[server]\nlisten = \"{listen}\"\noperator_listen = \"{operator_listen}\"\n{}", self.server);
         text.push_str("\n[store]\nurl = \"sqlite:claimbound.db\"\n\n[mappings]\npath = \"mappings\"\n");
         text.push_str("\n[signing]\nkeys = \"keys\"\n");
-        for Named { name, facts, .. } in &self.issuers {
-            text.push_str(&format!("\n[issuer.{name}]\nallow_private_network = true\n{facts}"));
+        for Named { name, network, .. } in &self.issuers {
+            text.push_str(&format!("\n[issuer.{name}]\n{network}"));
         }
         text.push('\n');
         text.push_str(&self.filled(&self.more));
@@ -209,6 +216,7 @@ mod tests {
         let config = BrokerConfig::new(&issuer)
             .edit("policy.toml", "acme = 65", "acme = 66")
             .server("hints = \"none\"")
+            .network("github", "refresh = \"1s\"", true)
             .toml("# {issuer.github}");
         config.write(directory.path(), "127.0.0.1:0", "127.0.0.1:0");
         let read = |path: &str| fs::read_to_string(directory.path().join(path)).unwrap();
@@ -217,6 +225,7 @@ mod tests {
         );
         assert!(read("mappings/teams/payments/deploy.toml").contains("740000001"));
         assert!(read("claimbound.toml").contains("hints = \"none\"\n\n[store]"));
+        assert!(read("claimbound.toml").contains("[issuer.github]\nrefresh = \"1s\"\n"));
         assert!(read("claimbound.toml").ends_with(&format!("# {}\n", issuer.url())));
     }
 

@@ -15,6 +15,7 @@ use tokio::{
     net::TcpListener,
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// A fake issuer: one `iss`, any tenants, signs whatever it is asked to.
 pub struct Issuer {
@@ -76,10 +77,29 @@ impl Issuer {
 
     /// Of this forge, with the issuer's URL ending in `path` (empty, or `/slug`), signing with this algorithm.
     pub fn start(forge: Forge, path: &str, algorithm: Algorithm) -> Self {
+        Self::listen(forge, path, algorithm, None)
+    }
+
+    /// As GitHub Enterprise Server, at `https://127.0.0.1:PORT/_services/token` under this certificate (DER), right or wrong, and its private key
+    /// (PKCS #8 DER).
+    pub fn github_over_tls(certificate: Vec<u8>, private_key: Vec<u8>) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(private_key);
+        let config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.into()], key.into())
+            .expect("a certificate and its key");
+        Self::listen(Forge::GitHub, "/_services/token", Algorithm::Rs256, Some(Arc::new(config).into()))
+    }
+
+    fn listen(forge: Forge, path: &str, algorithm: Algorithm, tls: Option<TlsAcceptor>) -> Self {
         let listener = StdListener::bind("127.0.0.1:0").expect("loopback has a free port");
         listener.set_nonblocking(true).expect("a listener can be made non-blocking");
         let address = listener.local_addr().expect("a listener has an address");
-        let url = format!("http://{address}{path}");
+        let url = match &tls {
+            None => format!("http://{address}{path}"),
+            Some(_) => format!("https://{address}{path}"),
+        };
         let signer = Arc::new(Key::generate(algorithm));
         let state = Arc::new(Mutex::new(State {
             forge,
@@ -98,7 +118,7 @@ impl Issuer {
         let seen = state.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime can be built").block_on(run(listener, address, seen, orders));
+            runtime.expect("a runtime can be built").block_on(run(listener, address, tls, seen, orders));
         });
         Self { forge, url, state, commands, thread: Some(thread) }
     }
@@ -268,6 +288,7 @@ impl State {
 async fn run(
     listener: StdListener,
     address: SocketAddr,
+    tls: Option<TlsAcceptor>,
     state: Arc<Mutex<State>>,
     mut orders: UnboundedReceiver<Command>,
 ) {
@@ -298,7 +319,15 @@ async fn run(
                 let look_up = move |get: &Get| {
                     state.lock().expect("nobody panicked holding the issuer's state").look_up(get)
                 };
-                tokio::spawn(answer(stream, look_up));
+                let Some(tls) = tls.clone() else {
+                    tokio::spawn(answer(stream, look_up));
+                    continue;
+                };
+                tokio::spawn(async move {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        answer(stream, look_up).await;
+                    }
+                });
             },
         }
     }
@@ -370,6 +399,13 @@ mod tests {
         assert_eq!(http::get(&keys).await.status, 500);
         issuer.serve_keys(Serve::Redirect(trap.url()));
         assert_eq!(http::get(&keys).await.header("location"), trap.url());
+        issuer.serve_keys(Serve::StatusOver(206));
+        let partial = http::get(&keys).await;
+        assert_eq!((partial.status, partial.body), (206, issuer.jwks()));
+        issuer.serve_keys(Serve::Cut);
+        assert!(http::send(http::client().get(&keys)).await.is_err());
+        issuer.serve_keys(Serve::Gzip { blanks: 1000 });
+        assert_eq!(http::get(&keys).await.header("content-encoding"), "gzip");
         issuer.serve_keys(Serve::ContentType("text/html"));
         assert_eq!(http::get(&keys).await.header("content-type"), "text/html");
         issuer.serve_keys(Serve::Json(json!({ "keys": [] })));

@@ -30,8 +30,9 @@
 //! - **Claims.** [`job::Job`] begins as a push to `main` of `acme/payments-api` without an environment; its ids agree
 //!   with the default mapping folder. `.claim("exp", json!("soon"))` and `.without("jti")` reach every claim,
 //!   `.header(…)` every header member; [`jwt`] forges what no issuer would sign.
-//! - **A broken issuer.** `issuer.serve_keys(Serve::Hang)`, `issuer.close()`, `issuer.rotate()`,
-//!   `issuer.withdraw(kid)`; `issuer.key_fetches()` counts.
+//! - **A broken issuer.** `issuer.serve_keys(Serve::Hang)` and the other ways of [`serve::Serve`], `issuer.close()`,
+//!   `issuer.rotate()`, `issuer.withdraw(kid)`; `issuer.key_fetches()` counts. `Issuer::github_over_tls(…)` has a
+//!   certificate of the test's making.
 //! - **Another folder.** `BrokerConfig::new(&issuer).edit("policy.toml", "acme = 65", "acme = 66")`, or
 //!   `BrokerConfig::with_folder(&[…]).issuer("github", &issuer)`.
 //! - **Crashes.** `broker.kill9()`, `broker.terminate()`, `broker.restart()`: same ports, store and keys.

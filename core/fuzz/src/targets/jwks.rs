@@ -6,8 +6,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use claimbound_core::{
     time::UnixSeconds,
     trust::{
-        Algorithm, IssuerRules, IssuerSnapshot, IssuerTable, JWKS_KEYS_MAX, KID_BYTES_MAX, KeySet, UnverifiedToken,
-        parse_jwks, verify,
+        Algorithm, Cut, IssuerRules, IssuerSnapshot, IssuerTable, JWKS_KEYS_MAX, KID_BYTES_MAX, KeySet,
+        UnverifiedToken, parse_jwks, verify,
     },
     workload::SingleUseRule,
 };
@@ -157,8 +157,14 @@ fn unsigned_is_refused(kid: &str, set: &KeySet) {
         required: Vec::new(),
     };
     let mut table = IssuerTable::default();
-    let snapshot =
-        IssuerSnapshot { name: "ci".into(), url: ISSUER.into(), rules, keys: set.keys.clone(), keys_valid_until: NOW };
+    let snapshot = IssuerSnapshot {
+        name: "ci".into(),
+        url: ISSUER.into(),
+        rules,
+        keys: set.keys.clone(),
+        keys_valid_until: NOW,
+        cut: Cut::default(),
+    };
     table.insert(snapshot);
     let header = json!({ "alg": algorithm.name(), "kid": kid }).to_string();
     let payload = json!({ "iss": ISSUER, "aud": "a", "sub": "s", "iat": NOW.0, "exp": NOW.0 + 60 }).to_string();

@@ -6,7 +6,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use claimbound_core::{
     time::{LEEWAY_SECONDS, SINGLE_USE_MARGIN_SECONDS, UnixSeconds},
-    trust::{Algorithm, IssuerRules, IssuerSnapshot, IssuerTable, SingleUse, UnverifiedToken, parse_jwks, verify},
+    trust::{Algorithm, Cut, IssuerRules, IssuerSnapshot, IssuerTable, SingleUse, UnverifiedToken, parse_jwks, verify},
     workload::SingleUseRule,
 };
 use serde_json::{Value, json};
@@ -89,7 +89,14 @@ static TABLE: LazyLock<IssuerTable> = LazyLock::new(|| {
     };
     let mut table = IssuerTable::default();
     let keys_valid_until = NOW.plus(3600);
-    table.insert(IssuerSnapshot { name: "ci".into(), url: ISSUER.into(), rules, keys, keys_valid_until });
+    table.insert(IssuerSnapshot {
+        name: "ci".into(),
+        url: ISSUER.into(),
+        rules,
+        keys,
+        keys_valid_until,
+        cut: Cut::default(),
+    });
     table
 });
 

@@ -8,7 +8,7 @@ use claimbound_core::{
     diag::Severity,
     mapping::{Ask, Decision, Folder, Loaded, MappingSet, decide, load},
     time::UnixSeconds,
-    trust::{Algorithm, IssuerRules, IssuerSnapshot, IssuerTable, UnverifiedToken, parse_jwks, verify},
+    trust::{Algorithm, Cut, IssuerRules, IssuerSnapshot, IssuerTable, UnverifiedToken, parse_jwks, verify},
     workload::{Profile, Profiles, translate},
 };
 use serde_json::json;
@@ -116,6 +116,7 @@ impl Bench {
             rules: rules(github()),
             keys: set.keys,
             keys_valid_until: UnixSeconds(NOW + 3600),
+            cut: Cut::default(),
         });
         table
     }

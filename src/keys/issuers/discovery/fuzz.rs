@@ -58,20 +58,20 @@ fn fuzz_discovery() {
 fn what_decides_about_keys_is_read_strictly() {
     let members = br#""issuer":"https://ci.acme.example","jwks_uri":"https://ci.acme.example/k""#;
     let document = |more: &[u8]| [b"{", &members[..], more, b"}"].concat();
-    assert!(jwks_uri(&document(br#","a":"b""#), ISSUER).is_ok());
+    assert!(jwks_uri(&document(br#","a":"b""#), ISSUER, None).is_ok());
     for more in [
         &b",\"a\":\"\xa9\""[..],
         br#","a":1,"a":1"#,
         br#","jwks_uri":"https://ci.acme.example/k""#,
         br#","a":"\ud800""#,
     ] {
-        let why = jwks_uri(&document(more), ISSUER).expect_err("it is not strict JSON");
+        let why = jwks_uri(&document(more), ISSUER, None).expect_err("it is not strict JSON");
         assert!(why.starts_with("not an issuer's metadata: "), "{why}");
     }
 }
 
 fn discovery(bytes: &[u8]) -> Outcome {
-    match jwks_uri(bytes, ISSUER) {
+    match jwks_uri(bytes, ISSUER, None) {
         Err(why) => {
             assert!(!why.chars().any(char::is_control), "{why:?}");
             why.split(['`', '"']).next().unwrap_or_default().chars().filter(|c| !c.is_ascii_digit()).collect()

@@ -76,13 +76,15 @@ pub struct Limits {
     /// Requests to `/token` and `/revoke` per second and network prefix before the token is read, in bursts of ten
     /// times that; 0 is no limit.
     pub requests_per_second: u32,
+    /// The same of exchanges per issuer and immutable repository id, once a token has proven them.
+    pub repository_requests_per_second: u32,
     /// Time to send a request's head, and again its body.
     pub request_seconds: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 10_000, requests_per_second: 200, request_seconds: 10 }
+        Self { connections: 10_000, requests_per_second: 200, repository_requests_per_second: 50, request_seconds: 10 }
     }
 }
 
@@ -165,6 +167,7 @@ struct Server {
 struct LimitsFile {
     connections: Option<Spanned<usize>>,
     requests_per_second: Option<u32>,
+    repository_requests_per_second: Option<u32>,
     request_seconds: Option<Spanned<u32>>,
 }
 #[derive(Deserialize)]
@@ -211,7 +214,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("", &["server", "store", "mappings", "issuer", "signing", "backend"]),
     ("server", &["listen", "operator_listen", "public_url", "hints", "trusted_proxies", "tls", "limits"]),
     ("server.tls", &["certificate", "key"]),
-    ("server.limits", &["connections", "requests_per_second", "request_seconds"]),
+    ("server.limits", &["connections", "requests_per_second", "repository_requests_per_second", "request_seconds"]),
     ("store", &["url"]),
     ("mappings", &["path"]),
     ("issuer", &["*"]),
@@ -427,6 +430,9 @@ impl Judge {
         Limits {
             connections: connections.unwrap_or(default.connections),
             requests_per_second: file.requests_per_second.unwrap_or(default.requests_per_second),
+            repository_requests_per_second: file
+                .repository_requests_per_second
+                .unwrap_or(default.repository_requests_per_second),
             request_seconds: request_seconds.unwrap_or(default.request_seconds),
         }
     }

@@ -6,7 +6,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
 };
-use std::{sync::atomic::AtomicI64, time::Duration};
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 use tracing_subscriber::EnvFilter;
 
 /// What is logged unless `CLAIMBOUND_LOG` says otherwise. The HTTP library calls every malformed request an error:
@@ -47,6 +50,11 @@ struct IssuerLabels {
     issuer: String,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct StandingLabels {
+    standing: &'static str,
+}
+
 /// How an exchange ended, for its counter.
 #[derive(Clone, Copy, Debug)]
 pub enum Ended<'a> {
@@ -62,6 +70,8 @@ pub struct Sample<'a> {
     pub store_writable: bool,
     /// Name, usable keys, unix time of the last good fetch.
     pub issuers: &'a [(String, usize, Option<i64>)],
+    /// Refusals without a record of their own, since the start: of strangers, of proven jobs.
+    pub summed: (u64, u64),
 }
 
 /// All series; every label is from a closed list or from configuration, never from a token.
@@ -72,6 +82,7 @@ pub struct Metrics {
     credentials: Family<RoleLabels, Counter>,
     turned_away: Family<StatusLabels, Counter>,
     revocations: Counter,
+    summed: Family<StandingLabels, Counter>,
     store_waiting: Gauge,
     store_writable: Gauge,
     issuer_keys: Family<IssuerLabels, Gauge<i64, AtomicI64>>,
@@ -90,6 +101,7 @@ impl Metrics {
             credentials: Family::default(),
             turned_away: Family::default(),
             revocations: Counter::default(),
+            summed: Family::default(),
             store_waiting: Gauge::default(),
             store_writable: Gauge::default(),
             issuer_keys: Family::default(),
@@ -105,6 +117,7 @@ impl Metrics {
         registry.register("credentials_issued", "Credentials by role", new.credentials.clone());
         registry.register("turned_away", "Requests refused before a token was read", new.turned_away.clone());
         registry.register("revocations", "Leases ended by their holders", new.revocations.clone());
+        registry.register("refusals_summed", "Refusals recorded in a sum alone", new.summed.clone());
         registry.register("store_waiting_commits", "Commits in the writer's queue", new.store_waiting.clone());
         registry.register("store_writable", "Whether the last batch was written", new.store_writable.clone());
         registry.register("issuer_keys", "Usable keys by issuer", new.issuer_keys.clone());
@@ -145,6 +158,9 @@ impl Metrics {
     pub fn text(&self, sample: &Sample<'_>) -> String {
         self.store_waiting.set(i64::try_from(sample.store_waiting).unwrap_or(i64::MAX));
         self.store_writable.set(sample.store_writable.into());
+        for (standing, count) in [("stranger", sample.summed.0), ("job", sample.summed.1)] {
+            self.summed.get_or_create(&StandingLabels { standing }).inner().store(count, Ordering::Relaxed);
+        }
         for (issuer, keys, fetched) in sample.issuers {
             let labels = IssuerLabels { issuer: issuer.clone() };
             self.issuer_keys.get_or_create(&labels).set(i64::try_from(*keys).unwrap_or(i64::MAX));
@@ -167,12 +183,14 @@ mod tests {
         metrics.exchange(Ended::Refused(Reason::Replay), Duration::from_millis(1));
         metrics.turned_away(413);
         let issuers = [("github".to_owned(), 2, Some(7))];
-        let text = metrics.text(&Sample { store_waiting: 4, store_writable: true, issuers: &issuers });
+        let text = metrics.text(&Sample { store_waiting: 4, store_writable: true, issuers: &issuers, summed: (9, 0) });
         for line in [
             r#"claimbound_exchanges_total{outcome="granted",reason=""} 1"#,
             r#"claimbound_exchanges_total{outcome="refused",reason="replay"} 1"#,
             r#"claimbound_credentials_issued_total{role="deploy.staging"} 1"#,
             r#"claimbound_turned_away_total{status="413"} 1"#,
+            r#"claimbound_refusals_summed_total{standing="stranger"} 9"#,
+            r#"claimbound_refusals_summed_total{standing="job"} 0"#,
             "claimbound_store_waiting_commits 4",
             r#"claimbound_issuer_keys{issuer="github"} 2"#,
             r#"claimbound_mappings_info{version="ab"} 1"#,

@@ -12,7 +12,7 @@ pub use prepare::{Prepared, StartError, deployment, prepare};
 
 use crate::{
     config::Config,
-    exchange::{self, Granted, Parts, Proof, Refused, Request, Snapshot, Strangers},
+    exchange::{self, Granted, Parts, Proof, Refused, Repositories, Request, Snapshot, Strangers},
     issuance::{
         Ended as Effect,
         catalogue::{self, Compiled},
@@ -86,6 +86,7 @@ pub struct Broker {
     writer: Writer,
     reader: Arc<dyn Reader>,
     strangers: Strangers,
+    repositories: Repositories,
     metrics: Metrics,
     /// Every exchange holds it for reading while it runs: who may write knows that none does.
     running: Arc<RwLock<()>>,
@@ -130,6 +131,7 @@ impl Broker {
         let mappings_version = hex(&mappings.version);
         let broker = Arc::new(Self {
             metrics: Metrics::new(&mappings_version),
+            repositories: Repositories::new(config.limits.repository_requests_per_second),
             config,
             clock,
             snapshot: Snapshot { mappings, minters, profiles },
@@ -205,6 +207,7 @@ impl Broker {
             issuers: &*self.issuers,
             writer: &self.writer,
             strangers: &self.strangers,
+            repositories: &self.repositories,
             now,
         };
         let outcome = exchange::run(&parts, &request).await;
@@ -247,7 +250,8 @@ impl Broker {
             mappings_version: None,
         };
         let entry = record.seal(&Details::default(), exchange::salt());
-        let commit = Commit { guards: vec![Guard::LeaseAlive(lease)], changes: vec![Change::End(lease)], entry };
+        let commit =
+            Commit { guards: vec![Guard::LeaseAlive(lease)], changes: vec![Change::End(lease)], entry: Some(entry) };
         match self.writer.commit(commit).await? {
             Outcome::Durable { .. } => {
                 self.metrics.revoked();
@@ -312,7 +316,7 @@ async fn record_start(
     let commit = |what: What<'_>, changes| {
         let record =
             Record { decision: None, at: now, what, principal: None, actor: None, mappings_version: Some(version) };
-        Commit { guards: vec![], changes, entry: record.seal(&Details::default(), exchange::salt()) }
+        Commit { guards: vec![], changes, entry: Some(record.seal(&Details::default(), exchange::salt())) }
     };
     let fix = Change::Fix { name: ISSUER_URL, value: config.issuer_url.clone() };
     let started = commit(What::Started { version: env!("CARGO_PKG_VERSION") }, vec![fix]);

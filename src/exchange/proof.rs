@@ -63,6 +63,11 @@ where
         may_retry: !profile.can_mint_again(),
     };
     trail.proven(profile, &workload, spend);
+    // From here on every answer is a write: first whether the repository may have one more.
+    parts
+        .repositories
+        .take(&name, trail.principal_id())
+        .map_err(|retry_after_seconds| Refusal::RateLimited { retry_after_seconds })?;
 
     // 4 Delegation
     let case = delegation::chain(workload, actor.is_some())?;

@@ -43,13 +43,15 @@ where
 
     // 2 Trust
     let token = UnverifiedToken::parse(subject, decoded)?;
+    // Nothing is believed of it: a refusal is counted with others of tokens that name this issuer.
+    let named = parts.issuers.table().get(token.issuer()).and_then(|known| mappings.issuer_named(&known.name));
+    trail.issuer = named.map(|(_, issuer)| &*issuer.name);
     let verified = verified(parts, &token).await?;
     // A subject token is always single use, also where its issuer's tokens are reusable as actor tokens.
     let single_use = verified.single_use().ok_or(TrustError::Refused(Reason::Jti))?;
     let name = verified.issuer().name.clone();
     let (_, issuer) = mappings.issuer_named(&name).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
     let profile = parts.snapshot.profiles.get(&issuer.profile).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
-    trail.issuer = Some(&issuer.name);
 
     // 3 Workload
     let workload = workload::translate(profile, &name, verified.into_claims())?;

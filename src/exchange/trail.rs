@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 /// What has been established so far. `?` leaves it as it stands.
 pub(super) struct Trail<'r> {
     request: &'r Request<'r>,
-    /// Name of the issuer whose token verified.
+    /// Name of the issuer that the token names, if it is one of ours; whether the token verified is another matter.
     pub(super) issuer: Option<&'r str>,
     principal: Option<Repository>,
     role: Option<&'r str>,

@@ -12,11 +12,13 @@ mod cloud_quickstart;
 mod commands;
 mod docs;
 mod exchange;
+mod flood;
 mod hangup;
 mod heavy_crash;
 mod http;
 mod issuers;
 mod laptop;
+mod limits;
 mod records;
 mod tidy;
 

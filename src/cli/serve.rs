@@ -144,9 +144,11 @@ async fn start(
     if let Some(warning) = broker.config().hidden_from_aws() {
         tracing::warn!("{warning}");
     }
+    // Whoever is told that it is ready may send signals.
+    let stop = stop_signal()?;
     tell(&broker, bound)?;
     tracing::info!(listen = %bound.listen, public_url = broker.config().public_url, "ready");
-    listeners.run(broker, stop_signal()?).await.context("the HTTP server failed")?;
+    listeners.run(broker, stop).await.context("the HTTP server failed")?;
     tracing::info!("stopped");
     Ok(0)
 }

@@ -71,6 +71,7 @@ fn requests() -> usize {
 
 /// Sends a flood, good jobs in between, and looks at memory, fetches and evidence. Whatever is forged gets the constant
 /// answer; every good job is served.
+#[expect(clippy::print_stdout, reason = "the numbers of a soak are its result")]
 async fn flood(what: &str, config: BrokerConfig, issuer: &Issuer, shot: impl Fn(&Broker) -> Shot) -> Aftermath {
     let mut broker = Broker::start(BINARY, config).await;
     // A connection for each sender: a flood over new ones would find the end of this host's ports first.

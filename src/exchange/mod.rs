@@ -86,7 +86,7 @@ pub struct Issued {
     pub lease: LeaseId,
 }
 
-/// A refused exchange, on record.
+/// A refused exchange, on record or in a sum.
 #[derive(Debug)]
 pub struct Refused {
     pub reason: Reason,

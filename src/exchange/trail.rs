@@ -58,7 +58,8 @@ impl<'r> Trail<'r> {
         }
     }
 
-    /// The caller is a job that we know: from here on every answer has its own record and spends the token.
+    /// The caller is a job that we know: from here on every answer is on record and spends the token, unless
+    /// the repository is over its rate.
     pub(super) fn proven(&mut self, profile: &Profile, workload: &Workload<'_>, spend: Spend) {
         let (id, name) = workload.principal_id(profile);
         self.principal = Some(Repository { issuer: workload.issuer.to_string(), id: id.into(), name: name.into() });

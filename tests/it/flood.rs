@@ -204,7 +204,7 @@ async fn heavy_a_flood_from_everywhere_is_summed_too() {
 
 /// Whoever is slow is cut off, and nobody waits for them.
 #[tokio::test]
-async fn heavy_slow_senders_are_cut_off_and_hold_up_nobody() {
+async fn heavy_security_099_slow_senders_are_cut_off_and_hold_up_nobody() {
     let issuer = Issuer::github();
     let config = BrokerConfig::new(&issuer).toml("[server.limits]\nrequest_seconds = 3\n");
     let broker = Broker::start(BINARY, config).await;
@@ -271,7 +271,7 @@ async fn heavy_beyond_the_connections_the_next_one_waits_its_turn() {
 /// Neither forged tokens that name a repository nor its own used ones take anything off its rate; beyond the rate
 /// nothing is spent, and other repositories go on.
 #[tokio::test]
-async fn nobody_else_uses_up_a_repository_s_rate() {
+async fn security_144_nobody_else_uses_up_a_repository_s_rate() {
     let issuer = Issuer::github();
     let config = BrokerConfig::new(&issuer)
         .toml("[server.limits]\nrequests_per_second = 0\nrepository_requests_per_second = 1\n");

@@ -4,12 +4,15 @@
 //! its place. Relative paths count from the file's own directory, so that a broker can be started from anywhere.
 
 mod issuer;
+mod limits;
 
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
+pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
 
 use claimbound_core::diag::{Code, Diagnostic, Span, did_you_mean};
 use ipnet::IpNet;
 use issuer::Issuer;
+use limits::LimitsFile;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -68,29 +71,6 @@ pub struct Config {
 pub struct Tls {
     pub certificate: PathBuf,
     pub key: PathBuf,
-}
-
-/// Open connections that may be configured.
-pub const CONNECTIONS_MAX: usize = 1_000_000;
-/// Time for a request that may be configured; a stop waits for those that run.
-pub const REQUEST_SECONDS_MAX: u32 = 300;
-
-/// `[server.limits]`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// Open connections, over all workers.
-    pub connections: usize,
-    /// Requests to `/token` and `/revoke` per second and network prefix before the token is read, in bursts of ten
-    /// times that; 0 is no limit.
-    pub requests_per_second: u32,
-    /// Time to send a request's head, and again its body.
-    pub request_seconds: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { connections: 10_000, requests_per_second: 200, request_seconds: 10 }
-    }
 }
 
 /// `[backend.NAME]` of kind `aws`.
@@ -160,12 +140,6 @@ struct Server {
     #[serde(default)]
     limits: LimitsFile,
 }
-#[derive(Default, Deserialize)]
-struct LimitsFile {
-    connections: Option<Spanned<usize>>,
-    requests_per_second: Option<u32>,
-    request_seconds: Option<Spanned<u32>>,
-}
 #[derive(Deserialize)]
 struct TlsFile {
     certificate: PathBuf,
@@ -203,7 +177,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("", &["server", "store", "mappings", "issuer", "signing", "backend"]),
     ("server", &["listen", "operator_listen", "public_url", "hints", "trusted_proxies", "tls", "limits"]),
     ("server.tls", &["certificate", "key"]),
-    ("server.limits", &["connections", "requests_per_second", "request_seconds"]),
+    ("server.limits", &["connections", "requests_per_second", "repository_requests_per_second", "request_seconds"]),
     ("store", &["url"]),
     ("mappings", &["path"]),
     ("issuer", &["*"]),
@@ -425,18 +399,6 @@ impl Judge {
             self.error(VALUE, text.span(), format!("`{given}` is no network"), help);
         }
         parsed
-    }
-
-    /// Zero is no way to write "no limit" here: no connection could be made, no request could be sent.
-    fn limits(&mut self, file: LimitsFile) -> Limits {
-        let default = Limits::default();
-        let connections = self.within(file.connections, "connections", 1..=CONNECTIONS_MAX);
-        let request_seconds = self.within(file.request_seconds, "request_seconds", 1..=REQUEST_SECONDS_MAX);
-        Limits {
-            connections: connections.unwrap_or(default.connections),
-            requests_per_second: file.requests_per_second.unwrap_or(default.requests_per_second),
-            request_seconds: request_seconds.unwrap_or(default.request_seconds),
-        }
     }
 
     fn within<N>(&mut self, given: Option<Spanned<N>>, key: &str, range: RangeInclusive<N>) -> Option<N>

@@ -7,7 +7,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 use tracing_subscriber::EnvFilter;
@@ -63,6 +63,11 @@ struct IssuerStateLabels {
     state: &'static str,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct StandingLabels {
+    standing: &'static str,
+}
+
 /// How an exchange ended, for its counter.
 #[derive(Clone, Copy, Debug)]
 pub enum Ended<'a> {
@@ -96,6 +101,8 @@ pub struct Sample<'a> {
     pub store_waiting: usize,
     pub store_writable: bool,
     pub issuers: &'a [IssuerSample],
+    /// Refusals without a record of their own, since the start: of strangers, of proven jobs.
+    pub summed: (u64, u64),
 }
 
 /// One issuer's keys when metrics are asked for.
@@ -125,6 +132,7 @@ pub struct Metrics {
     revocations: Counter,
     mappings: Family<VersionLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
+    summed: Family<StandingLabels, Counter>,
     store_waiting: Gauge,
     store_writable: Gauge,
     issuers: IssuerSeries,
@@ -206,6 +214,7 @@ impl Metrics {
             revocations: Counter::default(),
             mappings: Family::default(),
             reloads: Family::default(),
+            summed: Family::default(),
             store_waiting: Gauge::default(),
             store_writable: Gauge::default(),
             issuers: IssuerSeries::default(),
@@ -220,6 +229,7 @@ impl Metrics {
         registry.register("credentials_issued", "Credentials by role", new.credentials.clone());
         registry.register("turned_away", "Requests refused before a token was read", new.turned_away.clone());
         registry.register("revocations", "Leases ended by their holders", new.revocations.clone());
+        registry.register("refusals_summed", "Refusals recorded in a sum alone", new.summed.clone());
         registry.register("store_waiting_commits", "Commits in the writer's queue", new.store_waiting.clone());
         registry.register("store_writable", "Whether the last batch was written", new.store_writable.clone());
         new.issuers.register(&mut registry);
@@ -268,6 +278,9 @@ impl Metrics {
         let _reading = self.issuers.reading.lock().unwrap_or_else(PoisonError::into_inner);
         self.store_waiting.set(count(sample.store_waiting));
         self.store_writable.set(sample.store_writable.into());
+        for (standing, count) in [("stranger", sample.summed.0), ("job", sample.summed.1)] {
+            self.summed.get_or_create(&StandingLabels { standing }).inner().store(count, Ordering::Relaxed);
+        }
         self.issuers.set(sample.issuers);
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string does not fail");
@@ -295,17 +308,19 @@ mod tests {
             believed_until: Some(9),
         };
         let gone = [sample("gone")];
-        let text = metrics.text(&Sample { store_waiting: 4, store_writable: true, issuers: &gone });
+        let text = metrics.text(&Sample { store_waiting: 4, store_writable: true, issuers: &gone, summed: (9, 0) });
         assert!(text.contains("gone"));
         let issuers = [sample("github")];
-        metrics.text(&Sample { store_waiting: 4, store_writable: true, issuers: &issuers });
-        let text = metrics.text(&Sample { store_waiting: 4, store_writable: true, issuers: &issuers });
+        metrics.text(&Sample { store_waiting: 4, store_writable: true, issuers: &issuers, summed: (9, 0) });
+        let text = metrics.text(&Sample { store_waiting: 4, store_writable: true, issuers: &issuers, summed: (9, 0) });
         assert!(!text.contains("gone"), "an issuer that was taken away has no series");
         for line in [
             r#"claimbound_exchanges_total{outcome="granted",reason=""} 1"#,
             r#"claimbound_exchanges_total{outcome="refused",reason="replay"} 1"#,
             r#"claimbound_credentials_issued_total{role="deploy.staging"} 1"#,
             r#"claimbound_turned_away_total{status="413"} 1"#,
+            r#"claimbound_refusals_summed_total{standing="stranger"} 9"#,
+            r#"claimbound_refusals_summed_total{standing="job"} 0"#,
             "claimbound_store_waiting_commits 4",
             r#"claimbound_issuer_keys{issuer="github"} 2"#,
             r#"claimbound_issuer_keys_ignored{issuer="github"} 1"#,

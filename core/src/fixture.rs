@@ -93,6 +93,7 @@ impl Builder {
             conditions: conditions.into_iter().collect(),
             duration: None,
             max_duration: None,
+            limit: None,
             span: span("teams/a/deploy.toml", at),
         });
         self

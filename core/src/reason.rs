@@ -22,7 +22,7 @@ macro_rules! reasons {
 reasons! {
     // 1 limits and form
     FormInvalid "form_invalid" "The form breaks RFC 8693 or the broker's own parameter rules.";
-    RateLimited "rate_limited" "Too many requests from this network.";
+    RateLimited "rate_limited" "Too many requests from this network, or of this repository's jobs.";
     // 2 trust
     Malformed "malformed" "The token is not three strict base64url segments of strict JSON within the limits.";
     JweUnsupported "jwe_unsupported" "The token is encrypted (five segments).";
@@ -67,6 +67,7 @@ reasons! {
     // 6 admission
     Replay "replay" "The token was used before.";
     InFlight "in_flight" "The same token is being exchanged right now.";
+    MappingLimit "mapping_limit" "The mapping's limit for this run or repository is used up.";
     StoreDown "store_down" "The store could not record the answer.";
     GrantUnknown "grant_unknown" "No such refresh token or authentication request is open.";
     // 7 issuance

@@ -144,6 +144,7 @@ impl Broker {
             store_waiting: self.writer.waiting(),
             store_writable: self.writer.healthy(),
             issuers: &issuers,
+            summed: self.strangers.summed(),
         })
     }
 }

@@ -13,7 +13,7 @@ pub use prepare::{Prepared, StartError, deployment, prepare, trusted};
 
 use crate::{
     config::Config,
-    exchange::{self, Granted, Parts, Proof, Refused, Request, Snapshot, Strangers},
+    exchange::{self, Granted, Parts, Proof, Refused, Repositories, Request, Snapshot, Strangers},
     issuance::Ended as Effect,
     keys::{
         issuers::{KeyCache, KeyTimes},
@@ -94,6 +94,7 @@ pub struct Broker {
     writer: Writer,
     reader: Arc<dyn Reader>,
     strangers: Strangers,
+    repositories: Repositories,
     metrics: Metrics,
     /// Every exchange holds it for reading while it runs: who may write knows that none does.
     running: Arc<RwLock<()>>,
@@ -125,6 +126,7 @@ impl Broker {
         let issuers = KeyCache::new(issuers, client, clock.clone(), KeyTimes::default());
         let broker = Arc::new(Self {
             metrics: Metrics::new(&active.version),
+            repositories: Repositories::new(config.limits.repository_requests_per_second),
             config,
             clock,
             active: ArcSwap::from_pointee(active),
@@ -201,6 +203,7 @@ impl Broker {
             issuers: &*self.issuers,
             writer: &self.writer,
             strangers: &self.strangers,
+            repositories: &self.repositories,
             now,
         };
         let outcome = exchange::run(&parts, &request).await;
@@ -245,7 +248,8 @@ impl Broker {
             mappings_version: None,
         };
         let entry = record.seal(&Details::default(), exchange::salt());
-        let commit = Commit { guards: vec![Guard::LeaseAlive(lease)], changes: vec![Change::End(lease)], entry };
+        let commit =
+            Commit { guards: vec![Guard::LeaseAlive(lease)], changes: vec![Change::End(lease)], entry: Some(entry) };
         match self.writer.commit(commit).await? {
             Outcome::Durable { .. } => {
                 self.metrics.revoked();
@@ -330,5 +334,5 @@ fn activation(version: [u8; 32], archive: Vec<u8>, now: UnixSeconds) -> Commit {
 fn of_folder(what: What<'_>, changes: Vec<Change>, version: [u8; 32], now: UnixSeconds) -> Commit {
     let record =
         Record { decision: None, at: now, what, principal: None, actor: None, mappings_version: Some(version) };
-    Commit { guards: vec![], changes, entry: record.seal(&Details::default(), exchange::salt()) }
+    Commit { guards: vec![], changes, entry: Some(record.seal(&Details::default(), exchange::salt())) }
 }

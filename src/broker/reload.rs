@@ -199,7 +199,7 @@ impl Broker {
             actor: None,
             mappings_version: Some(self.active.load().snapshot.mappings.version),
         };
-        let entry = record.seal(&details, exchange::salt());
+        let entry = Some(record.seal(&details, exchange::salt()));
         if let Err(error) = self.writer.commit(Commit { guards: vec![], changes: vec![], entry }).await {
             tracing::error!(%error, "that a folder was not taken up could not be recorded");
         }

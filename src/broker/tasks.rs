@@ -121,7 +121,7 @@ async fn settle(broker: &Broker, lease: &StoredLease) -> Result<(), Down> {
     };
     let settled = Settled { lease: lease.id, from: LeaseState::Issuing, state, handle: None };
     let entry = record.seal(&Details::default(), exchange::salt());
-    let commit = Commit { guards: vec![], changes: vec![Change::Settle(settled)], entry };
+    let commit = Commit { guards: vec![], changes: vec![Change::Settle(settled)], entry: Some(entry) };
     // Blocked: its exchange came first after all.
     if let Outcome::Durable { .. } = broker.writer.commit(commit).await? {
         tracing::warn!(lease_id = %lease.id, role = lease.role, "a lease was left without an outcome: now unknown");

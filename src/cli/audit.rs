@@ -178,7 +178,7 @@ mod tests {
                     mappings_version: None,
                 };
                 let entry = record.seal(&Details::default(), [0; 32]);
-                writer.commit(Commit { guards: vec![], changes: vec![], entry }).await.unwrap();
+                writer.commit(Commit { guards: vec![], changes: vec![], entry: Some(entry) }).await.unwrap();
                 writer.stop().await;
             });
         }

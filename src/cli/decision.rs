@@ -34,7 +34,7 @@ pub fn explain(id: DecisionId, url: &str, format: Format) -> Result<u8> {
     let reader = store::open_reader(url)?;
     let records = reader.decision(id)?;
     let Some(stored) = records.first() else {
-        bail!("the store `{url}` has no decision `{id}`; refusals of strangers beyond their rate are only counted");
+        bail!("the store `{url}` has no decision `{id}`; refusals beyond their rate stand in a sum alone");
     };
     let body = Body::parse(&stored.body)?;
     let again = again(&body, stored, reader.as_ref())?;

@@ -279,12 +279,15 @@ fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 
 fn verdict(decision: &Decision, set: &MappingSet) -> String {
     match decision {
-        Decision::Grant(grant) => format!(
-            "grant: mapping `{}` gives `{}` for {}\n",
-            set.mapping(grant.mapping).name,
-            set.role(grant.role).name,
-            loaded::duration(grant.duration)
-        ),
+        Decision::Grant(grant) => {
+            let mapping = set.mapping(grant.mapping);
+            let (role, duration) = (&set.role(grant.role).name, loaded::duration(grant.duration));
+            let mut text = format!("grant: mapping `{}` gives `{role}` for {duration}\n", mapping.name);
+            if let Some(limit) = mapping.limit {
+                line(&mut text, format_args!("unless its limit for this repository is used up: {limit}"));
+            }
+            text
+        }
         Decision::Deny(denial) => {
             let mut text = format!("deny: {} ({})\n", denial.reason.meaning(), denial.reason);
             if !denial.roles.is_empty() {

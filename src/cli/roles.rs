@@ -5,7 +5,7 @@ use super::{
     render::Format,
 };
 use anyhow::Result;
-use claimbound_core::mapping::{MappingSet, RoleId};
+use claimbound_core::mapping::{Mapping, MappingSet, RoleId};
 use serde_json::json;
 use std::{fmt::Write as _, path::PathBuf};
 
@@ -38,12 +38,12 @@ pub fn run(args: RolesArgs) -> Result<u8> {
 }
 
 /// Roles in name order, each with the names of the mappings that give it.
-fn catalogue(set: &MappingSet) -> Vec<(RoleId, Vec<&str>)> {
+fn catalogue(set: &MappingSet) -> Vec<(RoleId, Vec<&Mapping>)> {
     let mut roles: Vec<_> = (0..set.roles.len() as u32)
         .map(RoleId)
         .map(|role| {
             let giving = set.mappings.iter().filter(|mapping| mapping.roles.contains(&role));
-            (role, giving.map(|mapping| mapping.name.as_str()).collect())
+            (role, giving.collect())
         })
         .collect();
     roles.sort_by_key(|(role, _)| &set.role(*role).name);
@@ -53,6 +53,7 @@ fn catalogue(set: &MappingSet) -> Vec<(RoleId, Vec<&str>)> {
 fn to_json(set: &MappingSet) -> serde_json::Value {
     let roles = catalogue(set).into_iter().map(|(id, mappings)| {
         let role = set.role(id);
+        let limits = mappings.iter().filter_map(|mapping| Some((mapping.name.clone(), json!(mapping.limit?))));
         json!({
             "name": role.name,
             "description": role.description,
@@ -62,7 +63,8 @@ fn to_json(set: &MappingSet) -> serde_json::Value {
             "max_duration_seconds": role.max_duration.0,
             "teams": role.teams,
             "issuers": role.issuers,
-            "mappings": mappings,
+            "mappings": mappings.iter().map(|mapping| &mapping.name).collect::<Vec<_>>(),
+            "limits": limits.collect::<serde_json::Map<_, _>>(),
         })
     });
     json!({ "roles": roles.collect::<Vec<_>>() })
@@ -72,7 +74,11 @@ fn to_text(set: &MappingSet) -> String {
     let mut text = String::new();
     for (id, mappings) in catalogue(set) {
         let role = set.role(id);
-        let or = |names: &[&str], none: &str| if names.is_empty() { none.to_owned() } else { names.join(", ") };
+        let giving = mappings.iter().map(|mapping| match mapping.limit {
+            Some(limit) => format!("{} ({limit})", mapping.name),
+            None => mapping.name.clone(),
+        });
+        let giving = giving.collect::<Vec<_>>().join(", ");
         let own = |names: &[String]| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         let rows = [
             ("backend", role.backend.clone()),
@@ -80,7 +86,7 @@ fn to_text(set: &MappingSet) -> String {
             ("longest", loaded::duration(role.max_duration)),
             ("teams", own(&role.teams)),
             ("issuers", own(&role.issuers)),
-            ("mappings", or(&mappings, "none: nobody can get it")),
+            ("mappings", if mappings.is_empty() { "none: nobody can get it".to_owned() } else { giving }),
         ];
         let gap = if text.is_empty() { "" } else { "\n" };
         write!(text, "{gap}{}\n  {}\n", role.name, role.description).expect("a string takes all text");

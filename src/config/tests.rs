@@ -83,6 +83,9 @@ fn limits_that_would_let_nobody_in_are_refused() {
     }
     let limits = parse(&format!("{server}requests_per_second = 0\nconnections = 1"), false).unwrap().limits;
     assert_eq!((limits.requests_per_second, limits.connections, limits.request_seconds), (0, 1, 10));
+    assert_eq!(limits.repository_requests_per_second, 50);
+    let limits = parse(&format!("{server}repository_requests_per_second = 0"), false).unwrap().limits;
+    assert_eq!((limits.requests_per_second, limits.repository_requests_per_second), (200, 0));
     assert!(parse(&format!("{server}request_second = 1"), false).is_err());
 }
 

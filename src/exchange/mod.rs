@@ -7,6 +7,7 @@
 mod handle;
 mod hint;
 mod proof;
+mod quota;
 mod refusal;
 mod strangers;
 mod trail;
@@ -14,6 +15,7 @@ mod trail;
 pub use handle::{is_lease_handle, possession};
 pub use hint::{Condition, Hint, Nearest};
 pub use proof::{Proof, Proven};
+pub use quota::Repositories;
 pub use refusal::Refusal;
 pub use strangers::{Network, Strangers};
 
@@ -28,7 +30,7 @@ use claimbound_core::{
     mapping::{self, Ask, Decision, MappingSet},
     reason::{Reason, Standing},
     time::{Seconds, UnixSeconds},
-    workload::Profiles,
+    workload::{Claim, Profiles},
 };
 use std::net::IpAddr;
 use trail::Trail;
@@ -48,6 +50,7 @@ pub struct Parts<'b> {
     pub issuers: &'b dyn Issuers,
     pub writer: &'b Writer,
     pub strangers: &'b Strangers,
+    pub repositories: &'b Repositories,
     pub now: UnixSeconds,
 }
 
@@ -83,13 +86,15 @@ pub struct Issued {
     pub lease: LeaseId,
 }
 
-/// A refused exchange, on record.
+/// A refused exchange, on record or in a sum.
 #[derive(Debug)]
 pub struct Refused {
     pub reason: Reason,
     pub standing: Standing,
     /// Whether the request named a role: it decides between `invalid_target` and `invalid_request`.
     pub role_asked: bool,
+    /// Before this much time another try is in vain, where that is known.
+    pub retry_after_seconds: Option<u32>,
     /// What a proven job may learn; `None` for strangers and lost races.
     pub hint: Option<Box<Hint>>,
 }
@@ -106,7 +111,7 @@ pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> Result<Granted, Re
 async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'r>) -> Result<Granted, Refusal> {
     let Parts { snapshot, now, .. } = *parts;
 
-    // 1 Limits: sizes, form and rate were judged by `http`, before a byte of the token was read.
+    // 1 Limits: sizes, form and the network's rate were judged by `http`, before a byte of the token was read.
     // 2 Trust, 3 Workload, 4 Delegation: bytes become a proven case, or nothing does.
     let mut decoded = Vec::new();
     let Proven { case, spend } = proof::prove(parts, request, &mut decoded, trail).await?;
@@ -157,9 +162,14 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         state,
         token: Some(*spend.token.key()),
     };
-    let guards = vec![Guard::Unspent(Spend { leaves: state, ..spend })];
+    let uses = {
+        let (principal, run) = (&case.principal, case.principal.text(Claim::RunId));
+        quota::uses(snapshot.mappings.mapping(grant.mapping), &principal.issuer, trail.principal_id(), run, now)
+    };
+    let mut guards = vec![Guard::Unspent(Spend { leaves: state, ..spend })];
+    guards.extend(uses.iter().copied().map(Guard::Within));
     let granted = What::Granted { mapping, role, lease, handle, expires };
-    trail.opens(lease, state);
+    trail.opens(lease, state, uses);
     trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
     trail.admitted();
 
@@ -168,7 +178,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         Ok(minted) => minted,
         Err(error) => {
             let out = refusal::lease_state(&error);
-            trail.owes(Change::Settle(Settled { lease, from: state, state: out, handle: None }));
+            trail.failed(Settled { lease, from: state, state: out, handle: None });
             return Err(error.into());
         }
     };

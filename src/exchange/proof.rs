@@ -44,6 +44,9 @@ where
 
     // 2 Trust
     let token = UnverifiedToken::parse(subject, decoded)?;
+    // Nothing is believed of it: a refusal is counted with others of tokens that name this issuer.
+    let named = parts.issuers.table().get(token.issuer()).and_then(|known| mappings.issuer_named(&known.name));
+    trail.issuer = named.map(|(_, issuer)| &*issuer.name);
     let verified = verified(parts, &token).await?;
     // A subject token is always single use, also where its issuer's tokens are reusable as actor tokens.
     let single_use = verified.single_use().ok_or(TrustError::Refused(Reason::Jti))?;
@@ -52,7 +55,6 @@ where
     let same = |(_, issuer): &(_, &Issuer)| *issuer.url == *verified.issuer().url;
     let (_, issuer) = mappings.issuer_named(&name).filter(same).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
     let profile = parts.snapshot.profiles.get(&issuer.profile).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
-    trail.issuer = Some(&issuer.name);
 
     // 3 Workload
     let workload = workload::translate(profile, &name, verified.into_claims())?;
@@ -66,6 +68,11 @@ where
         may_retry: !profile.can_mint_again(),
     };
     trail.proven(profile, &workload, spend);
+    // From here on every answer is a write: first whether the repository may have one more.
+    parts
+        .repositories
+        .take(&name, trail.principal_id())
+        .map_err(|retry_after_seconds| Refusal::RateLimited { retry_after_seconds })?;
 
     // 4 Delegation
     let case = delegation::chain(workload, actor.is_some())?;

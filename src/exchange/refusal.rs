@@ -38,6 +38,9 @@ pub enum Refusal {
     Backend(#[from] MintError),
     #[error("{0}")]
     Grant(Reason),
+    /// Before anything was judged: the token stays good.
+    #[error("the repository's rate is used up for {retry_after_seconds} s")]
+    RateLimited { retry_after_seconds: u32 },
 }
 
 impl Refusal {
@@ -65,11 +68,22 @@ impl Refusal {
             Self::Blocked(Blocked::InFlight) => Reason::InFlight,
             // The outcome came after the sweeper had settled the lease.
             Self::Blocked(Blocked::LeaseEnded) => Reason::BackendDown,
+            Self::Blocked(Blocked::Exhausted { .. }) => Reason::MappingLimit,
             // `Replay`, and what no exchange guards today: never an issue.
             Self::Blocked(_) => Reason::Replay,
             Self::Store(_) => Reason::StoreDown,
             Self::Backend(error) => error.reason(),
             Self::Grant(reason) => *reason,
+            Self::RateLimited { .. } => Reason::RateLimited,
+        }
+    }
+
+    /// Before this much time another try is in vain, where that is known.
+    pub(super) fn retry_after_seconds(&self, now: UnixSeconds) -> Option<u32> {
+        match self {
+            Self::RateLimited { retry_after_seconds } => Some(*retry_after_seconds),
+            Self::Blocked(Blocked::Exhausted { until }) => u32::try_from(until.0.saturating_sub(now.0).max(1)).ok(),
+            _ => None,
         }
     }
 

@@ -1,32 +1,41 @@
-//! Refusals of strangers: recorded singly up to a rate per issuer and network, summed beyond it. A background task
-//! writes; an answer never waits for it, and whatever a flood sends, memory stays within the constants below.
+//! Refusals of strangers: recorded singly up to a rate per issuer and network, and another for all of them together;
+//! summed beyond it. A background task writes; an answer never waits for it, and whatever a flood sends, memory stays
+//! within the constants below and evidence grows by summaries.
 //!
-//! Replays of proven jobs' tokens are summed here too, beyond a rate per repository: one spent token could otherwise
-//! write records for as long as it verifies.
+//! Refusals of proven jobs are summed here too, beyond a rate per repository: a job in a loop could otherwise write
+//! records as fast as its CI system mints tokens, and one spent token for as long as it verifies.
 
-use super::{Parts, Request, trail::salt};
+use super::{Parts, Request, quota, trail::salt};
 use crate::store::{Commit, Writer};
 use claimbound_core::{
-    evidence::{DecisionId, Details, Record, What},
+    evidence::{DecisionId, Details, Party, Record, What},
     reason::Reason,
     time::{Clock, UnixSeconds},
 };
 use std::{
     collections::{HashMap, VecDeque},
     net::{IpAddr, Ipv6Addr},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::Notify;
 
 /// Single records per minute, issuer and network.
 pub const SINGLES_PER_MINUTE: u32 = 20;
-/// Single records of replays per minute and repository.
-pub const REPLAYS_PER_MINUTE: u32 = 120;
-/// Repositories whose replays are counted; those of more are summed at once.
+/// Single records of strangers per minute, over all networks.
+pub const SINGLES_PER_MINUTE_ALL: u32 = 600;
+/// Single records per minute and repository: of replays, and as many of its other refusals.
+pub const JOBS_SINGLES_PER_MINUTE: u32 = 120;
+/// Repositories whose refusals are counted; those of more are summed at once.
 pub const REPOSITORIES_MAX: usize = 4096;
 /// Networks whose rate is remembered; more are summed together.
 pub const NETWORKS_MAX: usize = 4096;
+/// Sums of strangers that name their network, and sums of repositories, between two writings; more name their issuer
+/// alone.
+pub const SUMS_MAX: usize = 64;
 /// Single records that may wait for the background task; more are summed.
 pub const SINGLES_WAITING_MAX: usize = 1024;
 /// How often sums are written.
@@ -71,17 +80,85 @@ struct Single {
     mappings_version: [u8; 32],
 }
 
+/// Why a proven job is refused: each kind has a rate of its own, so that whoever holds a used token cannot hide what
+/// its repository's jobs are refused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Kind {
+    Replay,
+    Denial,
+}
+
+/// A repository as sums name it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Repository {
+    pub(super) issuer: String,
+    pub(super) id: String,
+    pub(super) name: String,
+}
+
+/// What is summed together.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Sum {
+    Strangers(Key, Reason),
+    /// Of one repository; without it, of all others of the issuer.
+    Jobs(String, Option<Repository>, Reason),
+}
+
+/// Events since a window began.
+#[derive(Clone, Copy)]
+struct Window {
+    from: UnixSeconds,
+    count: u32,
+}
+
+impl Default for Window {
+    /// Over for ever.
+    fn default() -> Self {
+        Self { from: UnixSeconds(i64::MIN), count: 0 }
+    }
+}
+
+impl Window {
+    /// One more, and how many that makes. A window from the future is none, or a clock that was set back would stop
+    /// single records until it had caught up.
+    fn add(&mut self, now: UnixSeconds) -> u32 {
+        if !self.is_present(now) {
+            *self = Self { from: now, count: 0 };
+        }
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
+
+    fn is_present(&self, now: UnixSeconds) -> bool {
+        (0..WINDOW_SECONDS).contains(&now.0.saturating_sub(self.from.0))
+    }
+}
+
 #[derive(Default)]
 struct State {
-    /// Start of the window and single records in it.
-    rates: HashMap<Key, (UnixSeconds, u32)>,
+    rates: HashMap<Key, Window>,
+    /// Single records of all strangers.
+    all: Window,
     /// When networks were last forgotten.
     purged: Option<UnixSeconds>,
     waiting: VecDeque<Single>,
-    /// By issuer and immutable id: start of the window and replays in it.
-    replays: HashMap<(String, String), (UnixSeconds, u32)>,
+    jobs: HashMap<([u8; 32], Kind), Window>,
     /// Since when, and how many.
-    sums: HashMap<(Key, Reason), (UnixSeconds, u64)>,
+    sums: HashMap<Sum, (UnixSeconds, u64)>,
+}
+
+impl State {
+    /// Each side has [`SUMS_MAX`] sums of its own: a flood of strangers takes no name from a repository's.
+    fn sum(&mut self, mut sum: Sum, from: UnixSeconds, count: u64) {
+        let beside = |other: &&Sum| matches!(other, Sum::Strangers(..)) == matches!(sum, Sum::Strangers(..));
+        if !self.sums.contains_key(&sum) && self.sums.keys().filter(beside).count() >= SUMS_MAX {
+            match &mut sum {
+                Sum::Strangers((_, network), _) => *network = None,
+                Sum::Jobs(_, repository, _) => *repository = None,
+            }
+        }
+        self.sums.entry(sum).or_insert((from, 0)).1 += count;
+    }
 }
 
 /// The bounded counter.
@@ -89,6 +166,8 @@ struct State {
 pub struct Strangers {
     state: Mutex<State>,
     wake: Notify,
+    summed_strangers: AtomicU64,
+    summed_jobs: AtomicU64,
 }
 
 impl Strangers {
@@ -113,50 +192,45 @@ impl Strangers {
         if state.rates.len() >= NETWORKS_MAX && !state.rates.contains_key(&key) {
             // Once a second at most, or every new network of a flood would cost a walk over all of them.
             if state.purged.replace(now) != Some(now) {
-                state.rates.retain(|_, (from, _)| within(*from, now));
+                state.rates.retain(|_, window| window.is_present(now));
             }
             if state.rates.len() >= NETWORKS_MAX {
                 key.1 = None;
             }
         }
-        let (from, count) = state.rates.entry(key.clone()).or_insert((now, 0));
-        if !within(*from, now) {
-            (*from, *count) = (now, 0);
-        }
-        *count = count.saturating_add(1);
-        if *count <= SINGLES_PER_MINUTE && state.waiting.len() < SINGLES_WAITING_MAX {
+        let is_rare = state.rates.entry(key.clone()).or_default().add(now) <= SINGLES_PER_MINUTE;
+        if is_rare && state.all.add(now) <= SINGLES_PER_MINUTE_ALL && state.waiting.len() < SINGLES_WAITING_MAX {
             state.waiting.push_back(single);
         } else {
-            state.sums.entry((key, single.reason)).or_insert((now, 0)).1 += 1;
+            self.summed_strangers.fetch_add(1, Ordering::Relaxed);
+            state.sum(Sum::Strangers(key, single.reason), now, 1);
         }
     }
 
-    /// Counts a proven job's token that came again, and says whether it is summed: if not, it has a record of its own.
-    pub(super) fn sums_replay(
-        &self,
-        (issuer, id): (&str, &str),
-        reason: Reason,
-        address: Option<IpAddr>,
-        now: UnixSeconds,
-    ) -> bool {
+    /// Counts a refusal of a proven job, and says whether it is beyond the rate of its repository: if not, it has a
+    /// record of its own.
+    pub(super) fn is_summed(&self, repository: &Repository, kind: Kind, now: UnixSeconds) -> bool {
         let mut state = self.lock();
-        let repository = (issuer.to_owned(), id.to_owned());
-        if state.replays.len() >= REPOSITORIES_MAX && !state.replays.contains_key(&repository) {
-            state.replays.retain(|_, (from, _)| within(*from, now));
-        }
-        if state.replays.len() < REPOSITORIES_MAX || state.replays.contains_key(&repository) {
-            let (from, count) = state.replays.entry(repository).or_insert((now, 0));
-            if !within(*from, now) {
-                (*from, *count) = (now, 0);
-            }
-            *count = count.saturating_add(1);
-            if *count <= REPLAYS_PER_MINUTE {
-                return false;
+        let key = (quota::repository(&repository.issuer, &repository.id), kind);
+        if state.jobs.len() >= REPOSITORIES_MAX && !state.jobs.contains_key(&key) {
+            state.jobs.retain(|_, window| window.is_present(now));
+            if state.jobs.len() >= REPOSITORIES_MAX {
+                return true;
             }
         }
-        let network = address.map(Network::of).filter(|_| state.sums.len() < NETWORKS_MAX);
-        state.sums.entry(((Some(issuer.to_owned()), network), reason)).or_insert((now, 0)).1 += 1;
-        true
+        state.jobs.entry(key).or_default().add(now) > JOBS_SINGLES_PER_MINUTE
+    }
+
+    /// Sums a refusal of a proven job.
+    pub(super) fn sum(&self, repository: &Repository, reason: Reason, now: UnixSeconds) {
+        self.summed_jobs.fetch_add(1, Ordering::Relaxed);
+        let sum = Sum::Jobs(repository.issuer.clone(), Some(repository.clone()), reason);
+        self.lock().sum(sum, now, 1);
+    }
+
+    /// Refusals that have no record of their own, since the start: of strangers, and of proven jobs.
+    pub fn summed(&self) -> (u64, u64) {
+        (self.summed_strangers.load(Ordering::Relaxed), self.summed_jobs.load(Ordering::Relaxed))
     }
 
     /// Writes what comes, until `stop` resolves, and then what is left.
@@ -184,7 +258,8 @@ impl Strangers {
             let Some(single) = self.lock().waiting.pop_front() else { break };
             if writer.commit(single.commit()).await.is_err() {
                 let key = (single.issuer, single.address.map(Network::of));
-                self.lock().sums.entry((key, single.reason)).or_insert((single.at, 0)).1 += 1;
+                self.summed_strangers.fetch_add(1, Ordering::Relaxed);
+                self.lock().sum(Sum::Strangers(key, single.reason), single.at, 1);
                 return;
             }
         }
@@ -192,9 +267,9 @@ impl Strangers {
             return;
         }
         let due = std::mem::take(&mut self.lock().sums);
-        for (((issuer, network), reason), (from, count)) in due {
-            if writer.commit(summed(issuer.as_deref(), network, reason, from, count, now)).await.is_err() {
-                self.lock().sums.entry(((issuer, network), reason)).or_insert((from, 0)).1 += count;
+        for (sum, (from, count)) in due {
+            if writer.commit(sum.commit(from, count, now)).await.is_err() {
+                self.lock().sum(sum, from, count);
             }
         }
     }
@@ -203,12 +278,6 @@ impl Strangers {
         // Counters hold no invariant that a panic could break half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a window is the present one: one from the future is none, or a clock that was set back would stop single
-/// records until it had caught up.
-fn within(from: UnixSeconds, now: UnixSeconds) -> bool {
-    (0..WINDOW_SECONDS).contains(&now.0.saturating_sub(from.0))
 }
 
 impl Single {
@@ -228,24 +297,28 @@ impl Single {
             actor: None,
             mappings_version: Some(self.mappings_version),
         };
-        Commit { guards: vec![], changes: vec![], entry: record.seal(&details, salt()) }
+        Commit { guards: vec![], changes: vec![], entry: Some(record.seal(&details, salt())) }
     }
 }
 
-fn summed(
-    issuer: Option<&str>,
-    network: Option<Network>,
-    reason: Reason,
-    from: UnixSeconds,
-    count: u64,
-    at: UnixSeconds,
-) -> Commit {
-    let mut details = Details::default();
-    let network = network.map_or_else(|| "others".to_owned(), |network| network.to_string());
-    details.json.insert("network".into(), network.into());
-    let what = What::Summed { reason, issuer, count, from };
-    let record = Record { decision: None, at, what, principal: None, actor: None, mappings_version: None };
-    Commit { guards: vec![], changes: vec![], entry: record.seal(&details, salt()) }
+impl Sum {
+    fn commit(&self, from: UnixSeconds, count: u64, at: UnixSeconds) -> Commit {
+        let mut details = Details::default();
+        let (issuer, reason, principal) = match self {
+            Self::Strangers((issuer, network), reason) => {
+                let network = network.map_or_else(|| "others".to_owned(), |network| network.to_string());
+                details.json.insert("network".into(), network.into());
+                (issuer.as_deref(), *reason, None)
+            }
+            Self::Jobs(issuer, repository, reason) => {
+                let party = repository.as_ref().map(|r| Party { issuer: &r.issuer, id: &r.id, name: &r.name });
+                (Some(issuer.as_str()), *reason, party)
+            }
+        };
+        let what = What::Summed { reason, issuer, count, from };
+        let record = Record { decision: None, at, what, principal, actor: None, mappings_version: None };
+        Commit { guards: vec![], changes: vec![], entry: Some(record.seal(&details, salt())) }
+    }
 }
 
 #[cfg(test)]
@@ -263,6 +336,14 @@ mod tests {
         }
     }
 
+    fn repository(id: &str) -> Repository {
+        Repository { issuer: "github".into(), id: id.into(), name: format!("acme/{id}") }
+    }
+
+    fn counted(strangers: &Strangers) -> u64 {
+        strangers.lock().sums.values().map(|(_, count)| count).sum()
+    }
+
     #[test]
     fn singles_up_to_the_rate_and_sums_beyond_it() {
         let strangers = Strangers::default();
@@ -270,9 +351,8 @@ mod tests {
             strangers.take(single("192.0.2.1", 100));
         }
         strangers.take(single("192.0.2.2", 100));
-        let state = strangers.lock();
-        assert_eq!(state.waiting.len() as u32, SINGLES_PER_MINUTE + 1, "another network has a rate of its own");
-        assert_eq!(state.sums.values().map(|(_, count)| count).sum::<u64>(), 5);
+        assert_eq!(strangers.lock().waiting.len() as u32, SINGLES_PER_MINUTE + 1, "another network has its own rate");
+        assert_eq!((counted(&strangers), strangers.summed()), (5, (5, 0)));
     }
 
     #[test]
@@ -289,35 +369,52 @@ mod tests {
         assert!(strangers.lock().sums.is_empty(), "nor does a clock that was set back stop them");
     }
 
+    /// Whatever comes from wherever: bounded memory, bounded records, nothing uncounted.
     #[test]
     fn a_flood_from_everywhere_stays_within_the_bounds() {
         let strangers = Strangers::default();
-        for n in 0..3 * NETWORKS_MAX as u32 {
+        let flood = 3 * NETWORKS_MAX as u32;
+        for n in 0..flood {
             strangers.take(single(&std::net::Ipv4Addr::from(n).to_string(), 100));
+            strangers.take(single(&format!("2001:{:x}:{:x}::1", n >> 16, n & 0xffff), 100));
         }
-        let state = strangers.lock();
-        assert!(state.rates.len() <= NETWORKS_MAX + 1);
-        assert!(state.waiting.len() <= SINGLES_WAITING_MAX);
-        assert!(state.sums.len() <= NETWORKS_MAX + 1);
+        let waiting = {
+            let state = strangers.lock();
+            assert!(state.rates.len() <= NETWORKS_MAX + 1);
+            assert!(state.sums.len() <= SUMS_MAX + 1, "{}", state.sums.len());
+            state.waiting.len() as u64
+        };
+        assert!(waiting <= u64::from(SINGLES_PER_MINUTE_ALL));
+        assert_eq!(counted(&strangers) + waiting, 2 * u64::from(flood));
     }
 
     #[test]
-    fn replays_are_single_up_to_the_rate_of_their_repository_and_bounded() {
+    fn a_repository_s_refusals_are_single_up_to_its_rate_and_bounded() {
         let strangers = Strangers::default();
-        let summed = |id: &str, at| {
-            strangers.sums_replay(("github", id), Reason::Replay, "192.0.2.1".parse().ok(), UnixSeconds(at))
+        let summed = |id: &str, kind, at| {
+            let summed = strangers.is_summed(&repository(id), kind, UnixSeconds(at));
+            if summed {
+                strangers.sum(&repository(id), Reason::Replay, UnixSeconds(at));
+            }
+            summed
         };
-        assert!((0..REPLAYS_PER_MINUTE).all(|_| !summed("1", 100)));
-        assert!(summed("1", 100) && !summed("2", 100), "another repository has a rate of its own");
-        assert!(!summed("1", 100 + WINDOW_SECONDS));
+        assert!((0..JOBS_SINGLES_PER_MINUTE).all(|_| !summed("1", Kind::Replay, 100)));
+        assert!(summed("1", Kind::Replay, 100) && !summed("2", Kind::Replay, 100), "another repository");
+        assert!(!summed("1", Kind::Denial, 100), "a flood of replays hides no denial");
+        assert!(!summed("1", Kind::Replay, 100 + WINDOW_SECONDS));
         for id in 0..2 * REPOSITORIES_MAX {
-            summed(&id.to_string(), 100 + WINDOW_SECONDS);
+            summed(&id.to_string(), Kind::Replay, 100 + WINDOW_SECONDS);
         }
+        // A flood of strangers takes no names from repositories' sums.
+        (0..100)
+            .for_each(|n| (0..=SINGLES_PER_MINUTE).for_each(|_| strangers.take(single(&format!("192.0.2.{n}"), 200))));
         let state = strangers.lock();
-        assert!(state.replays.len() <= REPOSITORIES_MAX);
-        let (_, sum) =
-            state.sums[&((Some("github".into()), Some(Network::of("192.0.2.1".parse().unwrap()))), Reason::Replay)];
-        assert!(sum > REPOSITORIES_MAX as u64 / 2, "what is not single is summed: {sum}");
+        assert!(state.jobs.len() <= REPOSITORIES_MAX);
+        let named = state.sums.keys().filter(|sum| matches!(sum, Sum::Jobs(_, Some(_), _))).count();
+        assert_eq!(named, SUMS_MAX);
+        let (_, rest) = state.sums[&Sum::Jobs("github".into(), None, Reason::Replay)];
+        assert!(rest > REPOSITORIES_MAX as u64 / 2, "what is not single is summed: {rest}");
+        assert!(state.sums.len() <= 2 * (SUMS_MAX + 1));
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! What has been established so far, so that a refusal's record says exactly that much.
 
-use super::{Parts, Refusal, Refused, Request};
-use crate::store::{Blocked, Change, Commit, Guard, LeaseState, Outcome, Settled, Spend};
+use super::{
+    Parts, Refusal, Refused, Request,
+    strangers::{Kind, Repository},
+};
+use crate::store::{Blocked, Change, Commit, Guard, LeaseState, Outcome, Settled, Spend, Use};
 use aws_lc_rs::rand;
 use claimbound_core::{
     evidence::{Details, LeaseId, Party, Record, What},
@@ -14,25 +17,21 @@ use serde_json::{Map, Value, json};
 /// What has been established so far. `?` leaves it as it stands.
 pub(super) struct Trail<'r> {
     request: &'r Request<'r>,
-    /// Name of the issuer whose token verified.
+    /// Name of the issuer that the token names, if it is one of ours; whether the token verified is another matter.
     pub(super) issuer: Option<&'r str>,
-    principal: Option<Principal>,
+    principal: Option<Repository>,
     role: Option<&'r str>,
     mapping: Option<&'r str>,
     /// What believing the case costs; a refusal spends it too.
     spend: Option<Spend>,
     /// The lease that admission opens, as nothing was minted for it: what to make of it if the store gave no answer.
     opening: Option<Settled>,
+    /// What admission takes of the mapping's limits: given back if surely nothing was minted.
+    uses: Vec<Use>,
     /// What a refusal's record must also change.
     owed: Vec<Change>,
     /// Claims, addresses and what was asked: erasable, hashed with a salt.
     details: Details,
-}
-
-struct Principal {
-    issuer: String,
-    id: String,
-    name: String,
 }
 
 impl<'r> Trail<'r> {
@@ -53,15 +52,17 @@ impl<'r> Trail<'r> {
             mapping: None,
             spend: None,
             opening: None,
+            uses: vec![],
             owed: vec![],
             details,
         }
     }
 
-    /// The caller is a job that we know: from here on every answer has its own record and spends the token.
+    /// The caller is a job that we know: from here on every answer is on record and spends the token, unless
+    /// the repository is over its rate.
     pub(super) fn proven(&mut self, profile: &Profile, workload: &Workload<'_>, spend: Spend) {
         let (id, name) = workload.principal_id(profile);
-        self.principal = Some(Principal { issuer: workload.issuer.to_string(), id: id.into(), name: name.into() });
+        self.principal = Some(Repository { issuer: workload.issuer.to_string(), id: id.into(), name: name.into() });
         self.details.json.insert("claims".into(), workload.raw().to_json());
         self.spend = Some(spend);
     }
@@ -72,8 +73,9 @@ impl<'r> Trail<'r> {
         self.mapping = Some(&mapping.name);
     }
 
-    /// Admission is about to open a lease in this state.
-    pub(super) fn opens(&mut self, lease: LeaseId, from: LeaseState) {
+    /// Admission is about to open a lease in this state, and to take these uses for it.
+    pub(super) fn opens(&mut self, lease: LeaseId, from: LeaseState, uses: Vec<Use>) {
+        self.uses = uses;
         self.opening = Some(Settled { lease, from, state: LeaseState::Failed, handle: None });
     }
 
@@ -82,8 +84,12 @@ impl<'r> Trail<'r> {
         (self.spend, self.opening) = (None, None);
     }
 
-    pub(super) fn owes(&mut self, change: Change) {
-        self.owed.push(change);
+    /// The lease came to this end. If surely nothing was minted, it used up nothing.
+    pub(super) fn failed(&mut self, settled: Settled) {
+        if settled.state == LeaseState::Failed {
+            self.owed.extend(self.uses.drain(..).map(Change::GiveBack));
+        }
+        self.owed.push(Change::Settle(settled));
     }
 
     pub(super) fn principal_id(&self) -> &str {
@@ -94,24 +100,24 @@ impl<'r> Trail<'r> {
         self.principal.as_ref().map_or("", |principal| &principal.name)
     }
 
-    /// The one write operation, with the record of `what` in it.
+    /// The one write operation, with the record of `what` in it, if there is one.
     pub(super) async fn commit(
         &self,
         parts: &Parts<'_>,
         guards: Vec<Guard>,
         changes: Vec<Change>,
-        what: What<'_>,
+        what: impl Into<Option<What<'_>>>,
     ) -> Result<(), Refusal> {
         let principal = self.principal.as_ref();
-        let record = Record {
+        let record = what.into().map(|what| Record {
             decision: Some(self.request.id),
             at: parts.now,
             what,
             principal: principal.map(|p| Party { issuer: &p.issuer, id: &p.id, name: &p.name }),
             actor: None,
             mappings_version: Some(parts.snapshot.mappings.version),
-        };
-        let entry = record.seal(&self.details, salt());
+        });
+        let entry = record.map(|record| record.seal(&self.details, salt()));
         match parts.writer.commit(Commit { guards, changes, entry }).await? {
             Outcome::Durable { .. } => Ok(()),
             Outcome::Blocked(blocked) => Err(Refusal::Blocked(blocked)),
@@ -127,24 +133,41 @@ pub(crate) fn salt() -> [u8; 32] {
 }
 
 /// Every refusal ends here. A stranger's is counted and recorded in the background; a proven job's is one durable
-/// record, and what believing the job cost is spent with it. Only replays are summed beyond a rate: nothing is left to
-/// spend for them.
+/// record, and what believing the job cost is spent with it. Beyond a rate per repository the record is summed, the
+/// spending never. Whoever is over the repository's own rate is not judged at all: nothing is spent, and nothing written.
 pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refusal: Refusal) -> Refused {
     let mut reason = refusal.reason();
     tracing::debug!(decision_id = %trail.request.id, reason = reason.name(), why = %refusal, "refused");
     let role_asked = trail.request.ask.role.is_some();
-    let refused = |reason, standing, hint| Refused { reason, standing, role_asked, hint };
+    let (wait, waiting) = (refusal.retry_after_seconds(parts.now), reason);
+    let refused = |reason, standing, hint| {
+        let retry_after_seconds = wait.filter(|_| reason == waiting);
+        Refused { reason, standing, role_asked, retry_after_seconds, hint }
+    };
     let Some(principal) = &trail.principal else {
         parts.strangers.note(trail.request, trail.issuer, reason, parts);
         return refused(reason, Standing::Stranger, None);
     };
-    let (issuer, id, address) = (principal.issuer.clone(), principal.id.clone(), trail.request.address);
-    let summed = |reason| parts.strangers.sums_replay((&issuer, &id), reason, address, parts.now);
-    let lost = matches!(refusal, Refusal::Blocked(Blocked::Replay | Blocked::InFlight));
-    if lost && summed(reason) {
+    let repository = principal.clone();
+    let sum = |reason| parts.strangers.sum(&repository, reason, parts.now);
+    let is_summed = |kind| parts.strangers.is_summed(&repository, kind, parts.now);
+    let give_back = || parts.repositories.give_back(&repository.issuer, &repository.id);
+    if let Refusal::RateLimited { .. } = refusal {
+        sum(reason);
         return refused(reason, Standing::ProvenJob, None);
     }
+    let lost = matches!(refusal, Refusal::Blocked(Blocked::Replay | Blocked::InFlight));
+    if lost {
+        give_back();
+        if is_summed(Kind::Replay) {
+            sum(reason);
+            return refused(reason, Standing::ProvenJob, None);
+        }
+    }
 
+    if let Refusal::Blocked(Blocked::Exhausted { until }) = &refusal {
+        trail.details.json.insert("limited_until".into(), until.0.into());
+    }
     if let Refusal::Decision(denial, _) = &refusal {
         if let Some(rule) = &denial.rule {
             trail.details.json.insert("deny".into(), Value::from(rule.as_str()));
@@ -160,10 +183,18 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
     let unanswered = matches!(refusal, Refusal::Store(_));
     let mut hint = refusal.into_hint();
     // The race for the token was lost already: nothing is left to spend, and the record stands alone.
-    let guards = spend.filter(|_| !lost).map(Guard::Unspent).into_iter().collect();
+    let spend = spend.filter(|_| !lost);
+    let silent = spend.is_some() && owed.is_empty() && !unanswered && is_summed(Kind::Denial);
+    let guards = spend.map(Guard::Unspent).into_iter().collect();
     let (role, mut mapping) = (trail.role.or_else(|| known_role(parts, trail.request.ask.role)), trail.mapping);
-    match trail.commit(parts, guards, owed, What::Refused { reason, role, mapping }).await {
-        Ok(()) => return refused(reason, Standing::ProvenJob, hint),
+    let record = (!silent).then_some(What::Refused { reason, role, mapping });
+    match trail.commit(parts, guards, owed, record).await {
+        Ok(()) => {
+            if silent {
+                sum(reason);
+            }
+            return refused(reason, Standing::ProvenJob, hint);
+        }
         // Whether that was written is unknown; a second record of one answer would be a lie.
         Err(Refusal::Store(_)) => return refused(Reason::StoreDown, Standing::ProvenJob, None),
         // The lease was settled by the sweeper: the answer is as it was, and its record stands alone.
@@ -172,14 +203,19 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
         // by now is durable or never will be.
         Err(worse) => {
             if unanswered {
-                let took_back = trail.opening.take().map(Change::Settle).into_iter().collect();
+                if let Some(opening) = trail.opening.take() {
+                    trail.failed(opening);
+                }
+                let took_back = std::mem::take(&mut trail.owed);
                 match trail.commit(parts, vec![], took_back, What::Refused { reason, role, mapping }).await {
                     Err(Refusal::Blocked(_)) => {}
                     _ => return refused(reason, Standing::ProvenJob, None),
                 }
             }
             (reason, hint, mapping) = (worse.reason(), None, None);
-            if summed(reason) {
+            give_back();
+            if is_summed(Kind::Replay) {
+                sum(reason);
                 return refused(reason, Standing::ProvenJob, None);
             }
         }

@@ -221,7 +221,9 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
         (R::ActorNotAllowed, _) => refuse("invalid_request", reason, false),
         (R::InFlight, _) => later(reason, RETRY_IN_FLIGHT_SECONDS),
         (R::BackendDown, _) => later(reason, RETRY_SECONDS),
-        (R::RateLimited, _) => tell(429, "temporarily_unavailable", reason, Some(RETRY_SECONDS), false),
+        (R::RateLimited | R::MappingLimit, _) => {
+            tell(429, "temporarily_unavailable", reason, Some(RETRY_SECONDS), false)
+        }
         (R::FormInvalid, _) => refuse("invalid_request", reason, false),
         // Faults of a token come before the workload is proven; were one reported as a job's, it is told nothing.
         (
@@ -300,7 +302,11 @@ fn words(reason: Reason) -> &'static str {
              `decision_id`, and another try is in vain until they have mended the cause"
         }
         Reason::BackendDown => "The target did not answer; try again with a fresh token from the CI system",
-        Reason::RateLimited => "Too many requests; wait as `Retry-After` says",
+        Reason::RateLimited => "Too many requests of this repository's jobs; wait as `Retry-After` says",
+        Reason::MappingLimit => {
+            "The mapping has granted to this repository, or to this run, as often as its limit allows; wait as \
+             `Retry-After` says and send a fresh token"
+        }
         Reason::FormInvalid => "The form breaks the rules of this endpoint",
         _ => NOT_ACCEPTED_TEXT,
     }
@@ -327,7 +333,8 @@ fn refusal(answer: &Answer, refused: &Refused, hints: Hints) -> Reply {
         contact: hint.and_then(|hint| hint.contact.as_deref()),
     };
     let status = StatusCode::from_u16(verdict.status).expect("the table's statuses are valid");
-    Reply { retry_after_seconds: verdict.retry_after_seconds, ..Reply::new(status, &told) }
+    let retry_after_seconds = refused.retry_after_seconds.or(verdict.retry_after_seconds);
+    Reply { retry_after_seconds, ..Reply::new(status, &told) }
 }
 
 /// The sentence, and what the hint adds to it: the line to paste, the roles, whom to ask.

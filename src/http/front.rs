@@ -1,15 +1,16 @@
 //! What the endpoints need of the broker, as a trait: so that they can be tested without one.
 
-use super::limit::Rate;
+use super::limit::NETWORKS_MAX;
 use crate::{
     broker::{Answer, Asked, Broker, Health},
     config::Config,
+    rate::Rate,
     secret::Secret,
 };
 use claimbound_core::time::UnixSeconds;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 /// The broker's face, as [`Broker`] describes it.
 pub trait Front: Send + Sync {
@@ -55,7 +56,8 @@ impl Front for Arc<Broker> {
 pub struct Shared {
     pub front: Box<dyn Front>,
     pub config: Config,
-    pub rate: Option<Rate>,
+    /// By network.
+    pub rate: Option<Rate<IpAddr>>,
     /// The rate's clock: it never steps back.
     pub started: Instant,
 }
@@ -63,7 +65,7 @@ pub struct Shared {
 impl Shared {
     /// Over a broker, by its configuration.
     pub fn new(front: Box<dyn Front>, config: Config) -> Self {
-        let rate = Rate::new(config.limits.requests_per_second);
+        let rate = Rate::new(config.limits.requests_per_second, NETWORKS_MAX);
         Self { front, config, rate, started: Instant::now() }
     }
 }

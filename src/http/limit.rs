@@ -9,9 +9,7 @@ use actix_web::{HttpMessage, HttpRequest, dev::Payload, http::header};
 use futures_util::StreamExt;
 use ipnet::IpNet;
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 use zeroize::Zeroizing;
@@ -22,10 +20,8 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Hops of `X-Forwarded-For` that are looked at.
 pub const HOPS_MAX: usize = 16;
-/// Networks whose rate is remembered, twice: see [`Rate`].
+/// Networks whose rate is remembered, twice: see [`Rate`](crate::rate::Rate).
 pub const NETWORKS_MAX: usize = 32 * 1024;
-/// A network may use this many seconds of its rate at once.
-pub const BURST_SECONDS: u64 = 10;
 
 /// A request's body as far as nobody has read it. It travels in the request's extensions and outlives the answer: the
 /// server closes a connection whose body somebody still holds, and waits for ever for the end of a chunked one that was
@@ -145,55 +141,6 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Requests per second and network: the generic cell rate algorithm (one instant per network, no counters).
-///
-/// Memory is bounded by two generations: when the young one is full it becomes the old one, and what the old one held
-/// is forgotten. A flood of networks can make others' debts be forgotten, never be invented.
-pub struct Rate {
-    /// What one request costs.
-    cost: Duration,
-    /// How far a network may be ahead.
-    burst: Duration,
-    networks_max: usize,
-    debts: Mutex<Debts>,
-}
-
-/// Network → the instant at which all its requests are paid for.
-#[derive(Default)]
-struct Debts {
-    young: HashMap<IpAddr, Duration>,
-    old: HashMap<IpAddr, Duration>,
-}
-
-impl Rate {
-    /// `None` if the rate is 0: no limit.
-    pub fn new(per_second: u32) -> Option<Self> {
-        let cost = Duration::from_secs(1).checked_div(per_second)?;
-        Some(Self {
-            cost,
-            burst: Duration::from_secs(BURST_SECONDS),
-            networks_max: NETWORKS_MAX,
-            debts: Mutex::default(),
-        })
-    }
-
-    /// Takes one request off the network's rate, or says in how many seconds one is to be had. `now` never steps back.
-    pub fn take(&self, network: IpAddr, now: Duration) -> Result<(), u32> {
-        let mut debts = self.debts.lock().unwrap_or_else(PoisonError::into_inner);
-        let paid = debts.young.get(&network).or_else(|| debts.old.get(&network)).copied().unwrap_or_default();
-        let paid = paid.max(now) + self.cost;
-        let ahead = paid - now;
-        if let Some(wait) = ahead.checked_sub(self.burst).filter(|wait| !wait.is_zero()) {
-            return Err(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1));
-        }
-        if debts.young.len() >= self.networks_max && !debts.young.contains_key(&network) {
-            debts.old = std::mem::take(&mut debts.young);
-        }
-        debts.young.insert(network, paid);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,44 +148,6 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_network_has_its_burst_and_then_its_rate() {
-        let rate = Rate::new(5).unwrap();
-        let start = Duration::from_secs(100);
-        for _ in 0..5 * BURST_SECONDS {
-            rate.take(ip("192.0.2.1"), start).unwrap();
-        }
-        assert_eq!(rate.take(ip("192.0.2.1"), start), Err(1));
-        assert_eq!(rate.take(ip("192.0.2.2"), start), Ok(()), "another network has its own");
-        let later = start + Duration::from_secs(1);
-        let granted = (0..100).filter(|_| rate.take(ip("192.0.2.1"), later).is_ok()).count();
-        assert_eq!(granted, 5, "a second pays for five");
-    }
-
-    #[test]
-    fn a_slow_rate_still_lets_one_through() {
-        let rate = Rate::new(1).unwrap();
-        assert!(rate.take(ip("192.0.2.1"), Duration::ZERO).is_ok());
-        assert!(Rate::new(0).is_none(), "0 is no limit");
-    }
-
-    #[test]
-    fn networks_are_bounded_and_debts_survive_one_generation() {
-        let rate = Rate { networks_max: 4, ..Rate::new(1).unwrap() };
-        for _ in 0..BURST_SECONDS {
-            rate.take(ip("192.0.2.1"), Duration::ZERO).unwrap();
-        }
-        for at in 0..5 {
-            rate.take(ip(&format!("198.51.100.{at}")), Duration::ZERO).unwrap();
-        }
-        assert!(rate.take(ip("192.0.2.1"), Duration::ZERO).is_err(), "one generation later it is still known");
-        for at in 0..200 {
-            rate.take(ip(&format!("203.0.113.{at}")), Duration::ZERO).unwrap();
-            let debts = rate.debts.lock().unwrap();
-            assert!(debts.young.len() <= 4 && debts.old.len() <= 4);
-        }
     }
 
     #[test]

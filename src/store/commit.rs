@@ -14,6 +14,23 @@ pub enum Guard {
     Unspent(Spend),
     /// The lease exists and is alive: neither `Failed` nor `Ended`. Its expiry is the caller's to judge.
     LeaseAlive(LeaseId),
+    /// The counter's window has room for one use more, which this commit takes.
+    Within(Use),
+}
+
+/// One use of something that is limited. A window begins with the first use after the last window's end, so no window
+/// holds more than `most`; a counter whose window is over is nothing and may be removed.
+#[derive(Clone, Copy, Debug)]
+pub struct Use {
+    /// What is counted: a hash, so that all counters are of one size.
+    pub counter: [u8; 32],
+    /// From 1.
+    pub most: u32,
+    /// When it is used. A window that ends later than two of its lengths from now was begun by a clock that ran ahead:
+    /// it is over.
+    pub at: UnixSeconds,
+    /// The window's length.
+    pub seconds: u32,
 }
 
 /// Spending a token: who it is, for which request, and what it leads to.
@@ -74,6 +91,8 @@ pub enum Change {
     Hold { lease: LeaseId, possession: [u8; 32] },
     /// Ends a lease: revoked by its holder. Blocked by [`Blocked::LeaseEnded`] if it is not alive.
     End(LeaseId),
+    /// Takes a use back: what it was for did not happen. Nothing, once the window is over.
+    GiveBack(Use),
     /// Keeps a mapping folder by its version, if it is not kept already (canonical archive, see `store::open`).
     KeepFolder { version: [u8; 32], archive: Vec<u8> },
     /// Fixes a fact of this store for ever (`issuer_url`); blocked if it is fixed to another value.
@@ -141,18 +160,20 @@ pub struct Settled {
     pub handle: Option<String>,
 }
 
-/// All of it or nothing, and always with one record.
+/// All of it or nothing.
 #[derive(Clone, Debug)]
 pub struct Commit {
     pub guards: Vec<Guard>,
     pub changes: Vec<Change>,
-    pub entry: Entry,
+    /// Its one record. `None` for guards alone: a token is spent for an answer that is summed. The writer refuses a
+    /// change without a record.
+    pub entry: Option<Entry>,
 }
 
 /// The writer's verdict.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// Durable, at this place of the chain.
+    /// Durable, at this place of the chain; without a record, behind this place.
     Durable { sequence: u64 },
     /// The first guard that did not hold; nothing of this commit was written.
     Blocked(Blocked),
@@ -167,6 +188,8 @@ pub enum Blocked {
     InFlight,
     /// The lease is unknown, ended, or already settled.
     LeaseEnded,
+    /// The limit is used up until then.
+    Exhausted { until: UnixSeconds },
     /// A fixed fact has another value.
     FixedOtherwise,
 }
@@ -185,7 +208,8 @@ pub struct Down {
 pub trait Engine: Send {
     fn apply(&mut self, batch: &[Commit], chain: &mut Chain) -> Result<Vec<Outcome>, Down>;
 
-    /// Removes single-use records that are to be kept until before `now`, a bounded number of them, and says how many.
+    /// Removes single-use records that are to be kept until before `now`, and counters whose window is over by then: a
+    /// bounded number of each. Says how many single-use records it removed.
     /// A token whose record may be gone is refused from then on, whatever the clock says. Always writes, so that its
     /// success shows that the store can be written. An engine that keeps no such records has nothing to do.
     fn sweep(&mut self, _now: UnixSeconds) -> Result<u64, Down> {

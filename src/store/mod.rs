@@ -9,6 +9,8 @@ pub(crate) mod tests;
 pub mod writer;
 
 pub use audit::{Finding, LeaseFault, Report, audit};
-pub use commit::{Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, SpentKey};
+pub use commit::{
+    Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, SpentKey, Use,
+};
 pub use open::{AuditedLease, HeldLease, Kept, Opened, Reader, Stored, StoredLease, open, open_reader};
 pub use writer::Writer;

@@ -100,14 +100,19 @@ fn grant(number: u128, of: Spend) -> Commit {
     };
     Commit {
         guards: vec![Guard::Unspent(of)],
-        entry: entry(number, what),
+        entry: Some(entry(number, what)),
         changes: vec![Change::OpenLease(opened.clone())],
     }
 }
 
 fn refuse(number: u128, guards: Vec<Guard>, changes: Vec<Change>) -> Commit {
     let what = What::Refused { reason: Reason::NoMapping, role: None, mapping: None };
-    Commit { guards, changes, entry: entry(number, what) }
+    Commit { guards, changes, entry: Some(entry(number, what)) }
+}
+
+/// One use of counter `of`, of at most two in an hour.
+fn use_at(of: u8, at: UnixSeconds) -> Use {
+    Use { counter: [of; 32], most: 2, at, seconds: 3_600 }
 }
 
 fn settle(number: u128, state: LeaseState) -> Commit {
@@ -117,14 +122,14 @@ fn settle(number: u128, state: LeaseState) -> Commit {
 fn settle_from(number: u128, from: LeaseState, state: LeaseState) -> Commit {
     let settled = Settled { lease: LeaseId(number), from, state, handle: Some("handle".into()) };
     let what = What::Settled { lease: settled.lease, state: state.name(), handle: Some("handle") };
-    Commit { guards: vec![], entry: entry(number, what), changes: vec![Change::Settle(settled)] }
+    Commit { guards: vec![], entry: Some(entry(number, what)), changes: vec![Change::Settle(settled)] }
 }
 
 fn end(number: u128) -> Commit {
     let lease = LeaseId(number);
     Commit {
         guards: vec![],
-        entry: entry(number, What::Ended { lease, how: "revoked", effect: "at_expiry" }),
+        entry: Some(entry(number, What::Ended { lease, how: "revoked", effect: "at_expiry" })),
         changes: vec![Change::End(lease)],
     }
 }

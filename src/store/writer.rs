@@ -74,10 +74,13 @@ impl Writer {
     ///
     /// A commit whose waiter is gone before its batch begins is not written.
     pub async fn commit(&self, commit: Commit) -> Result<Outcome, Down> {
+        if commit.entry.is_none() && !commit.changes.is_empty() {
+            return Err(Down::new("a change comes without a record"));
+        }
         self.ask(|reply| Work::Commit(commit, reply)).await
     }
 
-    /// Removes a bounded number of single-use records that no token can need any more ([`Engine::sweep`]); to be called
+    /// Removes a bounded number of single-use records and counters that nothing can need any more ([`Engine::sweep`]); to be called
     /// every minute or so. Its success also makes a writer healthy again that nobody asks.
     pub async fn sweep(&self, now: UnixSeconds) -> Result<u64, Down> {
         self.ask(|reply| Work::Sweep(now, reply)).await

@@ -98,6 +98,7 @@ codes! {
     REQUIRE_FORM 511 "`require` that does not say for which issuer";
     SENSITIVITY_MAX 512 "a sensitivity without `max_duration`";
     EVENTS_DIFFER 513 "roles of one mapping differ in whether they name events";
+    BAD_LIMIT 520 "a limit that is none";
     TEST_ROLES 601 "a test's job may have other roles than the test says";
     TEST_GRANTED 602 "a test's job is granted what the test denies";
     TEST_FAILS 603 "other conditions fail than a test says";

@@ -288,6 +288,7 @@ impl Decision {
                 "mapping": set.mapping(grant.mapping).name,
                 "role": set.role(grant.role).name,
                 "duration_seconds": grant.duration.0,
+                "limit": set.mapping(grant.mapping).limit,
             }),
             Self::Deny(denial) => json!({
                 "decision": "deny",

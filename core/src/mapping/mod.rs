@@ -17,7 +17,8 @@ pub use compile::{Loaded, load};
 pub use decide::{Ask, Decision, Denial, Grant, decide, possible_roles};
 pub use explain::{ConditionReport, Got, MappingReport, TRACE_MAPPINGS_MAX, Trace, explain};
 pub use set::{
-    Condition, Deny, Issuer, IssuerId, Mapping, MappingId, MappingSet, Origin, Parameters, Role, RoleId, Team, Test,
+    Condition, Deny, Issuer, IssuerId, Limit, Mapping, MappingId, MappingSet, Origin, Parameters, Role, RoleId, Team,
+    Test,
 };
 
 use aws_lc_rs::digest;

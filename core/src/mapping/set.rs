@@ -9,6 +9,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
@@ -159,7 +160,28 @@ pub struct Mapping {
     /// Given when none is asked; the ceiling otherwise.
     pub duration: Option<Seconds>,
     pub max_duration: Option<Seconds>,
+    /// Not part of the decision, which is pure: a guard on each grant.
+    pub limit: Option<Limit>,
     pub span: Span,
+}
+
+/// `[mapping.limit]`: grants of one mapping to one repository (issuer and immutable id).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, serde::Serialize)]
+pub struct Limit {
+    /// In one run of the CI system, its attempts together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_run: Option<u32>,
+    /// In an hour that begins with the first grant after the last such hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_hour: Option<u32>,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [(self.per_run, "run"), (self.per_hour, "hour")];
+        let parts = parts.into_iter().filter_map(|(most, per)| Some(format!("{} per {per}", most?)));
+        f.write_str(&parts.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// A `[[deny]]`.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    exchange::{Proof, Snapshot, Strangers},
+    exchange::{Proof, Repositories, Snapshot, Strangers},
     keys::issuers::{IssuerDown, Issuers},
     net::Later,
     store::{
@@ -34,6 +34,7 @@ struct House {
     folder: tempfile::TempDir,
     snapshot: Snapshot,
     strangers: Strangers,
+    repositories: Repositories,
     writer: crate::store::Writer,
     stall: Option<mpsc::Sender<()>>,
 }
@@ -44,12 +45,20 @@ impl House {
         let (writer, stall) = stalled(&folder.path().join("store.db"));
         let snapshot =
             Snapshot { mappings: MappingSet::default(), minters: vec![], profiles: Profiles::builtin().clone() };
-        Self { folder, snapshot, strangers: Strangers::default(), writer, stall: Some(stall) }
+        Self {
+            folder,
+            snapshot,
+            strangers: Strangers::default(),
+            repositories: Repositories::new(0),
+            writer,
+            stall: Some(stall),
+        }
     }
 
     fn parts(&self) -> Parts<'_> {
-        let (snapshot, writer, strangers) = (&self.snapshot, &self.writer, &self.strangers);
-        Parts { snapshot, issuers: &NoIssuers, writer, strangers, now: NOW }
+        let (snapshot, writer) = (&self.snapshot, &self.writer);
+        let (strangers, repositories) = (&self.strangers, &self.repositories);
+        Parts { snapshot, issuers: &NoIssuers, writer, strangers, repositories, now: NOW }
     }
 
     /// Kinds and reasons of all records, states of all leases; the audit holds.
@@ -87,7 +96,7 @@ fn request(id: u128) -> Request<'static> {
 /// The trail of a job that came with token 1.
 fn proven<'r>(request: &'r Request<'r>) -> Trail<'r> {
     let mut trail = Trail::new(request);
-    trail.principal = Some(Principal { issuer: "github".into(), id: "42".into(), name: "acme/payments".into() });
+    trail.principal = Some(Repository { issuer: "github".into(), id: "42".into(), name: "acme/payments".into() });
     trail.spend = Some(spend(1, Issued));
     trail
 }
@@ -97,7 +106,7 @@ async fn admit(parts: &Parts<'_>, trail: &mut Trail<'_>, state: LeaseState) -> R
     let (mapping, role) = (opened.mapping.clone(), opened.role.clone());
     let granted =
         What::Granted { mapping: &mapping, role: &role, lease: opened.id, handle: None, expires: opened.expires };
-    trail.opens(opened.id, state);
+    trail.opens(opened.id, state, vec![]);
     let guards = vec![Guard::Unspent(spend(1, state))];
     trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
     trail.admitted();
@@ -171,11 +180,141 @@ async fn a_failed_mint_settles_its_lease_and_a_late_one_keeps_its_reason() {
             let told = What::Settled { lease, state: "unknown", handle: None };
             trail.commit(&parts, vec![], vec![Change::Settle(settled)], told).await.unwrap();
         }
-        trail.owes(Change::Settle(Settled { lease, from: state, state: Failed, handle: None }));
+        trail.failed(Settled { lease, from: state, state: Failed, handle: None });
         let refused = record_refusal(&parts, trail, Refusal::Grant(Reason::BackendRefused)).await;
         assert_eq!(refused.reason, Reason::BackendRefused);
         let (records, states) = house.found();
         assert_eq!(records.last().unwrap(), "refused backend_refused");
         assert_eq!(states, [if settled_before { Unknown } else { Failed }]);
     }
+}
+
+fn refused_with(reason: Reason) -> Refusal {
+    Refusal::Grant(reason)
+}
+
+/// A request of its own token.
+fn proven_by<'r>(request: &'r Request<'r>, token: u8) -> Trail<'r> {
+    Trail { spend: Some(spend(token, Issued)), ..proven(request) }
+}
+
+#[tokio::test]
+async fn denials_beyond_the_rate_are_summed_and_still_spend_their_tokens() {
+    let mut house = House::new();
+    drop(house.stall.take());
+    let parts = house.parts();
+    let singles = u8::try_from(crate::exchange::strangers::JOBS_SINGLES_PER_MINUTE).unwrap();
+    let (request, more) = (request(7), 9);
+    for token in 0..singles + more {
+        let refused = record_refusal(&parts, proven_by(&request, token), refused_with(Reason::NoMapping)).await;
+        assert_eq!((refused.reason, refused.standing), (Reason::NoMapping, Standing::ProvenJob));
+    }
+    assert_eq!(house.found().0.len(), usize::from(singles));
+    // None of them is good for anything any more.
+    for token in [0, singles, singles + more - 1] {
+        let guards = vec![Guard::Unspent(spend(token, Issued))];
+        let would = What::DryRun { mapping: "m", role: "r" };
+        let again = proven_by(&request, token).commit(&parts, guards, vec![], would).await.unwrap_err();
+        assert!(matches!(again, Refusal::Blocked(Blocked::Replay)), "{token}: {again}");
+        let refused = record_refusal(&parts, proven_by(&request, token), refused_with(Reason::NoMapping)).await;
+        assert_eq!(refused.reason, Reason::Replay, "told as what it is");
+    }
+    house.strangers.flush(&house.writer, NOW, true).await;
+    let records = house.found().0;
+    assert_eq!(
+        records[usize::from(singles)..],
+        ["refused replay"; 3].map(String::from).into_iter().chain(["summed no_mapping".to_owned()]).collect::<Vec<_>>()
+    );
+    assert_eq!(house.strangers.summed(), (0, u64::from(more)));
+}
+
+#[tokio::test]
+async fn a_denial_whose_spending_the_store_does_not_answer_is_no_denial() {
+    let house = House::new();
+    let request = request(7);
+    let repository = proven(&request).principal.unwrap();
+    while !house.strangers.is_summed(&repository, Kind::Denial, NOW) {}
+    let refused = record_refusal(&house.parts(), proven(&request), refused_with(Reason::NoMapping)).await;
+    assert_eq!(refused.reason, Reason::StoreDown);
+    assert_eq!(house.strangers.summed(), (0, 0));
+}
+
+#[tokio::test]
+async fn over_the_repository_s_rate_nothing_is_spent_or_written() {
+    let mut house = House::new();
+    drop(house.stall.take());
+    let parts = house.parts();
+    let request = request(7);
+    let refusal = Refusal::RateLimited { retry_after_seconds: 3 };
+    let refused = record_refusal(&parts, proven(&request), refusal).await;
+    assert_eq!((refused.reason, refused.retry_after_seconds), (Reason::RateLimited, Some(3)));
+    assert_eq!(house.found().0, Vec::<String>::new());
+    admit(&parts, &mut proven(&request), Issued).await.unwrap();
+    house.strangers.flush(&house.writer, NOW, true).await;
+    assert_eq!(house.found().0, ["granted", "summed rate_limited"]);
+}
+
+#[tokio::test]
+async fn a_use_counts_unless_surely_nothing_was_minted() {
+    for (outcome, goes) in [(Failed, true), (Unknown, false)] {
+        let mut house = House::new();
+        drop(house.stall.take());
+        let parts = house.parts();
+        let once = Use { counter: [3; 32], most: 1, at: NOW, seconds: 60 };
+        let (first, second) = (request(7), request(8));
+        let admit = async |trail: &mut Trail<'_>, token| {
+            let opened = lease(trail.request.id.0, token, Issuing);
+            let granted = What::Granted {
+                mapping: &opened.mapping,
+                role: &opened.role,
+                lease: opened.id,
+                handle: None,
+                expires: opened.expires,
+            };
+            trail.opens(opened.id, Issuing, vec![once]);
+            let guards = vec![Guard::Unspent(spend(token, Issuing)), Guard::Within(once)];
+            trail.commit(&parts, guards, vec![Change::OpenLease(opened.clone())], granted).await
+        };
+        let mut trail = proven_by(&first, 1);
+        admit(&mut trail, 1).await.unwrap();
+        trail.admitted();
+        trail.failed(Settled { lease: LeaseId(7), from: Issuing, state: outcome, handle: None });
+        record_refusal(&parts, trail, refused_with(Reason::BackendDown)).await;
+
+        let mut trail = proven_by(&second, 2);
+        let again = admit(&mut trail, 2).await;
+        assert_eq!(again.is_ok(), goes, "{outcome:?}");
+        let Err(refusal) = again else { continue };
+        let refused = record_refusal(&parts, trail, refusal).await;
+        assert_eq!((refused.reason, refused.retry_after_seconds), (Reason::MappingLimit, Some(60)));
+        assert_eq!(house.found().0, ["granted", "refused backend_down", "refused mapping_limit"]);
+        let refused = record_refusal(&parts, proven_by(&second, 2), refused_with(Reason::NoMapping)).await;
+        assert_eq!((refused.reason, refused.retry_after_seconds), (Reason::Replay, None), "its first answer spent it");
+    }
+}
+
+/// A grant that the store left unanswered and that is taken back used up nothing.
+#[tokio::test]
+async fn what_is_taken_back_gives_its_uses_back() {
+    let mut house = House::new();
+    let request = request(7);
+    let mut trail = proven(&request);
+    let parts = house.parts();
+    let once = Use { counter: [3; 32], most: 1, at: NOW, seconds: 60 };
+    let opened = lease(7, 1, Issued);
+    let granted = What::Granted {
+        mapping: &opened.mapping,
+        role: &opened.role,
+        lease: opened.id,
+        handle: None,
+        expires: opened.expires,
+    };
+    trail.opens(opened.id, Issued, vec![once]);
+    let guards = vec![Guard::Unspent(spend(1, Issued)), Guard::Within(once)];
+    let down = trail.commit(&parts, guards, vec![Change::OpenLease(opened.clone())], granted).await.unwrap_err();
+    drop(house.stall.take());
+    let parts = house.parts();
+    assert_eq!(record_refusal(&parts, trail, down).await.reason, Reason::StoreDown);
+    let would = What::DryRun { mapping: "m", role: "r" };
+    proven(&request).commit(&parts, vec![Guard::Within(once)], vec![], would).await.expect("there is room again");
 }

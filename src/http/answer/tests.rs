@@ -46,7 +46,7 @@ pub fn answer(outcome: Result<Granted, Refused>) -> Answer {
 }
 
 fn refuse(reason: Reason, standing: Standing, role_asked: bool, hint: Hint, hints: Hints) -> (Reply, String) {
-    let refused = Refused { reason, standing, role_asked, hint: Some(Box::new(hint)) };
+    let refused = Refused { reason, standing, role_asked, retry_after_seconds: None, hint: Some(Box::new(hint)) };
     let reply = exchanged(&answer(Err(refused)), hints);
     let body = String::from_utf8(reply.body.clone()).unwrap();
     (reply, body)

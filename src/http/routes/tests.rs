@@ -49,7 +49,13 @@ pub struct Fake {
 impl Front for Arc<Fake> {
     fn exchange(&self, asked: Asked) -> BoxFuture<'_, Answer> {
         let AskedGrant::Tokens { subject, .. } = &asked.grant else { panic!("tests ask by tokens") };
-        let refuse = |reason| Refused { reason, standing: Standing::Stranger, role_asked: false, hint: None };
+        let refuse = |reason| Refused {
+            reason,
+            standing: Standing::Stranger,
+            role_asked: false,
+            retry_after_seconds: None,
+            hint: None,
+        };
         let outcome = match subject.reveal() {
             "good" => Ok(Granted::Issued(Issued {
                 lease_handle: None,
@@ -106,7 +112,12 @@ pub fn config() -> Config {
         hints: Hints::Full,
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         tls: None,
-        limits: Limits { connections: 64, requests_per_second: 0, request_seconds: 5 },
+        limits: Limits {
+            connections: 64,
+            requests_per_second: 0,
+            repository_requests_per_second: 0,
+            request_seconds: 5,
+        },
         store: String::new(),
         mappings: "mappings".into(),
         issuers: BTreeMap::new(),
@@ -275,7 +286,7 @@ async fn the_rate_is_per_network_and_comes_before_the_form() {
     let shared = Data::new(Shared::new(Box::new(fake.clone()), config));
     let app = init_service(App::new().app_data(shared).wrap(from_fn(around)).configure(configure(PUBLIC))).await;
     let ask = async |request: TestRequest| got(app.call(request.to_request()).await.unwrap()).await;
-    for _ in 0..limit::BURST_SECONDS {
+    for _ in 0..crate::rate::BURST_SECONDS {
         assert_eq!(ask(post("/token", "")).await.status, 400);
     }
     let refused = ask(post("/token", format!("{EXCHANGE}good"))).await;

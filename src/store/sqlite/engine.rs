@@ -2,7 +2,7 @@
 
 use super::{APPLICATION_ID, MIGRATIONS, file, key, prepare, version};
 use crate::store::{
-    Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, commit::RETRIES_MAX,
+    Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, Use, commit::RETRIES_MAX,
 };
 use claimbound_core::{
     evidence::{Chain, LeaseId, Linked, chain::ORIGIN, record::decision_of},
@@ -11,7 +11,7 @@ use claimbound_core::{
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params};
 use std::{fs::File, path::Path};
 
-/// Single-use records that one sweep removes, at most: it runs between batches, and nobody should feel it.
+/// Single-use records, and counters, that one sweep removes, at most: it runs between batches, and nobody should feel it.
 const SWEEP_ROWS_MAX: u32 = 5_000;
 /// The log is cut back to this size after a checkpoint, in bytes.
 const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
@@ -127,6 +127,9 @@ impl Engine for Sqlite {
             }
             found
         };
+        let over =
+            "DELETE FROM uses WHERE counter IN (SELECT counter FROM uses WHERE until <= ?1 ORDER BY until LIMIT ?2)";
+        transaction.prepare_cached(over)?.execute((now.0, SWEEP_ROWS_MAX))?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
         let forgotten = newest.map_or(self.forgotten, |newest| self.forgotten.max(UnixSeconds(newest).plus(1)));
         transaction.prepare_cached("UPDATE sweeps SET swept = ?1, forgotten = ?2")?.execute((now.0, forgotten.0))?;
@@ -150,10 +153,12 @@ fn apply(
         run("RELEASE one")?;
         return Ok(Outcome::Blocked(blocked));
     }
-    let linked = chain.link(commit.entry.clone());
-    record(transaction, chain, &linked)?;
+    if let Some(entry) = &commit.entry {
+        let linked = chain.link(entry.clone());
+        record(transaction, chain, &linked)?;
+    }
     run("RELEASE one")?;
-    Ok(Outcome::Durable { sequence: linked.sequence })
+    Ok(Outcome::Durable { sequence: chain.sequence })
 }
 
 fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> rusqlite::Result<Option<Blocked>> {
@@ -165,6 +170,7 @@ fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> 
                 let alive = connection.prepare_cached(alive)?.exists([key(*lease)])?;
                 (!alive).then_some(Blocked::LeaseEnded)
             }
+            Guard::Within(taken) => within(connection, taken)?,
         };
         if blocked.is_some() {
             return Ok(blocked);
@@ -190,6 +196,12 @@ fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> 
                 let hold = "UPDATE leases SET possession = ?2 WHERE id = ?1";
                 let changed = connection.prepare_cached(hold)?.execute((key(*lease), possession))?;
                 (changed == 0).then_some(Blocked::LeaseEnded)
+            }
+            Change::GiveBack(taken) => {
+                let back = "UPDATE uses SET used = used - 1
+                     WHERE counter = ?1 AND used > 0 AND until > ?2 AND until <= ?2 + ?3";
+                connection.prepare_cached(back)?.execute((taken.counter, taken.at.0, taken.seconds))?;
+                None
             }
             Change::KeepFolder { version, archive } => {
                 let keep = "INSERT INTO folders VALUES (?1, ?2) ON CONFLICT DO NOTHING";
@@ -239,6 +251,22 @@ fn spent(connection: &Connection, spend: &Spend, forgotten: UnixSeconds) -> rusq
         }
         _ => Ok(Some(Blocked::Replay)),
     }
+}
+
+/// Takes one use, or says until when there is none to be had.
+fn within(connection: &Connection, taken: &Use) -> rusqlite::Result<Option<Blocked>> {
+    let take = "INSERT INTO uses VALUES (?1, ?2 + ?3, 1) ON CONFLICT (counter) DO UPDATE SET
+         used = iif(until > ?2 AND until <= ?2 + 2 * ?3, used + 1, 1),
+         until = iif(until > ?2 AND until <= ?2 + 2 * ?3, until, ?2 + ?3)
+         WHERE used < ?4 OR until <= ?2 OR until > ?2 + 2 * ?3";
+    let took = connection.prepare_cached(take)?.execute((taken.counter, taken.at.0, taken.seconds, taken.most))? == 1;
+    if took {
+        return Ok(None);
+    }
+    let until = connection
+        .prepare_cached("SELECT until FROM uses WHERE counter = ?1")?
+        .query_row([taken.counter], |row| row.get(0))?;
+    Ok(Some(Blocked::Exhausted { until: UnixSeconds(until) }))
 }
 
 fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusqlite::Result<()> {

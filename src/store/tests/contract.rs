@@ -18,7 +18,8 @@ macro_rules! contract {
             only_the_same_request_goes_again_after_a_failure a_token_in_flight_says_so_until_it_is_settled
             a_lease_is_settled_once_and_ended_once a_fact_is_fixed_for_ever a_folder_is_kept_once
             a_forgotten_token_stays_refused each_start_goes_on_with_the_chain leases_are_found_again
-            a_batch_that_fails_leaves_nothing
+            a_batch_that_fails_leaves_nothing a_limit_holds_until_its_window_is_over
+            a_use_is_given_back_in_its_window a_token_is_spent_without_a_record
         }
     };
 }
@@ -273,4 +274,89 @@ pub(super) fn a_batch_that_fails_leaves_nothing(place: &dyn Place) {
     let after = [grant(2, spend(2, Issued)), grant(3, spend(3, Issued)), grant(4, spend(4, Issued))];
     assert_eq!(engine.apply(&after, &mut chain).unwrap(), [durable(2), durable(3), durable(4)]);
     verified(place, 4);
+}
+
+pub(super) fn a_limit_holds_until_its_window_is_over(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let taken = |number: u8, of, at| {
+        let mut commit = grant(number.into(), spend(number, Issued));
+        commit.guards.push(Guard::Within(use_at(of, at)));
+        commit
+    };
+    let exhausted = |until| Outcome::Blocked(Blocked::Exhausted { until });
+    let batch = [taken(1, 1, NOW), taken(2, 1, NOW.plus(3_599)), taken(3, 1, NOW.plus(1)), taken(3, 2, NOW)];
+    let outcomes = engine.apply(&batch, &mut chain).unwrap();
+    assert_eq!(outcomes, [durable(1), durable(2), exhausted(NOW.plus(3_600)), durable(3)], "who loses spent no token");
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    // What another guard blocks takes nothing.
+    let mut lost = taken(9, 2, NOW);
+    lost.guards.push(Guard::LeaseAlive(LeaseId(77)));
+    assert_eq!(go(lost), Outcome::Blocked(Blocked::LeaseEnded));
+    assert_eq!(go(taken(4, 2, NOW)), durable(4));
+    assert_eq!(go(taken(9, 2, NOW.plus(3_599))), exhausted(NOW.plus(3_600)));
+    let later = NOW.plus(4_000);
+    assert_eq!(go(taken(5, 2, later)), durable(5), "a window begins with its first use");
+    assert_eq!(go(taken(6, 2, later.plus(3_599))), durable(6));
+    assert_eq!(go(taken(9, 2, later.plus(3_599))), exhausted(later.plus(3_600)));
+    // A clock that is a little behind changes nothing; one that ran far ahead holds nobody for long.
+    assert_eq!(go(taken(9, 2, later.plus(-3_600))), exhausted(later.plus(3_600)));
+    assert_eq!(go(taken(7, 2, later.plus(-3_601))), durable(7));
+    // Swept when it is over, not before.
+    let take = |at| refuse(8, vec![Guard::Within(use_at(2, at))], vec![]);
+    let before = later.plus(-3);
+    engine.sweep(later.plus(-2)).unwrap();
+    assert_eq!(one(engine.as_mut(), &mut chain, take(before)), durable(8));
+    assert_eq!(one(engine.as_mut(), &mut chain, take(before)), exhausted(later.plus(-1)));
+    engine.sweep(later.plus(-1)).unwrap();
+    for place in [durable(9), durable(10), exhausted(before.plus(3_600))] {
+        assert_eq!(one(engine.as_mut(), &mut chain, take(before)), place);
+    }
+    verified(place, 10);
+}
+
+pub(super) fn a_use_is_given_back_in_its_window(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    let take = |at| refuse(1, vec![Guard::Within(use_at(1, at))], vec![]);
+    let back = |at| refuse(2, vec![], vec![Change::GiveBack(use_at(1, at))]);
+    let exhausted = |until| Outcome::Blocked(Blocked::Exhausted { until });
+    assert_eq!(go(back(NOW)), durable(1), "there was none");
+    assert_eq!(
+        [go(take(NOW)), go(take(NOW.plus(9))), go(take(NOW))],
+        [durable(2), durable(3), exhausted(NOW.plus(3_600))]
+    );
+    assert_eq!(
+        [go(back(NOW.plus(9))), go(take(NOW)), go(take(NOW))],
+        [durable(4), durable(5), exhausted(NOW.plus(3_600))]
+    );
+    let next = NOW.plus(3_600);
+    assert_eq!(
+        [go(take(next)), go(back(NOW)), go(take(next)), go(take(next))],
+        [durable(6), durable(7), durable(8), exhausted(next.plus(3_600))],
+        "of a window that is over"
+    );
+    for number in 9..14 {
+        assert_eq!(go(back(next)), durable(number));
+    }
+    assert_eq!(
+        [go(take(next)), go(take(next)), go(take(next))],
+        [durable(14), durable(15), exhausted(next.plus(3_600))]
+    );
+    verified(place, 15);
+}
+
+/// An answer that is summed costs its token all the same.
+pub(super) fn a_token_is_spent_without_a_record(place: &dyn Place) {
+    {
+        let (mut engine, mut chain) = place.engine().unwrap();
+        let silent =
+            |number| Commit { guards: vec![Guard::Unspent(spend(number, Issued))], changes: vec![], entry: None };
+        let replay = Outcome::Blocked(Blocked::Replay);
+        let batch = [silent(1), grant(2, spend(2, Issued)), silent(3), silent(1), grant(4, spend(3, Issued))];
+        let outcomes = engine.apply(&batch, &mut chain).unwrap();
+        assert_eq!(outcomes, [durable(0), durable(1), durable(1), replay.clone(), replay]);
+        assert_eq!(verified(place, 1).chain.head(), chain.head);
+    }
+    let (mut engine, mut chain) = place.engine().unwrap();
+    assert_eq!(one(engine.as_mut(), &mut chain, grant(5, spend(1, Issued))), Outcome::Blocked(Blocked::Replay));
 }

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Grant { token: u8, request: u8, issuing: bool, may_retry: bool, also_alive: Option<u8> },
-    Refuse { token: u8 },
+    Grant { token: u8, request: u8, issuing: bool, may_retry: bool, also_alive: Option<u8>, within: Option<u8> },
+    Refuse { token: u8, recorded: bool },
+    GiveBack { counter: u8 },
     Settle { lease: u8, from: LeaseState, state: LeaseState },
     End { lease: u8 },
     Alive { lease: u8 },
@@ -18,6 +19,7 @@ enum Step {
 struct Model {
     spent: HashMap<u8, (LeaseState, u8, u32)>,
     leases: HashMap<u8, (LeaseState, u8)>,
+    uses: HashMap<u8, u32>,
     records: u64,
 }
 
@@ -43,23 +45,33 @@ impl Model {
     fn step(&mut self, number: u8, step: &Step) -> Option<Blocked> {
         let ended = Some(Blocked::LeaseEnded);
         match *step {
-            Step::Grant { token, request, issuing, may_retry, also_alive } => {
+            Step::Grant { token, request, issuing, may_retry, also_alive, within } => {
                 let leaves = if issuing { LeaseState::Issuing } else { LeaseState::Issued };
                 let before = self.spent.get(&token).copied();
                 if let Some(blocked) = self.spend(token, request, leaves, may_retry) {
                     return Some(blocked);
                 }
-                if also_alive.is_some_and(|lease| !self.alive(lease)) {
+                let used = within.map_or(0, |counter| self.uses.get(&counter).copied().unwrap_or(0));
+                let exhausted = (used == 2).then_some(Blocked::Exhausted { until: NOW.plus(3_600) });
+                let dead = also_alive.is_some_and(|lease| !self.alive(lease));
+                if let Some(blocked) = exhausted.or(ended.filter(|_| dead)) {
                     match before {
                         Some(before) => self.spent.insert(token, before),
                         None => self.spent.remove(&token),
                     };
-                    return ended;
+                    return Some(blocked);
+                }
+                if let Some(counter) = within {
+                    self.uses.insert(counter, used + 1);
                 }
                 self.leases.insert(number, (leaves, token));
                 None
             }
-            Step::Refuse { token } => self.spend(token, 1, LeaseState::Issued, false),
+            Step::Refuse { token, .. } => self.spend(token, 1, LeaseState::Issued, false),
+            Step::GiveBack { counter } => {
+                self.uses.entry(counter).and_modify(|used| *used = used.saturating_sub(1));
+                None
+            }
             Step::Settle { lease, from, state } => match self.leases.get_mut(&lease) {
                 Some((now, token)) if *now == from => {
                     *now = state;
@@ -85,13 +97,18 @@ impl Model {
 
 fn commit(number: u8, step: &Step) -> Commit {
     match *step {
-        Step::Grant { token, request, issuing, may_retry, also_alive } => {
+        Step::Grant { token, request, issuing, may_retry, also_alive, within } => {
             let leaves = if issuing { LeaseState::Issuing } else { LeaseState::Issued };
             let mut commit = grant(number.into(), Spend { request: [request; 32], may_retry, ..spend(token, leaves) });
+            commit.guards.extend(within.map(|counter| Guard::Within(use_at(counter, NOW))));
             commit.guards.extend(also_alive.map(|lease| Guard::LeaseAlive(LeaseId(lease.into()))));
             commit
         }
-        Step::Refuse { token } => refuse(number.into(), vec![Guard::Unspent(spend(token, LeaseState::Issued))], vec![]),
+        Step::Refuse { token, recorded } => {
+            let commit = refuse(number.into(), vec![Guard::Unspent(spend(token, LeaseState::Issued))], vec![]);
+            Commit { entry: commit.entry.filter(|_| recorded), ..commit }
+        }
+        Step::GiveBack { counter } => refuse(number.into(), vec![], vec![Change::GiveBack(use_at(counter, NOW))]),
         Step::Settle { lease, from, state } => settle_from(lease.into(), from, state),
         Step::End { lease } => end(lease.into()),
         Step::Alive { lease } => refuse(number.into(), vec![Guard::LeaseAlive(LeaseId(lease.into()))], vec![]),
@@ -103,11 +120,12 @@ fn step() -> impl Strategy<Value = Step> {
     let from = prop_oneof![3 => Just(Issuing), 1 => Just(Issued)];
     let state = prop_oneof![Just(Issued), Just(Failed), Just(Unknown)];
     prop_oneof![
-        4 => (0..4_u8, 0..2_u8, prop::bool::weighted(0.7), prop::bool::weighted(0.7), prop::option::weighted(0.2, 0..24_u8))
-            .prop_map(|(token, request, issuing, may_retry, also_alive)| {
-                Step::Grant { token, request, issuing, may_retry, also_alive }
+        4 => (0..4_u8, 0..2_u8, prop::bool::weighted(0.7), prop::bool::weighted(0.7), prop::option::weighted(0.2, 0..24_u8), prop::option::weighted(0.5, 0..2_u8))
+            .prop_map(|(token, request, issuing, may_retry, also_alive, within)| {
+                Step::Grant { token, request, issuing, may_retry, also_alive, within }
             }),
-        1 => (0..4_u8).prop_map(|token| Step::Refuse { token }),
+        1 => (0..4_u8, any::<bool>()).prop_map(|(token, recorded)| Step::Refuse { token, recorded }),
+        1 => (0..2_u8).prop_map(|counter| Step::GiveBack { counter }),
         4 => (0..24_u8, from, state).prop_map(|(lease, from, state)| Step::Settle { lease, from, state }),
         2 => (0..24_u8).prop_map(|lease| Step::End { lease }),
         1 => (0..24_u8).prop_map(|lease| Step::Alive { lease }),
@@ -135,6 +153,7 @@ proptest! {
                 batch.push(commit(number, step));
                 expected.push(match model.step(number, step) {
                     Some(blocked) => Outcome::Blocked(blocked),
+                    None if matches!(step, Step::Refuse { recorded: false, .. }) => durable(sequence),
                     None => {
                         (sequence, model.records) = (sequence + 1, model.records + 1);
                         durable(sequence)

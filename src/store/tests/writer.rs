@@ -60,7 +60,7 @@ impl Engine for Puppet {
         if let Order::Fail = order {
             return Err(Down::new("told to fail"));
         }
-        let linked: Vec<_> = batch.iter().map(|commit| chain.link(commit.entry.clone())).collect();
+        let linked: Vec<_> = batch.iter().map(|commit| chain.link(commit.entry.clone().unwrap())).collect();
         match order {
             Order::FailLate => Err(Down::new("told to fail")),
             Order::Panic => panic!("told to panic"),
@@ -87,11 +87,14 @@ async fn a_failure_answers_down_once_and_the_chain_goes_on() {
         assert!(!writer.healthy());
         number += 1;
         hand.orders.send(Order::Write).unwrap();
-        let linked = expected.link(commit(number).entry);
+        let linked = expected.link(commit(number).entry.unwrap());
         assert_eq!(writer.commit(commit(number)).await.unwrap(), durable(linked.sequence));
         assert!(writer.healthy());
         assert_eq!(hand.written.lock().unwrap().last(), Some(&(linked.sequence, linked.link)));
     }
+    let mut silent = commit(number);
+    (silent.entry, silent.changes) = (None, vec![Change::End(LeaseId(1))]);
+    writer.commit(silent).await.expect_err("a change comes with a record");
     assert_eq!(hand.batches.try_iter().count(), 8, "nothing is tried again");
     assert_eq!(hand.written.lock().unwrap().len(), 4);
     writer.sweep(NOW).await.unwrap();

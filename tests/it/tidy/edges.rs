@@ -26,6 +26,7 @@ const SERVICE: &[(&str, &str)] = &[
     ("secret", ""),
     ("telemetry", "core::reason core::time"),
     ("net", "secret"),
+    ("rate", ""),
     ("config", "core::diag"),
     ("folder", "core::diag core::mapping"),
     // The floors of an exchange.
@@ -37,14 +38,14 @@ const SERVICE: &[(&str, &str)] = &[
         "core::claims core::diag core::evidence::LeaseId core::evidence::hex core::mapping core::reason core::time core::workload \
          keys::signing net secret telemetry",
     ),
-    ("exchange", "core issuance keys::issuers secret store telemetry"),
+    ("exchange", "core issuance keys::issuers rate secret store telemetry"),
     // What builds, speaks and commands.
     ("broker", "core config exchange folder issuance keys net secret store telemetry"),
     // `Credential`, `Ended`, `Later` and `Down` are words of the broker's face.
     (
         "http",
         "broker config core::diag core::evidence core::mapping core::reason core::time core::workload documents exchange \
-         issuance::Credential issuance::Ended issuance::Later secret store::Down telemetry",
+         issuance::Credential issuance::Ended issuance::Later rate secret store::Down telemetry",
     ),
     ("dev", "broker config core documents exchange http issuance keys net secret store telemetry"),
     ("cli", "broker config core dev documents exchange folder http issuance keys net secret store telemetry"),

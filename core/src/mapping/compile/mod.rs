@@ -7,6 +7,7 @@
 mod conditions;
 mod denies;
 mod duration;
+mod limit;
 mod names;
 mod patterns;
 mod placeholders;

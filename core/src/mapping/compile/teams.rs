@@ -4,7 +4,7 @@ mod pins;
 
 use super::{
     conditions::{self, Compiled, Ground, Set, Sets, Shape, keys_of},
-    duration, names,
+    duration, limit, names,
     policy::{Narrow, PRODUCTION, Policy, TeamRules},
     roles::Roles,
     tests::Pairs,
@@ -68,6 +68,7 @@ impl Mappings {
                 self.mapping(&mapping, &reading, findings);
             } else {
                 conditions::keys_alone(&keys_of(mapping.entry("match"), Origin::Match, findings), findings);
+                limit::read(mapping.entry("limit"), None, findings);
             }
         }
         for (name, set) in sets.iter().filter(|(_, set)| !set.used.get()) {
@@ -177,8 +178,10 @@ impl Mappings {
         let roles = reading.roles(fields, findings);
         let Some((issuer_number, issuer, profile)) = reading.issuer(fields, name, findings) else {
             conditions::keys_alone(&keys_of(fields.entry("match"), Origin::Match, findings), findings);
+            limit::read(fields.entry("limit"), None, findings);
             return;
         };
+        let limit = limit::read(fields.entry("limit"), Some((issuer.name.as_ref(), profile)), findings);
         let issuer_id = IssuerId(issuer_number);
         let conditions_before = findings.errors();
         let compiled = reading.conditions(fields, issuer, profile, findings);
@@ -206,6 +209,7 @@ impl Mappings {
                 conditions: compiled.into_iter().map(|compiled| compiled.condition).collect(),
                 duration: given.map(|(given, _)| given),
                 max_duration: max.map(|(max, _)| max),
+                limit,
                 span: fields.span(),
             });
         }

@@ -15,6 +15,7 @@ pub(crate) enum Place {
     Set,
     Member,
     Mapping,
+    Limit,
     Tests,
     Test,
     /// `[mapping.match]`, `[file.match]`, `[deny.match]`, `require`: its keys are claims.
@@ -47,7 +48,8 @@ impl Place {
             Self::File => &["issuer", "review_by", "match"],
             Self::Set => &["repositories"],
             Self::Member => &["name", "id"],
-            Self::Mapping => &["name", "description", "issuer", "roles", "duration", "max_duration", "match"],
+            Self::Mapping => &["name", "description", "issuer", "roles", "duration", "max_duration", "match", "limit"],
+            Self::Limit => &["per_run", "per_hour"],
             Self::Tests => &["test"],
             Self::Test => &["name", "issuer", "workload", "claims", "expect", "roles", "role", "fails", "at"],
             Self::Match => &[],
@@ -71,6 +73,7 @@ impl Place {
             Self::Set => "[set.*]",
             Self::Member => "a repository",
             Self::Mapping => "[[mapping]]",
+            Self::Limit => "[mapping.limit]",
             Self::Tests => "a test file",
             Self::Test => "[[test]]",
             Self::Match => "[mapping.match]",
@@ -108,8 +111,8 @@ impl Place {
             Self::Roles => &[Self::Role],
             Self::Role => &[],
             Self::Tests => &[Self::Test],
-            Self::Match => &[Self::Mapping, Self::File, Self::Test, Self::Deny, Self::Role],
-            _ => &[Self::File, Self::Set, Self::Mapping, Self::Test],
+            Self::Match => &[Self::Mapping, Self::Limit, Self::File, Self::Test, Self::Deny, Self::Role],
+            _ => &[Self::File, Self::Set, Self::Mapping, Self::Limit, Self::Test],
         };
         near.iter().find(|place| **place != self && place.has(key) && key != "match").map(|place| place.title())
     }
@@ -143,7 +146,7 @@ pub(crate) fn later(place: Place, key: &str) -> Option<&'static str> {
             "remove it; put `review_by` into `[file]` and delete the mapping when its time has come"
         }
         (Place::Mapping, "shadow") => "remove the mapping, or keep it on a branch and try it with `claimbound explain`",
-        (Place::Mapping, "limit") => "remove it; a short `max_duration` bounds what a job can hold",
+        (Place::Limit, "sts_uses_per_token") => "remove it; one token is good for one call in this version",
         (Place::Mapping, "actor") => "remove it; without it any actor is refused, and this version knows no delegation",
         (Place::Mapping, "ceremony" | "approvers" | "quorum") => {
             "remove it, and do not bind roles that need a person's approval yet: without it the mapping would grant at once"

@@ -122,5 +122,6 @@ fn trusted(issuer: &Issuer, config: &Config, profiles: &Profiles, found: &mut Ve
         allow_private_network: network.allow_private_network || development,
         development,
         ca_file: network.ca_file,
+        keys_origin: profile.keys_origin().map(str::to_owned),
     }
 }

@@ -55,6 +55,8 @@ pub struct IssuerConfig {
     /// A loopback issuer over plain HTTP: only with `--development`.
     pub development: bool,
     pub ca_file: Option<std::path::PathBuf>,
+    /// Where the keys may be besides the issuer's own origin: its profile says so.
+    pub keys_origin: Option<String>,
 }
 
 impl Default for KeyTimes {
@@ -72,8 +74,8 @@ impl Default for KeyTimes {
 
 impl IssuerConfig {
     fn same_network(&self, other: &Self) -> bool {
-        (self.allow_private_network, self.development, &self.ca_file)
-            == (other.allow_private_network, other.development, &other.ca_file)
+        (self.allow_private_network, self.development, &self.ca_file, &self.keys_origin)
+            == (other.allow_private_network, other.development, &other.ca_file, &other.keys_origin)
     }
 }
 

@@ -57,6 +57,8 @@ pub(super) struct Data {
     pub folds_names: bool,
     /// `aud`, where a job cannot choose it: no broker's URL, so such a token is never ours.
     pub fixed_audience: Option<String>,
+    /// Where the issuer's keys are, if not at its own origin.
+    pub keys_origin: Option<String>,
     /// The narrowest first.
     pub pins: Vec<Claim>,
     /// Native names, or pointers.

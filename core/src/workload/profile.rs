@@ -124,6 +124,10 @@ impl Profile {
     pub fn fixed_audience(&self) -> Option<&str> {
         self.data.fixed_audience.as_deref()
     }
+    /// The origin of the issuer's keys, where it is not the issuer's own: its maker publishes them there.
+    pub fn keys_origin(&self) -> Option<&str> {
+        self.data.keys_origin.as_deref()
+    }
     /// Whether `event_name` tells a pull request's job from a push's. Where it does not, production needs more than a
     /// branch's name.
     pub fn tells_events(&self) -> bool {
@@ -238,6 +242,7 @@ impl Profile {
             single_use: data.single_use.name(),
             actor_single_use: self.actor_single_use().name(),
             fixed_audience: data.fixed_audience.as_deref(),
+            keys_origin: data.keys_origin.as_deref(),
             subject: data.subject.as_ref().and_then(|form| form.template.as_deref().or(form.prefix.as_deref())),
             agree: data.agree.iter().map(|pair| (pair.left.as_str(), pair.right.as_str())).collect(),
             raw: data.raw.iter().map(|row| (row.native.as_str(), row.kind.name(), row.set_by.name())).collect(),
@@ -331,6 +336,7 @@ pub struct ProfileTable<'p> {
     pub single_use: &'static str,
     pub actor_single_use: &'static str,
     pub fixed_audience: Option<&'p str>,
+    pub keys_origin: Option<&'p str>,
     /// The form of `sub`, or how it begins.
     pub subject: Option<&'p str>,
     /// Pairs of native claims that must agree.

@@ -63,6 +63,9 @@ fn of_sizes(data: &Data) -> Found {
     if let Some((key, _)) = empty.iter().find(|(_, empty)| *empty) {
         return told(format!("`{key}` must not be empty"), *key);
     }
+    if data.keys_origin.as_deref().is_some_and(|origin| !origin.starts_with("https://")) {
+        return told("`keys_origin` is an origin, `https://HOST`", "keys_origin");
+    }
     let long = [
         ("claim", data.claim.len()),
         ("raw", data.raw.len()),

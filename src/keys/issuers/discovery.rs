@@ -48,22 +48,25 @@ impl Network {
         };
         let url = format!("{}/.well-known/openid-configuration", issuer.url.trim_end_matches('/'));
         let document = self.client.get(&url, &rules).await.map_err(|error| error.to_string())?;
-        let jwks_uri = jwks_uri(&document, &issuer.url).map_err(|why| format!("{url}: {why}"))?;
+        let jwks_uri =
+            jwks_uri(&document, &issuer.url, issuer.keys_origin.as_deref()).map_err(|why| format!("{url}: {why}"))?;
         let keys = self.client.get(&jwks_uri, &rules).await.map_err(|error| error.to_string())?;
         parse_jwks(&keys, &issuer.algorithms).map_err(|error| format!("{jwks_uri}: {error}"))
     }
 }
 
-/// Where the keys are, if the document speaks for this issuer and keeps to its origin.
-pub(super) fn jwks_uri(document: &[u8], issuer_url: &str) -> Result<String, String> {
+/// Where the keys are, if the document speaks for this issuer and keeps to its origin, or to the one that its profile
+/// names.
+pub(super) fn jwks_uri(document: &[u8], issuer_url: &str, keys_origin: Option<&str>) -> Result<String, String> {
     let metadata: Metadata =
         serde_json::from_slice(document).map_err(|error| format!("not an issuer's metadata: {error}"))?;
     if metadata.issuer != issuer_url {
         return Err(format!("names the issuer `{}`, not `{issuer_url}`", metadata.issuer.escape_debug()));
     }
     let origin = |url: &str| Url::parse(url).ok().map(|url| url.origin());
-    match (origin(&metadata.jwks_uri), origin(issuer_url)) {
-        (Some(keys), Some(issuer)) if keys == issuer && keys.is_tuple() => Ok(metadata.jwks_uri),
+    let allowed = [Some(issuer_url), keys_origin].into_iter().flatten().filter_map(origin);
+    match origin(&metadata.jwks_uri).filter(|keys| keys.is_tuple()) {
+        Some(keys) if allowed.into_iter().any(|known| known == keys) => Ok(metadata.jwks_uri),
         _ => Err(format!("`jwks_uri` is `{}`: another origin than the issuer's", metadata.jwks_uri.escape_debug())),
     }
 }

@@ -82,6 +82,7 @@ fn issuer(name: &str) -> IssuerConfig {
         allow_private_network: false,
         development: false,
         ca_file: None,
+        keys_origin: None,
     }
 }
 
@@ -275,7 +276,7 @@ fn jitter_only_lengthens_and_by_a_tenth_at_most() {
 
 #[test]
 fn metadata_must_be_the_issuers_own_and_keys_of_its_origin() {
-    let ok = |document: &str, issuer: &str| jwks_uri(document.as_bytes(), issuer);
+    let ok = |document: &str, issuer: &str| jwks_uri(document.as_bytes(), issuer, None);
     let github = r#"{"issuer":"https://ci.example","jwks_uri":"https://ci.example/keys","claims_supported":["sub"]}"#;
     assert_eq!(ok(github, "https://ci.example").unwrap(), "https://ci.example/keys");
     for (document, issuer, text) in [
@@ -305,7 +306,13 @@ fn metadata_must_be_the_issuers_own_and_keys_of_its_origin() {
         let document = serde_json::json!({ "issuer": "https://ci.example", "jwks_uri": other }).to_string();
         let why = ok(&document, "https://ci.example").unwrap_err();
         assert!(why.contains("another origin"), "{other}: {why}");
+        let named = jwks_uri(document.as_bytes(), "https://ci.example", Some("https://keys.example"));
+        assert!(named.unwrap_err().contains("another origin"), "{other}");
     }
+    let google = r#"{"issuer":"https://ci.example","jwks_uri":"https://keys.example/certs"}"#;
+    assert!(ok(google, "https://ci.example").is_err());
+    let named = jwks_uri(google.as_bytes(), "https://ci.example", Some("https://keys.example"));
+    assert_eq!(named.unwrap(), "https://keys.example/certs");
 }
 
 /// A loopback issuer: discovery under its own URL, keys where `jwks_uri` says.

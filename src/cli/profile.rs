@@ -143,6 +143,7 @@ fn write_table(table: &ProfileTable<'_>, out: &mut dyn Write) -> io::Result<()> 
         ("single use", table.single_use.to_owned()),
         ("single use of actor tokens", table.actor_single_use.to_owned()),
         ("algorithms", table.algorithms.join(", ")),
+        ("keys", table.jwks_origin.unwrap_or("at the issuer's own origin").to_owned()),
         ("usual life", format!("{} s", table.lifetime_seconds)),
         ("longest life", format!("{} s", table.max_lifetime_seconds)),
         ("demands nbf", yes(table.requires_nbf)),

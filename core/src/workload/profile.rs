@@ -242,6 +242,7 @@ impl Profile {
             single_use: data.single_use.name(),
             actor_single_use: self.actor_single_use().name(),
             fixed_audience: data.fixed_audience.as_deref(),
+            jwks_origin: data.jwks_origin.as_deref(),
             subject: data.subject.as_ref().and_then(|form| form.template.as_deref().or(form.prefix.as_deref())),
             agree: data.agree.iter().map(|pair| (pair.left.as_str(), pair.right.as_str())).collect(),
             raw: data.raw.iter().map(|row| (row.native.as_str(), row.kind.name(), row.set_by.name())).collect(),
@@ -335,6 +336,7 @@ pub struct ProfileTable<'p> {
     pub single_use: &'static str,
     pub actor_single_use: &'static str,
     pub fixed_audience: Option<&'p str>,
+    pub jwks_origin: Option<&'p str>,
     /// The form of `sub`, or how it begins.
     pub subject: Option<&'p str>,
     /// Pairs of native claims that must agree.

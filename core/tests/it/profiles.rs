@@ -168,7 +168,7 @@ fn a_foreign_job_that_says_less_is_never_granted() {
 }
 
 #[test]
-fn security_089_094_debug_sessions_need_to_be_named() {
+fn security_089_debug_sessions_need_to_be_named() {
     for (name, member, event) in [
         ("circleci", json!({ "oidc.circleci.com/ssh-rerun": true }), "ssh_rerun"),
         ("semaphore", json!({ "job_type": "debug_job" }), "debug_job"),
@@ -199,7 +199,7 @@ fn production_needs_more_where_events_are_not_told() {
 }
 
 #[test]
-fn security_091_092_what_strangers_share_is_pinned_under_any_profile() {
+fn security_090_091_092_what_strangers_share_is_pinned_under_any_profile() {
     let codes = |profile: &str, url: &str, issuer: &str, conditions: &str| {
         codes_of(&load(&folder(profile, url, issuer, conditions, "internal"), &PROFILES))
     };

@@ -12,5 +12,7 @@ mod url_form;
 pub use case::{Case, Presence, Text, Workload};
 pub use claim::{Claim, Kind};
 pub use data::{SingleUseRule, Tenancy};
+pub(crate) use draft::VALUE_BYTES_MAX;
+pub(crate) use profile::Gap;
 pub use profile::{ClaimRow, Profile, ProfileError, ProfileTable, Profiles};
 pub use translate::{WorkloadError, from_canonical, translate};

@@ -1,9 +1,12 @@
 //! Proves and tests a folder; cold, may allocate.
 
+pub mod boxes;
 mod cases;
 mod given;
 pub(crate) mod overlap;
 mod reach;
+mod world;
 
 pub use cases::{Expect, TestCase, TestResult, run_tests};
 pub use given::{Given, GivenError};
+pub use world::World;

@@ -7,12 +7,13 @@
 use crate::{
     lang::{
         pattern::{Lang, PatternError},
-        space::{Domain, Space},
+        space::{Domain, Gaps, Space},
     },
     mapping::{Condition, Test},
     workload::Claim,
 };
 
+const REFS: &str = "refs/";
 const HEADS: &str = "refs/heads/";
 const TAGS: &str = "refs/tags/";
 
@@ -45,7 +46,7 @@ impl Reach {
             Test::Text(lang) => Domain::of(lang.clone()),
             Test::Is(value) => Domain::of(Lang::exact(if *value { "true" } else { "false" }, false)),
             Test::Present => Domain::present(),
-            Test::Absent => Domain::absent(),
+            Test::Absent => Domain::gap(Gaps::NONE),
             Test::SameRepository => {
                 self.own.push(condition.claim);
                 return Ok(());
@@ -56,7 +57,7 @@ impl Reach {
                 let ids = Lang::one_of(pairs.iter().map(|(_, id)| id.as_str()), false);
                 self.space.narrow(Claim::RepositoryOwnerId, &Domain::of(ids))?;
                 // So many owners that no automaton holds them narrow the repository no further: that finds too much.
-                if let Ok(below) = Lang::segment_after(names().map(|name| format!("{name}/")), self.folds) {
+                if let Ok(below) = Lang::one_of(names(), self.folds).owning() {
                     self.space.narrow(Claim::Repository, &Domain::of(below))?;
                 }
                 return self.space.narrow(Claim::RepositoryOwner, &Domain::of(Lang::one_of(names(), self.folds)));
@@ -77,7 +78,7 @@ impl Reach {
                     // Below these two prefixes a profile knows no other type; elsewhere it may list odd pairs.
                     for (kind, prefix) in [("branch", HEADS), ("tag", TAGS)] {
                         if !kinds.matches(kind) {
-                            self.space.narrow(Claim::Ref, &Domain::absent_or(Lang::not_prefix(prefix)?))?;
+                            self.space.narrow(Claim::Ref, &outside(prefix, Gaps::UNKNOWN)?)?;
                         }
                     }
                 }
@@ -116,7 +117,9 @@ impl Reach {
         };
         let mut witness: Vec<(Claim, String)> = Vec::new();
         for (claim, domain) in space.iter() {
-            witness.extend(domain.witness().map(|value| (claim, value)));
+            // Missing if it may be.
+            let value = if domain.gaps == Gaps::NEVER { domain.values.witness_within(&Lang::texts())? } else { None };
+            witness.extend(value.map(|value| (claim, value)));
         }
         if let Some((name, id)) = pair {
             set(&mut witness, Claim::RepositoryId, id);
@@ -160,11 +163,16 @@ fn set(witness: &mut Vec<(Claim, String)>, claim: Claim, value: &str) {
 
 /// What `branch` or `tag` say about `ref`.
 fn lowered(domain: &Domain, prefix: &str) -> Result<Domain, PatternError> {
-    match &domain.values {
-        Some(values) if !domain.absent => Ok(Domain::of(values.after(prefix)?)),
-        None => Ok(Domain::of(Lang::longer_than(prefix, false)?)),
-        Some(_) => Ok(Domain::absent_or(Lang::not_prefix(prefix)?)),
+    if domain.gaps.has(Gaps::NONE) {
+        // No branch is known to be none but by a `ref` that is known.
+        return outside(prefix, Gaps::NEVER);
     }
+    Ok(Domain::of(domain.values.intersect(&Lang::texts())?.after(prefix)?))
+}
+
+/// A `ref` that does not begin with `prefix`, or one of these points.
+fn outside(prefix: &str, gaps: Gaps) -> Result<Domain, PatternError> {
+    Ok(Domain::new(gaps, Lang::texts().after(REFS)?.minus(&Lang::starting(prefix, false)?)?))
 }
 
 /// The pairs that both lists allow. An empty name allows any.

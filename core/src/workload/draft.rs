@@ -9,7 +9,7 @@ use super::{
 use std::borrow::Cow;
 
 /// Longest value of a canonical claim.
-const VALUE_BYTES_MAX: usize = 1024;
+pub(crate) const VALUE_BYTES_MAX: usize = 1024;
 
 pub(super) const HEADS: &str = "refs/heads/";
 pub(super) const TAGS: &str = "refs/tags/";

@@ -15,6 +15,8 @@ mod valid;
 pub use case::{Case, Presence, Text, Workload};
 pub use claim::{Claim, Kind};
 pub use data::{RawKind, SetBy, SingleUseRule, Tenancy};
+pub(crate) use draft::VALUE_BYTES_MAX;
+pub(crate) use profile::Gap;
 pub use profile::{ClaimRow, Profile, ProfileError, ProfileTable, Profiles};
 pub use reverse::native_claims;
 pub use translate::{WorkloadError, from_canonical, translate};

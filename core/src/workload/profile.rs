@@ -2,7 +2,7 @@
 
 use super::{
     Claim, RawKind, SetBy, SingleUseRule, Tenancy,
-    data::{Absence, Data, Fault, Part},
+    data::{Absence, Data, Fault, IdSyntax, Part},
     template, url_form,
 };
 use serde::Serialize;
@@ -18,6 +18,20 @@ pub struct Profile {
     pub name: String,
     pub(super) data: Data,
     url_forms: Vec<String>,
+}
+
+/// What a claim is in a job whose token does not carry it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Gap {
+    /// Every token carries it.
+    Never,
+    Unknown,
+    /// None, so far as it is proven: where said so, outside of pull requests alone, and not where the other is
+    /// present. Else unknown.
+    None {
+        outside_pull_requests: bool,
+        unless: Option<Claim>,
+    },
 }
 
 /// A profile file that does not load.
@@ -220,6 +234,63 @@ impl Profile {
                 template::natives(&row.native).into_iter().flatten().map(|native| (native, row.canonical))
             });
         self.natives().into_iter().chain(parts).find(|(name, _)| *name == native).map(|(_, claim)| claim)
+    }
+    /// Whether every token carries the claim of this name, or all that are put together to this one.
+    fn requires_all_of(&self, native: &str) -> bool {
+        let parts = template::natives(native).unwrap_or_default();
+        let required = |name: &str| self.data.required.iter().any(|required| required == name);
+        required(native) || (!parts.is_empty() && parts.iter().all(|part| required(part)))
+    }
+    /// What a claim is in a job whose token does not carry it. Of claims that derive from others this says nothing.
+    pub(crate) fn gap(&self, claim: Claim) -> Gap {
+        let row = self.data.claim.iter().find(|row| row.canonical == claim);
+        match row {
+            // Every token has a subject.
+            None if claim == Claim::Subject => Gap::Never,
+            None => Gap::Unknown,
+            Some(row) if !row.blank_is_absent && self.requires_all_of(&row.native) => Gap::Never,
+            Some(row) => match row.none {
+                None => Gap::Unknown,
+                Some(absence) => {
+                    Gap::None { outside_pull_requests: absence == Absence::OutsidePullRequests, unless: row.unless }
+                }
+            },
+        }
+    }
+    /// What stands before the number of a pull request in a full ref.
+    pub(crate) fn pull_request_prefix(&self) -> Option<&str> {
+        self.data.reference.as_ref()?.pull_request_prefix.as_deref()
+    }
+    /// What may follow that number.
+    pub(crate) fn pull_request_ends(&self) -> &[String] {
+        self.data.reference.as_ref().map_or(&[], |form| &form.pull_request_ends)
+    }
+    /// Whether `branch`, `tag` and `pull_request` derive from `ref`.
+    pub(crate) fn has_refs(&self) -> bool {
+        self.data.reference.is_some()
+    }
+    /// Refs with this beginning may have this type besides what their beginning says.
+    pub(crate) fn odd_pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let form = self.data.reference.as_ref();
+        form.into_iter().flat_map(|form| &form.odd_pairs).map(|odd| (odd.prefix.as_str(), odd.kind.as_str()))
+    }
+    /// Repository, file and ref of each workflow that tokens name, which come together; and whether the repository is
+    /// always the job's own.
+    pub(crate) fn workflows(&self) -> impl Iterator<Item = ([Claim; 3], bool)> {
+        self.data.workflow.iter().map(|form| {
+            let [repository, file, reference, _] = form.canonical.parts();
+            ([repository, file, reference], form.own_repository)
+        })
+    }
+    /// The name of the syntax of a claim's ids (`decimal`, …).
+    pub(crate) fn id_syntax(&self, claim: Claim) -> &'static str {
+        let row = self.data.claim.iter().find(|row| row.canonical == claim);
+        let syntax = row.and_then(|row| row.syntax).unwrap_or(self.data.ids.syntax);
+        if claim == Claim::PullRequest { IdSyntax::Decimal.name() } else { syntax.name() }
+    }
+    /// What a `sub` that names the repository begins with.
+    pub(crate) fn subject_prefix(&self) -> Option<&str> {
+        self.data.subject.as_ref()?.prefix.as_deref()
     }
     /// Everything that `profile show` shows.
     pub fn table(&self) -> ProfileTable<'_> {

@@ -748,7 +748,7 @@ mod tests {
             assert_eq!(sets.map(|set| set.unwrap().matches(&list(elements))), expected, "{elements:?}");
         }
         let both = admins.some_element().unwrap().intersect(&release.some_element().unwrap()).unwrap();
-        assert_eq!(both.witness().unwrap(), list(&["root", "release-"]));
+        assert_eq!(both.witness().unwrap(), list(&["release-", "root"]));
         assert!(not.every_element().unwrap().intersect(&admins.some_element().unwrap()).unwrap().is_empty());
         assert!(Lang::nothing().some_element().unwrap().is_empty());
         assert!(admins.some_element().unwrap().describe().contains("`admins`"));

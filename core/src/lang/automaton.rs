@@ -4,6 +4,9 @@
 //! Claims are valid UTF-8, wildcards run over bytes. A set may therefore hold bytes that are no text; nothing asks for
 //! them, for every question about members ([`Automaton::witness`]) is asked within the texts of a claim.
 
+mod texts;
+mod witness;
+
 use foldhash::fast::FixedState;
 use std::{
     collections::{HashMap, HashSet},
@@ -12,10 +15,6 @@ use std::{
 
 /// Most states that an automaton may have while it is built; beyond it the pattern is refused.
 pub(crate) const STATES_MAX: usize = 4096;
-
-/// Most states of several automata at once that a search for a witness visits.
-const PLACES_MAX: usize = 1 << 18;
-const _: () = assert!(STATES_MAX * 16 < PLACES_MAX, "an automaton and the characters of UTF-8");
 
 /// No way on from here.
 const DEAD: u16 = u16::MAX;
@@ -157,14 +156,6 @@ impl Automaton {
         !self.next.contains(&DEAD)
     }
 
-    /// Valid UTF-8; `plain`: that is not empty and holds no control character.
-    pub(crate) fn utf8(plain: bool) -> Self {
-        let all = Classes { of: std::array::from_fn(|byte| byte as u8), first: (0..=255).collect() };
-        let whole = |part: &Part| *part == Part::Between || (!plain && *part == Part::Start);
-        let built = explore(Part::Start, &all, whole, |part, byte| part.step(byte, plain));
-        built.ok().flatten().expect("some nine states that accept something")
-    }
-
     /// Every member followed by `/` and one segment.
     pub(crate) fn owning(&self) -> Result<Self, TooLarge> {
         let mut classes = Classes::default();
@@ -204,6 +195,31 @@ impl Automaton {
         Ok(behind.expect("a set that is not empty stays so behind a prefix"))
     }
 
+    /// Lists of members, `separator` between them, of which some (`every`: each) is a member: of a list of one text on.
+    /// No member of `self` holds the separator.
+    pub(crate) fn listed(&self, separator: u8, every: bool) -> Result<Option<Self>, TooLarge> {
+        let mut classes = Classes::default();
+        classes.split(|byte| self.classes[usize::from(byte)].into());
+        classes.split(|byte| u16::from(byte == separator));
+        // Whether an element before this one decided the matter; a state of `self` in this one.
+        explore(
+            (false, 0u16),
+            &classes,
+            |&(found, state)| found || self.accepts(state),
+            |&(found, state), byte| {
+                let ends = byte == separator;
+                match every {
+                    _ if found => Some((true, DEAD)),
+                    true if ends => self.accepts(state).then_some((false, 0)),
+                    true => Some((false, self.step(state, byte))).filter(|(_, state)| *state != DEAD),
+                    false if ends && self.accepts(state) => Some((true, DEAD)),
+                    false if ends => Some((false, 0)),
+                    false => Some((false, self.step(state, byte))),
+                }
+            },
+        )
+    }
+
     fn accepts(&self, state: u16) -> bool {
         state != DEAD && self.accepting[usize::from(state)]
     }
@@ -233,97 +249,6 @@ impl Automaton {
             .all(|byte| self.classes[usize::from(byte)] == self.classes[usize::from(byte.to_ascii_uppercase())])
     }
 
-    /// A shortest member that is also one of `within`; among these the most readable.
-    pub(crate) fn witness(&self, within: &Self) -> Option<String> {
-        Self::shortest(&[self, within]).expect("fewer pairs of states than are allowed")
-    }
-
-    /// A shortest text in all of some sets, one of which is of texts alone; among these the most readable.
-    pub(crate) fn shortest(sets: &[&Self]) -> Result<Option<String>, TooLarge> {
-        let mut classes = Classes::default();
-        for set in sets {
-            classes.split(|byte| set.classes[usize::from(byte)].into());
-        }
-        // One byte for each class, the most readable one, the most readable class first.
-        let mut seen = [false; 256];
-        let mut alphabet = readable();
-        alphabet.retain(|&byte| !std::mem::replace(&mut seen[usize::from(classes.of[usize::from(byte)])], true));
-
-        // Each place that is reached, with the number of the one before it and the byte between them.
-        let start = vec![0u16; sets.len()];
-        let mut known: HashSet<Vec<u16>, FixedState> = HashSet::from_iter([start.clone()]);
-        let mut reached = vec![(start, 0, 0)];
-        let mut at = 0;
-        while let Some((place, ..)) = reached.get(at).cloned() {
-            if sets.iter().zip(&place).all(|(set, state)| set.accepts(*state)) {
-                let mut text = Vec::new();
-                while at != 0 {
-                    text.push(reached[at].2);
-                    at = reached[at].1;
-                }
-                text.reverse();
-                return Ok(Some(String::from_utf8(text).expect("one of the sets holds texts alone")));
-            }
-            for &byte in &alphabet {
-                let next: Vec<u16> = sets.iter().zip(&place).map(|(set, state)| set.step(*state, byte)).collect();
-                if next.contains(&DEAD) || known.contains(&next) {
-                    continue;
-                }
-                if reached.len() == PLACES_MAX {
-                    return Err(TooLarge);
-                }
-                known.insert(next.clone());
-                reached.push((next, at, byte));
-            }
-            at += 1;
-        }
-        Ok(None)
-    }
-
-    /// The first member that `take` takes, by length and then by readability.
-    pub(crate) fn first(&self, take: impl Fn(&str) -> bool) -> Option<String> {
-        let bytes = readable();
-        // For each length, the states that some text of this length leads to acceptance.
-        let mut leads = vec![self.accepting.to_vec()];
-        // A set in which no length of so many in a row occurs has no longer member.
-        let mut idle = 0;
-        while idle <= self.accepting.len() {
-            let length = leads.len() - 1;
-            idle += 1;
-            let mut open = vec![(0u16, Vec::new())];
-            while let Some((state, text)) = open.pop() {
-                let left = length - text.len();
-                if !leads[left][usize::from(state)] {
-                    continue;
-                }
-                idle = 0;
-                if left == 0 {
-                    if let Ok(text) = String::from_utf8(text)
-                        && take(&text)
-                    {
-                        return Some(text);
-                    }
-                    continue;
-                }
-                // The last in goes out first.
-                for &byte in bytes.iter().rev() {
-                    let next = self.step(state, byte);
-                    if next != DEAD {
-                        open.push((next, [text.as_slice(), &[byte]].concat()));
-                    }
-                }
-            }
-            let last = &leads[length];
-            let reaches = |state: usize| {
-                let row = &self.next[state * self.width..][..self.width];
-                row.iter().any(|&to| to != DEAD && last[usize::from(to)])
-            };
-            let next = (0..self.accepting.len()).map(reaches).collect();
-            leads.push(next);
-        }
-        None
-    }
-
     /// All members, if there are at most `most`; of a set that folds, those in lower case.
     pub(crate) fn members(&self, most: usize) -> Option<Vec<Vec<u8>>> {
         let folds = self.folds();
@@ -345,68 +270,6 @@ impl Automaton {
             }
         }
         Some(found)
-    }
-}
-
-/// All bytes, the most readable first.
-fn readable() -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..=255).collect();
-    bytes.sort_by_key(|&byte| (readability(byte), byte));
-    bytes
-}
-
-/// Smaller is more readable in a message.
-fn readability(byte: u8) -> u8 {
-    match byte {
-        b'x' => 0,
-        b'a'..=b'z' => 1,
-        b'0'..=b'9' => 2,
-        b'A'..=b'Z' => 3,
-        b'-' | b'.' | b'_' => 4,
-        b'!'..=b'~' => 5,
-        b' ' => 6,
-        0x80.. => 7,
-        _ => 8,
-    }
-}
-
-/// Where in a text one stands: before it, between two characters, or inside one with so many bytes to come.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Part {
-    Start,
-    Between,
-    More(u8),
-    /// The next byte lies in this range, and so many follow it: no overlong form, no surrogate, no number
-    /// beyond the last.
-    Narrow(u8, u8, u8),
-}
-
-impl Part {
-    /// The Unicode Standard, table 3-7. `plain`: without what `char::is_control` knows.
-    fn step(self, byte: u8, plain: bool) -> Option<Self> {
-        Some(match (self, byte) {
-            (Self::Start | Self::Between, b' '..=b'~') => Self::Between,
-            (Self::Start | Self::Between, ..0x80) if !plain => Self::Between,
-            (Self::Start | Self::Between, 0xc2) if !plain => Self::More(1),
-            (Self::Start | Self::Between, 0xc2) => Self::Narrow(0xa0, 0xbf, 0),
-            (Self::Start | Self::Between, 0xc3..=0xdf) => Self::More(1),
-            (Self::Start | Self::Between, 0xe0) => Self::Narrow(0xa0, 0xbf, 1),
-            (Self::Start | Self::Between, 0xed) => Self::Narrow(0x80, 0x9f, 1),
-            (Self::Start | Self::Between, 0xe1..=0xef) => Self::More(2),
-            (Self::Start | Self::Between, 0xf0) => Self::Narrow(0x90, 0xbf, 2),
-            (Self::Start | Self::Between, 0xf1..=0xf3) => Self::More(3),
-            (Self::Start | Self::Between, 0xf4) => Self::Narrow(0x80, 0x8f, 2),
-            (Self::More(1) | Self::Narrow(_, _, 0), _) if self.goes_on(byte) => Self::Between,
-            (Self::More(more), _) if self.goes_on(byte) => Self::More(more - 1),
-            (Self::Narrow(_, _, more), _) if self.goes_on(byte) => Self::More(more),
-            _ => return None,
-        })
-    }
-    fn goes_on(self, byte: u8) -> bool {
-        match self {
-            Self::Narrow(from, to, _) => (from..=to).contains(&byte),
-            _ => (0x80..=0xbf).contains(&byte),
-        }
     }
 }
 

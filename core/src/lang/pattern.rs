@@ -187,10 +187,12 @@ impl Lang {
         {
             return Self { set: Set::AllBut(list), words: None };
         }
-        if automaton.witness(&UTF8).is_none() {
-            return Self::nothing();
-        }
         Self { set: Set::Automaton(Arc::new(automaton)), words: Some(words().into()) }
+    }
+
+    /// The same after an operation that may leave bytes alone that are no text.
+    fn left(automaton: Option<Automaton>, words: impl FnOnce() -> String) -> Self {
+        Self::of(automaton.filter(|automaton| automaton.witness(&UTF8).is_some()), words)
     }
 
     /// `*`, `**` and `{num}` beside literals (mappings, "Values").
@@ -294,6 +296,28 @@ impl Lang {
         }))
     }
 
+    /// Lists that have some element of `self`, as one text: elements with [`Lang::SEPARATOR`] between them. Elements are
+    /// neither empty nor hold control characters; the empty list is the empty text, and never in the set.
+    pub fn some_element(&self) -> Result<Self, PatternError> {
+        self.of_lists(false, "has")
+    }
+
+    /// Lists that are not empty and have elements of `self` alone, as one text like [`Lang::some_element`].
+    pub fn every_element(&self) -> Result<Self, PatternError> {
+        self.of_lists(true, "has only")
+    }
+
+    /// Between the elements of a list that is one text.
+    pub const SEPARATOR: char = '\u{1f}';
+
+    fn of_lists(&self, every: bool, words: &str) -> Result<Self, PatternError> {
+        let lists = match self.intersect(&Self::texts())?.automaton()? {
+            Some(elements) => elements.listed(Self::SEPARATOR as u8, every)?,
+            None => None,
+        };
+        Ok(Self::left(lists, || format!("{words} {}", grouped(self.describe(), ""))))
+    }
+
     /// What any of these rows of steps spells.
     pub(crate) fn shapes(rows: &[&[Step<'_>]], words: &str) -> Result<Self, PatternError> {
         let chain = |row: &&[Step<'_>]| {
@@ -370,7 +394,7 @@ impl Lang {
         Ok(match &self.set {
             Set::Listed(list) => Self { set: Set::AllBut(list.clone()), words: None },
             Set::AllBut(list) => Self { set: Set::Listed(list.clone()), words: None },
-            Set::Automaton(automaton) => Self::of(automaton.complement()?, || {
+            Set::Automaton(automaton) => Self::left(automaton.complement()?, || {
                 let words = self.describe();
                 match words.strip_prefix("not ") {
                     Some(rest) => rest.to_owned(),
@@ -408,7 +432,7 @@ impl Lang {
 
     fn combine(&self, other: &Self, keep: Keep, words: impl FnOnce() -> String) -> Result<Self, PatternError> {
         match (self.automaton()?, other.automaton()?) {
-            (Some(a), Some(b)) => Ok(Self::of(a.combine(&b, keep)?, words)),
+            (Some(a), Some(b)) => Ok(Self::left(a.combine(&b, keep)?, words)),
             (Some(_), None) if keep != Keep::Both => Ok(self.clone()),
             (None, Some(_)) if keep == Keep::Either => Ok(other.clone()),
             _ => Ok(Self::nothing()),
@@ -703,6 +727,31 @@ mod tests {
         {
             assert!(!Automaton::utf8(false).matches(bytes) && std::str::from_utf8(bytes).is_err());
         }
+    }
+
+    #[test]
+    fn lists_are_texts() {
+        let list = |elements: &[&str]| elements.join(&Lang::SEPARATOR.to_string());
+        let admins = Lang::one_of(["admins", "root"], false);
+        let not = admins.complement().unwrap();
+        let release = glob("release-*");
+        // (elements, some is an admin, every one is no admin, some is a release, every one is)
+        for (elements, expected) in [
+            (&[][..], [false, false, false, false]),
+            (&["admins"], [true, false, false, false]),
+            (&["users"], [false, true, false, false]),
+            (&["release-", "release-1"], [false, true, true, true]),
+            (&["release-1", "root", "release-2"], [true, false, true, false]),
+            (&["xadmins", "adminsx", "x"], [false, true, false, false]),
+        ] {
+            let sets = [admins.some_element(), not.every_element(), release.some_element(), release.every_element()];
+            assert_eq!(sets.map(|set| set.unwrap().matches(&list(elements))), expected, "{elements:?}");
+        }
+        let both = admins.some_element().unwrap().intersect(&release.some_element().unwrap()).unwrap();
+        assert_eq!(both.witness().unwrap(), list(&["release-", "root"]));
+        assert!(not.every_element().unwrap().intersect(&admins.some_element().unwrap()).unwrap().is_empty());
+        assert!(Lang::nothing().some_element().unwrap().is_empty());
+        assert!(admins.some_element().unwrap().describe().contains("`admins`"));
     }
 
     #[test]

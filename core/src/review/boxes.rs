@@ -16,7 +16,7 @@
 //! What else ties claims together in real jobs (a job outside of pull requests has no `head_ref`, `ref_type` follows
 //! `ref`, the parts of a workflow come together) is likewise left to [`World::witness`].
 
-use super::world::{HEADS, REFS, TAGS, World};
+use super::world::{HEADS, PARTS_MAX, REFS, TAGS, World};
 use crate::{
     lang::{
         pattern::{Lang, PatternError},
@@ -48,6 +48,8 @@ pub enum Undecided {
     Pattern(#[from] PatternError),
     #[error("more than {BOXES_MAX} combinations of conditions would have to be compared")]
     Boxes,
+    #[error("whether some job meets these conditions takes more than {PARTS_MAX} steps to tell")]
+    Parts,
     #[error("whether some job has such a `subject` and such a `repository` is not known")]
     Subject,
 }

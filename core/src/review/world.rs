@@ -22,6 +22,9 @@ const LETTERS_AND_DIGITS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST
 /// Of decimal ids: 2^64 - 1.
 const LARGEST_ID: &str = "18446744073709551615";
 
+/// Most parts of one box that are looked at for a job.
+pub(super) const PARTS_MAX: usize = 4096;
+
 /// The jobs of one issuer.
 #[derive(Clone, Debug)]
 pub struct World<'p> {
@@ -32,6 +35,8 @@ pub struct World<'p> {
     decimal: Lang,
     repositories: Lang,
     refs: Lang,
+    /// What each claim can be at all, in the order of [`Claim::ALL`].
+    possible: Vec<Domain>,
     /// Boxes without a job, each with the claim that must be restricted for it to matter.
     impossible: Vec<(Claim, Jobs)>,
 }
@@ -53,12 +58,14 @@ impl<'p> World<'p> {
             decimal: decimal()?,
             repositories,
             refs: Lang::texts().after(REFS)?.minus(&Lang::one_of([HEADS, TAGS], false))?,
+            possible: Vec::new(),
             impossible: Vec::new(),
         };
         if let Some(prefix) = profile.pull_request_prefix() {
             let numbers = world.merge_refs(prefix, &Lang::anything())?;
             world.refs = world.refs.minus(&Lang::starting(prefix, false)?)?.union(&numbers)?;
         }
+        world.possible = Claim::ALL.iter().map(|claim| world.domain(*claim)).collect::<Result<_, _>>()?;
         world.add_presences()?;
         world.add_types()?;
         Ok(world)
@@ -151,8 +158,11 @@ impl<'p> World<'p> {
         Ok(())
     }
 
-    /// What a claim can be at all.
-    fn possible(&self, claim: Claim) -> Result<Domain, PatternError> {
+    fn possible(&self, claim: Claim) -> &Domain {
+        &self.possible[claim as usize]
+    }
+
+    fn domain(&self, claim: Claim) -> Result<Domain, PatternError> {
         if !self.profile.provides(claim) {
             return Ok(Domain::gap(Gaps::UNKNOWN));
         }
@@ -177,40 +187,48 @@ impl<'p> World<'p> {
 
     /// A job of this box, as a `[[test]]` would state it (what it does not state is left out); `None`: there is none.
     pub fn witness(&self, jobs: &Jobs) -> Result<Option<Vec<(Claim, String)>>, Undecided> {
-        let mut pieces = vec![jobs.clone()];
-        for (claim, impossible) in &self.impossible {
-            let mut left = Vec::with_capacity(pieces.len());
-            for piece in pieces {
-                match piece.get(Axis::Claim(*claim)) {
-                    Some(_) => left.extend(piece.minus(impossible)?),
-                    None => left.push(piece),
-                }
-            }
-            pieces = left;
-        }
+        let all: Vec<Axis> = jobs.iter().map(|(axis, _)| axis).collect();
+        // Parts of the box, each with the number of the next impossible box that is to be taken from it.
+        let mut open: Vec<(Jobs, usize)> =
+            self.sensible(jobs.clone(), all)?.map(|jobs| (jobs, 0)).into_iter().collect();
         let mut undecided = None;
-        for piece in pieces {
-            match self.settle(piece) {
-                Ok(None) => {}
-                Err(error) => undecided = Some(error),
-                found => return found,
+        let mut looked_at = 0;
+        while let Some((part, at)) = open.pop() {
+            looked_at += 1;
+            if looked_at > PARTS_MAX {
+                return Err(Undecided::Parts);
+            }
+            let matters = |(claim, _): &(Claim, Jobs)| part.get(Axis::Claim(*claim)).is_some();
+            let Some(skipped) = self.impossible[at..].iter().position(matters) else {
+                match self.settle(&part) {
+                    Ok(None) => {}
+                    Err(error) => undecided = Some(error),
+                    found => return found,
+                }
+                continue;
+            };
+            let (_, impossible) = &self.impossible[at + skipped];
+            for left in part.minus(impossible)? {
+                let left = self.sensible(left, impossible.iter().map(|(axis, _)| axis))?;
+                open.extend(left.map(|left| (left, at + skipped + 1)));
             }
         }
         undecided.map_or(Ok(None), Err)
     }
 
-    /// Values for a box in which only the repository ties claims together.
-    fn settle(&self, mut jobs: Jobs) -> Result<Option<Vec<(Claim, String)>>, Undecided> {
-        let axes: Vec<Axis> = jobs.iter().map(|(axis, _)| axis).collect();
-        for axis in &axes {
-            if let Axis::Claim(claim) = axis {
-                jobs.narrow(*axis, &self.possible(*claim)?)?;
+    /// A box whose claims, of these, are only what they can be; `None`: nothing is left.
+    fn sensible(&self, mut jobs: Jobs, axes: impl IntoIterator<Item = Axis>) -> Result<Option<Jobs>, PatternError> {
+        for axis in axes {
+            if let (Axis::Claim(claim), true) = (axis, jobs.get(axis).is_some()) {
+                jobs.narrow(axis, self.possible(claim))?;
             }
         }
-        if jobs.is_empty() {
-            return Ok(None);
-        }
-        let Some(mut witness) = self.repositories_of(&jobs)? else { return Ok(None) };
+        Ok((!jobs.is_empty()).then_some(jobs))
+    }
+
+    /// Values for a box in which only the repository ties claims together.
+    fn settle(&self, jobs: &Jobs) -> Result<Option<Vec<(Claim, String)>>, Undecided> {
+        let Some(mut witness) = self.repositories_of(jobs)? else { return Ok(None) };
         let own = witness.get(&Claim::Repository).cloned();
         for (axis, domain) in jobs.iter() {
             let Axis::Claim(claim) = axis else { continue };
@@ -233,11 +251,8 @@ impl<'p> World<'p> {
     ///
     /// Where a forge folds names, so do the conditions on them: equal names are in the same domains.
     fn repositories_of(&self, jobs: &Jobs) -> Result<Option<BTreeMap<Claim, String>>, Undecided> {
-        let of = |claim| match jobs.get(Axis::Claim(claim)) {
-            Some(domain) => Ok(domain.clone()),
-            None => self.possible(claim),
-        };
-        let mut own = of(Claim::Repository)?;
+        let of = |claim| jobs.get(Axis::Claim(claim)).unwrap_or_else(|| self.possible(claim));
+        let mut own = of(Claim::Repository).clone();
         let mut alike = Vec::new();
         let mut unlike = Vec::new();
         for (axis, told) in jobs.iter() {
@@ -246,10 +261,10 @@ impl<'p> World<'p> {
                 (true, true) => {}
                 (false, false) => return Ok(None),
                 (true, false) => {
-                    own = own.intersect(&Domain::of(of(claim)?.values))?;
+                    own = own.intersect(&Domain::of(of(claim).values.clone()))?;
                     alike.push(claim);
                 }
-                (false, true) => unlike.push((claim, of(claim)?)),
+                (false, true) => unlike.push((claim, of(claim))),
             }
         }
         // What can be missing, or can be several names, can always be unlike.

@@ -393,7 +393,7 @@ fn side() -> impl Strategy<Value = Side> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// A job that gains is in a box, and every box that claims to hold a job shows one that gains.
     #[test]

@@ -90,6 +90,12 @@ impl Diagnostic {
         self.severity = Severity::Warning;
         self
     }
+
+    /// The same as a note.
+    pub fn note(mut self) -> Self {
+        self.severity = Severity::Note;
+        self
+    }
 }
 
 /// Line and column of a byte, both from 1; columns count characters, as editors do.

@@ -9,7 +9,7 @@ use anyhow::Context;
 use claimbound_core::{
     diag::{Diagnostic, Severity},
     mapping::{Folder, load},
-    review::run_tests,
+    review::{lint, run_tests},
     workload::Profiles,
 };
 use serde_json::json;
@@ -114,6 +114,7 @@ impl Report {
                 let mappings = set.mappings.iter().filter(|mapping| place.holds(&mapping.span.file)).count();
                 let roles = set.roles.iter().filter(|role| place.holds(&role.span.file)).count();
                 report.counts = Some((mappings, roles));
+                findings.extend(lint(set, &loaded.profiles));
                 findings.extend(catalogue::check(set, None));
                 for (test, result) in loaded.tests.iter().zip(run_tests(set, &loaded.profiles, &loaded.tests)) {
                     let here = place.holds(&test.span.file);

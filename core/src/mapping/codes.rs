@@ -107,6 +107,14 @@ codes! {
     TEST_FORM 610 "a test that does not say one thing";
     OVERLAP 701 "two mappings can give one role to one job";
     OVERLAP_UNDECIDED 702 "whether two mappings overlap cannot be decided";
+    UNUSED_ROLE 710 "a role that no mapping gives";
+    NEVER_MATCHES 711 "a mapping that no job can match";
+    SHADOWED_BY_DENY 712 "a mapping whose jobs are all denied";
+    CUT_BY_DENY 713 "a mapping some of whose jobs are denied";
+    ENVIRONMENT_WITHOUT_REF 714 "a production mapping by environment alone";
+    TAG_ALONE 715 "a production mapping by a pattern of tags alone";
+    WORKFLOW_AT_ANY_REF 716 "a called workflow at any ref";
+    DENY_ON_UNSENT 717 "a deny on a claim that an issuer never sends";
     LATER_KEY 901 "a key that is not available in this version yet";
     LATER_VALUE 902 "a form of value that is not available in this version yet";
     LATER_BACKEND 903 "a backend that is not available in this version yet";

@@ -3,10 +3,12 @@
 pub mod boxes;
 mod cases;
 mod given;
+mod lint;
 pub(crate) mod overlap;
 mod reach;
 mod world;
 
 pub use cases::{Expect, TestCase, TestResult, run_tests};
 pub use given::{Given, GivenError};
+pub use lint::lint;
 pub use world::World;

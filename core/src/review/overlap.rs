@@ -154,7 +154,7 @@ fn undecided(mapping: &Mapping, other: &Mapping, error: &PatternError) -> Diagno
 }
 
 /// A job as one would write it in a `[[test]]`.
-fn example(witness: &[(Claim, String)]) -> String {
+pub(super) fn example(witness: &[(Claim, String)]) -> String {
     let one = |(claim, value): &(Claim, String)| {
         let (name, value) = match (claim, value.strip_prefix("refs/heads/"), value.strip_prefix("refs/tags/")) {
             (Claim::Ref, Some(branch), _) => (Claim::Branch.name(), branch),

@@ -6,6 +6,7 @@
 use claimbound_core::{
     diag::{Severity, line_column},
     mapping::{Folder, load},
+    review::lint,
     workload::Profiles,
 };
 use std::path::{Path, PathBuf};
@@ -35,8 +36,9 @@ pub(crate) fn folder(root: &Path) -> Folder {
 
 fn found(folder: &Folder) -> String {
     let loaded = load(folder, &Profiles::builtin());
+    let advice = loaded.set.as_ref().map(|set| lint(set, &loaded.profiles)).unwrap_or_default();
     let mut lines = String::new();
-    for finding in &loaded.diagnostics {
+    for finding in loaded.diagnostics.iter().chain(&advice) {
         let help = finding.help.as_deref().unwrap_or_default();
         assert!(!help.is_empty(), "{finding:?} says no remedy");
         assert!(!finding.message.ends_with('.'), "{}", finding.message);

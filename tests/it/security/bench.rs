@@ -17,12 +17,7 @@ use claimbound_test_support::{
     trap::Trap,
 };
 use serde_json::{Value, json};
-use std::{
-    cell::Cell,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc, time::Duration};
 
 /// The role of most attacks gives AWS sessions, so that a call to a cloud would be seen.
 const ROLES: &str = r#"[role.payments-release]
@@ -79,7 +74,7 @@ pub struct Bench {
 }
 
 /// An issuer for each profile; some have their tenant in the path.
-fn issuers(profiles: impl IntoIterator<Item = String>) -> BTreeMap<String, Issuer> {
+pub fn issuers(profiles: impl IntoIterator<Item = String>) -> BTreeMap<String, Issuer> {
     let start = |profile: String| {
         if profile == table::GITHUB {
             return (profile, Issuer::github());
@@ -92,22 +87,23 @@ fn issuers(profiles: impl IntoIterator<Item = String>) -> BTreeMap<String, Issue
     profiles.into_iter().map(start).collect()
 }
 
-fn config(issuers: &BTreeMap<String, Issuer>, files: BTreeMap<String, String>) -> BrokerConfig {
+fn config<'i>(
+    issuers: impl Iterator<Item = (&'i String, &'i Issuer)>,
+    files: BTreeMap<String, String>,
+) -> BrokerConfig {
     let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     let config = BrokerConfig::with_folder(&files)
         .file("roles/payments.toml", ROLES)
         .file("policies/payments.json", crate::aws::POLICY)
         .server("trusted_proxies = [\"127.0.0.0/8\"]");
-    let named = |config: BrokerConfig, (profile, issuer): (&String, &Issuer)| {
-        config.issuer(table::issuer_name(profile), issuer)
-    };
-    issuers.iter().fold(config, named)
+    issuers.fold(config, |config, (profile, issuer)| config.issuer(table::issuer_name(profile), issuer))
 }
 
-/// A start with a folder that must not load.
-pub async fn refused(attack: &Attack, load: &Load) -> Exit {
-    let issuers = issuers(BTreeSet::from([table::GITHUB.to_owned(), attack.profile_in(load).to_owned()]));
-    Broker::refused(BINARY, &config(&issuers, table::folder_of(attack, load)).toml("[backend.aws]\n")).await
+/// A start with a folder that must not load, among issuers of all profiles that may be in it.
+pub async fn refused(issuers: &BTreeMap<String, Issuer>, attack: &Attack, load: &Load) -> Exit {
+    let named =
+        issuers.iter().filter(|(profile, _)| [table::GITHUB, attack.profile_in(load)].contains(&profile.as_str()));
+    Broker::refused(BINARY, &config(named, table::folder_of(attack, load)).toml("[backend.aws]\n")).await
 }
 
 impl Bench {
@@ -118,7 +114,7 @@ impl Bench {
             keys.insert(profile.clone(), Signs(issuer.key()));
             keys.insert(format!("{profile}/ec"), Signs(issuer.sign_with(Key::generate(Algorithm::Es256))));
         }
-        let config = config(&issuers, table::folder(attacks));
+        let config = config(issuers.iter(), table::folder(attacks));
         let config = config.toml(&format!("[backend.aws]\nendpoint_url = \"{}\"\n", sts.url()));
         let broker = Broker::start(BINARY, config).await;
         sts.provider(broker.audience(), &format!("{}/jwks", broker.url()));

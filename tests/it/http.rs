@@ -186,7 +186,23 @@ async fn tls_is_served_when_it_is_configured() {
     let client = reqwest::Client::builder().tls_certs_only([root]).no_proxy().build().unwrap();
     let answer = send(client.get(format!("{url}/healthz"))).await.unwrap();
     assert_eq!(answer.status, 200);
+    let answer = client.get(format!("{url}/healthz")).send().await.unwrap();
+    assert_eq!(answer.version(), reqwest::Version::HTTP_11, "the client offers HTTP/2 first");
     let plain = send(http::client().get(url.replace("https://", "http://"))).await;
     assert!(plain.is_err() || plain.unwrap().status == 400, "no plain HTTP on a TLS port");
     broker.kill().await.unwrap();
+}
+
+/// What cannot be spoken cannot be abused: no streams to reset, no endless headers.
+#[tokio::test]
+async fn security_099_http_2_is_not_spoken() {
+    let issuer = Issuer::github();
+    let broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
+    let client = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
+    let answer = client.get(format!("{}/healthz", broker.url())).send().await;
+    assert!(answer.is_err(), "{answer:?}");
+    let upgrade = http::client().get(format!("{}/healthz", broker.url()));
+    let upgrade = upgrade.header("connection", "upgrade, http2-settings").header("upgrade", "h2c");
+    let answer = upgrade.header("http2-settings", "AAMAAABkAAQAAP__").send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.version()), (200, reqwest::Version::HTTP_11));
 }

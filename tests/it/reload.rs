@@ -203,7 +203,8 @@ async fn no_request_sees_a_mix_of_two_folders() {
     assert_eq!(activated, reloads + 1, "no good folder was lost to a bad one");
 }
 
-async fn exchange_at(url: &str, token: &str) -> Answer {
+/// One exchange for `payments-release` with a broker that somebody else may rewrite meanwhile.
+pub async fn exchange_at(url: &str, token: &str) -> Answer {
     use claimbound_test_support::{
         broker::{ID_TOKEN, TOKEN_EXCHANGE},
         http,

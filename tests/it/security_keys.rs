@@ -1,7 +1,7 @@
 //! Attacks on issuers' keys and on the way to them: group 1E of the catalogue, 93 to 102, over HTTP. What needs a clock
 //! or ten thousand requests is shown in-process: the cache's own tests, and `core/tests/it/trust.rs`.
 
-use crate::{BINARY, records};
+use crate::{BINARY, records, reload::exchange_at};
 use claimbound_test_support::{
     broker::Broker,
     config::BrokerConfig,
@@ -224,6 +224,86 @@ async fn security_096_a_denied_key_and_a_disabled_issuer_get_the_constant_answer
     assert_eq!(health(&broker).await["state"], "disabled");
     assert_eq!(broker.get("/readyz").await.status, 200);
     drop(new);
+}
+
+/// How far the cut is, as those who send tokens know it; between two of these nobody knows what holds.
+const UNCUT: u8 = 0;
+const DENIED: u8 = 1;
+const DISABLED: u8 = 2;
+const BETWEEN: u8 = 3;
+
+/// A key, then its issuer, is cut off while jobs come: once a broker says that it has taken the cut up, nothing under it
+/// is granted, on either of two brokers, and evidence says when the facts changed and what was refused by them.
+#[tokio::test]
+async fn security_096_a_cut_under_load_holds_from_the_moment_it_is_taken_up() {
+    let issuer = Issuer::github();
+    let (old, new) = (issuer.key(), issuer.rotate());
+    let config = BrokerConfig::new(&issuer).toml("[server.limits]\nrequests_per_second = 0\n");
+    let mut brokers = [Broker::start(BINARY, config.clone()).await, Broker::start(BINARY, config.clone()).await];
+    let places = brokers.each_ref().map(|broker| (broker.url().to_owned(), broker.audience().to_owned()));
+    let (phase, sent) = (AtomicU8::new(UNCUT), [const { AtomicUsize::new(0) }; 3]);
+    let worker = async |(url, audience): &(String, String), is_new: bool| {
+        while phase.load(Ordering::SeqCst) != u8::MAX {
+            // Read before the token is sent: what is cut by then is cut for it.
+            let at = phase.load(Ordering::SeqCst);
+            let token = releasing(&issuer).token_by(if is_new { &new } else { &old }, audience);
+            let answer = exchange_at(url, &token).await;
+            let still = phase.load(Ordering::SeqCst) == at;
+            match (at, is_new) {
+                (UNCUT, _) | (DENIED, true) if still => assert_eq!(answer.status, 200, "{}", answer.text),
+                (DENIED, false) | (DISABLED, _) => {
+                    assert_eq!((answer.status, &answer.body["reason"]), (400, &json!("token_not_accepted")), "{at}");
+                }
+                _ => continue,
+            }
+            sent[usize::from(at)].fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let enough = async |at: u8| {
+        phase.store(at, Ordering::SeqCst);
+        until(async || sent[usize::from(at)].load(Ordering::SeqCst) >= 60).await;
+        phase.store(BETWEEN, Ordering::SeqCst);
+    };
+    let denied = config.clone().network("github", &format!("deny_kids = [\"{}\"]", old.kid()), false);
+    let disabled = denied.clone().network("github", "disabled = true", false);
+    let director = async {
+        enough(UNCUT).await;
+        for broker in &mut brokers {
+            broker.rewrite(denied.clone());
+        }
+        // The one is told, the other finds out.
+        brokers[0].signal("HUP").await;
+        for broker in &brokers {
+            until(async || health(broker).await["denied_kids"] == json!([old.kid()])).await;
+        }
+        enough(DENIED).await;
+        for broker in &mut brokers {
+            broker.rewrite(disabled.clone());
+        }
+        brokers[1].signal("HUP").await;
+        for broker in &brokers {
+            until(async || health(broker).await["state"] == "disabled").await;
+        }
+        enough(DISABLED).await;
+        phase.store(u8::MAX, Ordering::SeqCst);
+    };
+    let workers = places.iter().flat_map(|place| [worker(place, true), worker(place, false)]);
+    tokio::join!(join_all(workers), director);
+    for broker in &brokers {
+        assert_eq!(broker.health().await["mappings"]["restart_needed"], false);
+        let activated = records::of_kind(broker, "mappings_activated");
+        assert_eq!(activated.len(), 3, "the start, and each change of the facts: {activated:?}");
+        assert!(activated.iter().all(|body| body["version"] == activated[0]["version"]), "of one folder");
+        // Strangers come into evidence in the background, and beyond their rate as sums.
+        for reason in ["kid_denied", "issuer_disabled"] {
+            until(async || {
+                let of_cut = |(body, _): &(Value, Value)| body["reason"] == reason && body["principal"].is_null();
+                records::all(broker).iter().any(of_cut)
+            })
+            .await;
+            assert!(broker.metrics().await.sum("claimbound_exchanges_total", &[("reason", reason)]) > 0.0);
+        }
+    }
 }
 
 /// The issuer's own document with its keys somewhere else.

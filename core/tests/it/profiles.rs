@@ -167,6 +167,31 @@ fn a_foreign_job_that_says_less_is_never_granted() {
     }
 }
 
+/// A group and everything below it, on an instance of one's own, ends where its name ends.
+#[test]
+fn security_083_a_group_ends_where_its_name_ends() {
+    let url = "https://gitlab.acme.example";
+    let group = "repository = { under = \"a/b\" }\n";
+    let loaded = load(&folder("gitlab", url, "tenancy = \"single\"", group, "internal"), &PROFILES);
+    assert_eq!(codes_of(&loaded), [""; 0]);
+    let (_, text) = GOLDEN.iter().find(|(of, _)| *of == "gitlab").unwrap();
+    for (above, name, expected) in [
+        ("a/b", "x", "grant"),
+        ("a/b/c", "x", "grant"),
+        ("A/B", "x", "grant"),
+        ("a", "bc", "no_mapping"),
+        ("a/bc", "x", "no_mapping"),
+        ("x/a/b", "c", "no_mapping"),
+        ("a-b", "x", "no_mapping"),
+        ("a/%62", "x", "no_mapping"),
+    ] {
+        let changes =
+            [("iss", url.into()), ("namespace_path", above.into()), ("project_path", format!("{above}/{name}"))];
+        let changes = changes.map(|(claim, text)| (claim.to_owned(), Value::from(text)));
+        assert_eq!(outcome(&loaded, &changed(&golden(text).token, &changes.into())), expected, "{above}/{name}");
+    }
+}
+
 #[test]
 fn security_089_debug_sessions_need_to_be_named() {
     for (name, member, event) in [

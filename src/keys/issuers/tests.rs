@@ -143,7 +143,7 @@ async fn before_the_first_fetch_the_issuer_is_known_and_nothing_is_believed() {
 }
 
 #[tokio::test]
-async fn the_floor_counts_every_kind_of_answer() {
+async fn security_093_the_floor_counts_every_kind_of_answer() {
     for (answer, error) in [
         (Answer::Kids(&["k1"]), None),
         (Answer::Kids(&[]), Some("its key set is empty")),
@@ -160,7 +160,7 @@ async fn the_floor_counts_every_kind_of_answer() {
 }
 
 #[tokio::test]
-async fn one_fetch_serves_all_who_wait_for_it() {
+async fn security_102_one_fetch_serves_all_who_wait_for_it() {
     let room = Room::new(&[Answer::Kids(&["k1"])], 0, NO_FLOOR);
     let waiting: Vec<_> = (0..64)
         .map(|_| {
@@ -193,7 +193,7 @@ async fn a_caller_that_leaves_does_not_stop_the_fetch() {
 }
 
 #[tokio::test]
-async fn good_keys_outlive_failures_and_end_when_withdrawn_or_too_old() {
+async fn security_094_good_keys_outlive_failures_and_end_when_withdrawn_or_too_old() {
     let answers =
         [Answer::Kids(&["k1", "k2"]), Answer::Down, Answer::Kids(&[]), Answer::Unusable, Answer::Kids(&["k2", "k3"])];
     let room = Room::new(&answers, 9, NO_FLOOR);
@@ -215,7 +215,7 @@ async fn good_keys_outlive_failures_and_end_when_withdrawn_or_too_old() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_hangs_holds_up_no_other() {
+async fn security_098_an_issuer_that_hangs_holds_up_no_other() {
     struct Hanging(Arc<Script>);
     impl Source for Hanging {
         fn fetch<'a>(&'a self, issuer: &'a IssuerConfig) -> Later<'a, Result<KeySet, String>> {
@@ -287,7 +287,7 @@ fn jitter_only_lengthens_and_by_a_tenth_at_most() {
 }
 
 #[test]
-fn metadata_must_be_the_issuers_own_and_keys_of_its_origin() {
+fn security_097_metadata_must_be_the_issuers_own_and_keys_of_its_origin() {
     let ok = |document: &str, issuer: &str| jwks_uri(document.as_bytes(), issuer, None);
     let github = r#"{"issuer":"https://ci.example","jwks_uri":"https://ci.example/keys","claims_supported":["sub"]}"#;
     assert_eq!(ok(github, "https://ci.example").unwrap(), "https://ci.example/keys");

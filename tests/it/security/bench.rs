@@ -2,7 +2,7 @@
 //! records are single up to a rate per network, and each attack's record is wanted.
 
 use crate::{BINARY, records};
-use claimbound_attacks::{self as table, Answer, Attack, Expected, Load, Recipe, Signer, World};
+use claimbound_attacks::{self as table, Answer, Attack, Expected, Good, Load, Recipe, Signer, World};
 use claimbound_test_support::{
     broker::{Broker, ID_TOKEN, TOKEN_EXCHANGE},
     canary,
@@ -10,6 +10,7 @@ use claimbound_test_support::{
     config::BrokerConfig,
     http::{self, Answer as Reply},
     issuer::Issuer,
+    job::Forge,
     jwt::{Algorithm, Key},
     sts::Sts,
     time::{eventually, now},
@@ -57,10 +58,11 @@ const RECORDS_COME: Duration = Duration::from_secs(30);
 
 pub struct Bench {
     broker: Broker,
-    issuer: Issuer,
+    /// By profile.
+    issuers: BTreeMap<String, Issuer>,
     sts: Sts,
     trap: Trap,
-    keys: BTreeMap<&'static str, Signs>,
+    keys: BTreeMap<String, Signs>,
     requests: u32,
     granted: u64,
     /// The constant answer, as the first stranger got it.
@@ -71,37 +73,58 @@ pub struct Bench {
     jti: Cell<u64>,
 }
 
-fn config(issuer: &Issuer, files: BTreeMap<String, String>) -> BrokerConfig {
-    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-    BrokerConfig::with_folder(&files)
-        .issuer("github", issuer)
-        .file("roles/payments.toml", ROLES)
-        .file("policies/payments.json", crate::aws::POLICY)
-        .server("trusted_proxies = [\"127.0.0.0/8\"]")
+/// An issuer for each profile; some have their tenant in the path.
+pub fn issuers(profiles: impl IntoIterator<Item = String>) -> BTreeMap<String, Issuer> {
+    let start = |profile: String| {
+        if profile == table::GITHUB {
+            return (profile, Issuer::github());
+        }
+        let good = Good::of(&profile);
+        let url = good.url().trim_start_matches("https://");
+        let path = url.find('/').map_or("", |at| &url[at..]).trim_end_matches('/');
+        (profile, Issuer::start(Forge::GitHub, path, Algorithm::Rs256))
+    };
+    profiles.into_iter().map(start).collect()
 }
 
-/// A start with a folder that must not load.
-pub async fn refused(issuer: &Issuer, load: &Load) -> Exit {
-    Broker::refused(BINARY, &config(issuer, table::folder_of(load)).toml("[backend.aws]\n")).await
+fn config<'i>(
+    issuers: impl Iterator<Item = (&'i String, &'i Issuer)>,
+    files: BTreeMap<String, String>,
+) -> BrokerConfig {
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let config = BrokerConfig::with_folder(&files)
+        .file("roles/payments.toml", ROLES)
+        .file("policies/payments.json", crate::aws::POLICY)
+        .server("trusted_proxies = [\"127.0.0.0/8\"]");
+    issuers.fold(config, |config, (profile, issuer)| config.issuer(table::issuer_name(profile), issuer))
+}
+
+/// A start with a folder that must not load, among issuers of all profiles that may be in it.
+pub async fn refused(issuers: &BTreeMap<String, Issuer>, attack: &Attack, load: &Load) -> Exit {
+    let named =
+        issuers.iter().filter(|(profile, _)| [table::GITHUB, attack.profile_in(load)].contains(&profile.as_str()));
+    Broker::refused(BINARY, &config(named, table::folder_of(attack, load)).toml("[backend.aws]\n")).await
 }
 
 impl Bench {
     pub async fn start(attacks: &[Attack]) -> Self {
-        let (issuer, sts) = (Issuer::github(), Sts::new());
-        let own = issuer.key();
-        let ec = issuer.sign_with(Key::generate(Algorithm::Es256));
-        let keys = [("issuer", own), ("ec", ec), ("attacker", Arc::new(Key::rs256()))];
-        let config = config(&issuer, table::folder(attacks));
+        let (issuers, sts) = (issuers(table::profiles(attacks)), Sts::new());
+        let mut keys = BTreeMap::from([("attacker".to_owned(), Signs(Arc::new(Key::rs256())))]);
+        for (profile, issuer) in &issuers {
+            keys.insert(profile.clone(), Signs(issuer.key()));
+            keys.insert(format!("{profile}/ec"), Signs(issuer.sign_with(Key::generate(Algorithm::Es256))));
+        }
+        let config = config(issuers.iter(), table::folder(attacks));
         let config = config.toml(&format!("[backend.aws]\nendpoint_url = \"{}\"\n", sts.url()));
         let broker = Broker::start(BINARY, config).await;
         sts.provider(broker.audience(), &format!("{}/jwks", broker.url()));
         sts.role("arn:aws:iam::111122223333:role/payments-release", "role:payments-release");
         Self {
             broker,
-            issuer,
+            issuers,
             sts,
             trap: Trap::new(),
-            keys: keys.map(|(name, key)| (name, Signs(key))).into(),
+            keys,
             requests: 0,
             granted: 0,
             constant: None,
@@ -116,17 +139,17 @@ impl Bench {
         self.requests
     }
 
-    fn token(&self, recipe: &Recipe) -> table::Variant {
+    fn token(&self, profile: &str, recipe: &Recipe) -> table::Variant {
         let world = World {
-            issuer: self.issuer.url().to_owned(),
+            issuers: self.issuers.iter().map(|(name, issuer)| (name.clone(), issuer.url().to_owned())).collect(),
             audience: self.broker.audience().to_owned(),
             trap: self.trap.url(),
             now: now(),
-            signers: self.keys.iter().map(|(name, key)| (*name, key as &dyn Signer)).collect(),
+            signers: self.keys.iter().map(|(name, key)| (name.clone(), key as &dyn Signer)).collect(),
             tag: "over-http".to_owned(),
             made: Cell::new(self.jti.get()),
         };
-        let variant = world.first(recipe);
+        let variant = world.first(profile, recipe);
         self.jti.set(world.made.get());
         variant
     }
@@ -139,7 +162,8 @@ impl Bench {
         recipe: &Recipe,
         expected: &Expected,
     ) -> Vec<String> {
-        let variant = self.token(recipe);
+        let profile = attack.map_or(table::GITHUB, |attack| attack.profile_of(recipe));
+        let variant = self.token(profile, recipe);
         self.requests += 1;
         let address = format!("198.51.{}.{}", self.requests / 250, self.requests % 250 + 1);
         let form = [
@@ -255,7 +279,9 @@ impl Bench {
                 wrong.push(what);
             }
         };
-        must(self.issuer.key_fetches() < 10, format!("{} key fetches", self.issuer.key_fetches()));
+        for (profile, issuer) in &self.issuers {
+            must(issuer.key_fetches() < 10, format!("{} key fetches of `{profile}`", issuer.key_fetches()));
+        }
         let metrics = self.broker.metrics().await;
         for (reason, count) in &self.reasons {
             let counted = metrics.sum("claimbound_exchanges_total", &[("reason", reason)]);

@@ -220,3 +220,28 @@ async fn security_043_a_second_use_from_elsewhere_is_on_record() {
     assert_eq!((reason, &details["address"]), (json!("replay"), &json!("203.0.113.9")));
     assert_eq!(details["claims"]["run_id"], "17000000001", "the job whose token was taken is named");
 }
+
+/// Two instances publish one key: a token counts for the instance that it names, and for no third.
+#[tokio::test]
+async fn security_088_a_key_that_two_instances_publish() {
+    let [ours, theirs, nobody] = std::array::from_fn(|_| Issuer::github());
+    for other in [&theirs, &nobody] {
+        other.serve_keys(Serve::Json(ours.jwks()));
+    }
+    let second = "[issuer.second]\nprofile = \"github-actions\"\nurl = \"{issuer.second}\"\nowners = { acme = 65 }\n";
+    let config = BrokerConfig::new(&ours).issuer("second", &theirs);
+    let config = config.edit("policy.toml", "[team.payments]", &format!("{second}[team.payments]"));
+    let broker = Broker::start(BINARY, config).await;
+    let of = async |issuer: &Issuer| {
+        let token = releasing(issuer).token_by(&ours.key(), broker.audience());
+        broker.exchange_for(&token, "payments-release").await
+    };
+    let answer = of(&ours).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let answer = of(&theirs).await;
+    assert_eq!((answer.status, &answer.body["reason"]), (400, &json!("no_mapping")), "{}", answer.text);
+    let answer = of(&nobody).await;
+    assert_stranger(&answer);
+    assert_eq!(reason_on_record(&broker, &answer).await.0, "issuer_unknown");
+    assert_eq!(nobody.key_fetches() + nobody.discovery_fetches(), 0, "nobody asks it");
+}

@@ -18,6 +18,9 @@ pub struct Attack {
     pub reason: Option<String>,
     /// What a proven job is told, where it is not the reason itself.
     pub told: Option<String>,
+    /// The profile whose good job its recipes begin with, and whose issuer its mapping and folders name; GitHub's
+    /// unless it says so.
+    pub profile: Option<String>,
     /// Conditions of a mapping that gives this attack a role of its own.
     pub mapping: Option<String>,
     #[serde(default)]
@@ -65,6 +68,8 @@ pub enum Answer {
 #[derive(Clone, Default, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
+    /// Where it begins with the good job of another profile than the attack does, and asks for that job's role.
+    pub profile: Option<String>,
     /// Where these three differ from the attack's.
     pub answer: Option<Answer>,
     /// What evidence says.
@@ -106,19 +111,19 @@ pub struct Recipe {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum Keys {
-    /// RS256, as GitHub's profile permits.
+    /// The issuer's own, of which its profile permits some.
     #[default]
     Own,
     /// The same without `alg`.
     WithoutAlg,
-    /// RS256 and ES256, each permitted.
-    AlsoEc,
 }
 
 /// A folder that must not load, or not silently.
 #[derive(Clone, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
+    /// Where its issuer is of another profile than the attack's.
+    pub profile: Option<String>,
     /// Conditions of one mapping in it.
     pub mapping: Option<String>,
     /// Edits of the folder.
@@ -139,17 +144,45 @@ pub struct Edit {
     pub to: String,
 }
 
+impl Load {
+    /// Whether it changes what the folder says of issuers.
+    pub fn edits_issuers(&self) -> bool {
+        self.edit.iter().any(|edit| edit.file == "policy.toml")
+    }
+}
+
 impl Attack {
     /// The name of its test.
     pub fn test(&self) -> String {
         format!("security_{:03}_{}", self.number, self.name)
     }
 
-    /// The role that its tokens ask for.
+    /// The profile of its issuer.
+    pub fn profile(&self) -> &str {
+        self.profile.as_deref().unwrap_or(crate::GITHUB)
+    }
+
+    /// The profile whose good job a recipe of its begins with.
+    pub fn profile_of<'a>(&'a self, recipe: &'a Recipe) -> &'a str {
+        recipe.profile.as_deref().unwrap_or(self.profile())
+    }
+
+    /// The profile of the issuer in a folder of its.
+    pub fn profile_in<'a>(&'a self, load: &'a Load) -> &'a str {
+        load.profile.as_deref().unwrap_or(self.profile())
+    }
+
+    /// The role that its mapping gives.
     pub fn role(&self) -> String {
-        match self.mapping {
-            Some(_) => format!("attack-{:03}", self.number),
-            None => crate::ROLE.to_owned(),
+        format!("attack-{:03}", self.number)
+    }
+
+    /// The role that a recipe's tokens ask for.
+    pub fn role_of(&self, recipe: &Recipe) -> String {
+        match self.profile_of(recipe) {
+            own if self.mapping.is_some() && own == self.profile() => self.role(),
+            crate::GITHUB => crate::ROLE.to_owned(),
+            golden => golden.to_owned(),
         }
     }
 

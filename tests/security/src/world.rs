@@ -2,6 +2,7 @@
 
 use crate::{
     Recipe,
+    good::Good,
     members::Members,
     signature, spelling,
     template::{self, number},
@@ -20,15 +21,15 @@ pub trait Signer {
 
 /// Where an attack happens: whom it is made against, and with which keys.
 pub struct World<'k> {
-    /// The issuer that the broker trusts.
-    pub issuer: String,
+    /// The issuers that the broker trusts: profile → URL.
+    pub issuers: BTreeMap<String, String>,
     /// The broker's name.
     pub audience: String,
     /// A URL where nobody may go.
     pub trap: String,
     pub now: i64,
-    /// `issuer` at least, which signs unless a recipe says otherwise.
-    pub signers: BTreeMap<&'static str, &'k dyn Signer>,
+    /// Each profile's issuer signs with the key of the profile's name, and with `NAME/ec` where a recipe says `ec`.
+    pub signers: BTreeMap<String, &'k dyn Signer>,
     /// Begins every `jti`, so that no two worlds share one.
     pub tag: String,
     pub made: Cell<u64>,
@@ -40,8 +41,6 @@ pub struct Variant {
     pub label: String,
     pub token: String,
 }
-
-const GOOD: &str = include_str!("../good-token.json");
 
 /// What one combination chose, by step.
 type Choice<'r> = Vec<(&'static str, &'r str, &'r str)>;
@@ -77,18 +76,27 @@ fn choices(recipe: &Recipe) -> Vec<Choice<'_>> {
 }
 
 impl World<'_> {
-    /// Every combination of a recipe's alternatives.
-    pub fn variants(&self, recipe: &Recipe) -> Vec<Variant> {
-        choices(recipe).iter().flat_map(|choice| self.made_of(choice)).collect()
+    /// Every combination of a recipe's alternatives, from the profile's good token.
+    pub fn variants(&self, profile: &str, recipe: &Recipe) -> Vec<Variant> {
+        let from = From { world: self, profile };
+        choices(recipe).iter().flat_map(|choice| from.made_of(choice)).collect()
     }
 
     /// The combination of the first alternatives.
-    pub fn first(&self, recipe: &Recipe) -> Variant {
-        self.made_of(&choices(recipe)[0]).remove(0)
+    pub fn first(&self, profile: &str, recipe: &Recipe) -> Variant {
+        From { world: self, profile }.made_of(&choices(recipe)[0]).remove(0)
     }
+}
 
+/// The maker of tokens that begin with the good one of a profile.
+struct From<'w, 'k> {
+    world: &'w World<'k>,
+    profile: &'w str,
+}
+
+impl From<'_, '_> {
     /// A token that holds.
-    pub fn good(&self) -> String {
+    fn good(&self) -> String {
         self.made_of(&Vec::new()).remove(0).token
     }
 
@@ -97,8 +105,8 @@ impl World<'_> {
         let signer = one("signer").unwrap_or("issuer");
         let jwk = self.signer(signer).jwk();
         let mut header = Members::of(&json!({ "typ": "JWT", "alg": jwk["alg"], "kid": jwk["kid"] }));
-        let good = template::fill(GOOD, &|name, argument| self.known(name, argument));
-        let mut claims = Members::of(&serde_json::from_slice(&good).expect("good-token.json"));
+        let good = self.text(&Good::template(self.profile));
+        let mut claims = Members::of(&serde_json::from_str(&good).expect("a good token"));
         for (step, name, json) in choice {
             let members = match *step {
                 "header" => &mut header,
@@ -158,7 +166,16 @@ impl World<'_> {
     }
 
     fn signer(&self, name: &str) -> &dyn Signer {
-        *self.signers.get(name).unwrap_or_else(|| panic!("this world has no signer `{name}`"))
+        let name = match name {
+            "issuer" => self.profile.to_owned(),
+            "ec" => format!("{}/ec", self.profile),
+            other => other.to_owned(),
+        };
+        *self.world.signers.get(&name).unwrap_or_else(|| panic!("this world has no signer `{name}`"))
+    }
+
+    fn issuer(&self, profile: &str) -> &str {
+        self.world.issuers.get(profile).unwrap_or_else(|| panic!("this world has no issuer of profile `{profile}`"))
     }
 
     fn text(&self, text: &str) -> String {
@@ -169,23 +186,25 @@ impl World<'_> {
     /// What may stand in every text of a recipe.
     fn known(&self, name: &str, argument: Option<&str>) -> Option<Vec<u8>> {
         let jwk = |whose: &str| self.signer(whose).jwk();
+        let (world, issuer) = (self.world, self.issuer(self.profile));
         Some(match (name, argument) {
-            ("issuer", None) => self.issuer.clone().into(),
+            ("issuer", None) => issuer.into(),
+            ("issuer", Some(profile)) => self.issuer(profile).into(),
             // The issuer's URL in capitals, behind the scheme's colon.
             ("issuer_upper", None) => {
-                let (scheme, rest) = self.issuer.split_once(':')?;
+                let (scheme, rest) = issuer.split_once(':')?;
                 format!("{scheme}:{}", rest.to_uppercase()).into()
             }
             // Without its scheme.
-            ("issuer_host", None) => self.issuer.split_once("://")?.1.into(),
-            ("audience", None) => self.audience.clone().into(),
-            ("trap", None) => self.trap.clone().into(),
+            ("issuer_host", None) => issuer.split_once("://")?.1.into(),
+            ("audience", None) => world.audience.clone().into(),
+            ("trap", None) => world.trap.clone().into(),
             ("now", shift) => {
-                (self.now + shift.map_or(0, |text| text.parse::<i64>().expect("seconds"))).to_string().into()
+                (world.now + shift.map_or(0, |text| text.parse::<i64>().expect("seconds"))).to_string().into()
             }
             ("jti", None) => {
-                self.made.set(self.made.get() + 1);
-                format!("{}-{}", self.tag, self.made.get()).into()
+                world.made.set(world.made.get() + 1);
+                format!("{}-{}", world.tag, world.made.get()).into()
             }
             ("kid", None) => jwk("issuer")["kid"].as_str()?.into(),
             ("issuer_jwk", None) => jwk("issuer").to_string().into(),

@@ -1,8 +1,8 @@
 //! The core in one line: a token judged as `exchange` judges it, without a store.
 
-use crate::minting::{ALL, AUDIENCE, ISSUER, Key, NOW};
+use crate::minting::{AUDIENCE, ISSUER, Key, NOW};
 use aws_lc_rs::signature as sig;
-use claimbound_attacks::{self as table, Attack, Keys, Load, Signer, World};
+use claimbound_attacks::{self as table, Attack, Good, Keys, Load, Signer, World};
 use claimbound_core::{
     delegation,
     diag::Severity,
@@ -16,8 +16,11 @@ use std::{cell::Cell, collections::BTreeMap, sync::LazyLock};
 
 pub static PROFILES: LazyLock<Profiles> = LazyLock::new(Profiles::builtin);
 pub static RSA: LazyLock<Key> = LazyLock::new(|| Key::new("rsa-1", Algorithm::Rs256));
+/// Of every issuer but GitHub's.
+static OTHER: LazyLock<Key> = LazyLock::new(|| Key::new("rsa-2", Algorithm::Rs256));
 static EC: LazyLock<Key> = LazyLock::new(|| Key::new("ec-1", Algorithm::Es256));
 static ATTACKER: LazyLock<Key> = LazyLock::new(|| Key::new("attacker-1", Algorithm::Rs256));
+static SIGNERS: [Late; 4] = [Late(&RSA), Late(&OTHER), Late(&EC), Late(&ATTACKER)];
 
 /// Makes its key when it is first asked for: an RSA key takes its time, and few attacks need a second one.
 struct Late(&'static LazyLock<Key>);
@@ -43,8 +46,6 @@ pub struct Bench {
     mappings: MappingSet,
 }
 
-const SIGNERS: [(&str, &Late); 3] = [("issuer", &Late(&RSA)), ("ec", &Late(&EC)), ("attacker", &Late(&ATTACKER))];
-
 /// The role of attacks that have none of their own: in process any backend will do.
 const ROLES: &str = r#"[role.payments-release]
 description = "Release payments"
@@ -59,13 +60,23 @@ audience = "https://deploy.acme.example"
 
 pub fn loaded(mut files: BTreeMap<String, String>) -> Loaded {
     files.insert("roles/payments.toml".to_owned(), ROLES.to_owned());
-    let bytes = |text: String| text.replace("{issuer.github}", ISSUER).into_bytes();
+    let bytes = |mut text: String| {
+        for profile in PROFILES.iter() {
+            text = text.replace(&format!("{{issuer.{}}}", table::issuer_name(&profile.name)), &url(&profile.name));
+        }
+        text.into_bytes()
+    };
     load(&Folder { files: files.into_iter().map(|(path, text)| (path, bytes(text))).collect() }, &PROFILES)
 }
 
+/// The real URL of a profile's issuer.
+fn url(profile: &str) -> String {
+    if profile == table::GITHUB { ISSUER.to_owned() } else { Good::of(profile).url().to_owned() }
+}
+
 /// What is wrong with how the folder loads, if anything.
-pub fn load_differs(one: &Load) -> Option<String> {
-    let loaded = loaded(table::folder_of(one));
+pub fn load_differs(attack: &Attack, one: &Load) -> Option<String> {
+    let loaded = loaded(table::folder_of(attack, one));
     let found: Vec<(String, Severity)> =
         loaded.diagnostics.iter().map(|finding| (finding.code.to_string(), finding.severity)).collect();
     let expected = match (&one.refused, &one.warned) {
@@ -82,12 +93,20 @@ impl Bench {
     pub fn new(attacks: &[Attack]) -> Self {
         let loaded = loaded(table::folder(attacks));
         let mappings = loaded.set.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
+        let issuers: BTreeMap<String, String> =
+            table::profiles(attacks).into_iter().map(|profile| (profile.clone(), url(&profile))).collect();
+        let [github, other, ec, attacker] = SIGNERS.each_ref().map(|signer| signer as &dyn Signer);
+        let mut signers = BTreeMap::from([("attacker".to_owned(), attacker)]);
+        for profile in issuers.keys() {
+            signers.insert(profile.clone(), if profile == table::GITHUB { github } else { other });
+            signers.insert(format!("{profile}/ec"), ec);
+        }
         let world = World {
-            issuer: ISSUER.to_owned(),
+            issuers,
             audience: AUDIENCE.to_owned(),
             trap: "http://127.0.0.1:1/trap".to_owned(),
             now: NOW,
-            signers: SIGNERS.into_iter().map(|(name, signer)| (name, signer as &dyn Signer)).collect(),
+            signers,
             tag: "in-process".to_owned(),
             made: Cell::new(0),
         };
@@ -99,26 +118,27 @@ impl Bench {
         self.try_judge(token, role, &self.table(keys))
     }
 
-    pub fn table(&self, keys: Keys) -> IssuerTable {
-        let mut jwks = vec![RSA.jwk()];
-        if keys == Keys::WithoutAlg {
-            jwks[0].as_object_mut().unwrap().remove("alg");
+    fn table(&self, keys: Keys) -> IssuerTable {
+        let mut issuers = IssuerTable::default();
+        for (name, url) in &self.world.issuers {
+            let profile = PROFILES.get(name).expect("a compiled-in profile");
+            let mut own = self.world.signers[name].jwk();
+            if keys == Keys::WithoutAlg {
+                own.as_object_mut().unwrap().remove("alg");
+            }
+            // Every issuer publishes a key for ES256 too, whether or not its profile permits that.
+            let permitted: Vec<_> = profile.algorithms().iter().filter_map(|name| Algorithm::from_name(name)).collect();
+            let set = parse_jwks(json!({ "keys": [own, EC.jwk()] }).to_string().as_bytes(), &permitted).unwrap();
+            issuers.insert(IssuerSnapshot {
+                name: table::issuer_name(name).into(),
+                url: url.as_str().into(),
+                rules: rules(profile),
+                keys: set.keys,
+                keys_valid_until: UnixSeconds(NOW + 3600),
+                cut: Cut::default(),
+            });
         }
-        if keys == Keys::AlsoEc {
-            jwks.push(EC.jwk());
-        }
-        let permitted = if keys == Keys::AlsoEc { &ALL[..] } else { &[Algorithm::Rs256] };
-        let set = parse_jwks(json!({ "keys": jwks }).to_string().as_bytes(), permitted).unwrap();
-        let mut table = IssuerTable::default();
-        table.insert(IssuerSnapshot {
-            name: "github".into(),
-            url: ISSUER.into(),
-            rules: rules(github()),
-            keys: set.keys,
-            keys_valid_until: UnixSeconds(NOW + 3600),
-            cut: Cut::default(),
-        });
-        table
+        issuers
     }
 
     fn try_judge(&self, token: &str, role: &str, table: &IssuerTable) -> Result<(), String> {
@@ -127,8 +147,10 @@ impl Bench {
         let told = |reason: claimbound_core::reason::Reason| reason.name().to_owned();
         let token = UnverifiedToken::parse(token, &mut decoded).map_err(|error| told(error.reason()))?;
         let verified = verify(&token, table, now).map_err(|error| told(error.reason()))?;
-        let workload = translate(github(), "github", verified.into_claims()).map_err(|error| told(error.reason()))?;
-        let (_, issuer) = self.mappings.issuer_named("github").expect("the folder has it");
+        let name = verified.issuer().name.to_string();
+        let (_, issuer) = self.mappings.issuer_named(&name).expect("the folder has it");
+        let profile = PROFILES.get(&issuer.profile).expect("a compiled-in profile");
+        let workload = translate(profile, &name, verified.into_claims()).map_err(|error| told(error.reason()))?;
         if !issuer.lists_owner_of(&workload) {
             return Err("stranger".to_owned());
         }
@@ -138,10 +160,6 @@ impl Bench {
             Decision::Deny(denial) => Err(told(denial.reason)),
         }
     }
-}
-
-pub fn github() -> &'static Profile {
-    PROFILES.get("github-actions").expect("a compiled-in profile")
 }
 
 fn rules(profile: &Profile) -> IssuerRules {

@@ -129,6 +129,28 @@ fn security_039_one_key_per_issuer_and_token() {
     assert_eq!(check(&table_with(reusable), &ES256.says(&no_jti), NOW).unwrap().single_use, None);
 }
 
+/// Cells of one installation sign with one key: name and audience alone keep their tokens apart.
+#[test]
+fn security_088_one_key_of_two_instances() {
+    let mut table = IssuerTable::default();
+    let mut other = rules();
+    other.audience = "https://other-broker.example".to_owned();
+    table.insert(snapshot("https://gitlab.acme.example", keys(&[RS256.jwk()]), rules()));
+    table.insert(snapshot("https://gitlab.other.example", keys(&[RS256.jwk()]), other));
+    let of = |iss: &str, audience: &str| {
+        let mut claims = claims_with("iss", Some(iss.into()));
+        claims["aud"] = audience.into();
+        check(&table, &RS256.says(&claims), NOW).map(|held| held.single_use.unwrap())
+    };
+    let (ours, theirs) = ("https://gitlab.acme.example", "https://gitlab.other.example");
+    let refused = |reason| Err(TrustError::Refused(reason));
+    assert_eq!(of(ours, "https://other-broker.example").map(drop), refused(Reason::Aud));
+    assert_eq!(of(theirs, AUDIENCE).map(drop), refused(Reason::Aud));
+    assert_eq!(of("https://gitlab.third.example", AUDIENCE).map(drop), refused(Reason::IssuerUnknown));
+    let (one, two) = (of(ours, AUDIENCE).unwrap(), of(theirs, "https://other-broker.example").unwrap());
+    assert_ne!(one.key(), two.key(), "one `jti` of two issuers is spent twice");
+}
+
 fn part(token: &str, index: usize) -> &str {
     token.split('.').nth(index).unwrap()
 }
@@ -180,7 +202,7 @@ proptest! {
         ];
         let recipe = Recipe { claim: recipe.map(|(name, json)| (name.to_owned(), vec![json])).into(), ..Recipe::default() };
         let got = BENCH.with(|bench| {
-            let token = bench.world.variants(&recipe).remove(0).token;
+            let token = bench.world.variants(claimbound_attacks::GITHUB, &recipe).remove(0).token;
             bench.judge(&token, claimbound_attacks::ROLE, Keys::Own)
         });
         prop_assert_eq!(got, Err("stranger".to_owned()));

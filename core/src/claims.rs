@@ -20,8 +20,8 @@ pub enum Value<'t> {
     Boolean(bool),
     /// An integer that fits `i64`.
     Integer(i64),
-    /// Any other number (fraction, exponent, too large): never satisfies anything.
-    OtherNumber,
+    /// Any other number (fraction, exponent, too large): never satisfies anything, and is not `null` either.
+    OtherNumber(serde_json::Number),
     Text(Cow<'t, str>),
     List(Vec<Value<'t>>),
     Object(Claims<'t>),
@@ -85,8 +85,7 @@ impl<'t> Claims<'t> {
         let own = |(name, value): (Cow<'t, str>, Value<'t>)| (Cow::Owned(name.into_owned()), value.into_owned());
         Claims { members: self.members.into_iter().map(own).collect() }
     }
-    /// The object as JSON, for evidence details and `demo`. A number that is no `i64` becomes `null`: neither ever
-    /// satisfies a condition, so reading the object again gives the same decision.
+    /// The object as JSON, for evidence details and `demo`: reading it again gives the same claims.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::Value::Object(self.iter().map(|(name, value)| (name.to_owned(), value.to_json())).collect())
     }
@@ -116,7 +115,7 @@ impl<'t> Value<'t> {
             Value::Null => Value::Null,
             Value::Boolean(boolean) => Value::Boolean(boolean),
             Value::Integer(integer) => Value::Integer(integer),
-            Value::OtherNumber => Value::OtherNumber,
+            Value::OtherNumber(number) => Value::OtherNumber(number),
             Value::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
             Value::List(list) => Value::List(list.into_iter().map(Value::into_owned).collect()),
             Value::Object(object) => Value::Object(object.into_owned()),
@@ -125,7 +124,8 @@ impl<'t> Value<'t> {
     /// The value as JSON, as [`Claims::to_json`] does it.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
-            Value::Null | Value::OtherNumber => serde_json::Value::Null,
+            Value::Null => serde_json::Value::Null,
+            Value::OtherNumber(number) => serde_json::Value::Number(number.clone()),
             Value::Boolean(boolean) => (*boolean).into(),
             Value::Integer(integer) => (*integer).into(),
             Value::Text(text) => text.as_ref().into(),
@@ -203,10 +203,10 @@ impl<'t> Visitor<'t> for Reader<'_> {
         Ok(Value::Integer(integer))
     }
     fn visit_u64<E>(self, integer: u64) -> Result<Value<'t>, E> {
-        Ok(i64::try_from(integer).map_or(Value::OtherNumber, Value::Integer))
+        Ok(i64::try_from(integer).map_or_else(|_| Value::OtherNumber(integer.into()), Value::Integer))
     }
-    fn visit_f64<E>(self, _: f64) -> Result<Value<'t>, E> {
-        Ok(Value::OtherNumber)
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Value<'t>, E> {
+        serde_json::Number::from_f64(number).map(Value::OtherNumber).ok_or_else(|| E::custom("no number"))
     }
     fn visit_borrowed_str<E>(self, text: &'t str) -> Result<Value<'t>, E> {
         Ok(Value::Text(Cow::Borrowed(text)))

@@ -35,7 +35,7 @@ fn numbers_are_integers_or_nothing_that_counts() {
     assert_eq!(claims.get("b"), Some(&Value::Integer(i64::MIN)));
     assert_eq!(claims.get("c"), Some(&Value::Integer(i64::MAX)));
     for name in ["d", "e", "f", "g", "h"] {
-        assert_eq!(claims.get(name), Some(&Value::OtherNumber), "{name}");
+        assert!(matches!(claims.get(name), Some(Value::OtherNumber(_))), "{name}");
     }
 }
 

@@ -91,7 +91,7 @@ fn equal(value: &Value<'_>, other: &serde_json::Value) {
         (Value::Null, serde_json::Value::Null) => {}
         (Value::Boolean(one), serde_json::Value::Bool(other)) => assert_eq!(one, other),
         (Value::Integer(one), serde_json::Value::Number(other)) => assert_eq!(Some(*one), other.as_i64()),
-        (Value::OtherNumber, serde_json::Value::Number(other)) => assert_eq!(other.as_i64(), None),
+        (Value::OtherNumber(own), serde_json::Value::Number(other)) => assert_eq!((own, other.as_i64()), (other, None)),
         (Value::Text(one), serde_json::Value::String(other)) => assert_eq!(one, other),
         (Value::List(one), serde_json::Value::Array(other)) => {
             assert_eq!(one.len(), other.len());

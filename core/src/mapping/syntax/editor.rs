@@ -25,6 +25,37 @@ pub enum FileKind {
 }
 
 impl FileKind {
+    /// What a file of the folder is, by its path in it.
+    pub fn of_path(path: &str) -> Option<Self> {
+        match path.split_once('/') {
+            None if path == "policy.toml" => Some(Self::Policy),
+            _ if !path.ends_with(".toml") => None,
+            Some(("roles", _)) => Some(Self::Roles),
+            Some(("teams", _)) => Some(Self::Team),
+            Some(("tests", _)) => Some(Self::Tests),
+            _ => None,
+        }
+    }
+
+    /// The keys of a table by its header, in the order in which they are written. Empty: its keys have no order.
+    pub fn keys(self, header: &[&str]) -> &'static [&'static str] {
+        let place = match (self, header) {
+            (_, []) => self.place(),
+            (Self::Policy, ["issuer", _]) => Place::Issuer,
+            (Self::Policy, ["team", _]) => Place::Team,
+            (Self::Policy, ["sensitivity", _]) => Place::Sensitivity,
+            (Self::Policy, ["deny"]) => Place::Deny,
+            (Self::Roles, ["role", _]) => Place::Role,
+            (Self::Team, ["file"]) => Place::File,
+            (Self::Team, ["set", _]) => Place::Set,
+            (Self::Team, ["mapping"]) => Place::Mapping,
+            (Self::Team, ["mapping", "limit"]) => Place::Limit,
+            (Self::Team | Self::Tests, ["test"]) => Place::Test,
+            _ => return &[],
+        };
+        place.keys()
+    }
+
     fn place(self) -> Place {
         match self {
             Self::Policy => Place::Policy,

@@ -76,7 +76,7 @@ fn outcome(folder: &Folder) -> (Vec<String>, usize) {
 fn format(kind: FileKind, text: &str) -> Result<String> {
     let mut document: DocumentMut = text.parse()?;
     table(document.as_table_mut(), kind, &mut Vec::new());
-    let trailing = lines_before(document.trailing().as_str().unwrap_or_default(), "");
+    let trailing = lines_before(&format!("{}\n", document.trailing().as_str().unwrap_or_default()));
     document.set_trailing(trailing.trim_end());
     let mut formatted = document.to_string().trim_matches('\n').to_owned();
     formatted.push('\n');
@@ -96,7 +96,7 @@ fn table(table: &mut Table, kind: FileKind, header: &mut Vec<String>) {
         match item {
             Item::Value(Value::InlineTable(dotted)) if dotted.is_dotted() => {}
             Item::Value(of_key) => {
-                let comments = lines_before(prefix(key.leaf_decor()), "");
+                let comments = lines_before(prefix(key.leaf_decor()));
                 *key.leaf_decor_mut() = Decor::new(comments, " ");
                 let comment = beside(suffix(of_key.decor()));
                 value(of_key, 1);
@@ -129,7 +129,7 @@ fn depth_of_blocks(first: &str) -> usize {
 
 /// Before a header stands an empty line, unless the table belongs to the block above it.
 fn below_header(table: &mut Table, belongs: bool) {
-    let comments = lines_before(prefix(table.decor()), "").trim_start_matches('\n').to_owned();
+    let comments = lines_before(prefix(table.decor())).trim_start_matches('\n').to_owned();
     let gap = if belongs { "" } else { "\n" };
     let comment = beside(suffix(table.decor()));
     *table.decor_mut() = Decor::new(format!("{gap}{comments}"), comment);
@@ -150,14 +150,13 @@ fn beside(text: &str) -> String {
 }
 
 /// Whole lines of comments, at most one empty line in a row.
-fn lines_before(text: &str, indent: &str) -> String {
+fn lines_before(text: &str) -> String {
     let mut out = String::new();
     let mut lines: Vec<&str> = text.split('\n').map(str::trim).collect();
     // The last one is what stands before the key on its own line.
     lines.pop();
     for line in lines {
         if !line.is_empty() {
-            out.push_str(indent);
             out.push_str(line);
             out.push('\n');
         } else if !out.ends_with("\n\n") && out != "\n" {
@@ -238,70 +237,4 @@ fn inline(table: &mut InlineTable, depth: usize) {
     }
     table.set_trailing_comma(false);
     table.set_trailing("");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const UNTIDY: &str = r#"
-
-# of the file
-
-
-[file]
-issuer="github"   # whose
-[set.a]
-repositories=[{id=1,name="acme/a"}, # first
- # the second
-   { name = "acme/b", id=2 }]
-[[mapping]]
-# how it is called
-roles = [ "r" , "s" ]
-name   =  "m"
-
-
-description = 'd'
-
-[mapping.match]
-repository = {  set="a"  }
-job_workflow = { ref = "refs/heads/main", file = "x", repository = "acme/ci" }
-# the end
-"#;
-    const TIDY: &str = r#"# of the file
-
-[file]
-issuer = "github"   # whose
-
-[set.a]
-repositories = [
-  { name = "acme/a", id = 1 }, # first
-  # the second
-  { name = "acme/b", id = 2 },
-]
-
-[[mapping]]
-name = "m"
-
-description = 'd'
-# how it is called
-roles = ["r", "s"]
-[mapping.match]
-repository = { set = "a" }
-job_workflow = { repository = "acme/ci", file = "x", ref = "refs/heads/main" }
-# the end
-"#;
-
-    #[test]
-    fn keys_have_one_order_and_comments_stay_with_them() {
-        let formatted = format(FileKind::Team, UNTIDY).expect("it is TOML");
-        assert_eq!(formatted, TIDY);
-        assert_eq!(format(FileKind::Team, &formatted).expect("it is TOML"), formatted, "twice is once");
-    }
-
-    #[test]
-    fn what_is_no_toml_is_left_alone() {
-        assert!(format(FileKind::Team, "[file\n").is_err());
-        assert!(format(FileKind::Team, "a = 1\na = 2\n").is_err());
-    }
 }

@@ -73,7 +73,7 @@ pub fn run(args: &InitArgs) -> Result<u8> {
     .filter_map(|(missing, flag)| missing.then_some(flag))
     .collect();
     let (Some(issuer), Some(team), []) = (&args.issuer, &args.team, missing.as_slice()) else {
-        write!(io::stderr(), "{HELP}\n")?;
+        writeln!(io::stderr(), "{HELP}")?;
         bail!("say {}", missing.join(", "));
     };
     if args.directory.exists() {
@@ -86,7 +86,7 @@ pub fn run(args: &InitArgs) -> Result<u8> {
     let profiles = Profiles::builtin();
     let profile = profile(issuer, &profiles)?;
     let root = args.directory.display().to_string();
-    let mut folder = Folder { files: args.frame(profile, team)? };
+    let mut folder = Folder { files: args.frame(profile, &profiles, team)? };
     let loaded = load(&folder, &profiles);
     let Some(set) = loaded.set else { return refused(&loaded.diagnostics, &folder, &root) };
     let frame = Loaded { folder: folder.clone(), set, profiles: loaded.profiles };
@@ -102,10 +102,11 @@ pub fn run(args: &InitArgs) -> Result<u8> {
         max_duration: Some("30m".to_owned()),
         description: None,
     };
-    let (path, text) = match block.write(&format!("{team}-{}", slug(&args.branch)), &frame, &format!("teams/{team}"))? {
-        new::Written::Done { path, text } => (path, text),
-        new::Written::Refused { folder, findings } => return refused(&findings, &folder, &root),
-    };
+    let (path, text, job) =
+        match block.write(&format!("{team}-{}", slug(&args.branch)), &frame, &format!("teams/{team}"))? {
+            new::Written::Done { path, text, job } => (path, text, job),
+            new::Written::Refused { folder, findings } => return refused(&findings, &folder, &root),
+        };
     folder.files.entry(path).or_default().extend(text.as_bytes());
     let findings = new::findings(&folder);
     if !findings.is_empty() {
@@ -115,15 +116,13 @@ pub fn run(args: &InitArgs) -> Result<u8> {
         write(&args.directory.join(path), content)?;
     }
     let files: String = folder.files.keys().map(|path| format!("  {root}/{path}\n")).collect();
-    let (repository, role) = (&args.repositories[0].name, format!("{team}-deploy"));
     loaded::print(&format!(
         "{files}\nThe folder loads and its tests pass. To go on:\n  \
          claimbound check {root}\n  \
-         claimbound explain --mappings {root} --repository {repository} --branch {branch} --role {role}\n  \
-         claimbound new mapping NAME --mappings {root} --team {team} --role {role} --repository NAME=ID --branch \
+         claimbound explain --mappings {root} {job} --role {team}-deploy\n  \
+         claimbound new mapping NAME --mappings {root} --team {team} --role {team}-deploy --repository NAME=ID --branch \
          BRANCH\n  \
-         claimbound dev --mappings {root}\n",
-        branch = args.branch,
+         claimbound dev      (a local issuer and broker, to try an exchange)\n",
     ))?;
     Ok(0)
 }
@@ -166,7 +165,12 @@ fn slug(branch: &str) -> String {
 
 impl InitArgs {
     /// The files that stand before there is a mapping.
-    fn frame(&self, profile: &Profile, team: &str) -> Result<std::collections::BTreeMap<String, Vec<u8>>> {
+    fn frame(
+        &self,
+        profile: &Profile,
+        profiles: &Profiles,
+        team: &str,
+    ) -> Result<std::collections::BTreeMap<String, Vec<u8>>> {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let issuer = short(&profile.name);
         let fixed = profile.url_forms().iter().find(|form| !form.contains('{'));
@@ -174,12 +178,15 @@ impl InitArgs {
             let forms = profile.url_forms().join(", ");
             format!("say with `--url` where the issuer is; its forms are {forms}")
         })?;
-        let shared = profile.tenancy_of(url) == Some(Tenancy::Multi);
+        let shared = profile.tenancy_of(url) == Some(Tenancy::Multi) || profiles.is_shared(url);
         if shared && profile.names_owner() && self.owners.is_empty() {
-            write!(io::stderr(), "{HELP}\n")?;
+            writeln!(io::stderr(), "{HELP}")?;
             bail!("say --owner NAME=ID: strangers share `{url}`, so the owners whose jobs may be known are listed");
         }
         let mut owners = String::new();
+        if self.owners.is_empty() && !shared {
+            owners.push_str("tenancy = \"single\" # an instance of our own\n");
+        }
         if !self.owners.is_empty() {
             let pairs: Vec<_> =
                 self.owners.iter().map(|pair| format!("{} = {}", key(&pair.name), pair.id_toml())).collect();

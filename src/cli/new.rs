@@ -62,9 +62,8 @@ pub fn run(args: NewArgs) -> Result<u8> {
     let Some(loaded) = loaded::load(&args.mappings)? else { return Ok(2) };
     let root = args.mappings.display().to_string();
     let root = root.trim_end_matches('/');
-    let role_names = || loaded.set.role_names();
-    for role in args.block.roles.iter().filter(|role| loaded.set.role_named(role).is_none()) {
-        let meant = did_you_mean(role, role_names()).map(|meant| format!("did you mean `{meant}`? "));
+    if let Some(role) = args.block.roles.iter().find(|role| loaded.set.role_named(role).is_none()) {
+        let meant = did_you_mean(role, loaded.set.role_names()).map(|meant| format!("did you mean `{meant}`? "));
         bail!("there is no role `{role}`; {}`claimbound roles` lists them", meant.unwrap_or_default());
     }
     let Some(team) = loaded.set.team(&args.block.team) else {
@@ -72,8 +71,8 @@ pub fn run(args: NewArgs) -> Result<u8> {
         let known = teams.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         bail!("there is no team `{}` in policy.toml; it has {known}", args.block.team);
     };
-    let (path, text) = match args.block.write(&args.name, &loaded, &team.path)? {
-        block::Written::Done { path, text } => (path, text),
+    let (path, text, job) = match args.block.write(&args.name, &loaded, &team.path)? {
+        block::Written::Done { path, text, job } => (path, text, job),
         block::Written::Refused { folder, findings } => {
             tell(&findings, &folder, root)?;
             writeln!(io::stderr(), "error: with the mapping the folder would not load; nothing is written")?;
@@ -104,9 +103,9 @@ pub fn run(args: NewArgs) -> Result<u8> {
     let role = &args.block.roles[0];
     let told = format!(
         "{root}/{path}: mapping `{}` and two tests are written; the folder loads and all tests pass\n\nTo go on:\n  \
-         claimbound check {root}\n  claimbound roles --mappings {root}\n  claimbound explain --mappings {root} \
-         --repository {} --role {role}\n",
-        args.name, args.block.repositories[0].name
+         claimbound check {root}\n  claimbound roles --mappings {root}\n  claimbound explain --mappings {root} {job} \
+         --role {role}\n",
+        args.name
     );
     loaded::print(&told)?;
     Ok(0)

@@ -1,7 +1,7 @@
 //! A mapping in TOML, with a job that it lets through and one that it does not: both from the conditions themselves,
 //! `require` and denies included, so that the tests pass as they are written.
 
-use super::super::loaded::Loaded;
+use super::super::{dev::for_shell, loaded::Loaded};
 use anyhow::{Context as _, Result, bail};
 use claimbound_core::{
     diag::Diagnostic,
@@ -19,11 +19,13 @@ use claimbound_core::{
     workload::{Case, Claim, Kind, Profile, Profiles},
 };
 use clap::Args;
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 /// Any number that no repository is likely to have.
 const OTHER_ID: u64 = 987_654_321;
-/// Of the claims that tests leave out: the folder pairs them with the repository's name.
+const HEADS: &str = "refs/heads/";
+const TAGS: &str = "refs/tags/";
+/// Claims that tests leave out: the folder pairs them with the repository's name.
 const FILLED_IN: [Claim; 3] = [Claim::RepositoryId, Claim::RepositoryOwner, Claim::RepositoryOwnerId];
 
 /// A name with the immutable id that the forge gave it.
@@ -93,7 +95,12 @@ pub struct Block {
 /// What came of writing.
 pub enum Written {
     /// To be put at the end of a file.
-    Done { path: String, text: String },
+    Done {
+        path: String,
+        text: String,
+        /// The arguments of `explain` for a job that gets the roles.
+        job: String,
+    },
     /// The mapping itself does not load.
     Refused { folder: Folder, findings: Vec<Diagnostic> },
 }
@@ -133,7 +140,7 @@ impl Block {
         // Where another test fails already, the caller tells which.
         let deny = candidates.iter().find(|deny| passes(deny)).or(candidates.first());
         let deny = deny.context("no job can be told from those that the mapping is for")?;
-        Ok(Written::Done { text: format!("{mapping}{grant}{deny}"), path })
+        Ok(Written::Done { text: format!("{mapping}{grant}{deny}"), path, job: arguments(&job) })
     }
 
     fn issuer<'s>(&self, set: &'s MappingSet) -> Result<&'s Issuer> {
@@ -365,6 +372,22 @@ fn workload(job: &[(Claim, String)]) -> String {
     workload_with_id(&told)
 }
 
+/// A job as the arguments of `explain`.
+fn arguments(job: &[(Claim, String)]) -> String {
+    let told = job.iter().filter(|(claim, _)| !FILLED_IN.contains(claim)).map(|(claim, text)| {
+        let (flag, text) = match (claim, text.as_str()) {
+            (Claim::Repository, name) => ("repository", name),
+            (Claim::EventName, event) => ("event", event),
+            (Claim::Environment, name) => ("environment", name),
+            (Claim::Ref, text) if text.starts_with(HEADS) => ("branch", &text[HEADS.len()..]),
+            (Claim::Ref, text) if text.starts_with(TAGS) => ("tag", &text[TAGS.len()..]),
+            (claim, text) => return format!("--claim {}={}", claim.name(), for_shell(Path::new(text))),
+        };
+        format!("--{flag} {}", for_shell(Path::new(text)))
+    });
+    told.collect::<Vec<_>>().join(" ")
+}
+
 fn workload_with_id(job: &[(Claim, String)]) -> String {
     let mut keys: Vec<(usize, String, String)> = Vec::new();
     let mut workflows: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -372,11 +395,11 @@ fn workload_with_id(job: &[(Claim, String)]) -> String {
         let value = if claim.kind() == Kind::Boolean { text.clone() } else { quoted(text) };
         match (claim.name().split_once('.'), claim, text) {
             (Some((workflow, part)), ..) => workflows.entry(workflow).or_default().push(format!("{part} = {value}")),
-            (_, Claim::Ref, text) if text.starts_with("refs/heads/") => {
-                keys.push((1, "branch".to_owned(), quoted(&text["refs/heads/".len()..])));
+            (_, Claim::Ref, text) if text.starts_with(HEADS) => {
+                keys.push((1, "branch".to_owned(), quoted(&text[HEADS.len()..])));
             }
-            (_, Claim::Ref, text) if text.starts_with("refs/tags/") => {
-                keys.push((1, "tag".to_owned(), quoted(&text["refs/tags/".len()..])));
+            (_, Claim::Ref, text) if text.starts_with(TAGS) => {
+                keys.push((1, "tag".to_owned(), quoted(&text[TAGS.len()..])));
             }
             (_, Claim::Repository, _) => keys.push((0, claim.name().to_owned(), value)),
             _ => keys.push((2, claim.name().to_owned(), value)),

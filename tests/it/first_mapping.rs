@@ -148,7 +148,7 @@ async fn init_begins_for_every_forge_that_names_repositories() {
 async fn a_new_mapping_holds_or_is_not_written() {
     let directory = begun().await;
     let file = directory.path().join(TEAM_FILE);
-    let before = fs::read_to_string(&file).unwrap() + "# kept";
+    let before = fs::read_to_string(&file).unwrap() + "\n# kept";
     fs::write(&file, &before).unwrap();
     for (rest, code, told) in [
         ("", 1, "CB0411"),

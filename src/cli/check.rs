@@ -219,16 +219,16 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Where a folder lies, and which part of it was asked about.
 #[derive(Debug)]
-struct Place {
-    root: PathBuf,
-    shown: String,
+pub(super) struct Place {
+    pub(super) root: PathBuf,
+    pub(super) shown: String,
     /// Relative to the root; empty for all of it.
     part: String,
 }
 
 impl Place {
     /// The nearest folder at or above `path` that has a `policy.toml`; `path` itself where there is none.
-    fn find(path: &Path) -> anyhow::Result<Self> {
+    pub(super) fn find(path: &Path) -> anyhow::Result<Self> {
         let real = path.canonicalize().with_context(|| format!("cannot read `{}`", path.display()))?;
         let root = real.ancestors().find(|folder| folder.join("policy.toml").is_file());
         let Some(root) = root.filter(|root| *root != real) else {
@@ -240,7 +240,7 @@ impl Place {
         let shown = shown.unwrap_or_else(|| root.to_owned()).display().to_string();
         Ok(Self { root: root.to_owned(), shown, part })
     }
-    fn holds(&self, file: &str) -> bool {
+    pub(super) fn holds(&self, file: &str) -> bool {
         let rest = file.strip_prefix(&self.part);
         self.part.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }

@@ -119,7 +119,7 @@ Stop with Ctrl-C.
 }
 
 /// A path that can be pasted into a shell.
-fn for_shell(path: &Path) -> String {
+pub(super) fn for_shell(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
     if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }

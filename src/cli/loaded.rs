@@ -3,7 +3,7 @@
 use super::render;
 use crate::folder::{self, FolderError};
 use annotate_snippets::Renderer;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use claimbound_core::{
     diag::{Diagnostic, Severity},
     mapping::{Folder, MappingSet, load as compile},
@@ -11,6 +11,7 @@ use claimbound_core::{
     workload::Profiles,
 };
 use std::{
+    fs,
     io::{self, Write as _},
     path::Path,
 };
@@ -46,6 +47,31 @@ fn complain(folder: &Folder, path: &Path, mut findings: Vec<Diagnostic>) -> Resu
     out.write_all(render::human(&findings, folder, &root, &Renderer::plain()).as_bytes())?;
     writeln!(out, "error: the folder `{root}` does not load")?;
     Ok(None)
+}
+
+/// Writes a file whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written; then what stood there stands.
+pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    let written = || -> io::Result<()> {
+        let path = if path.exists() { path.canonicalize()? } else { path.to_owned() };
+        let mut beside = path.clone().into_os_string();
+        beside.push(".new");
+        let mut file = fs::File::create_new(&beside)?;
+        let done = file.write_all(content).and_then(|()| {
+            if path.exists() {
+                file.set_permissions(fs::metadata(&path)?.permissions())?;
+            }
+            file.sync_all()?;
+            fs::rename(&beside, &path)
+        });
+        if done.is_err() {
+            fs::remove_file(&beside)?;
+        }
+        done
+    };
+    written().with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 /// Writes to standard output. Texts of a folder or a token never steer the terminal.

@@ -13,14 +13,18 @@ mod deployment;
 mod dev;
 mod doctor;
 mod explain;
+mod fmt;
+mod init;
 mod issuer;
 mod jwks;
 mod keys;
 mod loaded;
+mod new;
 mod pages;
 mod profile;
 mod render;
 mod roles;
+mod schema;
 mod serve;
 mod tell;
 mod test;
@@ -46,10 +50,14 @@ enum Command {
     Demo(demo::DemoArgs),
     Dev(dev::DevArgs),
     Serve(serve::ServeArgs),
+    Init(init::InitArgs),
+    New(new::NewArgs),
     Check(check::CheckArgs),
     Test(test::TestArgs),
     Explain(explain::ExplainArgs),
     Roles(roles::RolesArgs),
+    Fmt(fmt::FmtArgs),
+    Schema(schema::SchemaArgs),
     Codeowners(codeowners::CodeownersArgs),
     Profile(profile::ProfileArgs),
     Trust(trust::TrustArgs),
@@ -66,10 +74,14 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Dev(args) => dev::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Init(args) => init::run(&args),
+        Command::New(args) => new::run(args),
         Command::Check(args) => check::run(args),
         Command::Test(args) => test::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Roles(args) => roles::run(args),
+        Command::Fmt(args) => fmt::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Codeowners(args) => codeowners::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Trust(args) => trust::run(args),

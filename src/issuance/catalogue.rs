@@ -17,6 +17,9 @@ use std::{
 
 const BACKEND_UNKNOWN: Code = Code(800);
 
+/// The kinds of backends, with the keys of their tables.
+pub const KEYS: [(&str, &[&str]); 2] = [("jwt", &jwt::KEYS), ("aws", &aws::KEYS)];
+
 /// Every code that the catalogue can give, with its title; each has a page under `docs/diagnostics/`.
 pub fn codes() -> impl Iterator<Item = (Code, &'static str)> {
     [(BACKEND_UNKNOWN, "a backend that does not exist")].into_iter().chain(jwt::CODES).chain(aws::CODES)

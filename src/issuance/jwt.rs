@@ -23,7 +23,7 @@ pub const NAME: &str = "jwt";
 /// Longer audiences do not load.
 pub const AUDIENCE_BYTES_MAX: usize = 256;
 
-const KEYS: [&str; 2] = ["audience", "algorithm"];
+pub const KEYS: [&str; 2] = ["audience", "algorithm"];
 const UNKNOWN_KEY: Code = Code(801);
 const AUDIENCE_MISSING: Code = Code(802);
 const AUDIENCE_UNFIT: Code = Code(803);

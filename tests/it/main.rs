@@ -13,6 +13,7 @@ mod cloud_texts;
 mod commands;
 mod docs;
 mod exchange;
+mod first_mapping;
 mod flood;
 mod hangup;
 mod heavy_crash;

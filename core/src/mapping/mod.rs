@@ -20,6 +20,7 @@ pub use set::{
     Condition, Deny, Issuer, IssuerId, Limit, Mapping, MappingId, MappingSet, Origin, Parameters, Role, RoleId, Team,
     Test,
 };
+pub use syntax::{BackendKeys, FileKind, json_schema};
 
 use aws_lc_rs::digest;
 use std::collections::BTreeMap;

@@ -13,7 +13,7 @@ use claimbound_core::{
 };
 use std::collections::BTreeMap;
 
-const KEYS: [&str; 6] = ["role_arn", "region", "session_policy", "session_tags", "external_id", "policy_arns"];
+pub const KEYS: [&str; 6] = ["role_arn", "region", "session_policy", "session_tags", "external_id", "policy_arns"];
 /// AWS attaches no more managed policies to a session.
 const POLICY_ARNS_MAX: usize = 10;
 const EXTERNAL_ID_CHARACTERS_MAX: usize = 1224;

@@ -11,7 +11,7 @@ mod policy;
 pub mod session;
 mod sts;
 
-pub use config::{CODES, Config, briefs};
+pub use config::{CODES, Config, KEYS, briefs};
 pub use sts::Failure;
 
 use super::{AwsSession, Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit, claims};

@@ -88,6 +88,12 @@ pub(super) fn is_match_key(name: &str) -> bool {
     WORKFLOWS.contains(&name) || (Claim::from_name(name).is_some() && !name.contains('.'))
 }
 
+/// The keys of match tables.
+pub(in crate::mapping) fn match_keys() -> impl Iterator<Item = &'static str> {
+    let claims = Claim::ALL.iter().map(|claim| claim.name()).filter(|name| !name.contains('.'));
+    WORKFLOWS.into_iter().chain(claims)
+}
+
 /// Compiles the keys of one rule, from all the tables that hold them.
 pub(super) fn compile(ground: &Ground<'_>, keys: &[(Entry<'_, '_>, Origin)], findings: &mut Findings) -> Vec<Compiled> {
     let mut out = Vec::new();

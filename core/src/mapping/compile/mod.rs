@@ -18,6 +18,8 @@ mod tests;
 mod values;
 mod workflows;
 
+pub(super) use self::{conditions::match_keys, values::OPERATORS, workflows::WORKFLOW_PARTS};
+
 use super::{
     Folder, IssuerId, MappingSet, RoleId, codes,
     syntax::{self, Fields, Findings, Place, Tree},

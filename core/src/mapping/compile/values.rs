@@ -37,7 +37,7 @@ pub(super) struct Values<'c, 'o> {
     pub(super) out: &'o mut Vec<Compiled>,
 }
 
-const OPERATORS: [&str; 7] = ["glob", "under", "all", "absent", "present", "set", "if_unknown"];
+pub(in crate::mapping) const OPERATORS: [&str; 7] = ["glob", "under", "all", "absent", "present", "set", "if_unknown"];
 
 impl Values<'_, '_> {
     pub(super) fn push(&mut self, claim: Claim, test: Test, shape: Shape, spot: &Spot<'_, '_>) {

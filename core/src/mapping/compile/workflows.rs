@@ -11,6 +11,9 @@ use crate::{
 };
 use toml::de::DeValue;
 
+/// The parts of a workflow, as they are written.
+pub(in crate::mapping) const WORKFLOW_PARTS: [&str; 6] = ["repository", "file", "ref", "branch", "tag", "sha"];
+
 impl Values<'_, '_> {
     /// `workflow` and `job_workflow`.
     pub(super) fn workflow(&mut self, entry: Entry<'_, '_>) {
@@ -79,9 +82,8 @@ impl Values<'_, '_> {
     }
 
     fn unknown_part(&mut self, part: Entry<'_, '_>, workflow: &str, name: &str) {
-        let known = ["repository", "file", "ref", "branch", "tag", "sha"];
         let message = format!("`{workflow}` has no part `{name}`");
-        match did_you_mean(name, known) {
+        match did_you_mean(name, WORKFLOW_PARTS) {
             Some(meant) => self.findings.edit(
                 codes::WORKFLOW_FORM,
                 part.key_span(),

@@ -4,10 +4,12 @@
 //! a list of findings. What may stand where is data in [`schema`]; [`fields`] reads one table by it; [`scan`] looks
 //! at the text before the parser does, for what the parser would accept or could not survive.
 
+mod editor;
 mod fields;
 mod scan;
 mod schema;
 
+pub use editor::{BackendKeys, FileKind, json_schema};
 pub(crate) use fields::{Entry, Fields, Findings, describe};
 pub(crate) use schema::{Place, later};
 

@@ -2,6 +2,7 @@
 
 pub mod boxes;
 mod cases;
+pub mod diff;
 mod given;
 pub(crate) mod overlap;
 mod reach;

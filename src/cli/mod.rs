@@ -11,6 +11,7 @@ mod decision;
 mod demo;
 mod deployment;
 mod dev;
+mod diff;
 mod doctor;
 mod explain;
 mod issuer;
@@ -49,6 +50,7 @@ enum Command {
     Check(check::CheckArgs),
     Test(test::TestArgs),
     Explain(explain::ExplainArgs),
+    Diff(diff::DiffArgs),
     Roles(roles::RolesArgs),
     Codeowners(codeowners::CodeownersArgs),
     Profile(profile::ProfileArgs),
@@ -69,6 +71,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Test(args) => test::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Diff(args) => diff::run(&args),
         Command::Roles(args) => roles::run(args),
         Command::Codeowners(args) => codeowners::run(args),
         Command::Profile(args) => profile::run(args),

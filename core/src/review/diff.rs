@@ -357,3 +357,6 @@ fn context_differs(sides: [Side<'_>; 2], met: Met<'_>, ids: [Option<IssuerId>; 2
         || !same_conditions(required(0, old, a), required(1, new, b))
         || terms::roles_differ(sides.map(|side| side.set), [old, new])
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,7 +65,7 @@ async fn each_edit_is_told_for_what_it_means() {
             true,
         ),
         (DEPLOY, "max_duration = \"30m\"", "max_duration = \"45m\"", "1 wider term", true),
-        (DEPLOY, "duration = \"15m\"", "duration = \"10m\"", "1 narrower term", false),
+        (DEPLOY, "duration = \"15m\"", "duration = \"10m\"", "2 narrower terms", false),
         (
             DEPLOY,
             "environment = \"production\"\n\n",
@@ -155,7 +155,7 @@ async fn a_comment_for_a_pull_request_has_a_table_and_folded_details() {
     let exit = diff(home.path(), &["base", "mappings", "--format", "markdown"]).await;
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
     let text = exit.stdout;
-    assert!(text.starts_with("### Access: 1 gain, 1 narrower term\n\n| | role | jobs | mapping |\n"), "{text}");
+    assert!(text.starts_with("### Access: 1 gain, 2 narrower terms\n\n| | role | jobs | mapping |\n"), "{text}");
     assert!(text.contains("| gain | <code>payments-deploy.production</code> (<code>github</code>) |"), "{text}");
     assert!(text.contains("hot&#124;fix&#60;b&#62;") && !text.contains("fix<b>"), "{text}");
     assert!(text.contains("<code>max&#95;duration</code> <code>1h</code> → <code>45m</code> (narrower)"), "{text}");
@@ -223,7 +223,7 @@ async fn what_cannot_be_read_ends_with_two_and_says_which_side() {
     );
     let exit = diff(home.path(), &["base", "HEAD"]).await;
     assert_eq!(exit.code, Some(2));
-    assert!(exit.stderr.contains("in no git repository"), "{}", exit.stderr);
+    assert!(exit.stderr.contains("there is no git repository"), "{}", exit.stderr);
     let mut without = command::command(Path::new(BINARY), home.path());
     let exit = command::finish(without.args(["diff", "base", "HEAD"]).env("PATH", home.path())).await;
     assert_eq!(exit.code, Some(2));

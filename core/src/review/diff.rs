@@ -201,18 +201,19 @@ pub fn diff(before: Side<'_>, after: Side<'_>) -> Result<Diff, Unconfirmed> {
         }
     }
     let mut fold = fold::Fold::default();
-    let mut worlds: Vec<Option<Result<World<'_>, String>>> = issuers.iter().map(|_| None).collect();
+    let mut worlds: Vec<Option<Result<(World<'_>, shape::Owners), String>>> = issuers.iter().map(|_| None).collect();
+    let other_profile: Vec<bool> = issuers.iter().map(|met| profile_differs(sides, *met)).collect();
     for ((issuer, role), mappings) in groups {
         let met = issuers[issuer];
         let name = |at: usize| met[at].map(|(_, issuer)| issuer.name.to_string());
         let name = name(1).or_else(|| name(0)).unwrap_or_default();
         let halves = halves(sides, met, role, mappings, &same);
-        if halves.iter().all(|half| half.touched.is_empty()) && !profile_differs(sides, met) {
+        if halves.iter().all(|half| half.touched.is_empty()) && !other_profile[issuer] {
             continue;
         }
-        let world = worlds[issuer].get_or_insert_with(|| world(sides, met));
+        let world = worlds[issuer].get_or_insert_with(|| world(sides, met, other_profile[issuer]));
         let world = match world {
-            Ok(world) => world,
+            Ok((world, owners)) => (&*world, &*owners),
             Err(why) => {
                 fold.undecided(&name, role, None, why.clone());
                 continue;
@@ -278,8 +279,8 @@ fn profile_differs(sides: [Side<'_>; 2], met: Met<'_>) -> bool {
 }
 
 /// The jobs of an issuer: of every owner that either side lists.
-fn world<'a>(sides: [Side<'a>; 2], met: Met<'a>) -> Result<World<'a>, String> {
-    if profile_differs(sides, met) {
+fn world<'a>(sides: [Side<'a>; 2], met: Met<'a>, other_profile: bool) -> Result<(World<'a>, shape::Owners), String> {
+    if other_profile {
         return Err("the issuer's profile is another than before, so the same token makes another job".to_owned());
     }
     let known = met.into_iter().zip(sides).filter_map(|(met, side)| Some((met?.1, side)));
@@ -291,7 +292,8 @@ fn world<'a>(sides: [Side<'a>; 2], met: Met<'a>) -> Result<World<'a>, String> {
     let owners = known.iter().flat_map(|(issuer, _)| issuer.owners.values());
     all.owners = owners.map(|id| (id.clone(), id.clone())).collect();
     all.multi_tenant = known.iter().all(|(issuer, _)| issuer.multi_tenant && issuer.pin.is_none());
-    World::new(profile, &all).map_err(|error| error.to_string())
+    let owners = shape::Owners::of(known.iter().map(|(issuer, _)| *issuer)).map_err(|error| error.to_string())?;
+    Ok((World::new(profile, &all).map_err(|error| error.to_string())?, owners))
 }
 
 /// Both sides of one role of one issuer.

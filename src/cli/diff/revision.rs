@@ -18,23 +18,27 @@ const USUAL: &str = "mappings";
 /// # Errors
 /// There is no git, no repository, no such revision, no such folder in it, or something that is no regular file.
 pub(super) fn read(name: &str, beside: Option<&Path>) -> Result<Folder> {
-    let at = beside.unwrap_or(Path::new("."));
     let (revision, path) = match name.split_once(':') {
         Some((revision, path)) => (revision, Some(path)),
         None => (name, None),
     };
     ensure!(!revision.is_empty() && !revision.starts_with('-'), "`{name}` is neither a folder nor a git revision");
-    let prefix = match output(at, &["rev-parse", "--show-prefix"])? {
-        Ok(prefix) => prefix.trim_end_matches('\n').trim_end_matches('/').to_owned(),
-        Err(error) => bail!(
-            "`{name}` is no folder, and `{}` is in no git repository, so that it names no revision: {error}",
-            at.display()
-        ),
+    // A path below the present folder says nothing of where the other side lies.
+    let here = Path::new(".");
+    let beside = beside.filter(|_| !path.is_some_and(|path| path.starts_with("./")));
+    let (at, prefix) = match (beside.map(|beside| prefix(beside)).transpose()?, beside) {
+        (Some(Ok(prefix)), Some(beside)) => (beside, prefix),
+        _ => match prefix(here)? {
+            Ok(prefix) => (here, prefix),
+            Err(error) => {
+                bail!("`{name}` is no folder, and there is no git repository that has such a revision: {error}")
+            }
+        },
     };
     let below = |path: &str| if prefix.is_empty() { path.to_owned() } else { format!("{prefix}/{path}") };
     let path = match path {
         Some(path) => path.strip_prefix("./").map_or_else(|| path.to_owned(), below),
-        None if beside.is_some() => prefix.clone(),
+        None if at != here => prefix.clone(),
         None => below(USUAL),
     };
     let path = path.trim_end_matches('/');
@@ -52,6 +56,12 @@ pub(super) fn read(name: &str, beside: Option<&Path>) -> Result<Folder> {
     let listed = listed.map_err(|error| anyhow::anyhow!("`{path}` of `{revision}` is no folder: {error}"))?;
     let files = files(&listed, name)?;
     contents(at, &files).with_context(|| format!("cannot read `{name}`"))
+}
+
+/// Where a folder lies in its repository; why it lies in none.
+fn prefix(at: &Path) -> Result<Result<String, String>> {
+    let prefix = output(at, &["rev-parse", "--show-prefix"])?;
+    Ok(prefix.map(|prefix| prefix.trim_end_matches('\n').trim_end_matches('/').to_owned()))
 }
 
 /// Object and path of each file that has a meaning.

@@ -5,7 +5,7 @@
 
 use super::{
     Example, Kind, Outcome, Side, Work, shape,
-    shape::Shape,
+    shape::{Owners, Shape},
     terms::{self, Term},
 };
 use crate::{
@@ -259,7 +259,7 @@ impl Half<'_> {
             Test::Repository(_) => issuer.pin == Some(Claim::RepositoryId),
             _ => false,
         };
-        let ours = ours(issuer).filter(|_| !conditions.iter().any(pins));
+        let ours = if conditions.iter().any(pins) { None } else { ours(issuer) };
         world.granted(conditions.into_iter().chain(&ours))
     }
 
@@ -314,7 +314,7 @@ impl Half<'_> {
 
 /// Compares one role of one issuer.
 pub(super) fn compare(
-    world: &World<'_>,
+    (world, owners): (&World<'_>, &Owners),
     role: &str,
     halves: [&Half<'_>; 2],
     work: &mut Work,
@@ -328,8 +328,12 @@ pub(super) fn compare(
         if from.touched.is_empty() {
             continue;
         }
-        let mut pass =
-            Pass { world, role, halves, kind, from, other, shelf: Shelf::default(), denied: Default::default() };
+        let role_terms = match halves.map(|half| half.role) {
+            [Some(old), Some(new)] => terms::of_roles(halves.map(|half| half.side.set), [old, new]),
+            _ => Vec::new(),
+        };
+        let (shelf, denied) = Default::default();
+        let mut pass = Pass { world, owners, role, halves, kind, from, other, role_terms, shelf, denied };
         match pass.denied() {
             Ok(denied) => pass.denied = denied,
             Err(error) => {
@@ -361,11 +365,14 @@ struct Denied {
 /// What one side gives and the other does not; with the later side, also what both give on other terms.
 struct Pass<'p, 'a> {
     world: &'p World<'p>,
+    owners: &'p Owners,
     role: &'p str,
     halves: [&'p Half<'a>; 2],
     kind: Kind,
     from: &'p Half<'a>,
     other: &'p Half<'a>,
+    /// In which the role itself differs.
+    role_terms: Vec<Term>,
     shelf: Shelf,
     denied: Denied,
 }
@@ -441,10 +448,12 @@ impl Pass<'_, '_> {
         let sets = self.halves.map(|half| half.side.set);
         let mut shared = Vec::new();
         for (before, theirs) in self.shelf.beside(jobs) {
-            let terms = terms::between(sets, [*before, mapping], [old, new]);
-            if terms.is_empty() {
+            meter.step()?;
+            let own = terms::of_mappings(sets, [*before, mapping], [old, new]);
+            if own.is_empty() && self.role_terms.is_empty() {
                 continue;
             }
+            let terms = self.role_terms.iter().cloned().chain(own).collect();
             let both = meter.meet(jobs, [theirs])?;
             let both = meter.subtract(both, self.denied.own.iter().chain(&self.denied.other))?;
             if !both.is_empty() {
@@ -456,12 +465,11 @@ impl Pass<'_, '_> {
 
     /// Boxes that hold a job, with the job.
     fn witnessed(&self, mapping: MappingId, pieces: Pieces) -> Result<Witnessed, Undecided> {
-        let issuer = self.from.issuer.map(|id| self.from.side.set.issuer(id));
         let mut found = Vec::new();
         for (key, boxes) in pieces {
             let mut shown = Vec::new();
             for jobs in boxes {
-                if let Some(job) = shape::example(self.world, issuer, &jobs)? {
+                if let Some(job) = shape::example(self.world, self.owners, &jobs)? {
                     shown.push((jobs, job));
                 }
             }

@@ -12,6 +12,7 @@ use crate::{
     },
     workload::Claim,
 };
+use std::collections::BTreeMap;
 
 /// What a box asks of its jobs, beside their repository: claim and words.
 pub type Shape = Vec<(String, String)>;
@@ -71,29 +72,56 @@ fn below(domain: &Domain, claim: Claim, prefix: &str) -> Option<(Claim, Lang)> {
     Some((claim, Lang::one_of(members, false)))
 }
 
-/// A job of this box, of the owner that its repository's name names and by a push where that may be.
+/// Ids of owners, each with the repositories below the names that either folder lists for it: an owner's id and name go
+/// together. Without this a new owner would seem to gain all that its namesakes of other ids have.
+#[derive(Default)]
+pub(super) struct Owners(Vec<(String, Lang)>);
+
+impl Owners {
+    /// Of the issuers of one URL on both sides.
+    pub(super) fn of<'i>(issuers: impl IntoIterator<Item = &'i Issuer>) -> Result<Self, Undecided> {
+        let mut names: BTreeMap<&str, (Vec<&str>, bool)> = BTreeMap::new();
+        for issuer in issuers.into_iter().filter(|issuer| issuer.multi_tenant && issuer.pin.is_none()) {
+            for (name, id) in &issuer.owners {
+                let (names, folds) = names.entry(id).or_default();
+                names.push(name);
+                *folds = issuer.folds_names;
+            }
+        }
+        let owned =
+            |(id, (names, folds)): (&str, (Vec<&str>, bool))| Ok((id.to_owned(), Lang::one_of(names, folds).owning()?));
+        Ok(Self(names.into_iter().map(owned).collect::<Result<_, Undecided>>()?))
+    }
+}
+
+/// A job of this box, by a push where that may be; `None`: there is none.
 pub(super) fn example(
     world: &World<'_>,
-    issuer: Option<&Issuer>,
+    owners: &Owners,
     jobs: &Jobs,
 ) -> Result<Option<Vec<(Claim, String)>>, Undecided> {
-    let mut likely = jobs.clone();
-    let mut prefer = |claim, value: &str| {
-        let axis = Axis::Claim(claim);
-        if likely.get(axis).is_some_and(|domain| domain.allows(value)) {
-            likely.narrow(axis, &Domain::of(Lang::exact(value, false)))?;
+    let owner = Axis::Claim(Claim::RepositoryOwnerId);
+    let listed = jobs.get(owner).filter(|domain| domain.gaps == Gaps::NEVER && domain.values.members().is_some());
+    let Some(listed) = listed.filter(|_| !owners.0.is_empty()) else { return likely(world, jobs) };
+    for (id, repositories) in owners.0.iter().filter(|(id, _)| listed.allows(id)) {
+        let mut own = jobs.clone();
+        own.narrow(owner, &Domain::of(Lang::exact(id, false)))?;
+        own.narrow(Axis::Claim(Claim::Repository), &Domain::of(repositories.clone()))?;
+        if let Some(job) = likely(world, &own)? {
+            return Ok(Some(job));
         }
-        Ok::<_, Undecided>(())
-    };
-    prefer(Claim::EventName, "push")?;
-    let name =
-        jobs.get(Axis::Claim(Claim::Repository)).and_then(|domain| domain.values.members()?.next().map(str::to_owned));
-    let owner = name.as_deref().and_then(|name| issuer?.id_of_owner(name.split_once('/')?.0));
-    if let Some(owner) = owner {
-        prefer(Claim::RepositoryOwnerId, owner)?;
     }
-    match world.witness(&likely) {
-        Ok(Some(job)) => Ok(Some(job)),
-        _ => world.witness(jobs),
+    Ok(None)
+}
+
+fn likely(world: &World<'_>, jobs: &Jobs) -> Result<Option<Vec<(Claim, String)>>, Undecided> {
+    let event = Axis::Claim(Claim::EventName);
+    if jobs.get(event).is_some_and(|domain| domain.allows("push")) {
+        let mut pushes = jobs.clone();
+        pushes.narrow(event, &Domain::of(Lang::exact("push", false)))?;
+        if let Ok(Some(job)) = world.witness(&pushes) {
+            return Ok(Some(job));
+        }
     }
+    world.witness(jobs)
 }

@@ -38,23 +38,26 @@ pub struct Term {
     pub direction: Direction,
 }
 
-/// The terms in which two grants of one role differ; none: the same credential on the same conditions.
-pub(super) fn between([before, after]: [&MappingSet; 2], mappings: [MappingId; 2], roles: [RoleId; 2]) -> Vec<Term> {
-    let mut terms = of_roles([before, after], roles);
+/// The terms in which two mappings give one role; none: the same, as far as the mappings say it.
+pub(super) fn of_mappings(
+    [before, after]: [&MappingSet; 2],
+    mappings: [MappingId; 2],
+    roles: [RoleId; 2],
+) -> Vec<Term> {
+    let mut terms = Vec::new();
     let [a, b] = [(before, mappings[0], roles[0]), (after, mappings[1], roles[1])]
         .map(|(set, mapping, role)| (set.mapping(mapping), set.role(role)));
-    let (longest, given) = (ceiling(a).cmp(&ceiling(b)), default(a).cmp(&default(b)));
-    term(&mut terms, "max_duration", ceiling(a), ceiling(b), longest.is_lt(), show_seconds);
+    term(&mut terms, "max_duration", ceiling(a), ceiling(b), |a, b| a < b, show_seconds);
     // Without a default of its own, what is given follows the ceiling.
     if [a, b].iter().any(|side| default(*side) != ceiling(*side)) {
-        term(&mut terms, "duration", default(a), default(b), given.is_lt(), show_seconds);
+        term(&mut terms, "duration", default(a), default(b), |a, b| a < b, show_seconds);
     }
-    let limit = |mapping: &Mapping| mapping.limit.unwrap_or_default();
-    let (Limit { per_run: a_run, per_hour: a_hour }, Limit { per_run: b_run, per_hour: b_hour }) =
-        (limit(a.0), limit(b.0));
+    let [Limit { per_run: a_run, per_hour: a_hour }, Limit { per_run: b_run, per_hour: b_hour }] =
+        [a, b].map(|(mapping, _)| mapping.limit.unwrap_or_default());
     for (name, a, b) in [("limit.per_run", a_run, b_run), ("limit.per_hour", a_hour, b_hour)] {
-        let wider = a.unwrap_or(u32::MAX) < b.unwrap_or(u32::MAX);
-        term(&mut terms, name, a, b, wider, |most| most.map_or("none".to_owned(), |most| most.to_string()));
+        let most = |limit: &Option<u32>| limit.map_or(u64::MAX, u64::from);
+        let show = |limit: Option<u32>| limit.map_or("none".to_owned(), |limit| limit.to_string());
+        term(&mut terms, name, a, b, |a, b| most(a) < most(b), show);
     }
     terms
 }
@@ -65,7 +68,8 @@ pub(super) fn roles_differ(sets: [&MappingSet; 2], roles: [RoleId; 2]) -> bool {
     a.max_duration != b.max_duration || !of_roles(sets, roles).is_empty()
 }
 
-fn of_roles(sets: [&MappingSet; 2], roles: [RoleId; 2]) -> Vec<Term> {
+/// The terms in which a role gives another credential, whoever asks.
+pub(super) fn of_roles(sets: [&MappingSet; 2], roles: [RoleId; 2]) -> Vec<Term> {
     let [a, b] = [sets[0].role(roles[0]), sets[1].role(roles[1])];
     let mut terms = Vec::new();
     let mut differ = |name: &str, before: String, after: String, direction| {
@@ -158,9 +162,16 @@ fn show_seconds(seconds: Seconds) -> String {
     }
 }
 
-fn term<T: PartialEq>(terms: &mut Vec<Term>, name: &str, before: T, after: T, wider: bool, show: impl Fn(T) -> String) {
+fn term<T: PartialEq>(
+    terms: &mut Vec<Term>,
+    name: &str,
+    before: T,
+    after: T,
+    less: impl Fn(&T, &T) -> bool,
+    show: impl Fn(T) -> String,
+) {
     if before != after {
-        let direction = if wider { Direction::Wider } else { Direction::Narrower };
+        let direction = if less(&before, &after) { Direction::Wider } else { Direction::Narrower };
         terms.push(Term { name: name.to_owned(), before: show(before), after: show(after), direction });
     }
 }

@@ -359,9 +359,10 @@ fn hard_cases_are_undecided_within_bounds_and_never_no_change() {
         C::Sha,
     ];
     let mut many = one(vec![pin()]);
-    for at in 0..10 {
-        let (a, b) = (format!("a{at}"), format!("b{at}"));
-        many = many.deny(&a, &["r"], claims.map(|claim| text(claim, &[&a, &b])));
+    for bit in 0..6 {
+        let values: Vec<String> = (0..64_u32).filter(|at| at >> bit & 1 == 1).map(|at| format!("v{at}")).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        many = many.deny(&format!("d{bit}"), &["r"], claims.map(|claim| text(claim, &values)));
     }
     let told = differs(Builder::new(), many);
     assert_eq!(told.summary(), "1 undecided", "{told:?}");

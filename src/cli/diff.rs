@@ -7,7 +7,7 @@ mod text;
 
 use super::loaded::{self, Loaded};
 use anyhow::Result;
-use claimbound_core::review::diff::{Direction, Side, diff};
+use claimbound_core::review::diff::{Diff, Side, diff};
 use std::path::Path;
 
 /// Somebody gains, or it is not proven that nobody does.
@@ -57,7 +57,7 @@ enum DiffFormat {
 struct Compared<'a> {
     names: [&'a str; 2],
     versions: [String; 2],
-    diff: &'a claimbound_core::review::diff::Diff,
+    diff: &'a Diff,
 }
 
 /// Runs the command; the exit code.
@@ -121,14 +121,6 @@ fn jobs(shape: &[(String, String)]) -> String {
     match shape {
         [] => "any".to_owned(),
         _ => shape.iter().map(|(claim, words)| format!("{claim} {words}")).collect::<Vec<_>>().join("; "),
-    }
-}
-
-fn direction(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Wider => "wider",
-        Direction::NotComparable => "not comparable",
-        Direction::Narrower => "narrower",
     }
 }
 

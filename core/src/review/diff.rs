@@ -99,7 +99,6 @@ impl fmt::Display for Outcome {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unsure {
     pub issuer: String,
-    /// Empty: all of the issuer's.
     pub roles: Vec<String>,
     pub mappings: Vec<String>,
     pub why: String,

@@ -1,6 +1,6 @@
 //! A difference for programs; docs/diff.md says what each member means.
 
-use super::{Compared, direction};
+use super::Compared;
 use claimbound_core::review::diff::{Change, Direction, Example, Kind, Outcome};
 use serde_json::{Map, Value, json};
 
@@ -60,7 +60,7 @@ fn change(change: &Change) -> Value {
             "name": term.name,
             "before": term.before,
             "after": term.after,
-            "direction": direction(term.direction).replace(' ', "_"),
+            "direction": term.direction.to_string().replace(' ', "_"),
         })).collect::<Vec<_>>(),
         "examples": change.examples.iter().map(example).collect::<Vec<_>>(),
     })

@@ -1,6 +1,6 @@
 //! A difference as a comment on a pull request: whoever wrote the folder's texts writes no Markdown here.
 
-use super::{Compared, direction, jobs, mappings, quoted, repository, some};
+use super::{Compared, jobs, mappings, quoted, repository, some};
 use claimbound_core::review::diff::{Change, Kind};
 
 /// A comment may be no longer: GitHub takes 65,536 characters.
@@ -28,7 +28,7 @@ pub(super) fn render(compared: &Compared<'_>) -> String {
         page.put("\n");
     }
     for unsure in &diff.undecided {
-        let roles = if unsure.roles.is_empty() { "all roles".to_owned() } else { quoted(&unsure.roles, NAMES_SHOWN) };
+        let roles = quoted(&unsure.roles, NAMES_SHOWN);
         let of = format!("{roles} for jobs of `{}`: {}", unsure.issuer, unsure.why);
         page.put(&format!("- **undecided** {}\n", prose(&of)));
     }
@@ -95,7 +95,7 @@ fn row(change: &Change) -> String {
         Kind::Terms => {
             let terms = change.terms.iter().map(|term| {
                 let (name, before, after) = (code(&term.name), code(&term.before), code(&term.after));
-                format!("{name} {before} → {after} ({})", direction(term.direction))
+                format!("{name} {before} → {after} ({})", term.direction)
             });
             terms.collect::<Vec<_>>().join("<br>")
         }

@@ -1,6 +1,6 @@
 //! A difference for people.
 
-use super::{Compared, direction, jobs, mappings, quoted, repository, some};
+use super::{Compared, jobs, mappings, quoted, repository, some};
 use claimbound_core::review::diff::{Change, Kind};
 use std::fmt::Write as _;
 
@@ -25,7 +25,7 @@ fn write(text: &mut String, compared: &Compared<'_>) -> std::fmt::Result {
         write_change(text, change)?;
     }
     for unsure in &diff.undecided {
-        let roles = if unsure.roles.is_empty() { "all roles".to_owned() } else { quoted(&unsure.roles, NAMES_SHOWN) };
+        let roles = quoted(&unsure.roles, NAMES_SHOWN);
         writeln!(text, "\nundecided: {roles} for jobs of `{}`", unsure.issuer)?;
         if !unsure.mappings.is_empty() {
             writeln!(text, "  mappings: {}", quoted(&unsure.mappings, NAMES_SHOWN))?;
@@ -55,7 +55,7 @@ fn write_change(text: &mut String, change: &Change) -> std::fmt::Result {
     };
     writeln!(text, "\n{kind}: {} for jobs of `{}`", quoted(&change.roles, NAMES_SHOWN), change.issuer)?;
     for term in &change.terms {
-        writeln!(text, "  {}: {} → {} ({})", term.name, term.before, term.after, direction(term.direction))?;
+        writeln!(text, "  {}: {} → {} ({})", term.name, term.before, term.after, term.direction)?;
     }
     if !change.repositories.is_empty() {
         let count = change.repositories.len();

@@ -26,10 +26,10 @@ pub(super) fn read(name: &str, beside: Option<&Path>) -> Result<Folder> {
     // A path below the present folder says nothing of where the other side lies.
     let here = Path::new(".");
     let beside = beside.filter(|_| !path.is_some_and(|path| path.starts_with("./")));
-    let (at, prefix) = match (beside.map(|beside| prefix(beside)).transpose()?, beside) {
-        (Some(Ok(prefix)), Some(beside)) => (beside, prefix),
+    let (at, prefix, usual) = match (beside.map(prefix).transpose()?, beside) {
+        (Some(Ok(prefix)), Some(beside)) => (beside, prefix, false),
         _ => match prefix(here)? {
-            Ok(prefix) => (here, prefix),
+            Ok(prefix) => (here, prefix, true),
             Err(error) => {
                 bail!("`{name}` is no folder, and there is no git repository that has such a revision: {error}")
             }
@@ -38,7 +38,7 @@ pub(super) fn read(name: &str, beside: Option<&Path>) -> Result<Folder> {
     let below = |path: &str| if prefix.is_empty() { path.to_owned() } else { format!("{prefix}/{path}") };
     let path = match path {
         Some(path) => path.strip_prefix("./").map_or_else(|| path.to_owned(), below),
-        None if at != here => prefix.clone(),
+        None if !usual => prefix.clone(),
         None => below(USUAL),
     };
     let path = path.trim_end_matches('/');

@@ -24,7 +24,7 @@ pub const FILES_MAX: usize = 100_000;
 /// More bytes than this, all files together, are refused.
 pub const FOLDER_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// A file is read this far: one byte more than `load` accepts, so that it can say so.
-const FILE_READ_MAX_BYTES: u64 = 1024 * 1024 + 1;
+pub const FILE_READ_MAX_BYTES: u64 = 1024 * 1024 + 1;
 /// Folders within folders beyond this are refused, links included: so a ring of links ends.
 const FOLDERS_DEEP_MAX: usize = 16;
 /// How often reading starts anew when the folder is swapped under it.
@@ -96,8 +96,9 @@ fn mark_below(path: &Path, hash: &mut impl Hasher, deeper: usize, left: &mut usi
     }
 }
 
-/// Never read where it stands: `..data` and its versions are reached through the links that lead there.
-fn means_nothing(name: &str) -> bool {
+/// Whether what has this name is never read where it stands: `..data` and its versions are reached through the links
+/// that lead there.
+pub fn means_nothing(name: &str) -> bool {
     name.starts_with("..") || WITHOUT_MEANING.contains(&name)
 }
 

@@ -28,23 +28,30 @@ pub struct Loaded {
 /// # Errors
 /// When the folder cannot be read.
 pub fn load(path: &Path) -> Result<Option<Loaded>> {
-    let folder = match folder::read(path, false) {
-        Ok(folder) => folder,
-        Err(FolderError::Refused { findings, .. }) => return complain(&Folder::default(), path, findings),
-        Err(error) => return Err(error.into()),
-    };
-    let compiled = compile(&folder, &Profiles::builtin());
-    match compiled.set {
-        Some(set) => Ok(Some(Loaded { folder, set, profiles: compiled.profiles })),
-        None => complain(&folder, path, compiled.diagnostics),
+    let root = path.display().to_string();
+    match folder::read(path, false) {
+        Ok(folder) => of_folder(folder, &root),
+        Err(FolderError::Refused { findings, .. }) => complain(&Folder::default(), &root, findings),
+        Err(error) => Err(error.into()),
     }
 }
 
-fn complain(folder: &Folder, path: &Path, mut findings: Vec<Diagnostic>) -> Result<Option<Loaded>> {
+/// Compiles a folder that is called `root`. `None` when it does not load: then standard error says why.
+///
+/// # Errors
+/// When standard error is closed.
+pub fn of_folder(folder: Folder, root: &str) -> Result<Option<Loaded>> {
+    let compiled = compile(&folder, &Profiles::builtin());
+    match compiled.set {
+        Some(set) => Ok(Some(Loaded { folder, set, profiles: compiled.profiles })),
+        None => complain(&folder, root, compiled.diagnostics),
+    }
+}
+
+fn complain(folder: &Folder, root: &str, mut findings: Vec<Diagnostic>) -> Result<Option<Loaded>> {
     findings.retain(|finding| finding.severity == Severity::Error);
-    let root = path.display().to_string();
     let mut out = io::stderr().lock();
-    out.write_all(render::human(&findings, folder, &root, &Renderer::plain()).as_bytes())?;
+    out.write_all(render::human(&findings, folder, root, &Renderer::plain()).as_bytes())?;
     writeln!(out, "error: the folder `{root}` does not load")?;
     Ok(None)
 }

@@ -11,6 +11,7 @@ mod decision;
 mod demo;
 mod deployment;
 mod dev;
+mod diff;
 mod doctor;
 mod explain;
 mod fmt;
@@ -55,6 +56,7 @@ enum Command {
     Check(check::CheckArgs),
     Test(test::TestArgs),
     Explain(explain::ExplainArgs),
+    Diff(diff::DiffArgs),
     Roles(roles::RolesArgs),
     Fmt(fmt::FmtArgs),
     Schema(schema::SchemaArgs),
@@ -79,6 +81,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Test(args) => test::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Diff(args) => diff::run(&args),
         Command::Roles(args) => roles::run(args),
         Command::Fmt(args) => fmt::run(&args),
         Command::Schema(args) => schema::run(&args),

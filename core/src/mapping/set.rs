@@ -120,7 +120,7 @@ impl Origin {
 }
 
 /// What a condition asks of its claim.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Test {
     Text(Lang),
     Is(bool),

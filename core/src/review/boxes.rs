@@ -30,6 +30,9 @@ use std::collections::BTreeMap;
 /// Most boxes that a union may come to have.
 pub const BOXES_MAX: usize = 20_000;
 
+/// Most comparisons of two boxes for one role of one issuer, when two folders are compared.
+pub const STEPS_MAX: usize = 2_000_000;
+
 /// A dimension of a box.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Axis {
@@ -50,6 +53,8 @@ pub enum Undecided {
     Boxes,
     #[error("whether some job meets these conditions takes more than {PARTS_MAX} steps to tell")]
     Parts,
+    #[error("comparing its mappings takes more than {STEPS_MAX} steps")]
+    Steps,
     #[error("whether some job has such a `subject` and such a `repository` is not known")]
     Subject,
 }
@@ -266,4 +271,4 @@ pub(super) fn truth(value: bool) -> Lang {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,6 +2,7 @@
 
 pub mod boxes;
 mod cases;
+pub mod diff;
 mod given;
 mod lint;
 pub(crate) mod overlap;

@@ -12,7 +12,7 @@ use Claim as C;
 use proptest::prelude::*;
 use std::{borrow::Cow, sync::LazyLock};
 
-static PROFILES: LazyLock<Profiles> = LazyLock::new(Profiles::builtin);
+pub(in crate::review) static PROFILES: LazyLock<Profiles> = LazyLock::new(Profiles::builtin);
 
 fn world(profile: &str) -> World<'static> {
     let set = Builder::new().build();
@@ -20,14 +20,14 @@ fn world(profile: &str) -> World<'static> {
     World::new(PROFILES.get(profile).unwrap(), &set.issuers[issuer]).unwrap()
 }
 
-fn case(profile: &str, given: &[(Claim, String)]) -> Option<Case<'static>> {
+pub(in crate::review) fn case(profile: &str, given: &[(Claim, String)]) -> Option<Case<'static>> {
     let given: Vec<(Claim, Cow<'_, str>)> = given.iter().map(|(claim, text)| (*claim, text.as_str().into())).collect();
     let principal = from_canonical(PROFILES.get(profile).unwrap(), "github", &given).ok()?;
     Some(Case { principal, actors: Vec::new() })
 }
 
 /// Every job over a few values, in which tokens carry what they must.
-static JOBS: LazyLock<Vec<Case<'static>>> = LazyLock::new(|| {
+pub(in crate::review) static JOBS: LazyLock<Vec<Case<'static>>> = LazyLock::new(|| {
     let axes: [(&[Claim], &[&[&str]]); 7] = [
         (&[C::Repository], &[&["acme/api"], &["Acme/web"]]),
         (&[C::RepositoryId], &[&["1"], &["2"]]),
@@ -345,7 +345,7 @@ fn a_great_many_repositories_are_subtracted_and_too_many_are_not() {
     assert!(matches!(world.granted(&[wide("ab"), wide("cd"), wide("ef")]), Err(Undecided::Pattern(_))));
 }
 
-fn conditions() -> impl Strategy<Value = Vec<Condition>> {
+pub(in crate::review) fn conditions() -> impl Strategy<Value = Vec<Condition>> {
     let id = || prop::sample::select(vec!["1", "2"]);
     let name = || prop::sample::select(vec!["acme/api", "ACME/web", "acme/ci", ""]);
     let claim = prop::sample::select(vec![

@@ -1,0 +1,177 @@
+//! What a grant is bounded by, and how two bounds compare.
+
+use crate::{
+    mapping::{Limit, Mapping, MappingId, MappingSet, Parameters, Role, RoleId},
+    time::Seconds,
+};
+use std::fmt;
+
+/// Bytes of a policy's SHA-256 that tell versions apart for a reader.
+const HASH_BYTES_SHOWN: usize = 6;
+
+/// How the later value compares with the earlier one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Direction {
+    Wider,
+    /// Neither is known to be contained in the other.
+    NotComparable,
+    Narrower,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wider => "wider",
+            Self::NotComparable => "not comparable",
+            Self::Narrower => "narrower",
+        })
+    }
+}
+
+/// One term that differs.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Term {
+    /// As in the mapping language: `max_duration`, `limit.per_hour`, `aws.role_arn`.
+    pub name: String,
+    pub before: String,
+    pub after: String,
+    pub direction: Direction,
+}
+
+/// The terms in which two mappings give one role; none: the same, as far as the mappings say it.
+pub(super) fn of_mappings(
+    [before, after]: [&MappingSet; 2],
+    mappings: [MappingId; 2],
+    roles: [RoleId; 2],
+) -> Vec<Term> {
+    let mut terms = Vec::new();
+    let [a, b] = [(before, mappings[0], roles[0]), (after, mappings[1], roles[1])]
+        .map(|(set, mapping, role)| (set.mapping(mapping), set.role(role)));
+    term(&mut terms, "max_duration", ceiling(a), ceiling(b), |a, b| a < b, show_seconds);
+    // Without a default of its own, what is given follows the ceiling.
+    if [a, b].iter().any(|side| default(*side) != ceiling(*side)) {
+        term(&mut terms, "duration", default(a), default(b), |a, b| a < b, show_seconds);
+    }
+    let [Limit { per_run: a_run, per_hour: a_hour }, Limit { per_run: b_run, per_hour: b_hour }] =
+        [a, b].map(|(mapping, _)| mapping.limit.unwrap_or_default());
+    for (name, a, b) in [("limit.per_run", a_run, b_run), ("limit.per_hour", a_hour, b_hour)] {
+        let most = |limit: &Option<u32>| limit.map_or(u64::MAX, u64::from);
+        let show = |limit: Option<u32>| limit.map_or("none".to_owned(), |limit| limit.to_string());
+        term(&mut terms, name, a, b, |a, b| most(a) < most(b), show);
+    }
+    terms
+}
+
+/// Whether the role gives another credential than before, whoever asks.
+pub(super) fn roles_differ(sets: [&MappingSet; 2], roles: [RoleId; 2]) -> bool {
+    let [a, b] = [sets[0].role(roles[0]), sets[1].role(roles[1])];
+    a.max_duration != b.max_duration || !of_roles(sets, roles).is_empty()
+}
+
+/// The terms in which a role gives another credential, whoever asks.
+pub(super) fn of_roles(sets: [&MappingSet; 2], roles: [RoleId; 2]) -> Vec<Term> {
+    let [a, b] = [sets[0].role(roles[0]), sets[1].role(roles[1])];
+    let mut terms = Vec::new();
+    let mut differ = |name: &str, before: String, after: String, direction| {
+        if before != after {
+            terms.push(Term { name: name.to_owned(), before, after, direction });
+        }
+    };
+    // Whatever a role says that is no condition is a term; a field that is new must be put here or left out on purpose.
+    let said = |role: &Role| {
+        let Role {
+            backend,
+            kind,
+            sensitivity,
+            target,
+            parameters: _,
+            max_duration: _,
+            name: _,
+            description: _,
+            teams: _,
+            issuers: _,
+            span: _,
+        } = role;
+        let target = target.clone().unwrap_or_else(|| "none".to_owned());
+        [
+            ("backend", backend.clone()),
+            ("kind", (*kind).to_owned()),
+            ("target", target),
+            ("sensitivity", sensitivity.clone()),
+        ]
+    };
+    for ((name, before), (_, after)) in said(a).into_iter().zip(said(b)) {
+        differ(name, before, after, Direction::NotComparable);
+    }
+    let keys = a.parameters.values.keys().chain(b.parameters.values.keys());
+    let mut keys: Vec<&String> = keys.collect();
+    keys.sort_unstable();
+    keys.dedup();
+    for key in keys {
+        let shown = |set: &MappingSet, parameters: &Parameters| {
+            let (value, _) = parameters.values.get(key)?;
+            Some(shown(set, key, value))
+        };
+        let (before, after) = (shown(sets[0], &a.parameters), shown(sets[1], &b.parameters));
+        let restricts = a.kind == "aws" && b.kind == "aws" && ["session_policy", "policy_arns"].contains(&key.as_str());
+        let direction = match (&before, &after) {
+            // A session's policy only takes away from what the role may do.
+            (Some(_), None) if restricts && !has_policy(b) => Direction::Wider,
+            (None, Some(_)) if restricts && !has_policy(a) => Direction::Narrower,
+            _ => Direction::NotComparable,
+        };
+        let none = || "none".to_owned();
+        let name = format!("{}.{key}", b.kind);
+        differ(&name, before.unwrap_or_else(none), after.unwrap_or_else(none), direction);
+    }
+    terms
+}
+
+fn has_policy(role: &Role) -> bool {
+    ["session_policy", "policy_arns"].iter().any(|key| role.parameters.values.contains_key(*key))
+}
+
+/// A parameter as one would write it; a policy with a hash of its text, for that is what it means.
+fn shown(set: &MappingSet, key: &str, value: &toml::Value) -> String {
+    let policy = value.as_str().filter(|_| key == "session_policy").and_then(|path| set.policies.get(path));
+    match policy {
+        Some(text) => {
+            let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+            let hash: String = hash.as_ref()[..HASH_BYTES_SHOWN].iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{value} (SHA-256 {hash}…)")
+        }
+        None => value.to_string(),
+    }
+}
+
+type Given<'s> = (&'s Mapping, &'s Role);
+
+fn ceiling((mapping, role): Given<'_>) -> Seconds {
+    mapping.max_duration.map_or(role.max_duration, |own| own.min(role.max_duration))
+}
+
+fn default((mapping, role): Given<'_>) -> Seconds {
+    mapping.duration.map_or(ceiling((mapping, role)), |own| own.min(ceiling((mapping, role))))
+}
+
+fn show_seconds(seconds: Seconds) -> String {
+    match seconds.0 {
+        s if s != 0 && s % 3600 == 0 => format!("{}h", s / 3600),
+        s if s != 0 && s % 60 == 0 => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    }
+}
+
+fn term<T: PartialEq>(
+    terms: &mut Vec<Term>,
+    name: &str,
+    before: T,
+    after: T,
+    less: impl Fn(&T, &T) -> bool,
+    show: impl Fn(T) -> String,
+) {
+    if before != after {
+        let direction = if less(&before, &after) { Direction::Wider } else { Direction::Narrower };
+        terms.push(Term { name: name.to_owned(), before: show(before), after: show(after), direction });
+    }
+}

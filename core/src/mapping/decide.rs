@@ -338,7 +338,30 @@ impl<'a> Judge<'a> {
 
 /// Judges one condition. `finely`: tells a renamed repository and a mismatched id from any other failure.
 fn test(issuer: &Issuer, condition: &Condition, workload: &Workload<'_>, side: Side, finely: bool) -> Verdict {
-    let held = match &condition.test {
+    let verdict = |part| part_of(issuer, condition, part, workload, side, finely);
+    let mut best = Verdict::Failed;
+    for part in condition.test.parts() {
+        match verdict(part) {
+            Verdict::Held => return Verdict::Held,
+            Verdict::Failed => {}
+            near => best = near,
+        }
+    }
+    best
+}
+
+/// One test of a condition.
+fn part_of(
+    issuer: &Issuer,
+    condition: &Condition,
+    test: &Test,
+    workload: &Workload<'_>,
+    side: Side,
+    finely: bool,
+) -> Verdict {
+    let held = match test {
+        // None is made of others of its kind.
+        Test::Any(_) => false,
         Test::Repository(pairs) => {
             let claims = [Claim::Repository, Claim::RepositoryId];
             return pair(issuer, condition, workload, side, claims, finely, pairs);

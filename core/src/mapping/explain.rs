@@ -170,11 +170,11 @@ fn told(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> Con
 }
 
 fn got(condition: &Condition, workload: &Workload<'_>) -> Got {
-    let pair = match condition.test {
+    let pair = condition.test.parts().iter().find_map(|test| match test {
         Test::Repository(_) => Some([Claim::Repository, Claim::RepositoryId]),
         Test::Owner(..) => Some([Claim::RepositoryOwner, Claim::RepositoryOwnerId]),
         _ => None,
-    };
+    });
     if let Some([name, id]) = pair.map(|pair| pair.map(|claim| workload.text(claim)))
         && (name.is_some() || id.is_some())
     {
@@ -199,7 +199,13 @@ fn others(count: usize) -> String {
 
 /// What a condition asks, in the mapping language's words, and whether the words hold ids that are not the job's.
 fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
-    let own = |condition: &Condition, id: &str| match condition.test {
+    let parts = condition.test.parts().iter().map(|test| expected_of(condition, test, workload));
+    let (words, foreign): (Vec<String>, Vec<bool>) = parts.unzip();
+    (words.join(" or "), foreign.contains(&true))
+}
+
+fn expected_of(condition: &Condition, test: &Test, workload: &Workload<'_>) -> (String, bool) {
+    let own = |id: &str| match test {
         Test::Owner(_) => workload.text(Claim::RepositoryOwnerId) == Some(id),
         _ => workload.text(Claim::RepositoryId) == Some(id),
     };
@@ -207,16 +213,17 @@ fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
         "" => format!("id {id}"),
         _ => format!("`{name}` (id {id})"),
     };
-    match &condition.test {
+    match test {
         Test::Is(value) => (value.to_string(), false),
         Test::Present => ("present".to_owned(), false),
         Test::Absent => ("absent".to_owned(), false),
         Test::SameRepository => ("the job's own repository".to_owned(), false),
+        Test::Any(_) => ("any".to_owned(), false),
         Test::Text(lang) => {
             let holds_ids = matches!(condition.claim, Claim::RepositoryId | Claim::RepositoryOwnerId | Claim::Subject);
             (lang.describe(), holds_ids)
         }
-        Test::Repository(pairs) | Test::Owner(pairs) => match pairs.iter().find(|(_, id)| own(condition, id)) {
+        Test::Repository(pairs) | Test::Owner(pairs) => match pairs.iter().find(|(_, id)| own(id)) {
             // The job's own pair says enough; the other members of a set are nobody else's business.
             Some((name, id)) if pairs.len() == 1 => (pair(name, id), false),
             Some((name, id)) => (pair(name, id) + &others(pairs.len() - 1), false),

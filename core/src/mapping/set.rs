@@ -133,6 +133,25 @@ pub enum Test {
     SameRepository,
     Present,
     Absent,
+    /// Any of these, of the same claim: `{ any = […] }` of forms that are not one set. None of them is `Any` itself, nor
+    /// [`Test::SameRepository`].
+    Any(Vec<Test>),
+}
+
+impl Test {
+    /// The test, or what it is any of.
+    pub fn parts(&self) -> &[Test] {
+        match self {
+            Self::Any(parts) => parts,
+            one => std::slice::from_ref(one),
+        }
+    }
+    fn parts_mut(&mut self) -> &mut [Test] {
+        match self {
+            Self::Any(parts) => parts,
+            one => std::slice::from_mut(one),
+        }
+    }
 }
 
 /// One condition.
@@ -221,8 +240,10 @@ impl MappingSet {
         let requires = self.requires.values_mut();
         let conditions = self.mappings.iter_mut().map(|mapping| &mut mapping.conditions).chain(requires).flatten();
         for condition in conditions.chain(self.denies.iter_mut().flat_map(|deny| &mut deny.conditions)) {
-            if let Test::Repository(pairs) | Test::Owner(pairs) = &mut condition.test {
-                pairs.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
+            for test in condition.test.parts_mut() {
+                if let Test::Repository(pairs) | Test::Owner(pairs) = test {
+                    pairs.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
+                }
             }
         }
         for deny in &mut self.denies {
@@ -293,7 +314,8 @@ impl MappingSet {
         let same = |other: &str| if folds { other.eq_ignore_ascii_case(name) } else { other == name };
         let conditions = self.mappings.iter().filter(|mapping| mapping.issuer == issuer).flat_map(|m| &m.conditions);
         let mut ids = conditions
-            .filter_map(|condition| match &condition.test {
+            .flat_map(|condition| condition.test.parts())
+            .filter_map(|test| match test {
                 Test::Repository(pairs) => Some(pairs),
                 _ => None,
             })

@@ -45,7 +45,7 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
         }
         let folds = set.issuer(issuer).folds_names;
         // Boxes are made only of mappings that have a neighbour: nearly all have none.
-        let mut reaches: HashMap<MappingId, Reach, FixedState> = HashMap::default();
+        let mut reaches: HashMap<MappingId, Vec<Reach>, FixedState> = HashMap::default();
         let pairs = match neighbours(set, role, &ids) {
             Ok(pairs) => pairs,
             Err(TooMany(first, second)) => {
@@ -64,7 +64,7 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
                 }
                 Ok(())
             });
-            let diagnostic = match met.and_then(|()| reaches[&first].meet(&reaches[&second])) {
+            let diagnostic = match met.and_then(|()| meet(&reaches[&first], &reaches[&second])) {
                 Ok(None) => continue,
                 Ok(Some(witness)) => overlap(set, role, first, second, &witness),
                 Err(error) => undecided(set.mapping(first), set.mapping(second), &error),
@@ -74,6 +74,16 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
         }
     }
     found
+}
+
+/// A job that both let through.
+fn meet(first: &[Reach], second: &[Reach]) -> Result<Option<Vec<(Claim, String)>>, PatternError> {
+    for (one, other) in first.iter().flat_map(|one| second.iter().map(move |other| (one, other))) {
+        if let Some(witness) = one.meet(other)? {
+            return Ok(Some(witness));
+        }
+    }
+    Ok(None)
 }
 
 /// Pairs that can meet at all: those that list an id or a name in common, and whatever lists neither with all others.

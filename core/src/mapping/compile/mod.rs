@@ -8,6 +8,7 @@ mod conditions;
 mod denies;
 mod duration;
 mod limit;
+mod mixes;
 mod names;
 mod patterns;
 mod placeholders;

@@ -444,8 +444,8 @@ impl Judged<'_, '_, '_, '_> {
     fn rests_on_something(&self, roles: &[(RoleId, Span)], findings: &mut Findings) {
         let carries = |compiled: &Compiled| {
             let Condition { claim, test, .. } = &compiled.condition;
-            !self.profile.author_controlled().contains(claim)
-                && !matches!(test, Test::Present | Test::Absent | Test::SameRepository)
+            let says_little = |test: &Test| matches!(test, Test::Present | Test::Absent | Test::SameRepository);
+            !self.profile.author_controlled().contains(claim) && !test.parts().iter().any(says_little)
         };
         if let Some((role, _)) = roles.iter().find(|(role, _)| !self.all(*role).any(carries)) {
             findings.error(
@@ -499,8 +499,10 @@ impl Judged<'_, '_, '_, '_> {
                     || is_true(Claim::RefProtected)
             }
             Narrow::Tag => {
-                let demands_tag =
-                    |condition: &Condition| condition.claim == Claim::Tag && !matches!(condition.test, Test::Absent);
+                let absent = |test: &Test| matches!(test, Test::Absent);
+                let demands_tag = |condition: &Condition| {
+                    condition.claim == Claim::Tag && !condition.test.parts().iter().any(absent)
+                };
                 let tag = self.all(role).any(|compiled| demands_tag(&compiled.condition)) || exact_ref("refs/tags/");
                 tag && (is_true(Claim::RefProtected) || is_true(Claim::EnvironmentProtected))
             }

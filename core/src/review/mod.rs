@@ -2,7 +2,9 @@
 
 pub mod boxes;
 mod cases;
+pub mod dates;
 mod given;
+pub(crate) mod never;
 pub(crate) mod overlap;
 mod reach;
 mod world;

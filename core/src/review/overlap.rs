@@ -28,7 +28,7 @@ struct TooMany(MappingId, MappingId);
 pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<(RoleId, IssuerId), Vec<MappingId>> = BTreeMap::new();
     for (id, mapping) in (0..).map(MappingId).zip(&set.mappings) {
-        for role in &mapping.roles {
+        for role in mapping.roles.iter().filter(|_| !mapping.shadow) {
             let group = groups.entry((*role, mapping.issuer)).or_default();
             // A role that is listed twice makes no mapping its own rival.
             if group.last() != Some(&id) {
@@ -55,7 +55,9 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
             }
         };
         for (first, second) in pairs {
-            if told.contains(&(first, second)) {
+            // Alternatives of one mapping may meet: it gives the same by either.
+            let alternatives = set.mapping(first).name == set.mapping(second).name;
+            if alternatives || told.contains(&(first, second)) {
                 continue;
             }
             let met = [first, second].into_iter().try_for_each(|id| {
@@ -164,7 +166,7 @@ fn undecided(mapping: &Mapping, other: &Mapping, error: &PatternError) -> Diagno
 }
 
 /// A job as one would write it in a `[[test]]`.
-fn example(witness: &[(Claim, String)]) -> String {
+pub(super) fn example(witness: &[(Claim, String)]) -> String {
     let one = |(claim, value): &(Claim, String)| {
         let (name, value) = match (claim, value.strip_prefix("refs/heads/"), value.strip_prefix("refs/tags/")) {
             (Claim::Ref, Some(branch), _) => (Claim::Branch.name(), branch),

@@ -119,8 +119,10 @@ fn role_file(role: &str) -> String {
 }
 
 fn mapping_file(role: &str, conditions: &str) -> String {
+    // What stands before the conditions writes their header itself.
+    let header = if conditions.contains("[mapping.match]") { "" } else { "[mapping.match]\n" };
     format!(
         "[[mapping]]\nname = \"{role}\"\ndescription = \"Attacked\"\nissuer = \"github\"\nroles = [\"{role}\"]\n\
-         [mapping.match]\n{conditions}\n"
+         {header}{conditions}\n"
     )
 }

@@ -105,7 +105,9 @@ impl Values<'_, '_> {
             let message = format!("`{name}` is no class of events that can stand here");
             let help = match (did_you_mean(name, known.iter().copied()), name) {
                 (Some(meant), _) => format!("did you mean `{meant}`?"),
-                (None, "outsider") => "name the events: what outsiders may start is never granted as a class".to_owned(),
+                (None, "outsider") => {
+                    "name the events: what outsiders may start is never granted as a class".to_owned()
+                }
                 _ => format!("write {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")),
             };
             self.findings.error(codes::BAD_OPERATOR, span, message, help);

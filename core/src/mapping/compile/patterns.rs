@@ -52,7 +52,8 @@ impl Values<'_, '_> {
             "glob" => Lang::glob(&whole, segments, fold),
             "under" => Lang::under(&whole, fold),
             // Of what stands below the prefix.
-            _ => Lang::not_prefix(text, fold).and_then(|lang| if prefix.is_empty() { Ok(lang) } else { lang.after(prefix) }),
+            _ => Lang::not_prefix(text, fold)
+                .and_then(|lang| if prefix.is_empty() { Ok(lang) } else { lang.after(prefix) }),
         };
         match lang {
             Ok(lang) => self.push(claim, Test::Text(lang), Shape::Other, spot),

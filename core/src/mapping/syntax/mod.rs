@@ -8,7 +8,7 @@ mod fields;
 mod scan;
 mod schema;
 
-pub(crate) use fields::{Entry, Fields, Findings, describe};
+pub(crate) use fields::{Entry, Fields, Findings, describe, empty_list};
 pub(crate) use schema::{Place, later};
 
 use super::codes;

@@ -167,7 +167,16 @@ pub fn shadowed(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSecon
     let near = judge.shadows(role.flatten()).into_iter();
     let held =
         near.filter(|(_, role, distance)| distance.failed == 0 && !distance.over && judge.denied(*role).is_none());
-    held.map(|(mapping, role, _)| (mapping, role)).collect()
+    let mut found: Vec<(MappingId, RoleId)> = Vec::new();
+    for (id, role, _) in held {
+        // By several alternatives it would give the role once.
+        let again =
+            |(other, given): &(MappingId, RoleId)| *given == role && set.mapping(*other).name == set.mapping(id).name;
+        if !found.iter().any(again) {
+            found.push((id, role));
+        }
+    }
+    found
 }
 
 fn duration(set: &MappingSet, mapping: MappingId, role: RoleId, asked: Option<Seconds>) -> Seconds {

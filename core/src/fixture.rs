@@ -86,6 +86,7 @@ impl Builder {
         let at = self.set.mappings.len();
         self.set.mappings.push(Mapping {
             name: name.to_owned(),
+            alternative: None,
             description: String::new(),
             team: "a".to_owned(),
             issuer: IssuerId(issuer),
@@ -94,6 +95,8 @@ impl Builder {
             duration: None,
             max_duration: None,
             limit: None,
+            expires: None,
+            shadow: false,
             span: span("teams/a/deploy.toml", at),
         });
         self

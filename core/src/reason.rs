@@ -56,6 +56,7 @@ reasons! {
     ActorNotAllowed "actor_not_allowed" "The token or the request names an actor, and no mapping allows one.";
     // 5 decision and plan
     NoMapping "no_mapping" "No mapping gives this role to this job.";
+    MappingExpired "mapping_expired" "The mapping that would give the role has had its time (`expires`).";
     Renamed "renamed" "A mapping pins this repository's id under another name.";
     IdMismatch "id_mismatch" "A mapping names this repository with another id: it was re-created, or is squatted.";
     EventNotAllowed "event_not_allowed" "Only the event keeps a mapping from matching.";

@@ -2,6 +2,7 @@
 
 use super::render::{self, ReportFormat};
 use crate::{
+    broker::SystemClock,
     folder::{self, FolderError},
     issuance::catalogue,
 };
@@ -9,7 +10,8 @@ use anyhow::Context;
 use claimbound_core::{
     diag::{Diagnostic, Severity},
     mapping::{Folder, load},
-    review::{lint, run_tests},
+    review::{dates, lint, run_tests},
+    time::Clock as _,
     workload::Profiles,
 };
 use serde_json::json;
@@ -111,11 +113,12 @@ impl Report {
             let loaded = load(&report.folder, &Profiles::builtin());
             findings = loaded.diagnostics;
             if let Some(set) = &loaded.set {
-                let mappings = set.mappings.iter().filter(|mapping| place.holds(&mapping.span.file)).count();
+                let mappings = set.mappings.iter().filter(|one| one.is_first() && place.holds(&one.span.file)).count();
                 let roles = set.roles.iter().filter(|role| place.holds(&role.span.file)).count();
                 report.counts = Some((mappings, roles));
                 findings.extend(lint(set, &loaded.profiles));
                 findings.extend(catalogue::check(set, None));
+                findings.extend(dates::passed(set, SystemClock.now()));
                 for (test, result) in loaded.tests.iter().zip(run_tests(set, &loaded.profiles, &loaded.tests)) {
                     let here = place.holds(&test.span.file);
                     match result.failure {

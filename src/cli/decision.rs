@@ -15,6 +15,7 @@ use claimbound_core::{
     evidence::{Body, DecisionId, unhex},
     mapping::{Folder, MappingSet, load},
     review::Given,
+    time::UnixSeconds,
     workload::Profiles,
 };
 use serde_json::{Value, json};
@@ -64,7 +65,8 @@ fn again(body: &Body<'_>, stored: &Stored, reader: &dyn Reader) -> Result<Option
     let set = loaded.set.context("the kept folder does not load with this version")?;
     let (issuer, _) = set.issuer_named(issuer).context("the kept folder does not have the record's issuer")?;
     let given = Given::Claims(details["claims"].clone());
-    let explanation = explain_case(&set, &loaded.profiles, issuer, &given, details["asked"]["role"].as_str())?;
+    let explanation =
+        explain_case(&set, &loaded.profiles, issuer, &given, details["asked"]["role"].as_str(), UnixSeconds(body.at))?;
     Ok(Some(Again { set, folder, explanation }))
 }
 

@@ -12,7 +12,7 @@ use crate::{
 };
 use anyhow::{Context, bail, ensure};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use claimbound_core::{evidence::DecisionId, mapping::Decision, review::Given, workload::Profiles};
+use claimbound_core::{evidence::DecisionId, mapping::Decision, review::Given, time::Clock as _, workload::Profiles};
 use clap::Args;
 use serde_json::Value;
 use std::{
@@ -150,7 +150,8 @@ async fn exchange(broker: &str, token: &Secret) -> anyhow::Result<Value> {
 fn trace(broker: &Broker, claims: Value) -> anyhow::Result<String> {
     let set = &broker.active().snapshot.mappings;
     let issuer = set.issuer_named("github").context("the sample names its issuer `github`")?.0;
-    let explanation = explain_case(set, &Profiles::builtin(), issuer, &Given::Claims(claims), Some(ROLE))?;
+    let explanation =
+        explain_case(set, &Profiles::builtin(), issuer, &Given::Claims(claims), Some(ROLE), SystemClock.now())?;
     ensure!(
         matches!(explanation, super::explain::Explanation::Judged { decision: Decision::Grant(_), .. }),
         "explain and the service differ"

@@ -180,7 +180,7 @@ struct Sample {
 fn sample(loaded: &Loaded, role: &Role) -> Result<Sample> {
     let set = &loaded.set;
     let id = set.role_named(&role.name).context("the role is in the folder")?;
-    let mut mappings = set.mappings.iter().enumerate().filter(|(_, mapping)| mapping.roles.contains(&id));
+    let mut mappings = set.mappings.iter().enumerate().filter(|(_, one)| !one.shadow && one.roles.contains(&id));
     let Some((at, mapping)): Option<(usize, &Mapping)> = mappings.next() else {
         bail!("no mapping gives role `{}` yet; write one first", role.name);
     };

@@ -6,13 +6,14 @@ use super::{
     loaded::{self, Loaded},
     render::Format,
 };
+use crate::broker::SystemClock;
 use anyhow::{Context, Result, bail};
 use claimbound_core::{
     diag::line_column,
     evidence::DecisionId,
     mapping::{Ask, ConditionReport, Decision, Folder, Got, IssuerId, MappingReport, MappingSet, Trace, explain},
     review::{Given, GivenError},
-    time::UnixSeconds,
+    time::{Clock as _, UnixSeconds},
     workload::{Case, Claim, Profiles, WorkloadError},
 };
 use std::{
@@ -123,13 +124,14 @@ pub enum Explanation {
     Refused(WorkloadError),
 }
 
-/// Judges a job from what was given or recorded.
+/// Judges a job from what was given or recorded, as of a time.
 pub fn explain_case(
     set: &MappingSet,
     profiles: &Profiles,
     issuer: IssuerId,
     given: &Given,
     role: Option<&str>,
+    now: UnixSeconds,
 ) -> Result<Explanation, GivenError> {
     let principal = match given.workload(set, profiles, issuer) {
         Ok(workload) => workload,
@@ -137,8 +139,7 @@ pub fn explain_case(
         Err(error) => return Err(error),
     };
     let case = Case { principal, actors: Vec::new() };
-    // Nothing in a mapping expires: the answer is the same at all times.
-    let (decision, trace) = explain(set, &case, &Ask { role, ..Ask::default() }, UnixSeconds(0));
+    let (decision, trace) = explain(set, &case, &Ask { role, ..Ask::default() }, now);
     Ok(Explanation::Judged { decision, trace })
 }
 
@@ -162,7 +163,7 @@ pub fn run(args: ExplainArgs) -> Result<u8> {
     let issuer = issuer_of(&set, args.issuer.as_deref(), &given, args.role.as_deref())?;
     let mut given = given;
     given.fill_ids(&set, issuer);
-    let explanation = explain_case(&set, &profiles, issuer, &given, args.role.as_deref())?;
+    let explanation = explain_case(&set, &profiles, issuer, &given, args.role.as_deref(), SystemClock.now())?;
     let text = match args.format {
         Format::Human => explanation.to_text(&set, Some(&folder)),
         Format::Json => format!("{:#}\n", explanation.to_json(&set)),
@@ -261,6 +262,7 @@ impl Explanation {
                     conditions.iter().for_each(|condition| condition_line(&mut text, condition, *held, folder));
                 }
                 trace.mappings.iter().for_each(|report| mapping_lines(&mut text, report, set, folder));
+                trace.shadows.iter().for_each(|report| mapping_lines(&mut text, report, set, folder));
                 if trace.omitted > 0 {
                     line(&mut text, format_args!("\n{} mappings that are further away are not shown", trace.omitted));
                 }
@@ -302,11 +304,16 @@ fn verdict(decision: &Decision, set: &MappingSet) -> String {
 fn mapping_lines(text: &mut String, report: &MappingReport, set: &MappingSet, folder: Option<&Folder>) {
     let mapping = set.mapping(report.mapping);
     let verdict = match report.miss {
+        None if mapping.shadow => "would hold, but is a shadow and grants nothing".to_owned(),
         None => "holds".to_owned(),
         Some(reason) => format!("misses ({reason})"),
     };
     let role = &set.role(report.role).name;
-    line(text, format_args!("\nmapping `{}` of team `{}` for `{role}` {verdict}", mapping.name, mapping.team));
+    let alternative = mapping.alternative.map(|number| format!(", alternative {number},")).unwrap_or_default();
+    line(
+        text,
+        format_args!("\nmapping `{}`{alternative} of team `{}` for `{role}` {verdict}", mapping.name, mapping.team),
+    );
     report.conditions.iter().for_each(|condition| condition_line(text, condition, condition.held, folder));
     if let Some(edit) = &report.edit {
         line(text, format_args!("  to allow it: {edit}"));
@@ -372,7 +379,8 @@ mod tests {
         let mut given = args.job.given().expect("a job");
         let issuer = issuer_of(&set, args.issuer.as_deref(), &given, args.role.as_deref()).expect("an issuer");
         given.fill_ids(&set, issuer);
-        let told = explain_case(&set, &Profiles::builtin(), issuer, &given, args.role.as_deref()).expect("a case");
+        let told = explain_case(&set, &Profiles::builtin(), issuer, &given, args.role.as_deref(), UnixSeconds(0))
+            .expect("a case");
         (told.exit_code(), told.to_text(&set, Some(&folder)), told.to_json(&set))
     }
 

@@ -42,7 +42,7 @@ fn catalogue(set: &MappingSet) -> Vec<(RoleId, Vec<&Mapping>)> {
     let mut roles: Vec<_> = (0..set.roles.len() as u32)
         .map(RoleId)
         .map(|role| {
-            let giving = set.mappings.iter().filter(|mapping| mapping.roles.contains(&role));
+            let giving = set.mappings.iter().filter(|one| one.is_first() && !one.shadow && one.roles.contains(&role));
             (role, giving.collect())
         })
         .collect();

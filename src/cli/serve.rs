@@ -82,7 +82,7 @@ fn check(mut config: Config) -> anyhow::Result<u8> {
                 "ok: {}, {}, {}, version {}",
                 plural(set.issuers.len(), "issuer"),
                 plural(set.roles.len(), "role"),
-                plural(set.mappings.len(), "mapping"),
+                plural(set.mappings.iter().filter(|mapping| mapping.is_first()).count(), "mapping"),
                 hex(&set.version)
             );
             Ok(0)

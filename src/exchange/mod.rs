@@ -118,6 +118,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
 
     // 5 Decision. Pure; a denial is told by asking again, watched. The plan is pure too: text that does not fit its
     // target is a denial like any other.
+    trail.shadowed(&snapshot.mappings, &mapping::shadowed(&snapshot.mappings, &case, &request.ask, now));
     let grant = match mapping::decide(&snapshot.mappings, &case, &request.ask, now) {
         Decision::Grant(grant) => grant,
         Decision::Deny(denial) => return Err(Refusal::decision(snapshot, &case, &request.ask, denial, now)),

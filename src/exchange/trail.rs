@@ -8,7 +8,7 @@ use crate::store::{Blocked, Change, Commit, Guard, LeaseState, Outcome, Settled,
 use aws_lc_rs::rand;
 use claimbound_core::{
     evidence::{Details, LeaseId, Party, Record, What},
-    mapping::{Mapping, Role},
+    mapping::{Mapping, MappingId, MappingSet, Role, RoleId},
     reason::{Reason, Standing},
     workload::{Profile, Workload},
 };
@@ -65,6 +65,14 @@ impl<'r> Trail<'r> {
         self.principal = Some(Repository { issuer: workload.issuer.to_string(), id: id.into(), name: name.into() });
         self.details.json.insert("claims".into(), workload.raw().to_json());
         self.spend = Some(spend);
+    }
+
+    /// Mappings in the shadow that would grant: on record, and without effect.
+    pub(super) fn shadowed(&mut self, set: &MappingSet, found: &[(MappingId, RoleId)]) {
+        if !found.is_empty() {
+            let one = |(mapping, role): &(MappingId, RoleId)| serde_json::json!({ "mapping": set.mapping(*mapping).name, "role": set.role(*role).name });
+            self.details.json.insert("shadows".into(), found.iter().map(one).collect());
+        }
     }
 
     /// The rules grant.

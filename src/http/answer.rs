@@ -209,7 +209,7 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
         (_, Standing::Stranger) => STRANGER,
         // A re-created repository looks to itself like any other that no mapping names.
         (R::NoMapping | R::IdMismatch, _) => refuse(target, R::NoMapping, true),
-        (R::Renamed | R::EventNotAllowed | R::Denied, _) => refuse(target, reason, true),
+        (R::Renamed | R::MappingExpired | R::EventNotAllowed | R::Denied, _) => refuse(target, reason, true),
         (R::RoleNeeded, _) => refuse("invalid_target", reason, true),
         (R::ScopeNotAllowed, _) => refuse("invalid_scope", reason, true),
         (R::TextDoesNotFit, _) => refuse("invalid_target", reason, true),
@@ -274,6 +274,9 @@ fn words(reason: Reason) -> &'static str {
         Reason::NoMapping => "No mapping gives this role to this job",
         Reason::Renamed => {
             "A mapping pins this repository's id under another name; the mapping must follow the renaming"
+        }
+        Reason::MappingExpired => {
+            "The mapping that would give this role to this job has expired; its team must extend it, or write another"
         }
         Reason::EventNotAllowed => {
             "A mapping fits this job in all but the event; run it on an event that the mapping names"

@@ -8,7 +8,7 @@ use claimbound::{
 };
 use claimbound_core::{
     evidence::{Body, DecisionId, unhex},
-    mapping::{Ask, Decision, MappingSet, decide, load},
+    mapping::{Ask, Decision, MappingSet, decide, load, shadowed},
     review::Given,
     time::UnixSeconds,
     workload::{Case, Profiles},
@@ -21,7 +21,7 @@ use claimbound_test_support::{
     job::Job,
     jwt,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -151,7 +151,7 @@ duration = "10m"
 max_duration = "30m"
 [mapping.match]
 environment = "production"
-branch = ["main", "hotfix"]
+branch = { any = ["main", "hotfix"] }
 
 [[mapping]]
 name = "payments-releases"
@@ -160,7 +160,7 @@ roles = ["payments-deploy.production"]
 [mapping.match]
 environment = "production"
 ref_protected = true
-tag = { glob = "v*.*.*" }
+tag = { glob = "v{num}.{num}.{num}" }
 
 [[mapping]]
 name = "payments-staging"
@@ -168,7 +168,19 @@ description = "Deploys any branch"
 roles = ["payments-deploy.staging", "payments-secrets"]
 [mapping.match]
 environment = "staging"
-event_name = ["push", "schedule", "workflow_run"]
+event_name = { any = [{ class = "default" }, "workflow_run"] }
+
+[[mapping]]
+name = "payments-tried"
+description = "Would read secrets from main, and from tags"
+shadow = true
+roles = ["payments-secrets"]
+[mapping.match]
+environment = { not_prefix = "prev" }
+[[mapping.any]]
+branch = "main"
+[[mapping.any]]
+tag = { present = true }
 "#;
 
 const SHARED: &str = r#"[[mapping]]
@@ -333,8 +345,9 @@ impl Kept {
         })
     }
 
-    /// Compares answer and record with the judge; says what became of the job.
-    fn compare(&mut self, answer: &Answer, asked: Option<&str>) -> String {
+    /// Compares answer and record with the judge; says what became of the job, and how many mappings in the shadow
+    /// would have granted.
+    fn compare(&mut self, answer: &Answer, asked: Option<&str>) -> (String, usize) {
         let id: DecisionId = answer.text_of("decision_id").parse().unwrap();
         let stored = self.reader.decision(id).unwrap();
         assert_eq!(stored.len(), 1, "one answer, one record: {}", answer.text);
@@ -348,7 +361,13 @@ impl Kept {
         let principal = Given::Claims(details["claims"].clone()).workload(set, &profiles, issuer).unwrap();
         let case = Case { principal, actors: Vec::new() };
         assert_eq!(details["asked"]["role"].as_str(), asked);
-        match decide(set, &case, &Ask { role: asked, ..Ask::default() }, UnixSeconds(body.at)) {
+        let ask = Ask { role: asked, ..Ask::default() };
+        let shadows = shadowed(set, &case, &ask, UnixSeconds(body.at)).into_iter();
+        let shadows: Vec<_> = shadows
+            .map(|(mapping, role)| json!({ "mapping": set.mapping(mapping).name, "role": set.role(role).name }))
+            .collect();
+        assert_eq!(details["shadows"].as_array().cloned().unwrap_or_default(), shadows, "{details}");
+        let outcome = match decide(set, &case, &ask, UnixSeconds(body.at)) {
             Decision::Grant(grant) => {
                 let (role, mapping) = (&set.role(grant.role).name, &set.mapping(grant.mapping).name);
                 assert_eq!((answer.status, &recorded["kind"]), (200, &"granted".into()), "{} {recorded}", answer.text);
@@ -367,7 +386,8 @@ impl Kept {
                 assert_eq!(details["deny"].as_str(), denial.rule.as_deref());
                 denial.reason.name().to_owned()
             }
-        }
+        };
+        (outcome, shadows.len())
     }
 }
 
@@ -389,6 +409,7 @@ async fn what_the_service_answered_is_what_the_rules_say_of_the_record() {
     let mut kept = Kept { reader, profiles: Profiles::builtin(), sets: BTreeMap::new() };
 
     let mut random = Random(SEED);
+    let mut shadows = 0;
     let (mut outcomes, mut nearest) = (BTreeMap::<String, usize>::new(), BTreeSet::new());
     for _ in 0..JOBS {
         let (issuer, homes) = if random.once_in(3) { (&gitlab, AT_GITLAB) } else { (&github, AT_GITHUB) };
@@ -407,7 +428,11 @@ async fn what_the_service_answered_is_what_the_rules_say_of_the_record() {
         }
         let outcome = match answer.body["reason"].as_str() {
             Some("token_not_accepted") => "stranger".to_owned(),
-            _ => kept.compare(&answer, asked),
+            _ => {
+                let (outcome, held) = kept.compare(&answer, asked);
+                shadows += held;
+                outcome
+            }
         };
         // The one way to be a stranger here; an owner's name counts for nothing beside the id.
         let owner = claims.get("repository_owner_id").map(|id| id.as_str().unwrap());
@@ -435,5 +460,6 @@ async fn what_the_service_answered_is_what_the_rules_say_of_the_record() {
     let missed: Vec<_> = wanted.into_iter().filter(|outcome| !outcomes.contains_key(*outcome)).collect();
     assert!(missed.is_empty(), "no job came to {missed:?}: {outcomes:#?}");
     assert!(nearest.len() >= 4, "{nearest:?}");
+    assert!(shadows > 0, "no job fits a shadow");
     assert_eq!(kept.sets.len(), 1);
 }

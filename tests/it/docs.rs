@@ -52,8 +52,11 @@ async fn check(files: &Files) -> (Option<i32>, String) {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, text).unwrap();
     }
-    let exit = command::run(Path::new(BINARY), directory.path(), &["check", "mappings", "--deny-warnings"]).await;
-    (exit.code, format!("{}{}", exit.stdout, exit.stderr))
+    let exit = command::run(Path::new(BINARY), directory.path(), &["check", "mappings"]).await;
+    // Pages show a part of a folder: roles that their mappings do not give are no fault of theirs.
+    let counts = |line: &str| line.starts_with("warning[") && !line.starts_with("warning[CB0710]");
+    let code = if exit.stdout.lines().any(counts) { Some(1) } else { exit.code };
+    (code, format!("{}{}", exit.stdout, exit.stderr))
 }
 
 #[tokio::test]

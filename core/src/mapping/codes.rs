@@ -98,6 +98,9 @@ codes! {
     REQUIRE_FORM 511 "`require` that does not say for which issuer";
     SENSITIVITY_MAX 512 "a sensitivity without `max_duration`";
     EVENTS_DIFFER 513 "roles of one mapping differ in whether they name events";
+    EXPIRED 514 "a mapping that has expired";
+    REVIEW_DUE 515 "a file whose `review_by` has passed";
+    TOO_MANY_ALTERNATIVES 516 "too many alternatives in one mapping";
     BAD_LIMIT 520 "a limit that is none";
     TEST_ROLES 601 "a test's job may have other roles than the test says";
     TEST_GRANTED 602 "a test's job is granted what the test denies";
@@ -107,6 +110,8 @@ codes! {
     TEST_FORM 610 "a test that does not say one thing";
     OVERLAP 701 "two mappings can give one role to one job";
     OVERLAP_UNDECIDED 702 "whether two mappings overlap cannot be decided";
+    NEVER_BROKEN 703 "a mapping that gives what a `[[never]]` rules out";
+    NEVER_UNDECIDED 704 "whether a `[[never]]` holds cannot be decided";
     UNUSED_ROLE 710 "a role that no mapping gives";
     NEVER_MATCHES 711 "a mapping that no job can match";
     SHADOWED_BY_DENY 712 "a mapping whose jobs are all denied";

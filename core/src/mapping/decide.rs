@@ -42,7 +42,7 @@ pub struct Grant {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct Denial {
-    /// `denied`, `renamed`, `id_mismatch`, `event_not_allowed`, `role_needed` or `no_mapping`.
+    /// `denied`, `mapping_expired`, `renamed`, `id_mismatch`, `event_not_allowed`, `role_needed` or `no_mapping`.
     pub reason: Reason,
     /// The mapping that came nearest, where one gives the asked role.
     pub nearest: Option<MappingId>,
@@ -92,6 +92,8 @@ pub(crate) struct Distance {
     failed_event: u32,
     renamed: bool,
     id_mismatch: bool,
+    /// The mapping has had its time.
+    over: bool,
     /// A failed condition pins the repository or its owner, and neither id nor name fit.
     elsewhere: bool,
 }
@@ -117,12 +119,14 @@ fn names_repository(claim: Claim) -> bool {
 
 impl Distance {
     /// For sorting. A mapping of another repository comes after all that concern this one.
-    pub(crate) fn rank(&self) -> (bool, u32, bool) {
-        (self.elsewhere, self.failed, !(self.renamed || self.id_mismatch))
+    pub(crate) fn rank(&self) -> (bool, u32, bool, bool) {
+        (self.elsewhere, self.failed, self.over, !(self.renamed || self.id_mismatch))
     }
     /// The reason for a miss.
     pub(crate) fn miss(&self) -> Reason {
-        if self.renamed {
+        if self.failed == 0 && self.over {
+            Reason::MappingExpired
+        } else if self.renamed {
             Reason::Renamed
         } else if self.id_mismatch {
             Reason::IdMismatch
@@ -136,9 +140,9 @@ impl Distance {
 
 /// Judges a case. The same answer as [`super::explain`], without the telling. Allocates nothing on the way to a
 /// grant.
-pub fn decide(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, _now: UnixSeconds) -> Decision {
+pub fn decide(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSeconds) -> Decision {
     let role = ask.role.map(|name| set.role_named(name));
-    let found = match (Judge::new(set, case), role) {
+    let found = match (Judge::new(set, case, now), role) {
         (None, _) | (_, Some(None)) => Err(refusal(Reason::NoMapping)),
         (Some(judge), Some(Some(role))) => judge.asked(role),
         (Some(judge), None) => judge.unasked(),
@@ -152,8 +156,27 @@ pub fn decide(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, _now: UnixSecond
 }
 
 /// Every role that this case could be granted, one at a time; sorted.
-pub fn possible_roles(set: &MappingSet, case: &Case<'_>, _now: UnixSeconds) -> Vec<RoleId> {
-    Judge::new(set, case).map_or_else(Vec::new, |judge| judge.possible())
+pub fn possible_roles(set: &MappingSet, case: &Case<'_>, now: UnixSeconds) -> Vec<RoleId> {
+    Judge::new(set, case, now).map_or_else(Vec::new, |judge| judge.possible())
+}
+
+/// Mappings in the shadow that would give a role to this case, denies included: for evidence.
+pub fn shadowed(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSeconds) -> Vec<(MappingId, RoleId)> {
+    let role = ask.role.map(|name| set.role_named(name));
+    let Some(judge) = Judge::new(set, case, now).filter(|_| role != Some(None)) else { return Vec::new() };
+    let near = judge.shadows(role.flatten()).into_iter();
+    let held =
+        near.filter(|(_, role, distance)| distance.failed == 0 && !distance.over && judge.denied(*role).is_none());
+    let mut found: Vec<(MappingId, RoleId)> = Vec::new();
+    for (id, role, _) in held {
+        // By several alternatives it would give the role once.
+        let again =
+            |(other, given): &(MappingId, RoleId)| *given == role && set.mapping(*other).name == set.mapping(id).name;
+        if !found.iter().any(again) {
+            found.push((id, role));
+        }
+    }
+    found
 }
 
 fn duration(set: &MappingSet, mapping: MappingId, role: RoleId, asked: Option<Seconds>) -> Seconds {
@@ -175,13 +198,14 @@ pub(crate) struct Judge<'a> {
     set: &'a MappingSet,
     issuer: IssuerId,
     workload: &'a Workload<'a>,
+    now: UnixSeconds,
 }
 
 impl<'a> Judge<'a> {
     /// `None` when the folder does not know the issuer, and for a case with actors: no mapping can allow one yet.
-    pub(crate) fn new(set: &'a MappingSet, case: &'a Case<'_>) -> Option<Self> {
+    pub(crate) fn new(set: &'a MappingSet, case: &'a Case<'_>, now: UnixSeconds) -> Option<Self> {
         let (issuer, _) = set.issuer_named(&case.principal.issuer)?;
-        case.actors.is_empty().then_some(Self { set, issuer, workload: &case.principal })
+        case.actors.is_empty().then_some(Self { set, issuer, workload: &case.principal, now })
     }
 
     fn asked(&self, role: RoleId) -> Result<(MappingId, RoleId), Denial> {
@@ -227,6 +251,8 @@ impl<'a> Judge<'a> {
         let candidates = candidates.filter(move |id| {
             let mapping = self.set.mapping(*id);
             mapping.issuer == self.issuer
+                && !mapping.shadow
+                && !mapping.is_over(self.now)
                 && wanted.is_none_or(|role| mapping.roles.contains(&role))
                 && self.check(&mapping.conditions, Side::Grants, &mut Silent)
         });
@@ -285,13 +311,13 @@ impl<'a> Judge<'a> {
             others.filter(|id| self.set.mapping(*id).issuer == self.issuer && own.binary_search(id).is_err()).collect();
         let omitted = others.len().saturating_sub(NEAREST_SCAN_MAPPINGS_MAX);
         others.truncate(NEAREST_SCAN_MAPPINGS_MAX);
-        (self.ranked(own.into_iter().chain(others), wanted), omitted)
+        (self.ranked(own.into_iter().chain(others), wanted, false), omitted)
     }
 
     /// The first of [`Judge::nearest`]. Whatever is not in the job's own buckets pins another repository and comes
     /// after all that does not, so the others are looked at only if nothing concerns this one.
     fn first(&self, wanted: Option<RoleId>) -> Option<Candidate> {
-        let own = self.ranked(self.own(), wanted).first().copied();
+        let own = self.ranked(self.own(), wanted, false).first().copied();
         own.filter(|(.., distance)| !distance.elsewhere).or_else(|| self.nearest(wanted).0.first().copied())
     }
 
@@ -304,13 +330,21 @@ impl<'a> Judge<'a> {
         own
     }
 
-    fn ranked(&self, ids: impl IntoIterator<Item = MappingId>, wanted: Option<RoleId>) -> Vec<Candidate> {
+    /// Mappings in the shadow that concern the job, the nearest first.
+    pub(crate) fn shadows(&self, wanted: Option<RoleId>) -> Vec<Candidate> {
+        if !self.set.index().has_shadows() { Vec::new() } else { self.ranked(self.own(), wanted, true) }
+    }
+
+    fn ranked(&self, ids: impl IntoIterator<Item = MappingId>, wanted: Option<RoleId>, shadow: bool) -> Vec<Candidate> {
         let mut found = Vec::new();
         for id in ids {
             let mapping = self.set.mapping(id);
+            if mapping.shadow != shadow {
+                continue;
+            }
             let roles = mapping.roles.iter().filter(|role| wanted.is_none_or(|wanted| wanted == **role));
             for role in roles.filter(|_| mapping.issuer == self.issuer) {
-                let mut distance = Distance::default();
+                let mut distance = Distance { over: mapping.is_over(self.now), ..Distance::default() };
                 self.check(self.set.conditions_for(id, *role), Side::Grants, &mut distance);
                 found.push((id, *role, distance));
             }
@@ -338,7 +372,30 @@ impl<'a> Judge<'a> {
 
 /// Judges one condition. `finely`: tells a renamed repository and a mismatched id from any other failure.
 fn test(issuer: &Issuer, condition: &Condition, workload: &Workload<'_>, side: Side, finely: bool) -> Verdict {
-    let held = match &condition.test {
+    let verdict = |part| part_of(issuer, condition, part, workload, side, finely);
+    let mut best = Verdict::Failed;
+    for part in condition.test.parts() {
+        match verdict(part) {
+            Verdict::Held => return Verdict::Held,
+            Verdict::Failed => {}
+            near => best = near,
+        }
+    }
+    best
+}
+
+/// One test of a condition.
+fn part_of(
+    issuer: &Issuer,
+    condition: &Condition,
+    test: &Test,
+    workload: &Workload<'_>,
+    side: Side,
+    finely: bool,
+) -> Verdict {
+    let held = match test {
+        // None is made of others of its kind.
+        Test::Any(_) => false,
         Test::Repository(pairs) => {
             let claims = [Claim::Repository, Claim::RepositoryId];
             return pair(issuer, condition, workload, side, claims, finely, pairs);

@@ -3,7 +3,7 @@
 use super::{
     Ask, Decision, MappingId, MappingSet, Origin, RoleId, advice,
     decide::{Distance, Judge, Observer, Side, Verdict, decide},
-    set::{Condition, Test},
+    set::{Condition, Mapping, Test},
 };
 use crate::{
     diag::Span,
@@ -16,6 +16,9 @@ use std::collections::BTreeSet;
 
 /// Mappings that a trace tells in full; the nearest come first.
 pub const TRACE_MAPPINGS_MAX: usize = 50;
+
+/// What the end of a mapping is called among the conditions that fail.
+pub(crate) const EXPIRES: &str = "expires";
 
 /// Pairs of repositories that an expectation writes out.
 const PAIRS_SHOWN_MAX: usize = 8;
@@ -69,6 +72,8 @@ pub struct Trace {
     pub mappings: Vec<MappingReport>,
     /// Mappings further away that are not told.
     pub omitted: usize,
+    /// Mappings in the shadow that concern the job: they grant nothing, whether they hold or not.
+    pub shadows: Vec<MappingReport>,
 }
 
 /// The same evaluator as `decide`, with everything it saw. Looks at every mapping that gives the asked role (all of
@@ -76,13 +81,15 @@ pub struct Trace {
 pub fn explain(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSeconds) -> (Decision, Trace) {
     let decision = decide(set, case, ask, now);
     let asked = ask.role.map(|name| set.role_named(name));
-    let Some(judge) = Judge::new(set, case).filter(|_| asked != Some(None)) else {
+    let Some(judge) = Judge::new(set, case, now).filter(|_| asked != Some(None)) else {
         return (decision, Trace::default());
     };
     let (nearest, beyond) = judge.nearest(asked.flatten());
     let omitted = beyond + nearest.len().saturating_sub(TRACE_MAPPINGS_MAX);
     let mappings: Vec<MappingReport> =
-        nearest.into_iter().take(TRACE_MAPPINGS_MAX).map(|one| report(set, &judge, one)).collect();
+        nearest.into_iter().take(TRACE_MAPPINGS_MAX).map(|one| report(set, &judge, one, now)).collect();
+    let shadows = judge.shadows(asked.flatten()).into_iter().take(TRACE_MAPPINGS_MAX);
+    let shadows = shadows.map(|one| report(set, &judge, one, now)).collect();
     let mut roles: Vec<RoleId> = asked.flatten().into_iter().chain(mappings.iter().map(|report| report.role)).collect();
     roles.sort_unstable();
     roles.dedup();
@@ -97,16 +104,19 @@ pub fn explain(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSecond
         let conditions = conditions.map(|(condition, verdict)| told(condition, verdict, judge.workload())).collect();
         denies.push((deny.name.clone(), deny.reason.clone(), held, conditions));
     }
-    (decision, Trace { denies, mappings, omitted })
+    (decision, Trace { denies, mappings, omitted, shadows })
 }
 
 fn report(
     set: &MappingSet,
     judge: &Judge<'_>,
     (mapping, role, distance): (MappingId, RoleId, Distance),
+    now: UnixSeconds,
 ) -> MappingReport {
     let mut seen = Verdicts::default();
-    let held = judge.check(set.conditions_for(mapping, role), Side::Grants, &mut seen);
+    let end = end(set.mapping(mapping), now);
+    let held = end.as_ref().is_none_or(|end| end.held);
+    let held = held & judge.check(set.conditions_for(mapping, role), Side::Grants, &mut seen);
     let judged: Vec<(&Condition, Verdict)> = set.conditions_for(mapping, role).zip(seen.0).collect();
     let workload = judge.workload();
     MappingReport {
@@ -116,8 +126,21 @@ fn report(
         miss: (!held).then(|| distance.miss()),
         pins_caller: pins_caller(&set.mapping(mapping).conditions, workload),
         edit: advice::edit(set, role, workload, &judged),
-        conditions: judged.iter().map(|(condition, verdict)| told(condition, *verdict, workload)).collect(),
+        conditions: judged.iter().map(|(condition, verdict)| told(condition, *verdict, workload)).chain(end).collect(),
     }
+}
+
+/// `expires`, as a condition on the time.
+fn end(mapping: &Mapping, now: UnixSeconds) -> Option<ConditionReport> {
+    Some(ConditionReport {
+        claim: EXPIRES.to_owned(),
+        expected: format!("a time before {}", mapping.expires?.rfc3339()),
+        got: Got::Value(now.rfc3339()),
+        held: !mapping.is_over(now),
+        origin: Origin::Match,
+        span: mapping.span.clone(),
+        private: false,
+    })
 }
 
 /// Keeps how each condition came out.
@@ -170,11 +193,11 @@ fn told(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> Con
 }
 
 fn got(condition: &Condition, workload: &Workload<'_>) -> Got {
-    let pair = match condition.test {
+    let pair = condition.test.parts().iter().find_map(|test| match test {
         Test::Repository(_) => Some([Claim::Repository, Claim::RepositoryId]),
         Test::Owner(..) => Some([Claim::RepositoryOwner, Claim::RepositoryOwnerId]),
         _ => None,
-    };
+    });
     if let Some([name, id]) = pair.map(|pair| pair.map(|claim| workload.text(claim)))
         && (name.is_some() || id.is_some())
     {
@@ -199,7 +222,13 @@ fn others(count: usize) -> String {
 
 /// What a condition asks, in the mapping language's words, and whether the words hold ids that are not the job's.
 fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
-    let own = |condition: &Condition, id: &str| match condition.test {
+    let parts = condition.test.parts().iter().map(|test| expected_of(condition, test, workload));
+    let (words, foreign): (Vec<String>, Vec<bool>) = parts.unzip();
+    (words.join(" or "), foreign.contains(&true))
+}
+
+fn expected_of(condition: &Condition, test: &Test, workload: &Workload<'_>) -> (String, bool) {
+    let own = |id: &str| match test {
         Test::Owner(_) => workload.text(Claim::RepositoryOwnerId) == Some(id),
         _ => workload.text(Claim::RepositoryId) == Some(id),
     };
@@ -207,16 +236,17 @@ fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
         "" => format!("id {id}"),
         _ => format!("`{name}` (id {id})"),
     };
-    match &condition.test {
+    match test {
         Test::Is(value) => (value.to_string(), false),
         Test::Present => ("present".to_owned(), false),
         Test::Absent => ("absent".to_owned(), false),
         Test::SameRepository => ("the job's own repository".to_owned(), false),
+        Test::Any(_) => ("any".to_owned(), false),
         Test::Text(lang) => {
             let holds_ids = matches!(condition.claim, Claim::RepositoryId | Claim::RepositoryOwnerId | Claim::Subject);
             (lang.describe(), holds_ids)
         }
-        Test::Repository(pairs) | Test::Owner(pairs) => match pairs.iter().find(|(_, id)| own(condition, id)) {
+        Test::Repository(pairs) | Test::Owner(pairs) => match pairs.iter().find(|(_, id)| own(id)) {
             // The job's own pair says enough; the other members of a set are nobody else's business.
             Some((name, id)) if pairs.len() == 1 => (pair(name, id), false),
             Some((name, id)) => (pair(name, id) + &others(pairs.len() - 1), false),
@@ -236,7 +266,13 @@ impl Trace {
             let conditions: Vec<_> = conditions.iter().map(ConditionReport::to_json).collect();
             json!({ "name": name, "reason": reason, "held": held, "conditions": conditions })
         });
-        json!({ "mappings": mappings, "denies": denies.collect::<Vec<_>>(), "omitted": self.omitted })
+        let shadows: Vec<_> = self.shadows.iter().map(|report| report.to_json(set)).collect();
+        json!({
+            "mappings": mappings,
+            "denies": denies.collect::<Vec<_>>(),
+            "omitted": self.omitted,
+            "shadows": shadows,
+        })
     }
 }
 
@@ -250,6 +286,7 @@ impl MappingReport {
         let conditions: Vec<_> = self.conditions.iter().map(ConditionReport::to_json).collect();
         json!({
             "mapping": mapping.name,
+            "alternative": mapping.alternative,
             "team": mapping.team,
             "role": set.role(self.role).name,
             "held": self.held,

@@ -38,6 +38,7 @@ pub(crate) struct Index {
     /// By role.
     gives: Vec<Vec<MappingId>>,
     roles: HashMap<Box<str>, RoleId, FixedState>,
+    shadows: bool,
 }
 
 impl Index {
@@ -53,6 +54,7 @@ impl Index {
                     (0..).zip(&set.denies).filter(|(_, deny)| concerns(&deny.issuers)).map(|(at, _)| at).collect()
                 })
                 .collect(),
+            shadows: set.mappings.iter().any(|mapping| mapping.shadow),
             ..Self::default()
         };
         let mut filed: Vec<(u64, MappingId)> = Vec::new();
@@ -116,6 +118,11 @@ impl Index {
     /// The mappings that give a role, in the order of the set.
     pub(crate) fn gives(&self, role: RoleId) -> &[MappingId] {
         &self.gives[role.0 as usize]
+    }
+
+    /// Whether any mapping is in the shadow.
+    pub(crate) fn has_shadows(&self) -> bool {
+        self.shadows
     }
 
     /// Positions of the denies that concern an issuer.

@@ -4,7 +4,7 @@ use super::index::Index;
 use crate::{
     diag::Span,
     lang::pattern::Lang,
-    time::Seconds,
+    time::{Seconds, UnixSeconds},
     workload::{Claim, Workload},
 };
 use std::{
@@ -99,11 +99,15 @@ pub struct Role {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
     Match,
+    /// One of `[[mapping.any]]`.
+    Any,
     File,
     Require,
     /// The profile's default events, because the mapping names none.
     DefaultEvents,
     Deny,
+    /// Proved, never evaluated.
+    Never,
 }
 
 impl Origin {
@@ -111,10 +115,12 @@ impl Origin {
     pub fn name(self) -> &'static str {
         match self {
             Self::Match => "match",
+            Self::Any => "any",
             Self::File => "file.match",
             Self::Require => "require",
             Self::DefaultEvents => "default events",
             Self::Deny => "deny",
+            Self::Never => "never",
         }
     }
 }
@@ -133,6 +139,25 @@ pub enum Test {
     SameRepository,
     Present,
     Absent,
+    /// Any of these, of the same claim: `{ any = […] }` of forms that are not one set. None of them is `Any` itself, nor
+    /// [`Test::SameRepository`].
+    Any(Vec<Test>),
+}
+
+impl Test {
+    /// The test, or what it is any of.
+    pub fn parts(&self) -> &[Test] {
+        match self {
+            Self::Any(parts) => parts,
+            one => std::slice::from_ref(one),
+        }
+    }
+    fn parts_mut(&mut self) -> &mut [Test] {
+        match self {
+            Self::Any(parts) => parts,
+            one => std::slice::from_mut(one),
+        }
+    }
 }
 
 /// One condition.
@@ -147,10 +172,13 @@ pub struct Condition {
     pub span: Span,
 }
 
-/// A `[[mapping]]`. Its roles' `require` conditions stand with the role: see [`MappingSet::conditions_for`].
+/// A `[[mapping]]`, or one alternative of it: each stands as a mapping of the same name, all of whose conditions must
+/// hold. Its roles' `require` conditions stand with the role: see [`MappingSet::conditions_for`].
 #[derive(Clone, Debug)]
 pub struct Mapping {
     pub name: String,
+    /// Which of its `[[mapping.any]]`, from 1, where there are several.
+    pub alternative: Option<u32>,
     pub description: String,
     pub team: String,
     pub issuer: IssuerId,
@@ -162,7 +190,22 @@ pub struct Mapping {
     pub max_duration: Option<Seconds>,
     /// Not part of the decision, which is pure: a guard on each grant.
     pub limit: Option<Limit>,
+    /// From then on it grants nothing.
+    pub expires: Option<UnixSeconds>,
+    /// It is evaluated and recorded, and grants nothing.
+    pub shadow: bool,
     pub span: Span,
+}
+
+impl Mapping {
+    /// Whether it has had its time.
+    pub fn is_over(&self, now: UnixSeconds) -> bool {
+        self.expires.is_some_and(|end| now >= end)
+    }
+    /// Whether it is the first of its name: for counting and listing.
+    pub fn is_first(&self) -> bool {
+        self.alternative.is_none_or(|number| number == 1)
+    }
 }
 
 /// `[mapping.limit]`: grants of one mapping to one repository (issuer and immutable id).
@@ -210,6 +253,8 @@ pub struct MappingSet {
     pub policies: BTreeMap<String, Arc<str>>,
     /// `require` conditions per role and issuer.
     pub requires: BTreeMap<(RoleId, IssuerId), Vec<Condition>>,
+    /// The `review_by` of files.
+    pub reviews: Vec<(UnixSeconds, Span)>,
     /// Derived by `finish`.
     pub(crate) index: Index,
 }
@@ -221,8 +266,10 @@ impl MappingSet {
         let requires = self.requires.values_mut();
         let conditions = self.mappings.iter_mut().map(|mapping| &mut mapping.conditions).chain(requires).flatten();
         for condition in conditions.chain(self.denies.iter_mut().flat_map(|deny| &mut deny.conditions)) {
-            if let Test::Repository(pairs) | Test::Owner(pairs) = &mut condition.test {
-                pairs.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
+            for test in condition.test.parts_mut() {
+                if let Test::Repository(pairs) | Test::Owner(pairs) = test {
+                    pairs.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
+                }
             }
         }
         for deny in &mut self.denies {
@@ -293,7 +340,8 @@ impl MappingSet {
         let same = |other: &str| if folds { other.eq_ignore_ascii_case(name) } else { other == name };
         let conditions = self.mappings.iter().filter(|mapping| mapping.issuer == issuer).flat_map(|m| &m.conditions);
         let mut ids = conditions
-            .filter_map(|condition| match &condition.test {
+            .flat_map(|condition| condition.test.parts())
+            .filter_map(|test| match test {
                 Test::Repository(pairs) => Some(pairs),
                 _ => None,
             })

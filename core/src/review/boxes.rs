@@ -137,7 +137,24 @@ impl World<'_> {
     }
 
     fn grants(&self, condition: &Condition) -> Result<Vec<Jobs>, Undecided> {
-        match &condition.test {
+        self.parts(condition, |test| self.grants_by(condition, test))
+    }
+
+    /// What any of a condition's tests says.
+    fn parts(
+        &self,
+        condition: &Condition,
+        boxes: impl Fn(&Test) -> Result<Vec<Jobs>, Undecided>,
+    ) -> Result<Vec<Jobs>, Undecided> {
+        let mut any = Vec::new();
+        for test in condition.test.parts() {
+            any.extend(boxes(test)?);
+        }
+        within_bounds(any)
+    }
+
+    fn grants_by(&self, condition: &Condition, test: &Test) -> Result<Vec<Jobs>, Undecided> {
+        match test {
             Test::Repository(pairs) => self.pairs([Claim::Repository, Claim::RepositoryId], pairs),
             Test::Owner(pairs) => self.pairs([Claim::RepositoryOwner, Claim::RepositoryOwnerId], pairs),
             Test::SameRepository => self.same_repository(condition.claim, Gaps::NEVER),
@@ -146,6 +163,10 @@ impl World<'_> {
     }
 
     fn denies(&self, condition: &Condition) -> Result<Vec<Jobs>, Undecided> {
+        self.parts(condition, |test| self.denies_by(condition, test))
+    }
+
+    fn denies_by(&self, condition: &Condition, test: &Test) -> Result<Vec<Jobs>, Undecided> {
         let unknown = if condition.if_unknown_ignore { Gaps::NEVER } else { Gaps::UNKNOWN };
         let halves = |name: Claim, id: Claim, pairs: &[(String, String)]| {
             let ids = Lang::one_of(pairs.iter().map(|(_, id)| id.as_str()), false);
@@ -157,7 +178,7 @@ impl World<'_> {
             }
             Ok(either)
         };
-        match &condition.test {
+        match test {
             Test::Repository(pairs) => halves(Claim::Repository, Claim::RepositoryId, pairs),
             Test::Owner(pairs) => halves(Claim::RepositoryOwner, Claim::RepositoryOwnerId, pairs),
             Test::SameRepository => self.same_repository(condition.claim, unknown),

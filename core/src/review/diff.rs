@@ -189,7 +189,8 @@ pub fn diff(before: Side<'_>, after: Side<'_>) -> Result<Diff, Unconfirmed> {
     for (at, side) in sides.iter().enumerate() {
         let number = |id: IssuerId| issuers.iter().position(|met| met[at].is_some_and(|(own, _)| own == id));
         let numbers: Vec<Option<usize>> = (0..side.set.issuers.len()).map(|id| number(IssuerId(id as u16))).collect();
-        for (id, mapping) in (0..).map(MappingId).zip(&side.set.mappings) {
+        // What is in shadow gives nothing.
+        for (id, mapping) in (0..).map(MappingId).zip(&side.set.mappings).filter(|(_, mapping)| !mapping.shadow) {
             let Some(issuer) = numbers[usize::from(mapping.issuer.0)] else { continue };
             for role in &mapping.roles {
                 let group = groups.entry((issuer, &side.set.role(*role).name)).or_default();

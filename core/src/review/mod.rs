@@ -2,9 +2,11 @@
 
 pub mod boxes;
 mod cases;
+pub mod dates;
 pub mod diff;
 mod given;
 mod lint;
+pub(crate) mod never;
 pub(crate) mod overlap;
 mod reach;
 mod world;

@@ -28,7 +28,7 @@ struct TooMany(MappingId, MappingId);
 pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
     let mut groups: BTreeMap<(RoleId, IssuerId), Vec<MappingId>> = BTreeMap::new();
     for (id, mapping) in (0..).map(MappingId).zip(&set.mappings) {
-        for role in &mapping.roles {
+        for role in mapping.roles.iter().filter(|_| !mapping.shadow) {
             let group = groups.entry((*role, mapping.issuer)).or_default();
             // A role that is listed twice makes no mapping its own rival.
             if group.last() != Some(&id) {
@@ -45,7 +45,7 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
         }
         let folds = set.issuer(issuer).folds_names;
         // Boxes are made only of mappings that have a neighbour: nearly all have none.
-        let mut reaches: HashMap<MappingId, Reach, FixedState> = HashMap::default();
+        let mut reaches: HashMap<MappingId, Vec<Reach>, FixedState> = HashMap::default();
         let pairs = match neighbours(set, role, &ids) {
             Ok(pairs) => pairs,
             Err(TooMany(first, second)) => {
@@ -55,7 +55,9 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
             }
         };
         for (first, second) in pairs {
-            if told.contains(&(first, second)) {
+            // Alternatives of one mapping may meet: it gives the same by either.
+            let alternatives = set.mapping(first).name == set.mapping(second).name;
+            if alternatives || told.contains(&(first, second)) {
                 continue;
             }
             let met = [first, second].into_iter().try_for_each(|id| {
@@ -64,7 +66,7 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
                 }
                 Ok(())
             });
-            let diagnostic = match met.and_then(|()| reaches[&first].meet(&reaches[&second])) {
+            let diagnostic = match met.and_then(|()| meet(&reaches[&first], &reaches[&second])) {
                 Ok(None) => continue,
                 Ok(Some(witness)) => overlap(set, role, first, second, &witness),
                 Err(error) => undecided(set.mapping(first), set.mapping(second), &error),
@@ -74,6 +76,16 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
         }
     }
     found
+}
+
+/// A job that both let through.
+fn meet(first: &[Reach], second: &[Reach]) -> Result<Option<Vec<(Claim, String)>>, PatternError> {
+    for (one, other) in first.iter().flat_map(|one| second.iter().map(move |other| (one, other))) {
+        if let Some(witness) = one.meet(other)? {
+            return Ok(Some(witness));
+        }
+    }
+    Ok(None)
 }
 
 /// Pairs that can meet at all: those that list an id or a name in common, and whatever lists neither with all others.

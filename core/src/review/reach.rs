@@ -17,6 +17,9 @@ const REFS: &str = "refs/";
 const HEADS: &str = "refs/heads/";
 const TAGS: &str = "refs/tags/";
 
+/// Most ways to choose one test of each `any` of a mapping.
+const WAYS_MAX: usize = 256;
+
 /// The jobs that some conditions let through.
 #[derive(Clone, Debug)]
 pub(super) struct Reach {
@@ -29,26 +32,42 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// `folds`: whether the issuer's forge folds names.
+    /// One for each way to choose of every `any`. `folds`: whether the issuer's forge folds names.
     pub(super) fn of<'c>(
         conditions: impl IntoIterator<Item = &'c Condition>,
         folds: bool,
-    ) -> Result<Self, PatternError> {
-        let mut reach = Self { space: Space::default(), pairs: None, own: Vec::new(), folds };
+    ) -> Result<Vec<Self>, PatternError> {
+        let mut reaches = vec![Self { space: Space::default(), pairs: None, own: Vec::new(), folds }];
         for condition in conditions {
-            reach.narrow(condition)?;
+            if let [test] = condition.test.parts() {
+                reaches.iter_mut().try_for_each(|reach| reach.narrow(condition.claim, test))?;
+                continue;
+            }
+            let mut next = Vec::with_capacity(reaches.len());
+            for reach in reaches {
+                for test in condition.test.parts() {
+                    let mut narrowed = reach.clone();
+                    narrowed.narrow(condition.claim, test)?;
+                    next.push(narrowed);
+                }
+            }
+            if next.len() > WAYS_MAX {
+                return Err(PatternError(format!("its `any` can be chosen from in more than {WAYS_MAX} ways")));
+            }
+            reaches = next;
         }
-        Ok(reach)
+        Ok(reaches)
     }
 
-    fn narrow(&mut self, condition: &Condition) -> Result<(), PatternError> {
-        let domain = match &condition.test {
+    fn narrow(&mut self, claim: Claim, test: &Test) -> Result<(), PatternError> {
+        let domain = match test {
+            Test::Any(_) => return Ok(()),
             Test::Text(lang) => Domain::of(lang.clone()),
             Test::Is(value) => Domain::of(Lang::exact(if *value { "true" } else { "false" }, false)),
             Test::Present => Domain::present(),
             Test::Absent => Domain::gap(Gaps::NONE),
             Test::SameRepository => {
-                self.own.push(condition.claim);
+                self.own.push(claim);
                 return Ok(());
             }
             Test::Owner(pairs) => {
@@ -70,11 +89,11 @@ impl Reach {
                 return Ok(());
             }
         };
-        match condition.claim {
+        match claim {
             Claim::Branch => self.space.narrow(Claim::Ref, &lowered(&domain, HEADS)?),
             Claim::Tag => self.space.narrow(Claim::Ref, &lowered(&domain, TAGS)?),
             claim => {
-                if let (Claim::RefType, Test::Text(kinds)) = (claim, &condition.test) {
+                if let (Claim::RefType, Test::Text(kinds)) = (claim, test) {
                     // Below these two prefixes a profile knows no other type; elsewhere it may list odd pairs.
                     for (kind, prefix) in [("branch", HEADS), ("tag", TAGS)] {
                         if !kinds.matches(kind) {

@@ -19,6 +19,7 @@ pub(super) const TAGS: &str = "refs/tags/";
 const DIGITS: &str = "0123456789";
 const HEX: &str = "0123456789abcdef";
 const LETTERS_AND_DIGITS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+const WORD: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
 /// Of decimal ids: 2^64 - 1.
 const LARGEST_ID: &str = "18446744073709551615";
 
@@ -175,6 +176,8 @@ impl<'p> World<'p> {
             (Claim::RepositoryOwnerId, _) if let Some(owners) = &self.owners => owners.clone(),
             (Claim::Ref, _) => self.refs.clone(),
             (_, Kind::Text) => Lang::texts(),
+            // An owner of no repository, where tokens name the one and not the other.
+            (Claim::RepositoryOwner, _) => graphic(),
             (_, Kind::Name) => self.repositories.clone(),
             (_, Kind::Boolean) => truth(true).union(&truth(false))?,
             (_, Kind::Id) => match self.profile.id_syntax(claim) {
@@ -347,10 +350,13 @@ fn ids(syntax: &str) -> Result<Lang, PatternError> {
     let row = match syntax {
         "uuid" => uuid,
         "braced_uuid" => [vec![Step::Text("{")], uuid, vec![Step::Text("}")]].concat(),
-        _ => {
+        "prefixed" => {
             let word = [Step::Some(LETTERS_AND_DIGITS, 1), Step::Run(LETTERS_AND_DIGITS)];
             [&word[..], &[Step::Some("-_", 1)], &word[..]].concat()
         }
+        "hex24" => vec![Step::Some(HEX, 24)],
+        // The widest: an id that a profile admits is never left out of a proof.
+        _ => vec![Step::Some(WORD, 1), Step::Run(WORD)],
     };
     Lang::shapes(&[&row], "an id")
 }

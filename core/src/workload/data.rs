@@ -70,6 +70,9 @@ pub(super) struct Data {
     /// Events that may concern a pull request; outside of them a job has none.
     #[serde(default)]
     pub pull_request_events: Vec<String>,
+    /// Events besides those that somebody without rights in the repository can cause.
+    #[serde(default)]
+    pub outsider_events: Vec<String>,
     pub author_controlled: Vec<Claim>,
     #[serde(default)]
     pub quirks: Vec<String>,

@@ -18,6 +18,8 @@ pub struct Profile {
     pub name: String,
     pub(super) data: Data,
     url_forms: Vec<String>,
+    /// Class `outsider`: derived.
+    outsider_events: Vec<String>,
 }
 
 /// What a claim is in a job whose token does not carry it.
@@ -110,7 +112,9 @@ impl Profile {
         let data =
             Data::parse(text).map_err(|Fault { message, bytes }| ProfileError { file: file.into(), message, bytes })?;
         let url_forms = data.url.iter().map(|url| url.form.clone()).collect();
-        Ok(Self { name: data.name.clone(), data, url_forms })
+        let mut outsider_events = data.pull_request_events.clone();
+        outsider_events.extend(data.outsider_events.iter().cloned());
+        Ok(Self { name: data.name.clone(), data, url_forms, outsider_events })
     }
     /// What the CI system calls itself.
     pub fn title(&self) -> &str {
@@ -217,6 +221,10 @@ impl Profile {
     pub fn pull_request_events(&self) -> &[String] {
         &self.data.pull_request_events
     }
+    /// Events that somebody without rights in the repository can cause: those of pull requests, issues, forks, ….
+    pub fn outsider_events(&self) -> &[String] {
+        &self.outsider_events
+    }
     /// Canonical claims that the job's author controls.
     pub fn author_controlled(&self) -> &[Claim] {
         &self.data.author_controlled
@@ -307,6 +315,7 @@ impl Profile {
             author_controlled: canonical(&data.author_controlled),
             default_events: &data.default_events,
             pull_request_events: &data.pull_request_events,
+            outsider_events: &self.outsider_events,
             algorithms: &data.algorithms,
             tells_events: data.tells_events,
             events: data.event.iter().map(|rule| rule.name.as_str()).collect(),
@@ -399,6 +408,8 @@ pub struct ProfileTable<'p> {
     pub author_controlled: Vec<&'static str>,
     pub default_events: &'p [String],
     pub pull_request_events: &'p [String],
+    /// Class `outsider`.
+    pub outsider_events: &'p [String],
     /// Whether `event_name` tells a pull request's job from a push's.
     pub tells_events: bool,
     /// Events that are concluded from other claims, in the order of their rules.

@@ -17,4 +17,5 @@ mod profiles;
 mod rules;
 mod security;
 mod trust;
+mod words;
 mod workload;

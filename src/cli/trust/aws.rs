@@ -152,7 +152,7 @@ pub fn principals(role: &Role, known: &Known<'_>) -> Result<Vec<String>> {
     let Known { set, profiles, .. } = known;
     let Some(id) = set.role_named(&role.name) else { bail!("no role `{}` in the folder", role.name) };
     let mut found = BTreeSet::new();
-    for (at, mapping) in set.mappings.iter().enumerate().filter(|(_, mapping)| mapping.roles.contains(&id)) {
+    for (at, mapping) in set.mappings.iter().enumerate().filter(|(_, one)| !one.shadow && one.roles.contains(&id)) {
         let issuer = set.issuer(mapping.issuer);
         let pin = profiles.get(&issuer.profile).and_then(|profile| profile.pins().first().copied());
         let Some(ids) = pinned(set, at, mapping, id, pin) else {

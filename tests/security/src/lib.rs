@@ -157,9 +157,11 @@ fn add_mapping(files: &mut BTreeMap<String, String>, role: &str, profile: &str, 
         "[role.{role}]\ndescription = \"Attacked\"\nbackend = \"jwt\"\nteams = [\"payments\"]\nissuers = [\"{issuer}\"]\n\
          sensitivity = \"internal\"\n[role.{role}.jwt]\naudience = \"https://{role}.acme.example\"\n"
     );
+    // What stands before the conditions writes their header itself.
+    let header = if conditions.contains("[mapping.match]") { "" } else { "[mapping.match]\n" };
     let mapping = format!(
         "[[mapping]]\nname = \"{role}\"\ndescription = \"Attacked\"\nissuer = \"{issuer}\"\nroles = [\"{role}\"]\n\
-         [mapping.match]\n{conditions}\n"
+         {header}{conditions}\n"
     );
     files.insert(format!("roles/{role}.toml"), of_role);
     files.insert(format!("teams/payments/{role}.toml"), mapping);

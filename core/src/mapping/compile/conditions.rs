@@ -213,9 +213,11 @@ pub(super) fn workflow_parts(text: &str) -> Option<String> {
 pub(super) fn table_name(origin: Origin) -> &'static str {
     match origin {
         Origin::Match | Origin::DefaultEvents => "mapping.match",
+        Origin::Any => "mapping.any",
         Origin::File => "file.match",
         Origin::Require => "role.*.require",
         Origin::Deny => "deny.match",
+        Origin::Never => "never.match",
     }
 }
 

@@ -1,4 +1,4 @@
-//! `[[deny]]`: read when roles are known, because each is expanded to the roles it is about.
+//! `[[deny]]` and `[[never]]`: read when roles are known, because each is expanded to the roles it is about.
 
 use super::{
     conditions::{self, Ground, keys_of},
@@ -9,9 +9,10 @@ use super::{
 use crate::{
     diag::{Diagnostic, Span},
     mapping::{
-        Deny, IssuerId, Origin, RoleId, codes,
+        Condition, Deny, IssuerId, Origin, RoleId, codes,
         syntax::{Fields, Findings, Place},
     },
+    review::never::Never,
 };
 use std::collections::HashMap;
 
@@ -52,6 +53,28 @@ fn deny(
 ) -> Option<Deny> {
     let before = findings.errors();
     let reason = fields.need_text("reason", findings).map(|(text, _)| text.to_owned());
+    let Rule { issuers, roles, conditions } = rule(fields, Origin::Deny, policy, roles, findings)?;
+    if findings.errors() != before {
+        return None;
+    }
+    Some(Deny { name: name.to_owned(), reason: reason?, issuers, roles, conditions, span: fields.span() })
+}
+
+/// What both kinds have in common.
+struct Rule {
+    issuers: Vec<IssuerId>,
+    roles: Vec<RoleId>,
+    conditions: Vec<Condition>,
+}
+
+fn rule(
+    fields: &Fields<'_, '_>,
+    origin: Origin,
+    policy: &Policy<'_>,
+    roles: &Roles,
+    findings: &mut Findings,
+) -> Option<Rule> {
+    let before = findings.errors();
     let mut issuers = Vec::new();
     for (issuer, span) in fields.texts("issuers", findings).unwrap_or_default() {
         if policy.knows_issuer(issuer, &span, findings)
@@ -61,7 +84,7 @@ fn deny(
         }
     }
     let about = about(fields, policy, roles, findings);
-    let keys = keys_of(fields.need("match", findings), Origin::Deny, findings);
+    let keys = keys_of(fields.need("match", findings), origin, findings);
     let ground = Ground {
         issuers: policy
             .issuers
@@ -78,20 +101,40 @@ fn deny(
         return None;
     }
     let compiled = conditions::compile(&ground, &keys, findings);
-    if findings.errors() != before {
-        return None;
-    }
-    Some(Deny {
-        name: name.to_owned(),
-        reason: reason?,
-        issuers,
-        roles: about,
-        conditions: compiled.into_iter().map(|compiled| compiled.condition).collect(),
-        span: fields.span(),
-    })
+    let conditions = compiled.into_iter().map(|compiled| compiled.condition).collect();
+    (findings.errors() == before).then_some(Rule { issuers, roles: about, conditions })
 }
 
-/// The roles that a deny is about; all where it names none.
+/// Every `[[never]]`.
+pub(super) fn nevers(
+    policy_fields: &Fields<'_, '_>,
+    policy: &Policy<'_>,
+    roles: &Roles,
+    findings: &mut Findings,
+) -> Vec<Never> {
+    let mut nevers: Vec<Never> = Vec::new();
+    for value in policy_fields.array("never", findings) {
+        let Some(fields) = Fields::read(policy_fields.source, Place::Never, value, findings) else { continue };
+        let name = fields.need_text("name", findings);
+        if let Some((name, span)) = &name {
+            names::check("never", name, span, findings);
+            if let Some(other) = nevers.iter().find(|other| other.name == *name) {
+                let help = "give one of the two another name: a proof that fails names its rule";
+                let message = format!("there are two nevers `{name}`");
+                let finding = Diagnostic::error(codes::NAME_TAKEN, span.clone(), message, help);
+                findings.push(finding.and(other.span.clone(), "the other one"));
+            }
+        }
+        let rule = rule(&fields, Origin::Never, policy, roles, findings);
+        if let (Some((name, _)), Some(Rule { issuers, mut roles, conditions })) = (name, rule) {
+            roles.sort_unstable();
+            nevers.push(Never { name: name.to_owned(), issuers, roles, conditions, span: fields.span() });
+        }
+    }
+    nevers
+}
+
+/// The roles that a rule is about; all where it names none.
 fn about(fields: &Fields<'_, '_>, policy: &Policy<'_>, roles: &Roles, findings: &mut Findings) -> Vec<RoleId> {
     let all = || (0..roles.all.len() as u32).map(RoleId);
     let sensitivity = fields.text("sensitivity", findings);
@@ -101,8 +144,8 @@ fn about(fields: &Fields<'_, '_>, policy: &Policy<'_>, roles: &Roles, findings: 
             findings.error(
                 codes::MISPLACED_KEY,
                 span,
-                "a deny names `roles` or a `sensitivity`, not both",
-                "keep one of the two, or write two denies",
+                "a rule names `roles` or a `sensitivity`, not both",
+                "keep one of the two, or write two rules",
             );
             Vec::new()
         }

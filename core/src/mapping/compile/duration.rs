@@ -94,10 +94,13 @@ pub(super) fn moment(entry: Entry<'_, '_>, findings: &mut Findings) -> Option<Un
     Some(UnixSeconds(days * 86_400 + clock - minutes * 60))
 }
 
-/// A calendar date without time.
-pub(super) fn date(entry: Entry<'_, '_>, findings: &mut Findings) {
-    let fits = matches!(entry.value.get_ref(), DeValue::Datetime(date) if date.date.is_some() && date.time.is_none());
-    if !fits {
+/// A calendar date without time: when it begins at UTC.
+pub(super) fn date(entry: Entry<'_, '_>, findings: &mut Findings) -> Option<UnixSeconds> {
+    let date = match entry.value.get_ref() {
+        DeValue::Datetime(date) if date.time.is_none() => date.date,
+        _ => None,
+    };
+    if date.is_none() {
         findings.error(
             codes::BAD_DATE,
             entry.value_span(),
@@ -105,6 +108,9 @@ pub(super) fn date(entry: Entry<'_, '_>, findings: &mut Findings) {
             "write it without quotes and without time: `2027-06-30`",
         );
     }
+    date.map(|date| {
+        UnixSeconds(days_from_civil(i64::from(date.year), i64::from(date.month), i64::from(date.day)) * 86_400)
+    })
 }
 
 /// Days since 1970-01-01 in the Gregorian calendar; years are counted from March so that the leap day is the last.

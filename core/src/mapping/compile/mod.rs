@@ -8,6 +8,7 @@ mod conditions;
 mod denies;
 mod duration;
 mod limit;
+mod mixes;
 mod names;
 mod patterns;
 mod placeholders;
@@ -104,18 +105,36 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
         }
     }
     let denies = denies::compile(&policy_fields, &policy, &roles, &mut findings);
+    let nevers = denies::nevers(&policy_fields, &policy, &roles, &mut findings);
     let known = tests::Known { policy: &policy, roles: &roles, pairs: &mappings.pairs };
     let tests = read_tests(&files, &known, &mut findings);
 
     let requires = stripped(roles.requires);
+    let profiles_of = policy.profiles;
     let teams = policy.teams.into_iter().map(|rules| rules.team).collect();
-    let (issuers, roles, mappings) = (policy.issuers, roles.all, mappings.all);
+    let (issuers, roles, reviews, mappings) = (policy.issuers, roles.all, mappings.reviews, mappings.all);
     let version = folder.version();
-    let set =
-        MappingSet { version, issuers, teams, roles, mappings, denies, policies, requires, ..MappingSet::default() }
-            .finish();
+    let set = MappingSet {
+        version,
+        issuers,
+        teams,
+        roles,
+        mappings,
+        denies,
+        policies,
+        requires,
+        reviews,
+        ..MappingSet::default()
+    }
+    .finish();
     for finding in crate::review::overlap::check(&set) {
         findings.push(finding);
+    }
+    // Of what could not be read nothing is proved.
+    if findings.errors() == 0 {
+        for finding in crate::review::never::prove(&set, &nevers, &profiles_of) {
+            findings.push(finding);
+        }
     }
     let set = (findings.errors() == 0).then_some(set);
     let diagnostics = findings.into_sorted();

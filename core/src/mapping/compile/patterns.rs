@@ -1,4 +1,4 @@
-//! `{ glob = … }` and `{ under = … }`.
+//! `{ glob = … }`, `{ under = … }` and `{ not_prefix = … }`.
 
 use super::{
     conditions::Shape,
@@ -34,15 +34,6 @@ impl Values<'_, '_> {
             self.bad(spot, value, format!("`{operator}` must be a text"), format!("write `{{ {operator} = \"…\" }}`"));
             return;
         };
-        if text.contains("{num}") {
-            self.findings.error(
-                codes::LATER_VALUE,
-                at,
-                "`{num}` is not available in this version yet",
-                "write `*`, which stays inside one segment, and guard the tag with `ref_protected = true`",
-            );
-            return;
-        }
         let starts_as_ref = text.starts_with("refs/") || text.starts_with('*');
         if matches!(claim, Claim::Ref | Claim::WorkflowRef | Claim::JobWorkflowRef)
             && prefix.is_empty()
@@ -59,7 +50,10 @@ impl Values<'_, '_> {
         let segments = if claim == Claim::Subject { Segments::Subject } else { Segments::Path };
         let lang = match operator {
             "glob" => Lang::glob(&whole, segments, fold),
-            _ => Lang::under(&whole, fold),
+            "under" => Lang::under(&whole, fold),
+            // Of what stands below the prefix.
+            _ => Lang::not_prefix(text, fold)
+                .and_then(|lang| if prefix.is_empty() { Ok(lang) } else { lang.after(prefix) }),
         };
         match lang {
             Ok(lang) => self.push(claim, Test::Text(lang), Shape::Other, spot),
@@ -67,7 +61,7 @@ impl Values<'_, '_> {
                 codes::BAD_PATTERN,
                 at,
                 format!("`{text}` is no pattern: {error}"),
-                "`*` stays inside one segment, `**` is any run of characters; everything else is literal",
+                "`*` stays inside one segment, `**` is any run of characters, `{num}` a run of digits; everything else is literal",
             ),
         }
     }
@@ -90,8 +84,8 @@ impl Values<'_, '_> {
             let known = self.ground.issuers.iter().any(|(issuer, _)| issuer.owners.keys().any(|listed| inside(listed)));
             return known || self.listed(name, at, text);
         }
-        match text.rsplit_once('/') {
-            Some((owner, _)) if !owner.contains('*') => self.listed(name, at, owner),
+        match text.rsplit_once('/').filter(|_| operator == "glob") {
+            Some((owner, _)) if !owner.contains(['*', '{']) => self.listed(name, at, owner),
             _ if self.ground.deny || self.ground.owners_open() => true,
             _ => {
                 let message = format!("the pattern of `{name}` leaves the owner open");

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     diag::{Diagnostic, Span, did_you_mean},
     mapping::{
-        Issuer, IssuerId, Test, codes,
+        EXPIRES, Issuer, IssuerId, Test, codes,
         syntax::{Entry, Fields, Findings, Place, Source, Value, describe},
     },
     review::{Expect, Given, TestCase},
@@ -158,7 +158,9 @@ fn expect(fields: &Fields<'_, '_>, roles: &Roles, findings: &mut Findings) -> Op
         roles.find(role, span, findings);
     }
     let fails = fields.texts("fails", findings);
-    for (claim, span) in fails.iter().flatten().filter(|(claim, _)| Claim::from_name(claim).is_none()) {
+    for (claim, span) in
+        fails.iter().flatten().filter(|(claim, _)| *claim != EXPIRES && Claim::from_name(claim).is_none())
+    {
         let meant = did_you_mean(claim, Claim::ALL.iter().map(|claim| claim.name()));
         let help = meant.map_or_else(
             || "write the canonical claims whose conditions fail, parts of workflows as `job_workflow.ref`".to_owned(),

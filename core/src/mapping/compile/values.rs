@@ -37,7 +37,10 @@ pub(super) struct Values<'c, 'o> {
     pub(super) out: &'o mut Vec<Compiled>,
 }
 
-pub(in crate::mapping) const OPERATORS: [&str; 7] = ["glob", "under", "all", "absent", "present", "set", "if_unknown"];
+pub(in crate::mapping) const OPERATORS: [&str; 10] =
+    ["glob", "under", "not_prefix", "any", "all", "absent", "present", "set", "class", "if_unknown"];
+/// Those, for messages.
+const OPERATORS_SHOWN: &str = "`glob`, `under`, `not_prefix`, `any`, `all`, `absent`, `present`, `set`";
 
 impl Values<'_, '_> {
     pub(super) fn push(&mut self, claim: Claim, test: Test, shape: Shape, spot: &Spot<'_, '_>) {
@@ -63,7 +66,7 @@ impl Values<'_, '_> {
                 "name at least one value; an empty list is never read as all nor as none",
             ),
             DeValue::Array(list) if list.iter().any(|element| element.get_ref().is_table()) => {
-                self.tables(claim, spot, value, list);
+                self.tables(claim, prefix, spot, value, list);
             }
             DeValue::Array(_) if claim.kind() == Kind::Boolean => {
                 self.bad(spot, value, format!("`{}` is true or false", spot.name), "write `true` or `false`");
@@ -138,14 +141,14 @@ impl Values<'_, '_> {
             self.findings.error(codes::WRONG_TYPE, at, message, "write it in double quotes");
             return None;
         };
-        if text.contains('*') {
-            let message = format!("`{text}` is a bare value and would match only a literal `*`");
+        if let Some(wildcard) = ["*", "{num}"].into_iter().find(|wildcard| text.contains(wildcard)) {
+            let message = format!("`{text}` is a bare value and would match only a literal `{wildcard}`");
             if alone {
                 let help = format!("a bare value is exact; for a pattern write `{{ glob = \"{text}\" }}`");
                 let edit = format!("{{ glob = \"{text}\" }}");
                 self.findings.edit(codes::STAR_IN_BARE_VALUE, at, message, help, edit);
             } else {
-                let help = format!("for a pattern write `{name} = {{ glob = \"{text}\" }}` in a mapping of its own");
+                let help = format!("for a pattern write `{name} = {{ any = [{{ glob = \"{text}\" }}, …] }}`");
                 self.findings.error(codes::STAR_IN_BARE_VALUE, at, message, help);
             }
             return None;
@@ -282,8 +285,8 @@ impl Values<'_, '_> {
         Some(text)
     }
 
-    /// A list that holds tables: pairs of repositories, or a mixture that this version does not have.
-    fn tables(&mut self, claim: Claim, spot: &Spot<'_, '_>, value: &Value<'_>, list: &[Value<'_>]) {
+    /// A list that holds tables: pairs of repositories. Any other mixture says that it is one.
+    fn tables(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, value: &Value<'_>, list: &[Value<'_>]) {
         let is_pair = |element: &Value<'_>| {
             element.get_ref().as_table().is_some_and(|table| table.contains_key("name") || table.contains_key("id"))
         };
@@ -294,15 +297,21 @@ impl Values<'_, '_> {
             }
             return;
         }
-        self.findings.error(
-            codes::LATER_VALUE,
-            spot.source.span(value.span()),
-            format!(
-                "a list of `{}` that mixes exact values and patterns is not available in this version yet",
-                spot.name
-            ),
-            "write one pattern or a list of exact values, and a second mapping for the others",
-        );
+        let before = self.findings.errors();
+        let mut ignored = Vec::new();
+        let mut values =
+            Values { ground: self.ground, origin: self.origin, findings: &mut *self.findings, out: &mut ignored };
+        values.any(claim, prefix, spot, value);
+        if self.findings.errors() == before {
+            let written = spot.source.text.get(value.span()).unwrap_or("[ … ]");
+            self.findings.edit(
+                codes::BAD_OPERATOR,
+                spot.source.span(value.span()),
+                format!("the list of `{}` mixes exact values with other forms", spot.name),
+                "write `{ any = [ … ] }`: a plain list holds exact values alone",
+                format!("{{ any = {written} }}"),
+            );
+        }
     }
 
     /// `{ name, id }`.
@@ -342,7 +351,7 @@ impl Values<'_, '_> {
             self.bad(
                 &spot,
                 value,
-                format!("`{}` needs exactly one of `glob`, `under`, `all`, `absent`, `present`, `set`", spot.name),
+                format!("`{}` needs exactly one of {OPERATORS_SHOWN}", spot.name),
                 "write one of them; a second condition on the same claim goes into `{ all = [ … ] }`",
             );
             return;
@@ -352,7 +361,7 @@ impl Values<'_, '_> {
 
     fn operate(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, entry: Entry<'_, '_>) {
         let value = entry.value;
-        let open = matches!(entry.name(), "glob" | "under" | "absent" | "present");
+        let open = matches!(entry.name(), "glob" | "under" | "not_prefix" | "absent" | "present");
         if open && claim == Claim::EventName && !self.ground.deny {
             self.bad(
                 spot,
@@ -363,7 +372,9 @@ impl Values<'_, '_> {
             return;
         }
         match entry.name() {
-            operator @ ("glob" | "under") => self.pattern(claim, prefix, spot, operator, value),
+            operator @ ("glob" | "under" | "not_prefix") => self.pattern(claim, prefix, spot, operator, value),
+            "any" => self.any(claim, prefix, spot, value),
+            "class" => self.class(claim, spot, entry),
             "all" => match value.get_ref() {
                 DeValue::Array(list) if !list.is_empty() => {
                     for element in list.iter() {
@@ -391,41 +402,23 @@ impl Values<'_, '_> {
     }
 
     fn unknown_operator(&mut self, spot: &Spot<'_, '_>, entry: Entry<'_, '_>, name: &str) {
-        let later = match name {
-            "any" => "write a list of exact values, one pattern, or a mapping for each",
-            "not_prefix" => {
-                "name what is allowed, with exact values or `{ glob = … }`; or write a `[[deny]]` for what is not"
-            }
-            "class" => {
-                "name the events: `event_name = [\"push\", \"workflow_dispatch\"]`; without `event_name` the issuer's default events hold"
-            }
-            _ => {
-                let message = format!("`{}` cannot be given by `{name}`", spot.name);
-                let known = OPERATORS.iter().copied().filter(|known| *known != "if_unknown" || self.ground.deny);
-                match did_you_mean(name, known) {
-                    Some(meant) => self.findings.edit(
-                        codes::BAD_OPERATOR,
-                        entry.key_span(),
-                        message,
-                        format!("did you mean `{meant}`?"),
-                        meant,
-                    ),
-                    None => self.findings.error(
-                        codes::BAD_OPERATOR,
-                        entry.key_span(),
-                        message,
-                        "write a bare value, a list, or one of `glob`, `under`, `all`, `absent`, `present`, `set`",
-                    ),
-                }
-                return;
-            }
-        };
-        self.findings.error(
-            codes::LATER_VALUE,
-            entry.key_span(),
-            format!("`{{ {name} = … }}` is not available in this version yet"),
-            later,
-        );
+        let message = format!("`{}` cannot be given by `{name}`", spot.name);
+        let known = OPERATORS.iter().copied().filter(|known| *known != "if_unknown" || self.ground.deny);
+        match did_you_mean(name, known) {
+            Some(meant) => self.findings.edit(
+                codes::BAD_OPERATOR,
+                entry.key_span(),
+                message,
+                format!("did you mean `{meant}`?"),
+                meant,
+            ),
+            None => self.findings.error(
+                codes::BAD_OPERATOR,
+                entry.key_span(),
+                message,
+                format!("write a bare value, a list, or one of {OPERATORS_SHOWN}"),
+            ),
+        }
     }
 
     fn if_unknown(&mut self, entry: Entry<'_, '_>) -> Option<()> {

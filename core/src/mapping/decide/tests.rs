@@ -125,7 +125,7 @@ fn presence_is_one_table() {
             ];
             let set = Builder::new().build();
             let held = |case: &Case<'static>, ignore| {
-                let judge = Judge::new(&set, case).unwrap();
+                let judge = Judge::new(&set, case, UnixSeconds(0)).unwrap();
                 let condition = Condition { if_unknown_ignore: ignore, ..condition(claim, test.clone()) };
                 judge.check([&condition], side, &mut Silent)
             };
@@ -232,7 +232,7 @@ proptest! {
         }
         let set = builder.build();
         let case = push(&[(C::Repository, name), (C::RepositoryId, id), (C::RepositoryOwnerId, owner), (C::Branch, branch)]);
-        let judge = Judge::new(&set, &case).unwrap();
+        let judge = Judge::new(&set, &case, UnixSeconds(0)).unwrap();
         let all: Vec<RoleId> = (0..)
             .zip(&set.mappings)
             .filter(|(_, mapping)| mapping.issuer == IssuerId(0))

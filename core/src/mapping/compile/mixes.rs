@@ -1,0 +1,153 @@
+//! `{ any = […] }` and `{ class = … }`: several forms of one value.
+
+use super::{
+    conditions::{Compiled, Shape},
+    values::{Spot, Values},
+};
+use crate::{
+    diag::did_you_mean,
+    lang::pattern::Lang,
+    mapping::{
+        Condition, Test, codes,
+        syntax::{Entry, Value},
+    },
+    workload::Claim,
+};
+use toml::de::DeValue;
+
+/// What of the elements of one `any` has been gathered.
+#[derive(Default)]
+struct Mix {
+    /// Of all texts and patterns, one set.
+    texts: Option<Lang>,
+    repositories: Vec<(String, String)>,
+    owners: Vec<(String, String)>,
+    others: Vec<Test>,
+    shapes: Vec<Shape>,
+}
+
+impl Values<'_, '_> {
+    /// `{ any = […] }`: one condition that holds if one of its elements does.
+    pub(super) fn any(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, value: &Value<'_>) {
+        let list = match value.get_ref() {
+            DeValue::Array(list) if !list.is_empty() => list,
+            _ => {
+                return self.bad(
+                    spot,
+                    value,
+                    "`any` must be a list that is not empty".into(),
+                    "write `{ any = [ … ] }`",
+                );
+            }
+        };
+        let before = self.findings.errors();
+        let mut mix = Mix::default();
+        for element in list.iter() {
+            let mut own = Vec::new();
+            let within = Spot { source: spot.source, name: spot.name.clone(), span: spot.span.clone(), ignore: false };
+            let mut values =
+                Values { ground: self.ground, origin: self.origin, findings: &mut *self.findings, out: &mut own };
+            values.value(claim, prefix, &within, element);
+            if own.iter().any(|compiled| compiled.condition.if_unknown_ignore) {
+                let message = "`if_unknown` stands inside `any`".to_owned();
+                self.bad(spot, element, message, "write it beside `any`: `{ any = [ … ], if_unknown = \"ignore\" }`");
+            }
+            self.add(&mut mix, own, spot, element);
+        }
+        if self.findings.errors() == before {
+            let (test, shape) = mix.finish();
+            self.push(claim, test, shape, spot);
+        }
+    }
+
+    /// Takes one element in. Several conditions of one element come of `all`; of texts alone they are one set.
+    fn add(&mut self, mix: &mut Mix, own: Vec<Compiled>, spot: &Spot<'_, '_>, element: &Value<'_>) {
+        let mut own = own.into_iter();
+        let Some(Compiled { condition: Condition { mut test, .. }, mut shape }) = own.next() else { return };
+        for Compiled { condition, .. } in own {
+            let (Test::Text(all), Test::Text(other)) = (&test, &condition.test) else {
+                let message = "`all` inside `any` holds more than texts and patterns".to_owned();
+                return self.bad(spot, element, message, "write an alternative for each: `[[mapping.any]]`");
+            };
+            match all.intersect(other) {
+                Ok(both) => (test, shape) = (Test::Text(both), Shape::Other),
+                Err(error) => return self.too_large(spot, element, &error),
+            }
+        }
+        match test {
+            Test::Text(lang) => match mix.texts.take().map_or(Ok(lang.clone()), |texts| texts.union(&lang)) {
+                Ok(texts) => mix.texts = Some(texts),
+                Err(error) => return self.too_large(spot, element, &error),
+            },
+            Test::Repository(pairs) => mix.repositories.extend(pairs),
+            Test::Owner(pairs) => mix.owners.extend(pairs),
+            Test::Any(tests) => mix.others.extend(tests),
+            test => mix.others.push(test),
+        }
+        mix.shapes.push(shape);
+    }
+
+    fn too_large(&mut self, spot: &Spot<'_, '_>, element: &Value<'_>, error: &crate::lang::pattern::PatternError) {
+        let at = spot.source.span(element.span());
+        let message = format!("the patterns of `{}` are too much together: {error}", spot.name);
+        self.findings.error(codes::BAD_PATTERN, at, message, "write fewer wildcards, or a mapping for each");
+    }
+
+    /// `{ class = "default" }`: the events of a class, as the issuer's profile has them.
+    pub(super) fn class(&mut self, claim: Claim, spot: &Spot<'_, '_>, entry: Entry<'_, '_>) {
+        if claim != Claim::EventName {
+            let help = "classes are of events: `event_name = { class = \"default\" }`";
+            return self.bad(spot, entry.value, format!("`{}` has no classes", spot.name), help);
+        }
+        let Some((name, span)) = entry.text(self.findings) else { return };
+        let known: &[&str] = if self.ground.deny { &["default", "outsider"] } else { &["default"] };
+        if !known.contains(&name) {
+            let message = format!("`{name}` is no class of events that can stand here");
+            let help = match (did_you_mean(name, known.iter().copied()), name) {
+                (Some(meant), _) => format!("did you mean `{meant}`?"),
+                (None, "outsider") => {
+                    "name the events: what outsiders may start is never granted as a class".to_owned()
+                }
+                _ => format!("write {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")),
+            };
+            self.findings.error(codes::BAD_OPERATOR, span, message, help);
+            return;
+        }
+        let mut events: Vec<String> = Vec::new();
+        for (_, profile) in &self.ground.issuers {
+            let of = if name == "default" { profile.default_events() } else { profile.outsider_events() };
+            events.extend(of.iter().filter(|event| !events.contains(event)).cloned().collect::<Vec<_>>());
+        }
+        if events.is_empty() {
+            let message = format!("{} have no events of class `{name}`", self.ground.issuer_names());
+            return self.bad(spot, entry.value, message, "name the events; `claimbound profile show` lists them");
+        }
+        let lang = Lang::one_of(events.iter().map(String::as_str), false);
+        self.push(claim, Test::Text(lang), Shape::Exact(events), spot);
+    }
+}
+
+impl Mix {
+    fn finish(self) -> (Test, Shape) {
+        let exact = |shape: &Shape| match shape {
+            Shape::Exact(texts) => Some(texts.clone()),
+            _ => None,
+        };
+        let exact: Option<Vec<Vec<String>>> = self.shapes.iter().map(exact).collect();
+        let only = |wanted: Shape| self.shapes.iter().all(|shape| *shape == wanted);
+        let shape = match exact {
+            Some(texts) => Shape::Exact(texts.concat()),
+            None if only(Shape::Pin) => Shape::Pin,
+            None if only(Shape::Owner) => Shape::Owner,
+            None => Shape::Other,
+        };
+        let mut tests = self.others;
+        tests.extend(self.texts.map(Test::Text));
+        tests.extend((!self.repositories.is_empty()).then_some(Test::Repository(self.repositories)));
+        tests.extend((!self.owners.is_empty()).then_some(Test::Owner(self.owners)));
+        match <[Test; 1]>::try_from(tests) {
+            Ok([test]) => (test, shape),
+            Err(tests) => (Test::Any(tests), shape),
+        }
+    }
+}

@@ -180,7 +180,7 @@ type Met<'a> = [Option<(IssuerId, &'a Issuer)>; 2];
 ///
 /// # Errors
 /// The evaluator does not confirm a job that the comparison found: a fault of the program.
-pub fn diff(before: Side<'_>, after: Side<'_>) -> Result<Diff, Unconfirmed> {
+pub fn diff(before: Side<'_>, after: Side<'_>) -> Result<Diff, Box<Unconfirmed>> {
     let sides = [before, after];
     let mut out = Diff { rules: rules::rules(sides), reviewers: rules::reviewers(sides), ..Diff::default() };
     let issuers = issuers(sides);

@@ -27,6 +27,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// Most boxes of jobs that one mapping may come to differ in: each is shown by a job.
 const PIECES_MAX: usize = 2_000;
 
+/// The other side's mappings with the jobs that meet one here, and the terms that differ for them.
+type Differing = Vec<(MappingId, Vec<Jobs>, Vec<Term>)>;
+
 /// One side's part in a role of an issuer.
 pub(super) struct Half<'a> {
     pub side: Side<'a>,
@@ -318,7 +321,7 @@ pub(super) fn compare(
     role: &str,
     halves: [&Half<'_>; 2],
     work: &mut Work,
-) -> Result<Told, Unconfirmed> {
+) -> Result<Told, Box<Unconfirmed>> {
     let mut told = Told::default();
     work.groups += 1;
     let mut meter = Meter { left: STEPS_MAX, work };
@@ -438,12 +441,7 @@ impl Pass<'_, '_> {
     }
 
     /// Jobs that have the role on both sides, on other terms.
-    fn shared(
-        &self,
-        mapping: MappingId,
-        jobs: &Jobs,
-        meter: &mut Meter<'_>,
-    ) -> Result<Vec<(MappingId, Vec<Jobs>, Vec<Term>)>, Undecided> {
+    fn shared(&self, mapping: MappingId, jobs: &Jobs, meter: &mut Meter<'_>) -> Result<Differing, Undecided> {
         let [Some(old), Some(new)] = self.halves.map(|half| half.role) else { return Ok(Vec::new()) };
         let sets = self.halves.map(|half| half.side.set);
         let mut shared = Vec::new();
@@ -480,7 +478,7 @@ impl Pass<'_, '_> {
         Ok(found)
     }
 
-    fn confirmed(&self, shown: Witnessed) -> Result<Vec<Found>, Unconfirmed> {
+    fn confirmed(&self, shown: Witnessed) -> Result<Vec<Found>, Box<Unconfirmed>> {
         let mut found = Vec::new();
         for (key, mapping, shown) in shown {
             let expected = match key.kind {
@@ -494,7 +492,7 @@ impl Pass<'_, '_> {
                 if [a, b] != expected {
                     let job = job.iter().map(|(claim, value)| format!("{} = {value:?}", claim.name()));
                     let job = job.collect::<Vec<_>>().join(", ");
-                    return Err(Unconfirmed { role: self.role.to_owned(), job, before, after });
+                    return Err(Box::new(Unconfirmed { role: self.role.to_owned(), job, before, after }));
                 }
                 example.get_or_insert_with(|| Example { role: self.role.to_owned(), job: job.clone(), before, after });
             }

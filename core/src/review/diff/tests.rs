@@ -34,7 +34,7 @@ fn side<'a>(set: &'a MappingSet, profiles: &'a Profiles, folder: &'a Folder) -> 
     Side { folder, set, profiles }
 }
 
-fn compared(before: &MappingSet, after: &MappingSet) -> Result<Diff, Unconfirmed> {
+fn compared(before: &MappingSet, after: &MappingSet) -> Result<Diff, Box<Unconfirmed>> {
     let (profiles, folder) = (Profiles::builtin(), Folder::default());
     diff(side(before, &profiles, &folder), side(after, &profiles, &folder))
 }
@@ -80,10 +80,13 @@ fn soak() -> bool {
     std::env::var_os("CLAIMBOUND_SOAK").is_some_and(|soak| soak == "1")
 }
 
+/// Conditions, roles, minutes, grants per hour.
+type SmallMapping = (Vec<Condition>, &'static [&'static str], Option<u32>, Option<u32>);
+
 /// A small folder.
 #[derive(Clone, Debug)]
 struct Small {
-    mappings: Vec<(Vec<Condition>, &'static [&'static str], Option<u32>, Option<u32>)>,
+    mappings: Vec<SmallMapping>,
     denies: Vec<(Vec<Condition>, &'static [&'static str])>,
     require: Vec<Condition>,
     owned: bool,
@@ -252,7 +255,9 @@ fn equal_changes_of_many_repositories_and_roles_are_one() {
 #[test]
 fn terms_are_compared_field_by_field() {
     let with = |change: fn(&mut Mapping)| Builder::new().mapping("a", "r", [pin()]).with(change);
-    let cases: [(fn(&mut Mapping), fn(&mut Mapping), &[(&str, Direction)]); 6] = [
+    type Change = fn(&mut Mapping);
+    type Terms = &'static [(&'static str, Direction)];
+    let cases: [(Change, Change, Terms); 6] = [
         (|m| m.max_duration = Some(Seconds(600)), |_| {}, &[("max_duration", Direction::Wider)]),
         (|_| {}, |m| m.max_duration = Some(Seconds(600)), &[("max_duration", Direction::Narrower)]),
         (|_| {}, |m| m.max_duration = Some(Seconds(9999)), &[]),
@@ -396,9 +401,7 @@ fn three_edits_among_many_mappings_touch_only_their_own_groups() {
         builder.deny("d", &["r7"], [text(C::RunnerEnvironment, &["self-hosted"])])
     };
     let (before, after) = (built(side(false)), built(side(true)));
-    let began = std::time::Instant::now();
     let told = compared(&before, &after).unwrap();
-    eprintln!("{mappings} mappings: {:?}", began.elapsed());
     assert_eq!((told.of(Kind::Gain).count() > 0, told.of(Kind::Loss).count() > 0), (true, true));
     let touched: usize = told.of(Kind::Gain).map(|change| change.repositories.len()).sum();
     assert_eq!(touched, 3, "{told:?}");

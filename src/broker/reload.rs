@@ -1,9 +1,10 @@
 //! Another mapping folder, or other facts about issuers and backends, while exchanges run.
 //!
 //! What changed is read, compiled, proved and tested beside what judges, and takes its place at once and whole. What does
-//! not load changes nothing: the last good state goes on, and log, health, metrics and evidence say so.
+//! not load changes nothing: the last good state goes on, and log, health, metrics and evidence say so. One thing waits
+//! for no folder: issuers and keys that an operator cuts off.
 
-use super::{Broker, Prepared, StartError, activation, prepare};
+use super::{Broker, Prepared, StartError, activation, prepare, trusted};
 use crate::{
     config::{Config, Invalid},
     exchange, folder,
@@ -138,19 +139,20 @@ impl Broker {
 
     async fn replace_active(self: &Arc<Self>) -> Result<Reloaded, Failed> {
         let config = self.read_again()?;
-        let broker = self.clone();
-        let judged = tokio::task::spawn_blocking(move || {
-            let judged = prepare(&config).map_err(refused);
-            judged.map(|prepared| (config, prepared))
-        });
-        let (config, prepared) = judged.await.map_err(|_| Failed::refused("judging it panicked".to_owned()))??;
-        let current = broker.active.load_full();
-        let version = prepared.mappings.version;
-        if version == current.snapshot.mappings.version && config == current.config {
-            return Ok(Reloaded::Unchanged);
-        }
+        let judging = config.clone();
+        let judged = tokio::task::spawn_blocking(move || prepare(&judging).map_err(refused)).await;
+        let prepared = match judged.unwrap_or_else(|_| Err(Failed::refused("judging it panicked".to_owned()))) {
+            Ok(prepared) => prepared,
+            Err(failed) => return Err(failed.beside(self.cut_off(&config))),
+        };
         let Prepared { issuers, archive, .. } = &prepared;
         let (issuers, archive) = (issuers.clone(), archive.clone());
+        let (current, version) = (self.active(), prepared.mappings.version);
+        if version == current.snapshot.mappings.version && config == current.config {
+            // What was cut off beside a folder that did not load may have been taken back with it.
+            self.issuers.replace(issuers);
+            return Ok(Reloaded::Unchanged);
+        }
         let active = prepare::activate(config, prepared, &self.signer).await.map_err(refused)?;
         let now = self.clock.now();
         match self.writer.commit(activation(version, archive, now)).await.map_err(Failed::Store)? {
@@ -161,6 +163,27 @@ impl Broker {
         self.issuers.replace(issuers);
         self.active.store(Arc::new(active));
         Ok(Reloaded::Activated)
+    }
+
+    /// Puts in place what the file cuts off, and nothing else of it: that only refuses more. Says of whom it cuts what.
+    fn cut_off(&self, config: &Config) -> Vec<Value> {
+        let active = self.active();
+        let (mappings, profiles) = (&active.snapshot.mappings, &active.snapshot.profiles);
+        let mut told = Vec::new();
+        let issuers = mappings.issuers.iter().map(|issuer| {
+            let mut issuer = trusted(issuer, &active.config, profiles);
+            if let Some(network) = config.issuers.get(&issuer.name).filter(|n| n.disabled || !n.deny_kids.is_empty()) {
+                issuer.cut.disabled |= network.disabled;
+                issuer.cut.kids.extend(network.deny_kids.iter().cloned());
+                told.push(
+                    json!({ "cut_off": issuer.name, "disabled": network.disabled, "deny_kids": network.deny_kids }),
+                );
+            }
+            issuer
+        });
+        let issuers = issuers.collect();
+        self.issuers.replace(issuers);
+        told
     }
 
     /// The running configuration with what the file says now about issuers and backends.
@@ -209,6 +232,14 @@ impl Broker {
 impl Failed {
     fn refused(why: String) -> Self {
         Self::Refused { why, version: None, findings: vec![] }
+    }
+
+    /// With what was done all the same.
+    fn beside(mut self, done: Vec<Value>) -> Self {
+        if let Self::Refused { findings, .. } = &mut self {
+            findings.splice(0..0, done);
+        }
+        self
     }
 
     fn over(what: &str, version: Option<[u8; 32]>, diagnostics: &[Diagnostic]) -> Self {

@@ -70,7 +70,7 @@ impl<'r> Trail<'r> {
     /// Mappings in the shadow that would grant: on record, and without effect.
     pub(super) fn shadowed(&mut self, set: &MappingSet, found: &[(MappingId, RoleId)]) {
         if !found.is_empty() {
-            let one = |(mapping, role): &(MappingId, RoleId)| serde_json::json!({ "mapping": set.mapping(*mapping).name, "role": set.role(*role).name });
+            let one = |(mapping, role): &(MappingId, RoleId)| json!({ "mapping": set.mapping(*mapping).name, "role": set.role(*role).name });
             self.details.json.insert("shadows".into(), found.iter().map(one).collect());
         }
     }

@@ -107,6 +107,30 @@ async fn a_folder_that_is_gone_or_a_broken_configuration_changes_nothing() {
     assert_eq!(release(&broker, &issuer).await.status, 200);
 }
 
+/// In an emergency nobody waits for somebody else's typing error.
+#[tokio::test]
+async fn what_is_cut_off_waits_for_no_folder() {
+    let issuer = Issuer::github();
+    let config = BrokerConfig::new(&issuer);
+    let mut broker = Broker::start(BINARY, config.clone()).await;
+    assert_eq!(release(&broker, &issuer).await.status, 200);
+    let state = async |broker: &Broker| broker.health().await["issuers"][0]["state"].clone();
+
+    let broken = config.clone().edit(MAPPINGS, "branch = \"main\"", "brunch = \"main\"");
+    broker.rewrite(broken.network("github", "disabled = true", false));
+    eventually(TAKEN_UP, async || (state(&broker).await == "disabled").then_some(())).await;
+    assert_eq!(release(&broker, &issuer).await.body["reason"], "token_not_accepted");
+    until(&broker, |mappings| mappings["error"].is_string()).await;
+    let (_, details) = records::all(&broker).into_iter().find(|(b, _)| b["kind"] == "mappings_refused").unwrap();
+    assert_eq!(details["findings"][0], json!({ "cut_off": "github", "disabled": true, "deny_kids": [] }));
+
+    // All of it taken back: the folder is the one that judges, and the issuer is believed again.
+    broker.rewrite(config);
+    until(&broker, |mappings| mappings["error"].is_null()).await;
+    eventually(TAKEN_UP, async || (release(&broker, &issuer).await.status == 200).then_some(())).await;
+    assert_eq!(records::of_kind(&broker, "mappings_activated").len(), 1);
+}
+
 #[tokio::test]
 async fn facts_about_issuers_are_taken_up_and_others_wait_for_a_restart() {
     let issuer = Issuer::github();

@@ -84,12 +84,16 @@ impl<'p> World<'p> {
     }
     /// Refs of pull requests of these numbers.
     pub(super) fn merge_refs(&self, prefix: &str, numbers: &Lang) -> Result<Lang, PatternError> {
-        let numbers = numbers.intersect(&self.decimal)?.owning()?;
-        let mut ended = Lang::one_of([], false);
+        let numbers = numbers.intersect(&self.decimal)?;
+        let mut refs = Lang::nothing();
         for end in self.profile.pull_request_ends() {
-            ended = ended.union(&Lang::glob(&format!("**{end}"), Segments::Path, false)?)?;
+            let ended = match end.as_str() {
+                "" => numbers.clone(),
+                end => numbers.owning()?.intersect(&Lang::glob(&format!("**{end}"), Segments::Path, false)?)?,
+            };
+            refs = refs.union(&ended)?;
         }
-        numbers.intersect(&ended)?.after(prefix)
+        refs.after(prefix)
     }
 
     fn forbid(&mut self, of: Claim, domains: [(Claim, Domain); 2]) -> Result<(), PatternError> {

@@ -3,10 +3,12 @@
 //! where an issuer knows no branches, forks or tags.
 
 use claimbound_core::{
-    mapping::{Ask, Decision, Folder, Loaded, codes, decide, load},
-    review::{Given, GivenError},
+    diag::Span,
+    lang::pattern::Lang,
+    mapping::{Ask, Condition, Decision, Folder, Loaded, Origin, Test, codes, decide, load},
+    review::{Given, GivenError, World},
     time::UnixSeconds,
-    workload::{Case, Claim, Profile, Profiles, SingleUseRule},
+    workload::{Case, Claim, Presence, Profile, Profiles, SingleUseRule, Text},
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::LazyLock};
@@ -144,6 +146,57 @@ fn golden_mappings_grant_their_own_job_and_no_other() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Proofs are about the jobs that the prover knows: whatever a token of the profile can say must be one of them, or a
+/// proof would leave it out.
+#[test]
+fn no_job_is_left_out_of_the_proofs() {
+    let mut left_out = Vec::new();
+    for (name, text) in GOLDEN {
+        let golden = golden(text);
+        let loaded = loaded(name, &golden, "internal");
+        let set = loaded.set.as_ref().unwrap();
+        let (id, issuer) = set.issuer_named("ci").unwrap();
+        let world = World::new(loaded.profiles.get(name).unwrap(), issuer).unwrap();
+        let variants =
+            golden.refused.iter().map(|(kind, refused)| (kind.as_str(), changed(&golden.token, &refused.changes)));
+        let less =
+            golden.token.as_object().unwrap().keys().map(|member| {
+                (member.as_str(), changed(&golden.token, &BTreeMap::from([(member.clone(), Value::Null)])))
+            });
+        for (kind, token) in [("its own job", golden.token.clone())].into_iter().chain(variants).chain(less) {
+            let Ok(job) = Given::Claims(token).workload(set, &loaded.profiles, id) else { continue };
+            if !issuer.lists_owner_of(&job) {
+                continue;
+            }
+            let exactly = |claim: &Claim| {
+                let test = match job.get(*claim) {
+                    Presence::Present(Text::Text(text)) => Test::Text(Lang::exact(text, false)),
+                    Presence::Present(Text::Boolean(value)) => Test::Is(*value),
+                    Presence::None => Test::Absent,
+                    Presence::Unknown => return None,
+                };
+                let span = Span { file: "job".into(), bytes: 0..0 };
+                Some(Condition { claim: *claim, test, if_unknown_ignore: false, origin: Origin::Match, span })
+            };
+            // A subject beside the repository that stands in it is undecided, which leaves nothing out.
+            let asked = |claim: &&Claim| {
+                **claim != Claim::Subject || !loaded.profiles.get(name).unwrap().provides(Claim::Repository)
+            };
+            let conditions: Vec<Condition> = Claim::ALL.iter().filter(asked).filter_map(exactly).collect();
+            let boxes = world.granted(&conditions).unwrap();
+            if !boxes.iter().any(|jobs| world.witness(jobs).unwrap().is_some()) {
+                let alone = |condition: &&Condition| {
+                    let boxes = world.granted([*condition]).unwrap();
+                    !boxes.iter().any(|jobs| world.witness(jobs).unwrap().is_some())
+                };
+                let by: Vec<_> = conditions.iter().filter(alone).map(|condition| condition.claim.name()).collect();
+                left_out.push(format!("{name}: {kind}: {by:?}"));
+            }
+        }
+    }
+    assert!(left_out.is_empty(), "{}", left_out.join("\n"));
 }
 
 /// Besides the claim that tells a foreign job apart, no claim's absence makes it pass.

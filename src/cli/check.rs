@@ -9,6 +9,7 @@ use crate::{
 use anyhow::Context;
 use claimbound_core::{
     diag::{Diagnostic, Severity},
+    evidence::hex,
     mapping::{Folder, load},
     review::{dates, lint, run_tests},
     time::Clock as _,
@@ -214,10 +215,6 @@ impl Report {
 pub(super) fn plural(count: usize, what: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{count} {what}{s}")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where a folder lies, and which part of it was asked about.

@@ -7,7 +7,10 @@ mod text;
 
 use super::loaded::{self, Loaded};
 use anyhow::Result;
-use claimbound_core::review::diff::{Diff, Side, diff};
+use claimbound_core::{
+    evidence::hex,
+    review::diff::{Diff, Side, diff},
+};
 use std::path::Path;
 
 /// Somebody gains, or it is not proven that nobody does.
@@ -70,7 +73,7 @@ pub fn run(args: &DiffArgs) -> Result<u8> {
     let (before, after) = (side(names[0], names[1])?, side(names[1], names[0])?);
     let (Some(before), Some(after)) = (before, after) else { return Ok(2) };
     let found = diff(of(&before), of(&after))?;
-    let versions = [&before, &after].map(|side| side.set.version.iter().map(|byte| format!("{byte:02x}")).collect());
+    let versions = [&before, &after].map(|side| hex(&side.set.version));
     let compared = Compared { names, versions, diff: &found };
     let text = match args.format {
         DiffFormat::Human => text::render(&compared),

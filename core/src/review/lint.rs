@@ -5,6 +5,7 @@
 //! bounds of that proof do not suffice a lint keeps silent: it advises, and nothing rests on its silence.
 
 mod broad;
+mod plain;
 mod reach;
 mod unread;
 mod unused;

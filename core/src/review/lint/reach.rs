@@ -1,6 +1,6 @@
 //! How far a mapping reaches: nowhere, into a deny wholly, or in part.
 
-use super::Bound;
+use super::{Bound, plain};
 use crate::{
     diag::Diagnostic,
     mapping::{Condition, Deny, IssuerId, MappingSet, RoleId, Test, codes},
@@ -37,6 +37,9 @@ impl Reaches {
         for (role, named) in bound.roles() {
             let denies = denies_of(bound.set, bound.mapping.issuer, role);
             let conditions: Vec<Condition> = bound.conditions(role).map(representative).collect();
+            if plain::reaches(world.profile(), &conditions, &denies) {
+                continue;
+            }
             let texts: Vec<_> = conditions.iter().map(|condition| (condition.claim, &condition.test)).collect();
             let key = format!("{:?} {role:?} {texts:?}", bound.mapping.issuer);
             let verdict = self
@@ -129,4 +132,81 @@ fn first(world: &World<'_>, jobs: &[Jobs]) -> Result<Option<Witness>, Undecided>
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixture::*,
+        lang::pattern::{Lang, Segments},
+        workload::Profiles,
+    };
+    use Claim as C;
+    use proptest::{prelude::*, sample::subsequence};
+
+    fn asked() -> Vec<Condition> {
+        let glob = |claim, pattern| condition(claim, Test::Text(Lang::glob(pattern, Segments::Path, false).unwrap()));
+        let owner = |name: &str, id: &str| Test::Owner(vec![(name.to_owned(), id.to_owned())]);
+        vec![
+            repositories(&[("acme/api", "1")]),
+            repositories(&[("acme-labs/api", "2")]),
+            condition(C::RepositoryOwner, owner("acme", "65")),
+            text(C::Branch, &["main"]),
+            glob(C::Branch, "release/*"),
+            glob(C::Ref, "refs/tags/**"),
+            text(C::RefType, &["tag"]),
+            condition(C::RefProtected, Test::Is(true)),
+            events(),
+            text(C::EventName, &["pull_request"]),
+            text(C::HeadRef, &["x"]),
+            text(C::Environment, &["production"]),
+            text(C::RunnerEnvironment, &["self-hosted"]),
+            text(C::RunnerEnvironment, &["github-hosted"]),
+            condition(C::JobWorkflowRepository, Test::SameRepository),
+            text(C::JobWorkflowRef, &["refs/heads/main"]),
+        ]
+    }
+
+    fn denied() -> Vec<Condition> {
+        let owner =
+            |name: &str, id: &str| condition(C::RepositoryOwner, Test::Owner(vec![(name.to_owned(), id.to_owned())]));
+        vec![
+            text(C::RunnerEnvironment, &["self-hosted"]),
+            text(C::Branch, &["main"]),
+            owner("acme", "65"),
+            owner("acme-labs", "9917"),
+            text(C::Environment, &["staging"]),
+            condition(C::RefProtected, Test::Is(false)),
+            // GitHub's tokens never say it.
+            condition(C::EnvironmentProtected, Test::Is(false)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        /// What reaches a job without a proof reaches one by the proof.
+        #[test]
+        fn what_plainly_reaches_a_job_is_proven_to(
+            asked in subsequence(asked(), 0..=5),
+            denied in proptest::collection::vec(subsequence(denied(), 1..=2), 0..=2),
+        ) {
+            let profiles = Profiles::builtin();
+            let mut builder = Builder::new().mapping("m", "r", asked.clone());
+            for (at, conditions) in denied.into_iter().enumerate() {
+                builder = builder.deny(&format!("d{at}"), &["r"], conditions);
+            }
+            let mut set = builder.build();
+            set.issuers[0].owners.insert("acme-labs".to_owned(), "9917".to_owned());
+            let denies: Vec<&Deny> = set.denies.iter().collect();
+            let profile = profiles.get("github-actions").unwrap();
+            if plain::reaches(profile, &asked, &denies) {
+                let world = World::new(profile, &set.issuers[0]).unwrap();
+                let verdict = judge(&world, &asked, &denies);
+                // A job with the name of one owner and the id of another is no job, but the boxes hold it.
+                let reached = matches!(verdict, Ok(Verdict::Free | Verdict::Cut(..)));
+                prop_assert!(reached, "{asked:?} {denies:?}");
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `claimbound issuer`: the documents of the broker as an issuer, for a static host.
 
-use super::deployment::Deployment;
+use super::{deployment::Deployment, loaded};
 use crate::{
     documents::{JWKS_PATH, OPENID_CONFIGURATION_PATH, openid_configuration},
     keys::signing::{KeyState, Signer},
@@ -74,12 +74,7 @@ pub(super) fn write(file: &Path, document: &Value) -> Result<()> {
     let mut text = serde_json::to_string_pretty(document)?;
     text.push('\n');
     fs::create_dir_all(file.parent().context("the file has no directory")?)?;
-    let mut new = file.to_owned();
-    new.as_mut_os_string().push(".new");
-    let mut opened = fs::File::create(&new)?;
-    opened.write_all(text.as_bytes())?;
-    opened.sync_all()?;
-    Ok(fs::rename(&new, file)?)
+    loaded::replace(file, text.as_bytes())
 }
 
 /// A URL that can be `iss`: exact text, so in the one spelling that nobody would normalise away.

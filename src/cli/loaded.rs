@@ -65,7 +65,8 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
         let path = if path.exists() { path.canonicalize()? } else { path.to_owned() };
         let mut beside = path.clone().into_os_string();
         beside.push(".new");
-        let mut file = fs::File::create_new(&beside)?;
+        // Also over one that a killed run left.
+        let mut file = fs::File::create(&beside)?;
         let done = file.write_all(content).and_then(|()| {
             if path.exists() {
                 file.set_permissions(fs::metadata(&path)?.permissions())?;

@@ -1,9 +1,13 @@
 //! `claimbound codeowners`: who must review which part of the folder, from the teams that policy.toml names.
 
-use super::loaded::{self, Loaded};
+use super::{
+    loaded::{self, Loaded},
+    render::Format,
+};
 use anyhow::{Result, bail};
 use claimbound_core::mapping::MappingSet;
-use std::{fmt::Write as _, path::PathBuf};
+use serde_json::json;
+use std::path::PathBuf;
 
 /// Print CODEOWNERS lines for a mapping folder, from its teams
 ///
@@ -21,6 +25,9 @@ pub struct CodeownersArgs {
     /// Where the folder stands in its repository, if not where `--mappings` says
     #[arg(long, value_name = "PATH")]
     root: Option<String>,
+    /// How to answer
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 /// Runs the command; the exit code.
@@ -33,29 +40,53 @@ pub fn run(args: CodeownersArgs) -> Result<u8> {
     }
     let Some(Loaded { set, .. }) = loaded::load(&args.mappings)? else { return Ok(2) };
     let root = args.root.unwrap_or_else(|| args.mappings.display().to_string());
-    loaded::print(&lines(&set, root.trim_start_matches("./").trim_matches('/'), &args.platform))?;
+    let owners = owners(&set, root.trim_start_matches("./").trim_matches('/'), &args.platform);
+    loaded::print(&match args.format {
+        Format::Human => lines(&owners),
+        Format::Json => {
+            let owners =
+                owners.iter().map(|Owned { path, team, owner }| json!({ "path": path, "team": team, "owner": owner }));
+            format!("{:#}\n", json!({ "owners": owners.collect::<Vec<_>>() }))
+        }
+    })?;
     Ok(0)
 }
 
+/// Who reviews a part of the folder.
+struct Owned<'a> {
+    path: String,
+    /// `None`: the platform.
+    team: Option<&'a str>,
+    /// `None`: the team's `contact` is nobody that a code host knows.
+    owner: Option<&'a str>,
+}
+
 /// The last line that fits a file counts, so the widest comes first.
-fn lines(set: &MappingSet, root: &str, platform: &str) -> String {
+fn owners<'a>(set: &'a MappingSet, root: &str, platform: &'a str) -> Vec<Owned<'a>> {
     let root = if matches!(root, "" | ".") { String::new() } else { format!("/{root}") };
-    let mut text =
-        format!("# From `claimbound codeowners`: run it again when policy.toml changes.\n{root}/ {platform}\n");
     let mut teams: Vec<_> = set.teams.iter().collect();
     teams.sort_by_key(|team| &team.path);
-    for team in teams {
-        let path = format!("{root}/{}/", team.path.trim_matches('/'));
-        let written = match team.contact.as_deref().filter(|contact| is_owner(contact)) {
-            Some(owner) => writeln!(text, "{path} {owner}"),
-            // Without an owner of its own the platform's line counts: somebody reviews, and the wrong one is seen.
-            None => {
-                writeln!(text, "# {path}: the `contact` of team `{}` is no owner that a code host knows", team.name)
-            }
-        };
-        written.expect("a string takes all text");
-    }
-    text
+    let of_teams = teams.into_iter().map(|team| Owned {
+        path: format!("{root}/{}/", team.path.trim_matches('/')),
+        team: Some(&team.name),
+        owner: team.contact.as_deref().filter(|contact| is_owner(contact)),
+    });
+    [Owned { path: format!("{root}/"), team: None, owner: Some(platform) }].into_iter().chain(of_teams).collect()
+}
+
+fn lines(owners: &[Owned<'_>]) -> String {
+    let line = |Owned { path, team, owner }: &Owned<'_>| match owner {
+        Some(owner) => format!("{path} {owner}\n"),
+        // Without an owner of its own the platform's line counts: somebody reviews, and the wrong one is seen.
+        None => {
+            format!(
+                "# {path}: the `contact` of team `{}` is no owner that a code host knows\n",
+                team.unwrap_or_default()
+            )
+        }
+    };
+    let head = "# From `claimbound codeowners`: run it again when policy.toml changes.\n".to_owned();
+    owners.iter().fold(head, |text, owned| text + &line(owned))
 }
 
 /// `@name`, `@organisation/team`, or an e-mail address: what GitHub and GitLab take.
@@ -88,13 +119,13 @@ mod tests {
         let files = files.into_iter().map(|(name, text)| (name.to_owned(), text.into_bytes())).collect();
         let set = claimbound_core::mapping::load(&Folder { files }, &Profiles::builtin()).set.expect("it loads");
         assert_eq!(
-            lines(&set, "mappings", "@acme/platform"),
+            lines(&owners(&set, "mappings", "@acme/platform")),
             "# From `claimbound codeowners`: run it again when policy.toml changes.\n\
              /mappings/ @acme/platform\n\
              /mappings/teams/payments/ payments-oncall@acme.example\n\
              # /mappings/teams/search/: the `contact` of team `search` is no owner that a code host knows\n"
         );
-        assert!(lines(&set, ".", "@acme/platform").contains("\n/ @acme/platform\n/teams/payments/ "));
+        assert!(lines(&owners(&set, ".", "@acme/platform")).contains("\n/ @acme/platform\n/teams/payments/ "));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! `claimbound fmt`: one order of keys and one spacing for the whole folder, so that reviews show what changed and not
 //! who typed it. Nothing is written of which it is not proved that it means the same.
 
-use super::{check::Place, loaded};
+use super::{check::Place, loaded, render::Format};
 use anyhow::{Context as _, Result, bail};
 use claimbound_core::{
     mapping::{FileKind, Folder, load},
     workload::Profiles,
 };
+use serde_json::json;
 use std::{io::Write as _, path::PathBuf};
 use toml_edit::{Array, Decor, DocumentMut, InlineTable, Item, Table, Value};
 
@@ -27,6 +28,9 @@ pub struct FmtArgs {
     /// Change nothing; list the files that would change
     #[arg(long)]
     check: bool,
+    /// How to answer
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 /// Runs the command; the exit code.
@@ -51,16 +55,22 @@ pub fn run(args: &FmtArgs) -> Result<u8> {
     if !changed.is_empty() && outcome(&before) != outcome(&after) {
         bail!("formatting would change what the folder means; nothing is written. Please report this with the folder");
     }
-    for (path, shown) in &changed {
+    for (path, _) in &changed {
         if !args.check {
             loaded::replace(&place.root.join(path.as_str()), &after.files[*path])?;
         }
-        loaded::print(&format!("{shown}\n"))?;
     }
-    let done = if args.check { "would change" } else { "changed" };
-    let files = if changed.len() == 1 { "file" } else { "files" };
-    writeln!(std::io::stderr(), "{} {files} {done}", changed.len())?;
-    Ok(u8::from(args.check && !changed.is_empty()))
+    let files: Vec<&str> = changed.iter().map(|(_, shown)| shown.as_str()).collect();
+    match args.format {
+        Format::Human => {
+            loaded::print(&files.iter().map(|file| format!("{file}\n")).collect::<String>())?;
+            let done = if args.check { "would change" } else { "changed" };
+            let noun = if files.len() == 1 { "file" } else { "files" };
+            writeln!(std::io::stderr(), "{} {noun} {done}", files.len())?;
+        }
+        Format::Json => loaded::print(&format!("{:#}\n", json!({ "files": files, "written": !args.check })))?,
+    }
+    Ok(u8::from(args.check && !files.is_empty()))
 }
 
 /// What a folder comes to, without places: findings, and the tests that ran.

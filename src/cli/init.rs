@@ -3,13 +3,15 @@
 use super::{
     loaded::{self, Loaded},
     new::{self, Block, Pair},
+    render::Format,
 };
 use anyhow::{Context as _, Result, bail};
 use claimbound_core::{
-    diag::did_you_mean,
+    diag::{Diagnostic, did_you_mean},
     mapping::{Folder, load},
     workload::{Claim, Profile, Profiles, Tenancy},
 };
+use serde_json::json;
 use std::{
     fs,
     io::{self, Write as _},
@@ -57,6 +59,9 @@ pub struct InitArgs {
     /// Who accepts the first role's credential
     #[arg(long, value_name = "URL", default_value = "https://deploy.example.com")]
     audience: String,
+    /// How to answer
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 /// Runs the command; the exit code.
@@ -88,7 +93,7 @@ pub fn run(args: &InitArgs) -> Result<u8> {
     let root = args.directory.display().to_string();
     let mut folder = Folder { files: args.frame(profile, &profiles, team)? };
     let loaded = load(&folder, &profiles);
-    let Some(set) = loaded.set else { return refused(&loaded.diagnostics, &folder, &root) };
+    let Some(set) = loaded.set else { return args.refused(&loaded.diagnostics, &folder) };
     let frame = Loaded { folder: folder.clone(), set, profiles: loaded.profiles };
     let block = Block {
         team: team.clone(),
@@ -105,32 +110,40 @@ pub fn run(args: &InitArgs) -> Result<u8> {
     let (path, text, job) =
         match block.write(&format!("{team}-{}", slug(&args.branch)), &frame, &format!("teams/{team}"))? {
             new::Written::Done { path, text, job } => (path, text, job),
-            new::Written::Refused { folder, findings } => return refused(&findings, &folder, &root),
+            new::Written::Refused { folder, findings } => return args.refused(&findings, &folder),
         };
     folder.files.entry(path).or_default().extend(text.as_bytes());
     let findings = new::findings(&folder);
     if !findings.is_empty() {
-        return refused(&findings, &folder, &root);
+        return args.refused(&findings, &folder);
     }
     for (path, content) in &folder.files {
         write(&args.directory.join(path), content)?;
     }
-    let files: String = folder.files.keys().map(|path| format!("  {root}/{path}\n")).collect();
-    loaded::print(&format!(
-        "{files}\nThe folder loads and its tests pass. To go on:\n  \
-         claimbound check {root}\n  \
-         claimbound explain --mappings {root} {job} --role {team}-deploy\n  \
-         claimbound new mapping NAME --mappings {root} --team {team} --role {team}-deploy --repository NAME=ID --branch \
-         BRANCH\n  \
-         claimbound dev      (a local issuer and broker, to try an exchange)\n",
-    ))?;
+    let files: Vec<String> = folder.files.keys().map(|path| format!("{root}/{path}")).collect();
+    let next = [
+        format!("claimbound check {root}"),
+        format!("claimbound explain --mappings {root} {job} --role {team}-deploy"),
+        format!(
+            "claimbound new mapping NAME --mappings {root} --team {team} --role {team}-deploy --repository NAME=ID --branch \
+             BRANCH"
+        ),
+        "claimbound dev".to_owned(),
+    ];
+    loaded::print(&match args.format {
+        Format::Json => format!("{:#}\n", json!({ "files": files, "written": true, "next": next })),
+        Format::Human => {
+            let lines = |lines: &[String]| lines.iter().map(|line| format!("  {line}\n")).collect::<String>();
+            let files = lines(&files);
+            let next = lines(&next);
+            format!(
+                "{files}\nThe folder loads and its tests pass. To go on:\n{}      (a local issuer and broker, to try an \
+                 exchange)\n",
+                next.trim_end()
+            )
+        }
+    })?;
     Ok(0)
-}
-
-fn refused(findings: &[claimbound_core::diag::Diagnostic], folder: &Folder, root: &str) -> Result<u8> {
-    new::tell(findings, folder, root)?;
-    writeln!(io::stderr(), "error: a folder of these parts would not load; nothing is written")?;
-    Ok(1)
 }
 
 /// A profile by its name, or by the forge's.
@@ -164,6 +177,11 @@ fn slug(branch: &str) -> String {
 }
 
 impl InitArgs {
+    fn refused(&self, findings: &[Diagnostic], folder: &Folder) -> Result<u8> {
+        let root = self.directory.display().to_string();
+        new::refuse(self.format, findings, folder, &root, "a folder of these parts would not load")
+    }
+
     /// The files that stand before there is a mapping.
     fn frame(
         &self,

@@ -4,7 +4,7 @@ mod block;
 
 use super::{
     loaded::{self, Loaded},
-    render,
+    render::{self, Format},
 };
 use crate::issuance::catalogue;
 use annotate_snippets::Renderer;
@@ -17,6 +17,7 @@ use claimbound_core::{
     workload::Profiles,
 };
 use clap::{Args, Subcommand};
+use serde_json::json;
 use std::{
     io::{self, Write as _},
     path::PathBuf,
@@ -49,6 +50,9 @@ struct MappingArgs {
     /// Print the block and write nothing
     #[arg(long)]
     print: bool,
+    /// How to answer
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
     #[command(flatten)]
     block: Block,
 }
@@ -74,23 +78,36 @@ pub fn run(args: NewArgs) -> Result<u8> {
     let (path, text, job) = match args.block.write(&args.name, &loaded, &team.path)? {
         block::Written::Done { path, text, job } => (path, text, job),
         block::Written::Refused { folder, findings } => {
-            tell(&findings, &folder, root)?;
-            writeln!(io::stderr(), "error: with the mapping the folder would not load; nothing is written")?;
-            return Ok(1);
+            return refuse(args.format, &findings, &folder, root, "with the mapping the folder would not load");
         }
     };
     let Loaded { mut folder, .. } = loaded;
     let mut content = folder.files.get(&path).cloned().unwrap_or_default();
-    if args.print {
+    if args.print && args.format == Format::Human {
         loaded::print(&text)?;
     }
     content.extend(text.as_bytes());
     folder.files.insert(path.clone(), content);
     let findings = findings(&folder);
-    tell(&findings, &folder, root)?;
     if is_refused(&findings) {
-        writeln!(io::stderr(), "error: with the mapping the folder would not hold; nothing is written")?;
-        return Ok(1);
+        return refuse(args.format, &findings, &folder, root, "with the mapping the folder would not hold");
+    }
+    let next = [
+        format!("claimbound check {root}"),
+        format!("claimbound roles --mappings {root}"),
+        format!("claimbound explain --mappings {root} {job} --role {}", args.block.roles[0]),
+    ];
+    match args.format {
+        Format::Human => tell(&findings, &folder, root)?,
+        Format::Json => {
+            let findings: Vec<_> = findings.iter().map(|finding| render::json(finding, &folder)).collect();
+            let file = format!("{root}/{path}");
+            let told = json!({
+                "mapping": args.name, "file": file, "text": text, "written": !args.print, "findings": findings,
+                "next": next,
+            });
+            loaded::print(&format!("{told:#}\n"))?;
+        }
     }
     if args.print {
         return Ok(0);
@@ -100,15 +117,30 @@ pub fn run(args: NewArgs) -> Result<u8> {
         std::fs::create_dir_all(above)?;
     }
     loaded::replace(&file, &folder.files[&path])?;
-    let role = &args.block.roles[0];
-    let told = format!(
-        "{root}/{path}: mapping `{}` and two tests are written; the folder loads and all tests pass\n\nTo go on:\n  \
-         claimbound check {root}\n  claimbound roles --mappings {root}\n  claimbound explain --mappings {root} {job} \
-         --role {role}\n",
-        args.name
-    );
-    loaded::print(&told)?;
+    if args.format == Format::Human {
+        let told = format!(
+            "{root}/{path}: mapping `{}` and two tests are written; the folder loads and all tests pass\n\nTo go on:\n",
+            args.name
+        );
+        loaded::print(&next.iter().fold(told, |told, line| told + &format!("  {line}\n")))?;
+    }
     Ok(0)
+}
+
+/// Says why nothing is written; the exit code.
+///
+/// # Errors
+/// When nobody listens.
+pub fn refuse(format: Format, findings: &[Diagnostic], folder: &Folder, root: &str, why: &str) -> Result<u8> {
+    match format {
+        Format::Human => tell(findings, folder, root)?,
+        Format::Json => {
+            let findings: Vec<_> = findings.iter().map(|finding| render::json(finding, folder)).collect();
+            loaded::print(&format!("{:#}\n", json!({ "written": false, "findings": findings })))?;
+        }
+    }
+    writeln!(io::stderr(), "error: {why}; nothing is written")?;
+    Ok(1)
 }
 
 /// Everything that `check` would say of a folder.
@@ -123,7 +155,7 @@ pub fn findings(folder: &Folder) -> Vec<Diagnostic> {
 }
 
 /// Whether one of the findings keeps a folder from being used.
-pub fn is_refused(findings: &[Diagnostic]) -> bool {
+fn is_refused(findings: &[Diagnostic]) -> bool {
     findings.iter().any(|finding| finding.severity == Severity::Error)
 }
 
@@ -131,6 +163,6 @@ pub fn is_refused(findings: &[Diagnostic]) -> bool {
 ///
 /// # Errors
 /// When it is closed.
-pub fn tell(findings: &[Diagnostic], folder: &Folder, root: &str) -> io::Result<()> {
+fn tell(findings: &[Diagnostic], folder: &Folder, root: &str) -> io::Result<()> {
     io::stderr().lock().write_all(render::human(findings, folder, root, &Renderer::plain()).as_bytes())
 }

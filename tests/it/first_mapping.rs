@@ -191,6 +191,42 @@ async fn a_new_mapping_knows_what_its_role_requires_and_what_is_denied() {
 }
 
 #[tokio::test]
+async fn programs_are_told_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = async |line: &str, code: i32| {
+        let exit = run(directory.path(), &format!("{line} --format json")).await;
+        assert_eq!(exit.code, Some(code), "{line}\n{}{}", exit.stdout, exit.stderr);
+        serde_json::from_str::<Value>(&exit.stdout).unwrap_or_else(|error| panic!("{line}: {error}\n{}", exit.stdout))
+    };
+    let refused = json(&INIT.replace("acme/shop-api", "else/shop-api"), 1).await;
+    assert_eq!((&refused["written"], &refused["findings"][0]["code"]), (&json!(false), &json!("CB0403")));
+    let begun = json(INIT, 0).await;
+    assert_eq!(begun["files"], json!(["mappings/policy.toml", "mappings/roles/shop.toml", TEAM_FILE]));
+    assert_eq!(begun["next"][0], "claimbound check mappings");
+
+    let refused = json(NEW, 1).await;
+    assert_eq!((&refused["written"], &refused["findings"][0]["code"]), (&json!(false), &json!("CB0411")));
+    assert_eq!(refused["findings"][0]["place"]["file"], "teams/shop/deploy.toml");
+    let printed = json(&format!("{NEW} --branch main --print"), 0).await;
+    assert_eq!((&printed["written"], &printed["file"]), (&json!(false), &json!(TEAM_FILE)));
+    let text = printed["text"].as_str().unwrap();
+    assert!(!fs::read_to_string(directory.path().join(TEAM_FILE)).unwrap().contains(text));
+    let written = json(&format!("{NEW} --branch main"), 0).await;
+    assert_eq!((&written["written"], &written["text"], &written["findings"]), (&json!(true), &json!(text), &json!([])));
+    assert!(fs::read_to_string(directory.path().join(TEAM_FILE)).unwrap().ends_with(text));
+
+    assert_eq!(json("fmt --check", 0).await, json!({ "files": [], "written": false }));
+    fs::write(directory.path().join(TEAM_FILE), "[file]\nissuer=\"github\"\n").unwrap();
+    assert_eq!(json("fmt --check", 1).await, json!({ "files": [TEAM_FILE], "written": false }));
+    assert_eq!(json("fmt", 0).await, json!({ "files": [TEAM_FILE], "written": true }));
+
+    let owners = json("codeowners --platform @acme/platform", 0).await;
+    let platform = json!({ "path": "/mappings/", "team": null, "owner": "@acme/platform" });
+    let team = json!({ "path": "/mappings/teams/shop/", "team": "shop", "owner": null });
+    assert_eq!(owners["owners"], json!([platform, team]));
+}
+
+#[tokio::test]
 async fn the_folders_of_this_repository_are_formatted() {
     for folder in ["mappings", "examples/aws/mappings"] {
         ends(&root(), &format!("fmt {folder} --check"), 0).await;

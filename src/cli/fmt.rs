@@ -134,7 +134,7 @@ fn table(table: &mut Table, kind: FileKind, header: &mut Vec<String>) {
 
 /// How many names the header of a block has; those with more belong to the block above them.
 fn depth_of_blocks(first: &str) -> usize {
-    if ["file", "mapping", "deny", "test"].contains(&first) { 1 } else { 2 }
+    if ["file", "mapping", "deny", "never", "test"].contains(&first) { 1 } else { 2 }
 }
 
 /// Before a header stands an empty line, unless the table belongs to the block above it.

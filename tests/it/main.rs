@@ -11,6 +11,7 @@ mod cloud_parts;
 mod cloud_quickstart;
 mod cloud_texts;
 mod commands;
+mod corpus;
 mod diff;
 mod docs;
 mod exchange;

@@ -2,7 +2,7 @@
 
 use claimbound_core::{
     evidence::{
-        Body, Chain, DecisionId, Details, Entry, LeaseId, Party, Record, What,
+        Body, Chain, DecisionId, Details, Eased, Entry, LeaseId, Party, Record, What,
         audit::{Row, Verifier, Wrong},
         chain::{self, ORIGIN},
         hex,
@@ -41,6 +41,7 @@ fn granted() -> What<'static> {
         lease: LEASE,
         handle: Some("jti-1"),
         expires: UnixSeconds(1_800_000_900),
+        eased: Eased::default(),
     }
 }
 
@@ -308,8 +309,7 @@ proptest! {
             decision: Some(DECISION),
             at: UnixSeconds(0),
             what: What::Granted {
-                mapping: "m", role: &role, lease: LEASE, handle: Some(&handle), expires: UnixSeconds(-1),
-            },
+                mapping: "m", role: &role, lease: LEASE, handle: Some(&handle), expires: UnixSeconds(-1), eased: Eased::default() },
             principal: Some(Party { issuer: "i", id: &id, name: "n" }),
             actor: None,
             mappings_version: None,

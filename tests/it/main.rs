@@ -13,6 +13,7 @@ mod cloud_texts;
 mod commands;
 mod diff;
 mod docs;
+mod exceptions;
 mod exchange;
 mod first_mapping;
 mod flood;

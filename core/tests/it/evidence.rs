@@ -91,6 +91,23 @@ fn each_kind_has_its_one_encoding() {
 }
 
 #[test]
+fn what_made_a_grant_easier_stands_in_its_body() {
+    let What::Granted { mapping, role, lease, handle, expires, .. } = granted() else { panic!("a grant") };
+    let eased = Eased { exceptions: &["any_event", "any_repository"], renamed: Some("acme/old") };
+    let entry =
+        record(What::Granted { mapping, role, lease, handle, expires, eased }).seal(&Details::default(), [1; 32]);
+    let text = std::str::from_utf8(&entry.body).unwrap();
+    let told =
+        r#""mapping":"payments/deploy","exceptions":["any_event","any_repository"],"renamed":"acme/old","lease":"#;
+    assert!(text.contains(told), "{text}");
+    let body = Body::parse(&entry.body).unwrap();
+    assert_eq!(serde_json::to_string(&body).unwrap(), text, "reading and writing are the same");
+    // One that says neither is what it was before there were any.
+    let plain = record(granted()).seal(&Details::default(), [1; 32]);
+    assert!(!String::from_utf8_lossy(&plain.body).contains("exceptions"));
+}
+
+#[test]
 fn a_record_that_is_no_answer_has_no_decision() {
     let entry = Record {
         decision: None,

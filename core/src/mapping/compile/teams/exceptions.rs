@@ -74,7 +74,8 @@ pub(super) fn claimed(fields: &Fields<'_, '_>, team: &Team, findings: &mut Findi
                 format!("add `\"{exempt}\"` to `may` of `[team.{name}]` in `policy.toml`, if the platform agrees"),
             );
         }
-        Some(Exception { exempt, reason: reason?.into(), span: entry.span() })
+        // Claimed all the same, so that the fault is told once.
+        Some(Exception { exempt, reason: reason.unwrap_or_default().into(), span: entry.span() })
     });
     claimed.collect()
 }

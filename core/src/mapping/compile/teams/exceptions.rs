@@ -116,9 +116,7 @@ pub(super) fn tell(
                 codes::EXCEPTION,
                 span.clone(),
                 format!("mapping `{mapping}` rests on the exception `{exempt}`: {reason}"),
-                format!(
-                    "nothing, as long as that is so; take the exception from the team's `may` to end it everywhere"
-                ),
+                "nothing, as long as that is so; take the exception from the team's `may` to end it everywhere",
             );
             findings.push(told.note());
             continue;

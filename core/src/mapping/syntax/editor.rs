@@ -157,10 +157,7 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
         ),
         (Place::Team, "may") => {
             let exceptions = json!({ "enum": Exempt::ALL.map(Exempt::name) });
-            described(
-                json!({ "type": "array", "items": exceptions, "uniqueItems": true }),
-                "exceptions that its mappings may claim",
-            )
+            described(json!({ "type": "array", "items": exceptions }), "exceptions that its mappings may claim")
         }
         (Place::Mapping, "any_repository") => {
             text("an exception, by its reason: every repository of the owner it pins")

@@ -82,7 +82,8 @@ pub(super) fn claimed(fields: &Fields<'_, '_>, team: &Team, findings: &mut Findi
 
 fn reason<'a>(entry: Entry<'a, '_>, findings: &mut Findings) -> Option<&'a str> {
     let reason = entry.value.get_ref().as_str().map(str::trim);
-    let said = reason.filter(|text| !text.is_empty() && text.len() <= REASON_BYTES_MAX && !text.contains(char::is_control));
+    let said =
+        reason.filter(|text| !text.is_empty() && text.len() <= REASON_BYTES_MAX && !text.contains(char::is_control));
     if said.is_none() {
         let name = entry.name();
         let help = format!(

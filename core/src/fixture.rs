@@ -4,7 +4,10 @@ use crate::{
     claims::Claims,
     diag::Span,
     lang::pattern::Lang,
-    mapping::{Condition, Deny, Issuer, IssuerId, Mapping, MappingSet, Origin, Parameters, Role, RoleId, Test},
+    mapping::{
+        Condition, Deny, Exception, Exempt, Issuer, IssuerId, Mapping, MappingSet, Origin, Parameters, Role, RoleId,
+        Test,
+    },
     time::Seconds,
     workload::{Case, Claim, Kind, Presence, Text, Workload},
 };
@@ -49,6 +52,7 @@ impl Builder {
             pin: None,
             pinned: Default::default(),
             folds_names,
+            grants_renamed: false,
             span: span("policy.toml", 0),
         };
         let set =
@@ -97,6 +101,7 @@ impl Builder {
             limit: None,
             expires: None,
             shadow: false,
+            exceptions: Vec::new(),
             span: span("teams/a/deploy.toml", at),
         });
         self
@@ -122,6 +127,16 @@ impl Builder {
         let conditions = conditions.into_iter().map(|c| Condition { origin: Origin::Require, ..c }).collect();
         self.set.requires.insert((role, IssuerId(0)), conditions);
         self
+    }
+    /// `on_rename = "warn"` at every issuer.
+    pub(crate) fn warns_of_renames(mut self) -> Self {
+        self.set.issuers.iter_mut().for_each(|issuer| issuer.grants_renamed = true);
+        self
+    }
+    /// Lets the last mapping rest on an exception.
+    pub(crate) fn excepted(self, exempt: Exempt) -> Self {
+        let exception = Exception { exempt, reason: "because".into(), span: span("teams/a/deploy.toml", 0) };
+        self.with(|mapping| mapping.exceptions.push(exception))
     }
     /// Changes the last mapping.
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Mapping)) -> Self {

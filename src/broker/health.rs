@@ -5,6 +5,7 @@ use crate::{
     keys::issuers::KeyState,
     telemetry::{IssuerSample, Sample},
 };
+use claimbound_core::mapping::{Exception, Mapping, MappingSet};
 use serde::Serialize;
 
 /// Detailed health, for the operator listener.
@@ -28,6 +29,37 @@ pub struct MappingsHealth {
     pub error: Option<String>,
     /// `claimbound.toml` differs in keys that are read at start alone.
     pub restart_needed: bool,
+    /// What mappings rest on that the rules would not let them, in the folder that judges.
+    pub exceptions: Vec<ExceptionHealth>,
+}
+
+/// One exception that a mapping rests on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ExceptionHealth {
+    pub mapping: String,
+    pub team: String,
+    /// `any_repository`, `any_event` or `allow_mutable_identity`.
+    pub exception: &'static str,
+    /// The team's own words.
+    pub reason: String,
+}
+
+/// Each once, whichever alternatives of the mapping rest on it.
+fn exceptions(mappings: &MappingSet) -> Vec<ExceptionHealth> {
+    let one = |mapping: &Mapping, exception: &Exception| ExceptionHealth {
+        mapping: mapping.name.clone(),
+        team: mapping.team.clone(),
+        exception: exception.exempt.name(),
+        reason: exception.reason.to_string(),
+    };
+    let mut all: Vec<ExceptionHealth> = mappings
+        .mappings
+        .iter()
+        .flat_map(|mapping| mapping.exceptions.iter().map(move |other| one(mapping, other)))
+        .collect();
+    all.sort_unstable_by(|a, b| (&a.mapping, a.exception).cmp(&(&b.mapping, b.exception)));
+    all.dedup();
+    all
 }
 
 /// The store's part.
@@ -118,6 +150,7 @@ impl Broker {
                 activated: reload.activated.0,
                 error: reload.error,
                 restart_needed: reload.restart_needed,
+                exceptions: exceptions(&active.snapshot.mappings),
             },
             store: StoreHealth {
                 writable: self.writer.healthy() && self.reader.ping().is_ok(),

@@ -193,8 +193,8 @@ fn sample(loaded: &Loaded, role: &Role) -> Result<Sample> {
     let conditions: Vec<&Condition> = set.conditions_for(number, id).collect();
     for condition in &conditions {
         match &condition.test {
-            Test::Repository(pairs) if !pairs.is_empty() => {
-                let (name, id) = &pairs[0];
+            test if test.repositories().is_some() => {
+                let Some((name, id)) = test.repositories().and_then(<[_]>::first) else { continue };
                 put(Claim::RepositoryId, id);
                 put(Claim::Repository, if name.is_empty() { "doctor/doctor" } else { name });
             }

@@ -11,7 +11,9 @@ use anyhow::{Context, Result, bail};
 use claimbound_core::{
     diag::line_column,
     evidence::DecisionId,
-    mapping::{Ask, ConditionReport, Decision, Folder, Got, IssuerId, MappingReport, MappingSet, Trace, explain},
+    mapping::{
+        Ask, ConditionReport, Decision, Exception, Folder, Got, IssuerId, MappingReport, MappingSet, Trace, explain,
+    },
     review::{Given, GivenError},
     time::{Clock as _, UnixSeconds},
     workload::{Case, Claim, Profiles, WorkloadError},
@@ -285,6 +287,9 @@ fn verdict(decision: &Decision, set: &MappingSet) -> String {
             let mapping = set.mapping(grant.mapping);
             let (role, duration) = (&set.role(grant.role).name, loaded::duration(grant.duration));
             let mut text = format!("grant: mapping `{}` gives `{role}` for {duration}\n", mapping.name);
+            for Exception { exempt, reason, .. } in &mapping.exceptions {
+                line(&mut text, format_args!("by the exception `{exempt}`: {reason}"));
+            }
             if let Some(limit) = mapping.limit {
                 line(&mut text, format_args!("unless its limit for this repository is used up: {limit}"));
             }
@@ -316,7 +321,8 @@ fn mapping_lines(text: &mut String, report: &MappingReport, set: &MappingSet, fo
     );
     report.conditions.iter().for_each(|condition| condition_line(text, condition, condition.held, folder));
     if let Some(edit) = &report.edit {
-        line(text, format_args!("  to allow it: {edit}"));
+        let what = if report.held { "to bring it up to date" } else { "to allow it" };
+        line(text, format_args!("  {what}: {edit}"));
     }
 }
 
@@ -327,11 +333,15 @@ fn condition_line(text: &mut String, condition: &ConditionReport, held: bool, fo
         Got::Unknown => "unknown".to_owned(),
     };
     let mark = if held { "ok  " } else { "FAIL" };
+    let renamed = if condition.renamed { ", renamed" } else { "" };
     let place = place(condition, folder);
     let (claim, expected) = (&condition.claim, &condition.expected);
     line(
         text,
-        format_args!("  {mark} {claim}: expected {expected}, got {got}  [{}, {place}]", condition.origin.name()),
+        format_args!(
+            "  {mark} {claim}: expected {expected}, got {got}{renamed}  [{}, {place}]",
+            condition.origin.name()
+        ),
     );
 }
 

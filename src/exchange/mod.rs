@@ -26,7 +26,7 @@ use crate::{
     store::{Change, Guard, Lease, LeaseState, Settled, Spend, Writer},
 };
 use claimbound_core::{
-    evidence::{DecisionId, LeaseId, What},
+    evidence::{DecisionId, Eased, LeaseId, What},
     mapping::{self, Ask, Decision, MappingSet},
     reason::{Reason, Standing},
     time::{Seconds, UnixSeconds},
@@ -124,7 +124,8 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         Decision::Deny(denial) => return Err(Refusal::decision(snapshot, &case, &request.ask, denial, now)),
     };
     let (role, mapping) = (snapshot.mappings.role(grant.role), snapshot.mappings.mapping(grant.mapping));
-    trail.found(role, mapping);
+    let renamed = mapping::renamed(&snapshot.mappings, &grant, &case.principal);
+    trail.found(role, mapping, renamed);
     let lease = LeaseId(request.id.0);
     let plan = snapshot.minters[grant.role.0 as usize].plan(&Order {
         lease,
@@ -137,6 +138,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         now,
         duration: grant.duration,
     })?;
+    let exceptions: Vec<&str> = mapping.exceptions.iter().map(|exception| exception.exempt.name()).collect();
     let (role, mapping) = (role.name.as_str(), mapping.name.as_str());
     let duration = plan.duration();
 
@@ -169,10 +171,15 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     };
     let mut guards = vec![Guard::Unspent(Spend { leaves: state, ..spend })];
     guards.extend(uses.iter().copied().map(Guard::Within));
-    let granted = What::Granted { mapping, role, lease, handle, expires };
+    let eased = Eased { exceptions: &exceptions, renamed };
+    let granted = What::Granted { mapping, role, lease, handle, expires, eased };
     trail.opens(lease, state, uses);
     trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
     trail.admitted();
+    if let Some(written) = renamed {
+        let now_called = trail.principal_name();
+        tracing::warn!(decision_id = %request.id, mapping, written, now_called, "granted to a renamed repository: write its new name");
+    }
 
     // 7 Issuance. A failure's refusal closes the lease in the same transaction that records it.
     let minted = match plan.mint().await {

@@ -8,7 +8,7 @@ use crate::store::{Blocked, Change, Commit, Guard, LeaseState, Outcome, Settled,
 use aws_lc_rs::rand;
 use claimbound_core::{
     evidence::{Details, LeaseId, Party, Record, What},
-    mapping::{Mapping, MappingId, MappingSet, Role, RoleId},
+    mapping::{Exception, Mapping, MappingId, MappingSet, Role, RoleId},
     reason::{Reason, Standing},
     workload::{Profile, Workload},
 };
@@ -75,8 +75,17 @@ impl<'r> Trail<'r> {
         }
     }
 
-    /// The rules grant.
-    pub(super) fn found(&mut self, role: &'r Role, mapping: &'r Mapping) {
+    /// The rules grant. `renamed`: the name that the mapping writes, where the repository has another. Why a mapping rests on
+    /// less than others stands in its team's own words, which may name persons.
+    pub(super) fn found(&mut self, role: &'r Role, mapping: &'r Mapping, renamed: Option<&str>) {
+        if !mapping.exceptions.is_empty() {
+            let reason = |one: &Exception| (one.exempt.name().to_owned(), Value::from(&*one.reason));
+            let reasons: Map<String, Value> = mapping.exceptions.iter().map(reason).collect();
+            self.details.json.insert("exceptions".into(), reasons.into());
+        }
+        if let Some(written) = renamed {
+            self.details.json.insert("renamed".into(), json!({ "written": written, "now": self.principal_name() }));
+        }
         self.role = Some(&role.name);
         self.mapping = Some(&mapping.name);
     }

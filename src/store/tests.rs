@@ -7,7 +7,7 @@ mod writer;
 
 use super::*;
 use claimbound_core::{
-    evidence::{Chain, DecisionId, Details, Entry, LeaseId, Party, Record, What},
+    evidence::{Chain, DecisionId, Details, Eased, Entry, LeaseId, Party, Record, What},
     reason::Reason,
     time::UnixSeconds,
 };
@@ -97,6 +97,7 @@ fn grant(number: u128, of: Spend) -> Commit {
         lease: opened.id,
         handle: None,
         expires: opened.expires,
+        eased: Eased::default(),
     };
     Commit {
         guards: vec![Guard::Unspent(of)],

@@ -8,7 +8,7 @@ use claimbound::{
 };
 use claimbound_core::{
     evidence::{Body, DecisionId, unhex},
-    mapping::{Ask, Decision, MappingSet, decide, load, shadowed},
+    mapping::{Ask, Decision, MappingSet, decide, load, renamed, shadowed},
     review::Given,
     time::UnixSeconds,
     workload::{Case, Profiles},
@@ -41,6 +41,7 @@ owners = { acme = 65, acme-labs = 9917 }
 profile = "gitlab"
 url = "{issuer.gitlab}"
 tenancy = "single"
+on_rename = "warn"
 
 [team.payments]
 path = "teams/payments"
@@ -52,6 +53,7 @@ issuers = ["gitlab"]
 [team.platform]
 path = "teams/platform"
 issuers = ["github"]
+may = ["any_repository", "any_event"]
 
 [sensitivity.production]
 max_duration = "1h"
@@ -112,6 +114,15 @@ issuers = ["github"]
 sensitivity = "internal"
 [role.house-lint.jwt]
 audience = "https://lint.acme.example"
+
+[role.house-read]
+description = "Read what experiments may read"
+backend = "jwt"
+teams = ["platform"]
+issuers = ["github"]
+sensitivity = "internal"
+[role.house-read.jwt]
+audience = "https://read.acme.example"
 
 [role.search-index]
 description = "Write the index"
@@ -208,6 +219,16 @@ roles = ["house-lint"]
 repository = { set = "linted" }
 runner_environment = "github-hosted"
 event_name = ["push", "pull_request"]
+[[mapping]]
+name = "house-read"
+description = "Whatever acme-labs tries out"
+issuer = "github"
+roles = ["house-read"]
+any_repository = "experiments come and go"
+any_event = "and so do their events"
+[mapping.match]
+repository_owner = "acme-labs"
+runner_environment = "github-hosted"
 "#;
 
 const SEARCH: &str = r#"[file]
@@ -238,6 +259,7 @@ fn pinned(mapping: &str) -> (&'static str, &'static [&'static str]) {
         }
         "payments-secrets-at-gitlab" => ("project_id", &["740000001"]),
         "house-lint" => ("repository_id", &["740000009", "740000010"]),
+        "house-read" => ("repository_owner_id", &["9917"]),
         "search-index" => ("project_id", &["4711"]),
         "search-preview" => ("project_id", &[]),
         other => panic!("the folder has no mapping `{other}`"),
@@ -273,12 +295,13 @@ const AT_GITHUB: &[Home] = &[
     ("acme/payments-web", 740_000_002, PAYMENTS_ROLES),
     ("acme/payments-new-name", 740_000_002, PAYMENTS_ROLES),
     ("acme/other", 740_000_009, &["house-lint", "payments-secrets"]),
-    ("acme-labs/toy", 740_000_010, &["house-lint"]),
+    ("acme-labs/toy", 740_000_010, &["house-lint", "house-read"]),
 ];
 const AT_GITLAB: &[Home] = &[
     ("search/indexer", 4711, &["search-index", "search-index", "search-preview"]),
     ("search/web/ui", 4712, &["search-preview"]),
     ("acme/payments-api", 740_000_001, &["payments-secrets"]),
+    ("acme/payments-moved", 740_000_001, &["payments-secrets"]),
 ];
 const DEPLOY: &str = "acme/ci/.github/workflows/deploy.yml@refs/heads/main";
 const EDITED_DEPLOY: &str = "acme/ci/.github/workflows/deploy.yml@refs/heads/edited";
@@ -374,9 +397,14 @@ impl Kept {
                 for told in [&answer.body, &recorded] {
                     assert_eq!((told["role"].as_str(), told["mapping"].as_str()), (Some(&**role), Some(&**mapping)));
                 }
+                let exceptions = set.mapping(grant.mapping).exceptions.iter().map(|one| one.exempt.name());
+                let told = recorded["exceptions"].as_array().cloned().unwrap_or_default();
+                assert_eq!(told, exceptions.collect::<Vec<_>>(), "{recorded}");
+                let moved = renamed(set, &grant, &case.principal);
+                assert_eq!(recorded["renamed"].as_str(), moved, "{recorded}");
                 assert_eq!(answer.body["expires_in"], grant.duration.0);
                 assert_eq!(recorded["expires"].as_i64().unwrap() - body.at, i64::from(grant.duration.0));
-                format!("{role} by {mapping}")
+                format!("{role} by {mapping}{}", if moved.is_some() { ", renamed" } else { "" })
             }
             Decision::Deny(denial) => {
                 assert_eq!((answer.status, &recorded["kind"]), (400, &"refused".into()), "{} {recorded}", answer.text);
@@ -449,10 +477,12 @@ async fn what_the_service_answered_is_what_the_rules_say_of_the_record() {
         "role_needed",
         "stranger",
         "house-lint by house-lint",
+        "house-read by house-read",
         "payments-deploy.production by payments-production",
         "payments-deploy.production by payments-releases",
         "payments-deploy.staging by payments-staging",
         "payments-secrets by payments-secrets-at-gitlab",
+        "payments-secrets by payments-secrets-at-gitlab, renamed",
         "payments-secrets by payments-staging",
         "search-index by search-index",
         "search-preview by search-preview",

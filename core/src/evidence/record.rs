@@ -49,10 +49,26 @@ pub struct Record<'r> {
     pub mappings_version: Option<[u8; 32]>,
 }
 
+/// By what a grant was easier to have than the rule says.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Eased<'r> {
+    /// Names of the exceptions that the mapping rests on; their reasons stand in the details.
+    pub exceptions: &'r [&'r str],
+    /// The name that the mapping writes for the job's repository, which has another by now.
+    pub renamed: Option<&'r str>,
+}
+
 /// What happened.
 pub enum What<'r> {
     /// A grant that opens a lease. `expires` is the credential's.
-    Granted { mapping: &'r str, role: &'r str, lease: LeaseId, handle: Option<&'r str>, expires: UnixSeconds },
+    Granted {
+        mapping: &'r str,
+        role: &'r str,
+        lease: LeaseId,
+        handle: Option<&'r str>,
+        expires: UnixSeconds,
+        eased: Eased<'r>,
+    },
     /// `dry_run=true` and the rules would have granted.
     DryRun { mapping: &'r str, role: &'r str },
     /// `role` is the asked one, if it exists; `mapping` the nearest.
@@ -110,6 +126,12 @@ pub struct Body<'b> {
     pub role: Option<Cow<'b, str>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub mapping: Option<Cow<'b, str>>,
+    /// Of `granted`: names of the exceptions that the mapping rests on.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<Cow<'b, str>>,
+    /// Of `granted`: the mapping's name for the repository, where that has another by now.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub renamed: Option<Cow<'b, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseId>,
     /// The credential's public handle.
@@ -196,6 +218,8 @@ impl<'b> Body<'b> {
             reason: None,
             role: None,
             mapping: None,
+            exceptions: Vec::new(),
+            renamed: None,
             lease: None,
             handle: None,
             expires: None,
@@ -215,7 +239,9 @@ impl<'b> Body<'b> {
 
     fn tell(&mut self, what: &What<'b>) {
         match *what {
-            What::Granted { mapping, role, lease, handle, expires } => {
+            What::Granted { mapping, role, lease, handle, expires, eased } => {
+                self.exceptions = eased.exceptions.iter().map(|name| Cow::Borrowed(*name)).collect();
+                self.renamed = eased.renamed.map(Into::into);
                 self.mapping = Some(mapping.into());
                 self.role = Some(role.into());
                 self.lease = Some(lease);

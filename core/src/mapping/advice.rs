@@ -4,7 +4,7 @@
 
 use super::{
     MappingSet, RoleId,
-    decide::Verdict,
+    decide::{Verdict, old_name},
     set::{Condition, Origin, Test},
 };
 use crate::workload::{Claim, Workload};
@@ -12,14 +12,17 @@ use crate::workload::{Claim, Workload};
 /// Conditions that may fail for a mapping to be near enough for advice.
 const NEAR_CONDITIONS_MAX: usize = 2;
 
-/// What to write so that a mapping gives this role to this job; `None` when nothing failed or it is not near.
+/// What to write so that a mapping gives this role to this job, or writes its name as it is by now; `None` when nothing failed
+/// or it is not near.
 pub(super) fn edit(
     set: &MappingSet,
     role: RoleId,
     workload: &Workload<'_>,
     judged: &[(&Condition, Verdict)],
 ) -> Option<String> {
-    let failed = judged.iter().filter(|(_, verdict)| *verdict != Verdict::Held);
+    let folds = set.issuers.iter().any(|issuer| *issuer.name == *workload.issuer && issuer.folds_names);
+    let renamed = |condition: &Condition| old_name(condition, workload, folds).is_some();
+    let failed = judged.iter().filter(|(condition, verdict)| *verdict != Verdict::Held || renamed(condition));
     if !(1..=NEAR_CONDITIONS_MAX).contains(&failed.clone().count()) {
         return None;
     }
@@ -39,10 +42,10 @@ pub(super) fn edit(
 fn line(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> Option<String> {
     let own = workload.text(condition.claim);
     match (&condition.test, verdict) {
-        (Test::Repository(_), _) => {
+        (Test::Repository(_) | Test::ById(_), _) => {
             let pair = repository_line(workload.text(Claim::Repository)?, workload.text(Claim::RepositoryId)?);
             Some(match verdict {
-                Verdict::Renamed => format!("`{pair}` instead of the old name"),
+                Verdict::Renamed | Verdict::Held => format!("`{pair}` instead of the old name"),
                 Verdict::IdMismatch => {
                     format!(
                         "`{pair}`, but only if you know that the repository was re-created: the name may be squatted"

@@ -102,6 +102,15 @@ codes! {
     REVIEW_DUE 515 "a file whose `review_by` has passed";
     TOO_MANY_ALTERNATIVES 516 "too many alternatives in one mapping";
     BAD_LIMIT 520 "a limit that is none";
+    EXCEPTION_NOT_ALLOWED 521 "an exception that the team may not claim";
+    EXCEPTION_REASON 522 "an exception without a reason";
+    EXCEPTION_WITHOUT_GROUND 523 "an exception without what it rests on";
+    EXCEPTION_CONTRADICTED 524 "an exception that its own mapping contradicts";
+    EXCEPTION_NOT_NEEDED 525 "an exception that changes nothing";
+    ANY_REPOSITORY_IN_PRODUCTION 526 "production for any repository without an exact called workflow";
+    EXCEPTION 527 "a mapping that rests on an exception";
+    UNKNOWN_EXCEPTION 528 "an exception that does not exist";
+    ON_RENAME 529 "`on_rename` that says nothing";
     TEST_ROLES 601 "a test's job may have other roles than the test says";
     TEST_GRANTED 602 "a test's job is granted what the test denies";
     TEST_FAILS 603 "other conditions fail than a test says";

@@ -160,6 +160,22 @@ pub fn possible_roles(set: &MappingSet, case: &Case<'_>, now: UnixSeconds) -> Ve
     Judge::new(set, case, now).map_or_else(Vec::new, |judge| judge.possible())
 }
 
+/// The name that the mapping or its role's `require` writes for the job's repository, where it has another one by now and is
+/// granted all the same (`on_rename = "warn"`).
+pub fn renamed<'s>(set: &'s MappingSet, grant: &Grant, workload: &Workload<'_>) -> Option<&'s str> {
+    let folds = set.issuer(set.mapping(grant.mapping).issuer).folds_names;
+    set.conditions_for(grant.mapping, grant.role).find_map(|condition| old_name(condition, workload, folds))
+}
+
+/// The name that a condition writes for the job's repository and that is not its name any more.
+pub(super) fn old_name<'c>(condition: &'c Condition, workload: &Workload<'_>, folds: bool) -> Option<&'c str> {
+    let Test::ById([(name, id)]) = &condition.test else { return None };
+    let own = |claim| workload.text(claim);
+    let moved =
+        own(Claim::RepositoryId) == Some(id) && own(Claim::Repository).is_some_and(|own| !same(own, name, folds));
+    moved.then_some(name)
+}
+
 /// Mappings in the shadow that would give a role to this case, denies included: for evidence.
 pub fn shadowed(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSeconds) -> Vec<(MappingId, RoleId)> {
     let role = ask.role.map(|name| set.role_named(name));
@@ -397,6 +413,11 @@ fn part_of(
         // None is made of others of its kind.
         Test::Any(_) => false,
         Test::Repository(pairs) => {
+            let claims = [Claim::Repository, Claim::RepositoryId];
+            return pair(issuer, condition, workload, side, claims, finely, pairs);
+        }
+        Test::ById([(_, id)]) if side == Side::Grants && workload.text(Claim::RepositoryId) == Some(id) => true,
+        Test::ById(pairs) => {
             let claims = [Claim::Repository, Claim::RepositoryId];
             return pair(issuer, condition, workload, side, claims, finely, pairs);
         }

@@ -2,7 +2,8 @@
 
 use super::{
     Ask, Decision, MappingId, MappingSet, Origin, RoleId, advice,
-    decide::{Distance, Judge, Observer, Side, Verdict, decide},
+    decide::{Distance, Judge, Observer, Side, Verdict, decide, old_name},
+    exception::{Exception, Exempt},
     set::{Condition, Mapping, Test},
 };
 use crate::{
@@ -42,6 +43,8 @@ pub struct ConditionReport {
     pub expected: String,
     pub got: Got,
     pub held: bool,
+    /// It holds by the id alone: the repository has another name by now (`on_rename = "warn"`).
+    pub renamed: bool,
     pub origin: Origin,
     pub span: Span,
     /// A condition on persons, or one whose expected text holds other repositories' ids: a job is told "differs".
@@ -59,7 +62,7 @@ pub struct MappingReport {
     /// Whether it pins the case's own repository id: only then may the job be told about it.
     pub pins_caller: bool,
     pub conditions: Vec<ConditionReport>,
-    /// The edit that would allow the job, in words with the TOML to write.
+    /// The edit that would allow the job, or bring a name up to date, in words with the TOML to write.
     pub edit: Option<String>,
 }
 
@@ -101,7 +104,8 @@ pub fn explain(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSecond
         let mut seen = Verdicts::default();
         let held = judge.check(&deny.conditions, Side::Denies, &mut seen);
         let conditions = deny.conditions.iter().zip(seen.0);
-        let conditions = conditions.map(|(condition, verdict)| told(condition, verdict, judge.workload())).collect();
+        let conditions =
+            conditions.map(|(condition, verdict)| told(condition, verdict, judge.workload(), false)).collect();
         denies.push((deny.name.clone(), deny.reason.clone(), held, conditions));
     }
     (decision, Trace { denies, mappings, omitted, shadows })
@@ -119,14 +123,18 @@ fn report(
     let held = held & judge.check(set.conditions_for(mapping, role), Side::Grants, &mut seen);
     let judged: Vec<(&Condition, Verdict)> = set.conditions_for(mapping, role).zip(seen.0).collect();
     let workload = judge.workload();
+    let issuer = set.issuer(set.mapping(mapping).issuer);
+    let renamed = |condition: &Condition| old_name(condition, workload, issuer.folds_names).is_some();
+    let condition =
+        |(condition, verdict): &(&Condition, Verdict)| told(condition, *verdict, workload, renamed(condition));
     MappingReport {
         mapping,
         role,
         held,
         miss: (!held).then(|| distance.miss()),
-        pins_caller: pins_caller(&set.mapping(mapping).conditions, workload),
+        pins_caller: pins_caller(set.mapping(mapping), issuer.multi_tenant, workload),
         edit: advice::edit(set, role, workload, &judged),
-        conditions: judged.iter().map(|(condition, verdict)| told(condition, *verdict, workload)).chain(end).collect(),
+        conditions: judged.iter().map(condition).chain(end).collect(),
     }
 }
 
@@ -137,6 +145,7 @@ fn end(mapping: &Mapping, now: UnixSeconds) -> Option<ConditionReport> {
         expected: format!("a time before {}", mapping.expires?.rfc3339()),
         got: Got::Value(now.rfc3339()),
         held: !mapping.is_over(now),
+        renamed: false,
         origin: Origin::Match,
         span: mapping.span.clone(),
         private: false,
@@ -158,12 +167,16 @@ fn has_id(pairs: &[(String, String)], id: &str) -> bool {
     pairs.binary_search_by(|(_, other)| other.as_str().cmp(id)).is_ok()
 }
 
-/// Whether conditions pin the job's own repository id or, where they pin no repository, its owner's or its subject.
-fn pins_caller(conditions: &[Condition], workload: &Workload<'_>) -> bool {
+/// Whether a mapping pins the job's own repository id or, where it pins no repository, its owner's or its subject. On an
+/// issuer that strangers share the owner is enough only for who lets every repository in: a mapping that names one without its
+/// id is nobody else's business.
+fn pins_caller(mapping: &Mapping, shared: bool, workload: &Workload<'_>) -> bool {
     let listed = |claim: Claim, condition: &Condition| {
         let own = workload.text(claim);
         match &condition.test {
-            Test::Repository(pairs) if claim == Claim::RepositoryId => Some(own.is_some_and(|own| has_id(pairs, own))),
+            test if claim == Claim::RepositoryId && test.repositories().is_some() => {
+                Some(own.is_some_and(|own| has_id(test.repositories().unwrap_or_default(), own)))
+            }
             Test::Owner(pairs) if claim == Claim::RepositoryOwnerId => Some(own.is_some_and(|own| has_id(pairs, own))),
             Test::Text(lang) if condition.claim == claim && lang.members().is_some() => {
                 Some(own.is_some_and(|own| lang.matches(own)))
@@ -172,13 +185,15 @@ fn pins_caller(conditions: &[Condition], workload: &Workload<'_>) -> bool {
         }
     };
     let by = |claim| {
-        let pins = conditions.iter().filter_map(|condition| listed(claim, condition));
+        let pins = mapping.conditions.iter().filter_map(|condition| listed(claim, condition));
         pins.reduce(|all, one| all && one)
     };
-    [Claim::RepositoryId, Claim::RepositoryOwnerId, Claim::Subject].into_iter().find_map(by).unwrap_or(false)
+    let by_owner = !shared || mapping.rests_on(Exempt::AnyRepository);
+    let pins = [Claim::RepositoryId, Claim::RepositoryOwnerId, Claim::Subject].into_iter();
+    pins.filter(|claim| by_owner || *claim != Claim::RepositoryOwnerId).find_map(by).unwrap_or(false)
 }
 
-fn told(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> ConditionReport {
+fn told(condition: &Condition, verdict: Verdict, workload: &Workload<'_>, renamed: bool) -> ConditionReport {
     let held = verdict == Verdict::Held;
     let (expected, foreign) = expected(condition, workload);
     ConditionReport {
@@ -186,6 +201,7 @@ fn told(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> Con
         expected,
         got: got(condition, workload),
         held,
+        renamed,
         origin: condition.origin,
         span: condition.span.clone(),
         private: condition.claim.is_person() || (foreign && !held),
@@ -194,7 +210,7 @@ fn told(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> Con
 
 fn got(condition: &Condition, workload: &Workload<'_>) -> Got {
     let pair = condition.test.parts().iter().find_map(|test| match test {
-        Test::Repository(_) => Some([Claim::Repository, Claim::RepositoryId]),
+        Test::Repository(_) | Test::ById(_) => Some([Claim::Repository, Claim::RepositoryId]),
         Test::Owner(..) => Some([Claim::RepositoryOwner, Claim::RepositoryOwnerId]),
         _ => None,
     });
@@ -246,6 +262,7 @@ fn expected_of(condition: &Condition, test: &Test, workload: &Workload<'_>) -> (
             let holds_ids = matches!(condition.claim, Claim::RepositoryId | Claim::RepositoryOwnerId | Claim::Subject);
             (lang.describe(), holds_ids)
         }
+        Test::ById([(name, id)]) => (format!("{} under any name", pair(name, id)), !own(id)),
         Test::Repository(pairs) | Test::Owner(pairs) => match pairs.iter().find(|(_, id)| own(id)) {
             // The job's own pair says enough; the other members of a set are nobody else's business.
             Some((name, id)) if pairs.len() == 1 => (pair(name, id), false),
@@ -293,8 +310,13 @@ impl MappingReport {
             "miss": self.miss.map(Reason::name),
             "conditions": conditions,
             "edit": self.edit,
+            "exceptions": mapping.exceptions.iter().map(exception_json).collect::<Vec<_>>(),
         })
     }
+}
+
+fn exception_json(exception: &Exception) -> serde_json::Value {
+    json!({ "exception": exception.exempt.name(), "reason": &*exception.reason })
 }
 
 impl ConditionReport {
@@ -309,6 +331,7 @@ impl ConditionReport {
             "expected": self.expected,
             "got": got,
             "held": self.held,
+            "renamed": self.renamed,
             "origin": self.origin.name(),
             "file": &*self.span.file,
             "private": self.private,
@@ -341,7 +364,7 @@ impl Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixture::*, lang::pattern::Lang};
+    use crate::{fixture::*, lang::pattern::Lang, mapping::renamed};
     use Claim as C;
 
     fn traced(set: &MappingSet, case: &Case<'_>, role: Option<&str>) -> Trace {
@@ -437,10 +460,34 @@ mod tests {
         let owner = || condition(C::RepositoryOwner, Test::Owner(vec![("acme".to_owned(), "65".to_owned())]));
         let set = Builder::new()
             .mapping("wide", "a", [owner(), text(C::Branch, &["x"])])
+            .excepted(Exempt::AnyRepository)
             .mapping("pinned", "b", [owner(), repositories(&[("acme/web", "2")])])
+            .mapping("by name", "c", [owner(), text(C::Repository, &["acme/web"])])
+            .excepted(Exempt::MutableIdentity)
             .build();
         assert!(traced(&set, &push(&[]), Some("a")).mappings[0].pins_caller);
+        assert!(!traced(&set, &push(&[]), Some("c")).mappings[0].pins_caller, "a name is not told to others");
         assert!(!traced(&set, &push(&[]), Some("b")).mappings[0].pins_caller);
+    }
+
+    #[test]
+    fn a_grant_under_another_name_is_told_with_its_line() {
+        let set = Builder::new().warns_of_renames().mapping("m", "r", [pin()]).build();
+        let case = push(&[(C::Repository, "acme/new")]);
+        let ask = Ask { role: Some("r"), ..Ask::default() };
+        let (decision, trace) = explain(&set, &case, &ask, UnixSeconds(0));
+        let Decision::Grant(grant) = decision else { panic!("{decision:?}") };
+        assert_eq!(renamed(&set, &grant, &case.principal), Some("acme/api"));
+        let report = &trace.mappings[0];
+        assert!(report.held && report.conditions[0].renamed);
+        assert_eq!(report.conditions[0].expected, "`acme/api` (id 1) under any name");
+        assert!(report.edit.as_deref().is_some_and(|edit| edit.contains("`{ name = \"acme/new\", id = 1 },` instead")));
+        let same = push(&[(C::Repository, "ACME/Api")]);
+        assert_eq!(renamed(&set, &grant, &same.principal), None, "the forge folds");
+        assert!(!traced(&set, &same, Some("r")).mappings[0].conditions[0].renamed);
+        let squatted = traced(&set, &push(&[(C::RepositoryId, "9")]), Some("r"));
+        assert_eq!(squatted.mappings[0].miss, Some(Reason::IdMismatch));
+        assert!(squatted.mappings[0].conditions[0].private);
     }
 
     #[test]

@@ -137,11 +137,11 @@ fn pins(mapping: &Mapping, file: &mut impl FnMut(Level, &str)) -> bool {
     for condition in &mapping.conditions {
         let listed = || match &condition.test {
             Test::Text(lang) => lang.members().is_some(),
-            Test::Repository(_) | Test::Owner(..) => true,
+            Test::Repository(_) | Test::ById(_) | Test::Owner(..) => true,
             _ => false,
         };
         let level = match (&condition.test, condition.claim) {
-            (Test::Repository(_), _) | (_, Claim::RepositoryId) => 0,
+            (Test::Repository(_) | Test::ById(_), _) | (_, Claim::RepositoryId) => 0,
             (Test::Owner(..), _) | (_, Claim::RepositoryOwnerId) => 1,
             (_, Claim::Repository) => 2,
             (_, Claim::Subject) => 3,
@@ -150,23 +150,25 @@ fn pins(mapping: &Mapping, file: &mut impl FnMut(Level, &str)) -> bool {
         if listed() && at[level].is_none() {
             at[level] = Some(condition);
         }
-        match &condition.test {
-            Test::Repository(pairs) | Test::Owner(pairs) => {
-                pairs.iter().for_each(|(name, _)| file(Level::PairName, name));
-            }
-            _ => {}
-        }
+        pairs_of(&condition.test).iter().for_each(|(name, _)| file(Level::PairName, name));
     }
     let levels = [Level::RepositoryId, Level::OwnerId, Level::Repository, Level::Subject];
     let Some((level, condition)) = levels.into_iter().zip(at).find_map(|(level, at)| Some((level, at?))) else {
         return false;
     };
     match &condition.test {
-        Test::Repository(pairs) | Test::Owner(pairs) => pairs.iter().for_each(|(_, id)| file(level, id)),
         Test::Text(lang) => lang.members().into_iter().flatten().for_each(|value| file(level, value)),
-        _ => {}
+        test => pairs_of(test).iter().for_each(|(_, id)| file(level, id)),
     }
     true
+}
+
+/// The pairs of names and ids that a test lists.
+fn pairs_of(test: &Test) -> &[(String, String)] {
+    match test {
+        Test::Owner(pairs) => pairs,
+        test => test.repositories().unwrap_or_default(),
+    }
 }
 
 /// Folds ASCII case whatever the issuer does: a filter may let through too much.

@@ -7,6 +7,7 @@ mod advice;
 pub mod codes;
 mod compile;
 mod decide;
+mod exception;
 mod explain;
 mod index;
 mod set;
@@ -14,7 +15,8 @@ mod syntax;
 
 pub use advice::repository_line;
 pub use compile::{Loaded, load};
-pub use decide::{Ask, Decision, Denial, Grant, decide, possible_roles, shadowed};
+pub use decide::{Ask, Decision, Denial, Grant, decide, possible_roles, renamed, shadowed};
+pub use exception::{Exception, Exempt};
 pub(crate) use explain::EXPIRES;
 pub use explain::{ConditionReport, Got, MappingReport, TRACE_MAPPINGS_MAX, Trace, explain};
 pub use set::{

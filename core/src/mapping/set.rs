@@ -1,6 +1,9 @@
 //! The compiled folder: what `decide` reads.
 
-use super::index::Index;
+use super::{
+    exception::{Exception, Exempt},
+    index::Index,
+};
 use crate::{
     diag::Span,
     lang::pattern::Lang,
@@ -38,6 +41,8 @@ pub struct Issuer {
     /// Those values, on an issuer that strangers share. Derived by `finish`.
     pub(crate) pinned: BTreeSet<String>,
     pub folds_names: bool,
+    /// `on_rename = "warn"`: where one repository is pinned by name and id, its id is enough.
+    pub grants_renamed: bool,
     pub span: Span,
 }
 
@@ -65,6 +70,8 @@ pub struct Team {
     pub name: String,
     pub path: String,
     pub contact: Option<String>,
+    /// Exceptions that its mappings may claim.
+    pub may: Vec<Exempt>,
 }
 
 /// A role's backend table, `{target.x}` already filled in; each value with its place. The service's catalogue
@@ -132,6 +139,9 @@ pub enum Test {
     Is(bool),
     /// Any of these (name, id) pairs, sorted by id; an empty name means that only the id is pinned.
     Repository(Vec<(String, String)>),
+    /// This one repository by its id: the name is told where it is another, and is no condition. What `finish` makes of a
+    /// single pair in mappings and `require` of an issuer that has `on_rename = "warn"`.
+    ById([(String, String); 1]),
     /// Any of these repository owners, pairs of name and id pinned through `owners`, sorted by id.
     Owner(Vec<(String, String)>),
     /// The workflow's repository is the job's own: what a workflow table without `repository` means. On
@@ -150,6 +160,24 @@ impl Test {
         match self {
             Self::Any(parts) => parts,
             one => std::slice::from_ref(one),
+        }
+    }
+    /// The pairs of repositories that it lists.
+    pub fn repositories(&self) -> Option<&[(String, String)]> {
+        match self {
+            Self::Repository(pairs) => Some(pairs),
+            Self::ById(pair) => Some(pair),
+            _ => None,
+        }
+    }
+    /// Lets the name go where one pair is all that the test asks for.
+    fn let_name_go(&mut self) {
+        if let Self::Repository(pairs) = self
+            && let [(name, _)] = pairs.as_mut_slice()
+            && !name.is_empty()
+            && let Some(pair) = pairs.pop()
+        {
+            *self = Self::ById([pair]);
         }
     }
     fn parts_mut(&mut self) -> &mut [Test] {
@@ -194,6 +222,8 @@ pub struct Mapping {
     pub expires: Option<UnixSeconds>,
     /// It is evaluated and recorded, and grants nothing.
     pub shadow: bool,
+    /// The exceptions that it rests on, each once.
+    pub exceptions: Vec<Exception>,
     pub span: Span,
 }
 
@@ -201,6 +231,10 @@ impl Mapping {
     /// Whether it has had its time.
     pub fn is_over(&self, now: UnixSeconds) -> bool {
         self.expires.is_some_and(|end| now >= end)
+    }
+    /// Whether it rests on the exception.
+    pub fn rests_on(&self, exempt: Exempt) -> bool {
+        self.exceptions.iter().any(|exception| exception.exempt == exempt)
     }
     /// Whether it is the first of its name: for counting and listing.
     pub fn is_first(&self) -> bool {
@@ -261,7 +295,7 @@ pub struct MappingSet {
 
 impl MappingSet {
     /// Builds the indexes; called once, by `load`, when everything else stands. Pairs of names and ids and the roles
-    /// of denies are sorted for the evaluator's binary searches.
+    /// of denies are sorted for the evaluator's binary searches; names that `on_rename` lets go are no conditions from here on.
     pub(crate) fn finish(mut self) -> Self {
         let requires = self.requires.values_mut();
         let conditions = self.mappings.iter_mut().map(|mapping| &mut mapping.conditions).chain(requires).flatten();
@@ -271,6 +305,13 @@ impl MappingSet {
                     pairs.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
                 }
             }
+        }
+        let renaming: Vec<bool> = self.issuers.iter().map(|issuer| issuer.grants_renamed).collect();
+        let renames = |issuer: IssuerId| renaming.get(usize::from(issuer.0)).is_some_and(|renames| *renames);
+        let mappings = self.mappings.iter_mut().map(|mapping| (mapping.issuer, &mut mapping.conditions));
+        let requires = self.requires.iter_mut().map(|((_, issuer), conditions)| (*issuer, conditions));
+        for (_, conditions) in mappings.chain(requires).filter(|(issuer, _)| renames(*issuer)) {
+            conditions.iter_mut().for_each(|condition| condition.test.let_name_go());
         }
         for deny in &mut self.denies {
             deny.roles.sort_unstable();
@@ -288,8 +329,8 @@ impl MappingSet {
             self.mappings.iter().filter(move |mapping| mapping.issuer == issuer).flat_map(|m| &m.conditions);
         conditions.flat_map(move |condition| -> Vec<String> {
             match &condition.test {
-                Test::Repository(pairs) if claim == Claim::RepositoryId => {
-                    pairs.iter().map(|(_, id)| id.clone()).collect()
+                test if claim == Claim::RepositoryId && test.repositories().is_some() => {
+                    test.repositories().into_iter().flatten().map(|(_, id)| id.clone()).collect()
                 }
                 Test::Text(lang) if condition.claim == claim => {
                     lang.members().into_iter().flatten().map(str::to_owned).collect()
@@ -341,10 +382,7 @@ impl MappingSet {
         let conditions = self.mappings.iter().filter(|mapping| mapping.issuer == issuer).flat_map(|m| &m.conditions);
         let mut ids = conditions
             .flat_map(|condition| condition.test.parts())
-            .filter_map(|test| match test {
-                Test::Repository(pairs) => Some(pairs),
-                _ => None,
-            })
+            .filter_map(Test::repositories)
             .flatten()
             .filter(|(other, _)| same(other))
             .map(|(_, id)| id.as_str());

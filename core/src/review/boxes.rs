@@ -156,6 +156,7 @@ impl World<'_> {
     fn grants_by(&self, condition: &Condition, test: &Test) -> Result<Vec<Jobs>, Undecided> {
         match test {
             Test::Repository(pairs) => self.pairs([Claim::Repository, Claim::RepositoryId], pairs),
+            Test::ById([(_, id)]) => self.lower(Claim::RepositoryId, &Domain::of(Lang::exact(id, false))),
             Test::Owner(pairs) => self.pairs([Claim::RepositoryOwner, Claim::RepositoryOwnerId], pairs),
             Test::SameRepository => self.same_repository(condition.claim, Gaps::NEVER),
             test => self.lower(condition.claim, &plain(condition.claim, test, Gaps::NEVER)),
@@ -180,6 +181,7 @@ impl World<'_> {
         };
         match test {
             Test::Repository(pairs) => halves(Claim::Repository, Claim::RepositoryId, pairs),
+            Test::ById(pair) => halves(Claim::Repository, Claim::RepositoryId, pair),
             Test::Owner(pairs) => halves(Claim::RepositoryOwner, Claim::RepositoryOwnerId, pairs),
             Test::SameRepository => self.same_repository(condition.claim, unknown),
             test => self.lower(condition.claim, &plain(condition.claim, test, unknown | Gaps::MISFIT)),

@@ -412,9 +412,12 @@ mod tests {
         /// The prover against the evaluator: a job that two mappings serve is an overlap, always; and where the
         /// small world has all values that the conditions can tell apart, an overlap has such a job.
         #[test]
-        fn an_overlap_is_found_exactly_when_a_job_shows_it(a in conditions(), b in conditions()) {
-            let both = Builder::new().mapping("a", "r", a.clone()).mapping("b", "r", b.clone()).build();
-            let alone = Builder::new().mapping("a", "r", a).mapping("b", "s", b).build();
+        fn an_overlap_is_found_exactly_when_a_job_shows_it(
+            a in conditions(), b in conditions(), names_go in any::<bool>(),
+        ) {
+            let builder = || if names_go { Builder::new().warns_of_renames() } else { Builder::new() };
+            let both = builder().mapping("a", "r", a.clone()).mapping("b", "r", b.clone()).build();
+            let alone = builder().mapping("a", "r", a).mapping("b", "s", b).build();
             let shown = jobs().iter().any(|case| possible_roles(&alone, case, UnixSeconds(0)).len() == 2);
             prop_assert_eq!(!check(&both).is_empty(), shown);
         }

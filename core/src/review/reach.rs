@@ -82,10 +82,11 @@ impl Reach {
                 return self.space.narrow(Claim::RepositoryOwner, &Domain::of(Lang::one_of(names(), self.folds)));
             }
             Test::Repository(pairs) => {
-                self.pairs = Some(match self.pairs.take() {
-                    Some(before) => join(&before, pairs, self.folds),
-                    None => pairs.clone(),
-                });
+                self.demand(pairs);
+                return Ok(());
+            }
+            Test::ById([(_, id)]) => {
+                self.demand(&[(String::new(), id.clone())]);
                 return Ok(());
             }
         };
@@ -104,6 +105,14 @@ impl Reach {
                 self.space.narrow(claim, &domain)
             }
         }
+    }
+
+    /// One of these pairs, beside those that are demanded already.
+    fn demand(&mut self, pairs: &[(String, String)]) {
+        self.pairs = Some(match self.pairs.take() {
+            Some(before) => join(&before, pairs, self.folds),
+            None => pairs.to_vec(),
+        });
     }
 
     /// A job that both let through; `None` when there is none.
@@ -158,9 +167,8 @@ impl Reach {
 /// The repository ids of which a job must have one, if a condition lists them.
 pub(super) fn listed_ids<'c>(conditions: impl IntoIterator<Item = &'c Condition>) -> Option<Vec<&'c str>> {
     conditions.into_iter().find_map(|condition| match &condition.test {
-        Test::Repository(pairs) => Some(pairs.iter().map(|(_, id)| id.as_str()).collect()),
         Test::Text(lang) if condition.claim == Claim::RepositoryId => Some(lang.members()?.collect()),
-        _ => None,
+        test => Some(test.repositories()?.iter().map(|(_, id)| id.as_str()).collect()),
     })
 }
 

@@ -83,9 +83,11 @@ fn every_planted_fault_is_told_in_one_run() {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "fixtures are files; the crate itself reads none")]
 fn a_folder_that_loads_is_advised_on_each_thing_once() {
-    let root = below("tests/advised/one-of-each");
-    let expected = std::fs::read_to_string(root.join("expected.txt")).expect("it is there");
-    assert_eq!(found(&folder(&root.join("mappings"))), expected);
+    for name in ["one-of-each", "exceptions"] {
+        let root = below("tests/advised").join(name);
+        let expected = std::fs::read_to_string(root.join("expected.txt")).expect("it is there");
+        assert_eq!(found(&folder(&root.join("mappings"))), expected, "{name}");
+    }
 }
 
 #[test]

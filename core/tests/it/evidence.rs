@@ -2,7 +2,7 @@
 
 use claimbound_core::{
     evidence::{
-        Body, Chain, DecisionId, Details, Entry, LeaseId, Party, Record, What,
+        Body, Chain, DecisionId, Details, Eased, Entry, LeaseId, Party, Record, What,
         audit::{Row, Verifier, Wrong},
         chain::{self, ORIGIN},
         hex,
@@ -41,6 +41,7 @@ fn granted() -> What<'static> {
         lease: LEASE,
         handle: Some("jti-1"),
         expires: UnixSeconds(1_800_000_900),
+        eased: Eased::default(),
     }
 }
 
@@ -87,6 +88,23 @@ fn each_kind_has_its_one_encoding() {
         assert_eq!(serde_json::to_string(&body).unwrap(), expected, "reading and writing are the same");
         assert_eq!(decision_of(&entry.body), Some(DECISION));
     }
+}
+
+#[test]
+fn what_made_a_grant_easier_stands_in_its_body() {
+    let What::Granted { mapping, role, lease, handle, expires, .. } = granted() else { panic!("a grant") };
+    let eased = Eased { exceptions: &["any_event", "any_repository"], renamed: Some("acme/old") };
+    let entry =
+        record(What::Granted { mapping, role, lease, handle, expires, eased }).seal(&Details::default(), [1; 32]);
+    let text = std::str::from_utf8(&entry.body).unwrap();
+    let told =
+        r#""mapping":"payments/deploy","exceptions":["any_event","any_repository"],"renamed":"acme/old","lease":"#;
+    assert!(text.contains(told), "{text}");
+    let body = Body::parse(&entry.body).unwrap();
+    assert_eq!(serde_json::to_string(&body).unwrap(), text, "reading and writing are the same");
+    // One that says neither is what it was before there were any.
+    let plain = record(granted()).seal(&Details::default(), [1; 32]);
+    assert!(!String::from_utf8_lossy(&plain.body).contains("exceptions"));
 }
 
 #[test]
@@ -308,8 +326,7 @@ proptest! {
             decision: Some(DECISION),
             at: UnixSeconds(0),
             what: What::Granted {
-                mapping: "m", role: &role, lease: LEASE, handle: Some(&handle), expires: UnixSeconds(-1),
-            },
+                mapping: "m", role: &role, lease: LEASE, handle: Some(&handle), expires: UnixSeconds(-1), eased: Eased::default() },
             principal: Some(Party { issuer: "i", id: &id, name: "n" }),
             actor: None,
             mappings_version: None,

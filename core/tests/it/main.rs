@@ -6,6 +6,7 @@ mod broken;
 mod claims;
 mod decide;
 mod evidence;
+mod exceptions;
 mod explain;
 mod keys;
 mod lang;

@@ -177,11 +177,11 @@ fn pinned(
     let number = claimbound_core::mapping::MappingId(u32::try_from(at).ok()?);
     debug_assert_eq!(set.mapping(number).name, mapping.name);
     let sets = set.conditions_for(number, role).filter_map(|condition| match &condition.test {
-        Test::Repository(pairs) if pin == Some(Claim::RepositoryId) => {
-            Some(pairs.iter().map(|(_, id)| id.clone()).collect::<BTreeSet<_>>())
-        }
         Test::Text(lang) if Some(condition.claim) == pin => {
             lang.members().map(|members| members.map(str::to_owned).collect())
+        }
+        test if pin == Some(Claim::RepositoryId) => {
+            Some(test.repositories()?.iter().map(|(_, id)| id.clone()).collect::<BTreeSet<_>>())
         }
         _ => None,
     });

@@ -12,7 +12,7 @@ use crate::{
 };
 use LeaseState::{Failed, Issued, Issuing, Unknown};
 use claimbound_core::{
-    evidence::{Body, DecisionId},
+    evidence::{Body, DecisionId, Eased},
     mapping::{Ask, MappingSet},
     trust::IssuerTable,
     workload::Profiles,
@@ -104,8 +104,14 @@ fn proven<'r>(request: &'r Request<'r>) -> Trail<'r> {
 async fn admit(parts: &Parts<'_>, trail: &mut Trail<'_>, state: LeaseState) -> Result<(), Refusal> {
     let opened: Lease = lease(trail.request.id.0, 1, state);
     let (mapping, role) = (opened.mapping.clone(), opened.role.clone());
-    let granted =
-        What::Granted { mapping: &mapping, role: &role, lease: opened.id, handle: None, expires: opened.expires };
+    let granted = What::Granted {
+        mapping: &mapping,
+        role: &role,
+        lease: opened.id,
+        handle: None,
+        expires: opened.expires,
+        eased: Eased::default(),
+    };
     trail.opens(opened.id, state, vec![]);
     let guards = vec![Guard::Unspent(spend(1, state))];
     trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
@@ -270,6 +276,7 @@ async fn a_use_counts_unless_surely_nothing_was_minted() {
                 lease: opened.id,
                 handle: None,
                 expires: opened.expires,
+                eased: Eased::default(),
             };
             trail.opens(opened.id, Issuing, vec![once]);
             let guards = vec![Guard::Unspent(spend(token, Issuing)), Guard::Within(once)];
@@ -308,6 +315,7 @@ async fn what_is_taken_back_gives_its_uses_back() {
         lease: opened.id,
         handle: None,
         expires: opened.expires,
+        eased: Eased::default(),
     };
     trail.opens(opened.id, Issued, vec![once]);
     let guards = vec![Guard::Unspent(spend(1, Issued)), Guard::Within(once)];

@@ -7,7 +7,7 @@ use crate::{
 };
 use claimbound_core::{
     diag::{Diagnostic, Severity, Span},
-    mapping::{Ask, Decision, Folder, Loaded, MappingSet, Test, decide, explain, load, possible_roles},
+    mapping::{Ask, Decision, Exempt, Folder, Loaded, MappingSet, Test, decide, explain, load, possible_roles},
     review::{Given, TestCase, run_tests},
     time::UnixSeconds,
     workload::{Case, Claim, Profiles},
@@ -241,11 +241,13 @@ fn pinned(set: &MappingSet, mapping: claimbound_core::mapping::MappingId, case: 
     };
     let pins = mapping.conditions.iter().any(|condition| match &condition.test {
         Test::Repository(pairs) | Test::Owner(pairs) => pairs.iter().any(|(_, id)| own(id)),
+        Test::ById([(_, id)]) => own(id),
         Test::Text(lang) => {
             matches!(condition.claim, Claim::RepositoryId | Claim::RepositoryOwnerId)
                 && case.principal.text(condition.claim).is_some_and(|id| lang.matches(id))
         }
         _ => false,
     });
+    let pins = pins || mapping.rests_on(Exempt::MutableIdentity);
     assert!(pins || !set.issuer(mapping.issuer).multi_tenant, "`{}` grants without a pinned id", mapping.name);
 }

@@ -1,6 +1,6 @@
 //! `policy.toml`: issuers, teams, sensitivities, targets. Denies wait until roles are known.
 
-use super::{conditions::is_match_key, duration, names};
+use super::{conditions::is_match_key, duration, names, teams::may};
 use crate::{
     diag::{Diagnostic, Span, did_you_mean},
     mapping::{
@@ -236,9 +236,30 @@ fn issuer<'p>(
         pin: profile.pins().first().copied().filter(|_| !profile.names_owner()),
         pinned: Default::default(),
         folds_names: profile.folds_names(),
+        grants_renamed: grants_renamed(&fields, profile, findings),
         span: fields.span(),
     };
     Some((issuer, profile))
+}
+
+/// Whether `on_rename` lets names go.
+fn grants_renamed(fields: &Fields<'_, '_>, profile: &Profile, findings: &mut Findings) -> bool {
+    let Some((said, span)) = fields.text("on_rename", findings) else { return false };
+    let paired = profile.provides(Claim::RepositoryId) && profile.provides(Claim::Repository);
+    let (message, help) = match said {
+        "refuse" => return false,
+        "warn" if paired => return true,
+        "warn" => (
+            format!("tokens of profile `{}` have no repository with name and id, so `on_rename` says nothing", profile.name),
+            "remove it: mappings of this issuer pin something else".to_owned(),
+        ),
+        other => (
+            format!("`on_rename` cannot be \"{other}\""),
+            "write \"refuse\", which stands where it is left out, or \"warn\": then one repository that is pinned by name and id is granted by its id, and told".to_owned(),
+        ),
+    };
+    findings.error(codes::ON_RENAME, span, message, help);
+    false
 }
 
 /// A URL that some profile knows to be everybody's is so under any profile.
@@ -409,7 +430,7 @@ fn team(entry: Entry<'_, '_>, policy: &Policy<'_>, findings: &mut Findings) -> O
             .map(|(issuer, _)| issuer.to_owned())
             .collect()
     });
-    may(&fields, findings);
+    let may = may(&fields, findings);
     let (path, span) = fields.need_text("path", findings)?;
     let fits = path.strip_prefix("teams/").is_some_and(|rest| {
         rest.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', '\0']))
@@ -435,28 +456,8 @@ fn team(entry: Entry<'_, '_>, policy: &Policy<'_>, findings: &mut Findings) -> O
             findings.push(finding.and(other.span.clone(), "the other team"));
         }
     }
-    let team = Team { name: name.to_owned(), path: path.to_owned(), contact };
+    let team = Team { name: name.to_owned(), path: path.to_owned(), contact, may };
     Some(TeamRules { team, issuers, span: fields.span() })
-}
-
-/// `may = []` is the only list that this version has.
-fn may(fields: &Fields<'_, '_>, findings: &mut Findings) {
-    let Some(entry) = fields.entry("may") else { return };
-    match entry.value.get_ref() {
-        DeValue::Array(list) if list.is_empty() => {}
-        DeValue::Array(list) => {
-            for element in list.iter() {
-                let text = element.get_ref().as_str().unwrap_or_default();
-                findings.error(
-                    codes::LATER_VALUE,
-                    entry.source.span(element.span()),
-                    format!("the exception `{text}` in `may` is not available in this version yet"),
-                    "write `may = []`; pin repositories by id and name events instead",
-                );
-            }
-        }
-        _ => entry.wrong_type("a list of texts", findings),
-    }
 }
 
 fn sensitivity(entry: Entry<'_, '_>, policy: &mut Policy<'_>, findings: &mut Findings) {

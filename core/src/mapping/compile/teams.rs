@@ -1,7 +1,10 @@
 //! `teams/<team>/**.toml`: sets and mappings, and whether the team may write them.
 
+mod exceptions;
 mod judged;
 mod pins;
+
+pub(super) use exceptions::may;
 
 use super::{
     conditions::{self, Compiled, Ground, Set, Sets, keys_of},
@@ -14,7 +17,7 @@ use super::{
 use crate::{
     diag::{Diagnostic, Span},
     mapping::{
-        Issuer, IssuerId, Mapping, Origin, RoleId, codes,
+        Exempt, Issuer, IssuerId, Mapping, Origin, RoleId, Team, codes,
         syntax::{Entry, Fields, Findings, Place, Tree, empty_list},
     },
     time::UnixSeconds,
@@ -194,10 +197,13 @@ impl Mappings {
         let issuer_id = IssuerId(issuer_number);
         let expires = fields.entry("expires").and_then(|entry| duration::moment(entry, findings));
         let shadow = fields.boolean("shadow", findings).unwrap_or(false);
+        let claimed = exceptions::claimed(fields, &reading.owner.team, findings);
         let alternatives = alternatives(fields, findings);
-        let mut rows: Vec<Vec<Compiled>> = Vec::new();
+        let mut rows: Vec<(Vec<Compiled>, Vec<Exempt>)> = Vec::new();
+        let mut excuses = Vec::new();
         for keys in &alternatives {
             let conditions_before = findings.errors();
+            let mut used = Vec::new();
             let mut compiled = reading.conditions(fields, keys, issuer, profile, findings);
             self.pairs.learn(issuer_id, issuer, &compiled, findings);
             // Rules over what the conditions are would only repeat the fault of one that could not be read.
@@ -207,23 +213,37 @@ impl Mappings {
                     // Stands between backticks.
                     _ => format!("{name}`, alternative `{}", rows.len() + 1),
                 };
-                let judged = Judged { name: &name, issuer_id, issuer, profile, compiled: &compiled, fields, reading };
+                let judged = Judged {
+                    name: &name,
+                    issuer_id,
+                    issuer,
+                    profile,
+                    compiled: &compiled,
+                    claimed: &claimed,
+                    fields,
+                    reading,
+                };
                 judged.binding(&roles, findings);
-                judged.pins(&roles, findings);
+                used.extend(judged.pins(&roles, findings));
                 judged.narrow(&roles, findings);
                 judged.events_told(&roles, findings);
                 judged.durations(&roles, &[max.as_ref(), given.as_ref()], findings);
+                used.extend(judged.admits_any_event(&roles).then_some(Exempt::AnyEvent));
+                excuses.extend(judged.needless(&used));
                 if let Some(events) = judged.default_events(&roles, findings) {
                     compiled.push(events);
                 }
             }
-            rows.push(compiled);
+            rows.push((compiled, used));
+        }
+        if findings.errors() == before {
+            exceptions::tell(name, &claimed, &rows, &excuses, findings);
         }
         if findings.errors() != before {
             return;
         }
         let several = rows.len() > 1;
-        for (number, compiled) in (1..).zip(rows) {
+        for (number, (compiled, used)) in (1..).zip(rows) {
             self.all.push(Mapping {
                 name: name.to_owned(),
                 alternative: several.then_some(number),
@@ -237,6 +257,7 @@ impl Mappings {
                 limit,
                 expires,
                 shadow,
+                exceptions: claimed.iter().filter(|one| used.contains(&one.exempt)).cloned().collect(),
                 span: fields.span(),
             });
         }

@@ -6,7 +6,10 @@
 
 use super::Place;
 use crate::{
-    mapping::compile::{OPERATORS, WORKFLOW_PARTS, match_keys},
+    mapping::{
+        Exempt,
+        compile::{OPERATORS, WORKFLOW_PARTS, match_keys},
+    },
     workload::{Claim, Kind, Profiles},
 };
 use serde_json::{Map, Value, json};
@@ -148,7 +151,21 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
         (Place::Team, "path") => text("every file below it is the team's"),
         (Place::Team, "contact") => text("told to jobs that are refused"),
         (Place::Team, "issuers") => names("issuers that its mappings may use; left out: all"),
-        (Place::Team, "may") => described(json!({ "type": "array", "items": { "type": "string" } }), "exceptions"),
+        (Place::Issuer, "on_rename") => described(
+            json!({ "enum": ["refuse", "warn"] }),
+            "what becomes of the right id under another name, where one repository is pinned",
+        ),
+        (Place::Team, "may") => {
+            let exceptions = json!({ "enum": Exempt::ALL.map(Exempt::name) });
+            described(json!({ "type": "array", "items": exceptions }), "exceptions that its mappings may claim")
+        }
+        (Place::Mapping, "any_repository") => {
+            text("an exception, by its reason: every repository of the owner it pins")
+        }
+        (Place::Mapping, "any_event") => text("an exception, by its reason: every event, those to come included"),
+        (Place::Mapping, "allow_mutable_identity") => {
+            text("an exception, by its reason: repositories by name, without id")
+        }
         (Place::Sensitivity, "needs_any") => {
             described(list(&json!({ "type": "string" })), "each mapping must narrow one of these")
         }

@@ -28,7 +28,7 @@ impl Place {
     pub(crate) fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Policy => &["format", "issuer", "team", "sensitivity", "target", "deny", "never"],
-            Self::Issuer => &["profile", "url", "owners", "tenancy"],
+            Self::Issuer => &["profile", "url", "owners", "tenancy", "on_rename"],
             Self::Team => &["path", "contact", "issuers", "may"],
             Self::Sensitivity => &["max_duration", "needs_any"],
             Self::Deny => &["name", "reason", "issuers", "roles", "sensitivity", "match"],
@@ -55,6 +55,9 @@ impl Place {
                 "description",
                 "issuer",
                 "roles",
+                "any_repository",
+                "any_event",
+                "allow_mutable_identity",
                 "duration",
                 "max_duration",
                 "match",
@@ -158,19 +161,9 @@ pub(crate) fn later(place: Place, key: &str) -> Option<&'static str> {
         (Place::Mapping, "ceremony" | "approvers" | "quorum") => {
             "remove it, and do not bind roles that need a person's approval yet: without it the mapping would grant at once"
         }
-        (Place::Mapping | Place::Match | Place::File, "any_repository") => {
-            "list the repositories with their ids in `[set.*]` and write `repository = { set = \"…\" }`"
-        }
-        (Place::Mapping | Place::Match | Place::File, "any_event") => {
-            "name the events: `event_name = [\"push\", \"pull_request\"]`"
-        }
-        (Place::Mapping | Place::Match | Place::File, "allow_mutable_identity") => {
-            "pin the id: `repository = { name = \"…\", id = … }`"
-        }
         (Place::Mapping, "max_session") => {
             "remove it; grants are not renewed in this version, `max_duration` is all a job gets"
         }
-        (Place::Issuer, "on_rename") => "remove it; a renamed repository is refused until its name is edited here",
         (Place::Issuer, "max_lifetime") => "remove it; the profile's own maximum stands",
         (Place::Issuer, "trust_act") => "remove it; this version knows no delegation",
         (Place::Test, "actor") => "remove the test; this version knows no delegation",

@@ -363,6 +363,7 @@ pub(in crate::review) fn conditions() -> impl Strategy<Value = Vec<Condition>> {
     let one = prop_oneof![
         2 => prop::collection::vec((name(), id()), 1..3).prop_map(|pairs| repositories(&pairs)),
         1 => id().prop_map(|id| text(C::RepositoryId, &[id])),
+        1 => id().prop_map(|id| condition(C::Repository, Test::ById([("acme/api".to_owned(), id.to_owned())]))),
         2 => name().prop_map(|name| text(C::Repository, &[name])),
         1 => (prop::sample::select(vec!["acme", "other"]), prop::sample::select(vec!["65", "66"])).prop_map(|(name, id)| {
             condition(C::RepositoryOwner, Test::Owner(vec![(name.to_owned(), id.to_owned())]))

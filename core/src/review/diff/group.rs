@@ -259,8 +259,7 @@ impl Half<'_> {
         // A mapping that lists the pin's values itself can let no stranger through: they are where the list is from.
         let pins = |condition: &&Condition| match &condition.test {
             Test::Text(lang) => Some(condition.claim) == issuer.pin && lang.members().is_some(),
-            Test::Repository(_) => issuer.pin == Some(Claim::RepositoryId),
-            _ => false,
+            test => test.repositories().is_some() && issuer.pin == Some(Claim::RepositoryId),
         };
         let ours = if conditions.iter().any(pins) { None } else { ours(issuer) };
         world.granted(conditions.into_iter().chain(&ours))
@@ -300,10 +299,8 @@ impl Half<'_> {
     /// The repository that the boxes of a mapping pin, as the mapping writes it.
     fn repository(&self, mapping: MappingId, jobs: &Jobs) -> Option<(String, String)> {
         let (id, name) = (pinned_id(jobs), only(jobs, Claim::Repository));
-        let pairs = self.side.set.mapping(mapping).conditions.iter().filter_map(|condition| match &condition.test {
-            Test::Repository(pairs) => Some(pairs),
-            _ => None,
-        });
+        let conditions = self.side.set.mapping(mapping).conditions.iter();
+        let pairs = conditions.filter_map(|condition| condition.test.repositories());
         let written = pairs.flatten().find(|(other, own)| {
             Some(own) == id.as_ref() && name.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(other))
         });
@@ -536,6 +533,8 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
         limit,
         expires,
         shadow,
+        // What they let in shows in the conditions; that they came or went is told among the rules.
+        exceptions: _,
         span: _,
     } = a;
     same_conditions(conditions, &b.conditions)

@@ -1,7 +1,7 @@
 //! What changes around the access: whose jobs are trusted, who may bind which role, and who answers for the files.
 
 use super::Side;
-use crate::mapping::{Issuer, Team};
+use crate::mapping::{Issuer, Mapping, Team};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who answers for policy and roles.
@@ -51,7 +51,7 @@ pub(super) fn reviewers(sides: [Side<'_>; 2]) -> Vec<Reviewer> {
     found.into_iter().map(reviewer).collect()
 }
 
-/// Sentences about issuers, owners, teams, and who may bind which role.
+/// Sentences about issuers, owners, teams, who may bind which role, and exceptions.
 pub(super) fn rules(sides: [Side<'_>; 2]) -> Vec<String> {
     let mut said = Vec::new();
     issuers(sides, &mut said);
@@ -63,19 +63,49 @@ pub(super) fn rules(sides: [Side<'_>; 2]) -> Vec<String> {
             Met::Changed(team, old, new) => format!("team `{team}` has `{new}` where it had `{old}`"),
         });
     });
-    let bind = |at: usize| sides[at].set.roles.iter().map(|role| (role.name.as_str(), sorted(&role.teams)));
+    let may = |at: usize| sides[at].set.teams.iter().map(|team| (team.name.as_str(), sorted(&team.may, "none")));
+    pairs(may(0), may(1), |change| {
+        if let Met::Changed(team, old, new) = change {
+            said.push(format!("mappings of team `{team}` may use the exceptions {new}, before {old}"));
+        }
+    });
+    exceptions(sides, &mut said);
+    let bind = |at: usize| sides[at].set.roles.iter().map(|role| (role.name.as_str(), sorted(&role.teams, "nobody")));
     pairs(bind(0), bind(1), |change| {
         if let Met::Changed(role, old, new) = change {
             said.push(format!("role `{role}` may be bound by {new}, before by {old}"));
         }
     });
-    let from = |at: usize| sides[at].set.roles.iter().map(|role| (role.name.as_str(), sorted(&role.issuers)));
+    let from = |at: usize| sides[at].set.roles.iter().map(|role| (role.name.as_str(), sorted(&role.issuers, "nobody")));
     pairs(from(0), from(1), |change| {
         if let Met::Changed(role, old, new) = change {
             said.push(format!("role `{role}` may be given to jobs of {new}, before of {old}"));
         }
     });
     said
+}
+
+/// Exceptions that came or went, by mapping; another reason is said, too.
+fn exceptions(sides: [Side<'_>; 2], said: &mut Vec<String>) {
+    let [before, after] = sides.map(|side| excepted(&side.set.mappings));
+    for ((mapping, exception), reason) in &after {
+        match before.get(&(mapping, exception)) {
+            None => said.push(format!("mapping `{mapping}` rests on the exception `{exception}`: {reason}")),
+            Some(old) if old != reason => {
+                said.push(format!("mapping `{mapping}` gives another reason for `{exception}`: {reason}"));
+            }
+            Some(_) => {}
+        }
+    }
+    for (mapping, exception) in before.keys().filter(|key| !after.contains_key(*key)) {
+        said.push(format!("mapping `{mapping}` no longer rests on the exception `{exception}`"));
+    }
+}
+
+/// The reasons of exceptions, by mapping and exception.
+fn excepted(mappings: &[Mapping]) -> BTreeMap<(&str, &'static str), &str> {
+    let all = mappings.iter().flat_map(|mapping| mapping.exceptions.iter().map(move |one| (mapping, one)));
+    all.map(|(mapping, one)| ((mapping.name.as_str(), one.exempt.name()), &*one.reason)).collect()
 }
 
 fn issuers(sides: [Side<'_>; 2], said: &mut Vec<String>) {
@@ -103,6 +133,15 @@ fn changed(old: &Issuer, new: &Issuer, said: &mut Vec<String>) {
     match (old.multi_tenant, new.multi_tenant) {
         (true, false) => said.push(format!("issuer `{name}` takes everybody who can use it for one of ours")),
         (false, true) => said.push(format!("issuer `{name}` tells strangers from its owners' jobs")),
+        _ => {}
+    }
+    match (old.grants_renamed, new.grants_renamed) {
+        (false, true) => {
+            said.push(format!(
+                "issuer `{name}` grants to a single repository by its id, whatever its name (`on_rename`)"
+            ));
+        }
+        (true, false) => said.push(format!("issuer `{name}` refuses renamed repositories (`on_rename`)")),
         _ => {}
     }
     pairs(owners(old), owners(new), |change| {
@@ -145,11 +184,11 @@ fn pairs<'n, T: PartialEq + Clone>(
     }
 }
 
-fn sorted(names: &[String]) -> String {
+fn sorted(names: &[impl std::fmt::Display], none: &str) -> String {
     let mut names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     names.sort_unstable();
     match names.is_empty() {
-        true => "nobody".to_owned(),
+        true => none.to_owned(),
         false => names.join(", "),
     }
 }

@@ -43,7 +43,8 @@ fn subject(claim: Claim) -> Claim {
 /// Values that are only themselves, of claims that nothing else ties. A pull request's claims are tied to the events.
 fn is_plain(condition: &Condition) -> bool {
     let tied = [Claim::BaseRef, Claim::HeadRef, Claim::PullRequest, Claim::RefType, Claim::Subject];
-    let valued = matches!(condition.test, Test::Text(_) | Test::Is(_) | Test::Repository(_) | Test::Owner(_));
+    let valued =
+        matches!(condition.test, Test::Text(_) | Test::Is(_) | Test::Repository(_) | Test::ById(_) | Test::Owner(_));
     let usual_event = condition.claim != Claim::EventName || condition.origin == Origin::DefaultEvents;
     valued && usual_event && !tied.contains(&condition.claim)
 }

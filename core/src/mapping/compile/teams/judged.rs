@@ -5,7 +5,7 @@ use crate::{
     diag::{Diagnostic, Span},
     lang::pattern::Lang,
     mapping::{
-        Condition, Issuer, IssuerId, Origin, RoleId, Test, codes,
+        Condition, Exception, Exempt, Issuer, IssuerId, Origin, RoleId, Test, codes,
         compile::{
             conditions::{Compiled, Shape},
             duration,
@@ -23,12 +23,14 @@ pub(super) struct Judged<'j, 'r, 'a, 'f> {
     pub(super) issuer: &'j Issuer,
     pub(super) profile: &'j Profile,
     pub(super) compiled: &'j [Compiled],
+    /// The exceptions that the mapping claims.
+    pub(super) claimed: &'j [Exception],
     pub(super) fields: &'j Fields<'a, 'f>,
     pub(super) reading: &'j Reading<'r, 'a, 'f>,
 }
 
 impl Judged<'_, '_, '_, '_> {
-    fn require(&self, role: RoleId) -> &[Compiled] {
+    pub(super) fn require(&self, role: RoleId) -> &[Compiled] {
         self.reading.roles.requires.get(&(role, self.issuer_id)).map_or(&[], Vec::as_slice)
     }
 
@@ -70,12 +72,11 @@ impl Judged<'_, '_, '_, '_> {
             }
             for (claim, parameter) in self.reading.roles.to_fix.get(id).into_iter().flatten() {
                 // A condition on the repository by name and id fixes its owner too.
-                let by_name = |shape: &Shape| *shape == Shape::Pin;
+                let by_name = self.all(*id).any(|compiled| self.fixes_name(compiled));
                 let fixed = self.on(*id, *claim).any(|shape| match shape {
                     Shape::Exact(_) | Shape::Is(_) | Shape::Owner => true,
-                    Shape::Pin => *claim == Claim::Repository,
-                    Shape::Other => false,
-                }) || (*claim == Claim::RepositoryOwner && self.on(*id, Claim::Repository).any(by_name));
+                    Shape::Pin | Shape::Other => false,
+                }) || (by_name && [Claim::Repository, Claim::RepositoryOwner].contains(claim));
                 if !fixed {
                     let finding = Diagnostic::error(
                         codes::PLACEHOLDER_NOT_FIXED,
@@ -97,27 +98,42 @@ impl Judged<'_, '_, '_, '_> {
         }
     }
 
-    /// Repositories are pinned by id on shared issuers, and for production everywhere.
-    pub(super) fn pins(&self, roles: &[(RoleId, Span)], findings: &mut Findings) {
-        if self.compiled.iter().any(|compiled| self.is_pin(compiled)) {
-            return;
+    /// Whether a condition pins repositories and leaves each only the name that stands there.
+    fn fixes_name(&self, compiled: &Compiled) -> bool {
+        let goes = |pairs: &[(String, String)]| self.issuer.grants_renamed && pairs.len() == 1;
+        let named = |test: &Test| test.repositories().is_some_and(|pairs| !goes(pairs));
+        compiled.shape == Shape::Pin
+            && compiled.condition.claim == Claim::Repository
+            && compiled.condition.test.parts().iter().all(named)
+    }
+
+    /// Repositories are pinned by id on shared issuers, and for production everywhere. Returns the exception by which it may be
+    /// otherwise.
+    pub(super) fn pins(&self, roles: &[(RoleId, Span)], findings: &mut Findings) -> Option<Exempt> {
+        if self.is_pinned() {
+            return None;
         }
         let production =
             roles.iter().find(|(role, _)| self.reading.roles.all[role.0 as usize].sensitivity == PRODUCTION);
         let production = production.map(|(role, _)| &self.reading.roles.all[role.0 as usize].name);
         if !self.issuer.multi_tenant && production.is_none() {
-            return self.rests_on_something(roles, findings);
+            self.rests_on_something(roles, findings);
+            return None;
+        }
+        if let Some(exempt) = self.excepted(roles, production.is_some(), findings) {
+            return Some(exempt);
         }
         let repository = self.compiled.iter().find(|compiled| compiled.condition.claim == Claim::Repository);
         let by_owner = self.compiled.iter().any(|compiled| compiled.shape == Shape::Owner);
         let span = repository.map_or_else(|| self.fields.span(), |compiled| compiled.condition.span.clone());
         let help = match repository.map(|compiled| &compiled.shape) {
             Some(Shape::Exact(names)) => format!(
-                "write `repository = {{ name = \"{}\", id = … }}`: a name can be given up and taken by a stranger, an id cannot",
-                names.first().map_or("…", String::as_str)
+                "write `repository = {{ name = \"{}\", id = … }}`: a name can be given up and taken by a stranger, an id cannot{}",
+                names.first().map_or("…", String::as_str),
+                if self.claims(Exempt::MutableIdentity) { ", and no exception makes a name enough for production" } else { "" }
             ),
             _ if self.by_subject() => "write the token's `sub`, exactly: `subject = \"…\"`; this issuer's tokens have no other identity".to_owned(),
-            _ if by_owner => "list the repositories with their ids in `[set.*]`: mappings for every repository of an owner (`any_repository`) are not available in this version yet".to_owned(),
+            _ if by_owner => "list the repositories with their ids in `[set.*]`; or say why every repository of the owner may have it, `any_repository = \"…\"`, if the platform lets the team (`may`)".to_owned(),
             _ => "write `repository = { name = \"…\", id = … }`, a set, or `repository_id`".to_owned(),
         };
         let pin = if self.by_subject() { "subject" } else { "repository id" };
@@ -138,6 +154,7 @@ impl Judged<'_, '_, '_, '_> {
                 help,
             ),
         }
+        None
     }
 
     /// On an issuer of one's own names may carry a mapping, but not claims alone that whoever may push anywhere chooses.
@@ -236,6 +253,9 @@ impl Judged<'_, '_, '_, '_> {
             |compiled: &[Compiled]| compiled.iter().any(|compiled| compiled.condition.claim == Claim::EventName);
         let events = self.profile.default_events();
         if names_event(self.compiled) || !self.profile.provides(Claim::EventName) || events.is_empty() {
+            return None;
+        }
+        if self.admits_any_event(roles) {
             return None;
         }
         let (with, without): (Vec<_>, Vec<_>) = roles.iter().partition(|(role, _)| names_event(self.require(*role)));

@@ -15,6 +15,11 @@ use crate::{
 };
 
 impl Judged<'_, '_, '_, '_> {
+    /// Whether the alternative pins anything.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.compiled.iter().any(|compiled| self.is_pin(compiled))
+    }
+
     /// Fixes what the profile says to pin: repositories by id or, where an issuer has none, the subject.
     pub(super) fn is_pin(&self, compiled: &Compiled) -> bool {
         compiled.shape == Shape::Pin

@@ -1,0 +1,46 @@
+//! What a mapping may do only with its team's `may` and a reason: rest on less than its issuer's jobs prove, or admit
+//! events that nobody named.
+
+use crate::diag::Span;
+use std::{fmt, sync::Arc};
+
+/// A rule from which a mapping may be excepted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Exempt {
+    /// `any_repository`: every repository of the owners that the mapping pins.
+    AnyRepository,
+    /// `any_event`: every event, those not yet invented included.
+    AnyEvent,
+    /// `allow_mutable_identity`: a name without id, on an issuer that strangers share.
+    MutableIdentity,
+}
+
+impl Exempt {
+    pub const ALL: [Self; 3] = [Self::AnyRepository, Self::AnyEvent, Self::MutableIdentity];
+    /// As it is written in mappings and in `may`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AnyRepository => "any_repository",
+            Self::AnyEvent => "any_event",
+            Self::MutableIdentity => "allow_mutable_identity",
+        }
+    }
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|exempt| exempt.name() == name)
+    }
+}
+
+impl fmt::Display for Exempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An exception that a mapping rests on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exception {
+    pub exempt: Exempt,
+    /// The team's own words.
+    pub reason: Arc<str>,
+    pub span: Span,
+}

@@ -11,6 +11,7 @@ mod explain;
 mod index;
 mod set;
 mod syntax;
+mod within;
 
 pub use advice::repository_line;
 pub use compile::{Loaded, load};
@@ -22,6 +23,7 @@ pub use set::{
     Test,
 };
 pub use syntax::{BackendKeys, FileKind, json_schema};
+pub(crate) use within::is_commit;
 
 use aws_lc_rs::digest;
 use std::collections::BTreeMap;

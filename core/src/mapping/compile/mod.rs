@@ -97,6 +97,9 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
     for tree in of(Home::Roles) {
         roles.compile(tree, &policy, &mut findings);
     }
+    if findings.errors() == 0 {
+        policy.unused_targets(&mut findings);
+    }
     let mut mappings = teams::Mappings::default();
     for tree in of(Home::Team) {
         match policy.owner_of(&tree.source.name) {

@@ -1,8 +1,9 @@
 //! The evaluation, watched: every candidate, each condition with expected and got, the nearest miss.
 
 use super::{
-    Ask, Decision, MappingId, MappingSet, Origin, RoleId, advice,
+    Ask, Decision, MappingId, MappingSet, Origin, Remark, RoleId, advice,
     decide::{Distance, Judge, Observer, Side, Verdict, decide},
+    remarks,
     set::{Condition, Mapping, Test},
 };
 use crate::{
@@ -59,6 +60,8 @@ pub struct MappingReport {
     /// Whether it pins the case's own repository id: only then may the job be told about it.
     pub pins_caller: bool,
     pub conditions: Vec<ConditionReport>,
+    /// What has happened, in plain sentences.
+    pub remarks: Vec<Remark>,
     /// The edit that would allow the job, in words with the TOML to write.
     pub edit: Option<String>,
 }
@@ -66,6 +69,8 @@ pub struct MappingReport {
 /// The whole evaluation.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Trace {
+    /// What is worth saying of the job itself.
+    pub about: Option<String>,
     /// Denies that were looked at: name, the platform's reason text, whether it held, conditions.
     pub denies: Vec<(String, String, bool, Vec<ConditionReport>)>,
     /// Candidates, the nearest first.
@@ -104,7 +109,8 @@ pub fn explain(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSecond
         let conditions = conditions.map(|(condition, verdict)| told(condition, verdict, judge.workload())).collect();
         denies.push((deny.name.clone(), deny.reason.clone(), held, conditions));
     }
-    (decision, Trace { denies, mappings, omitted, shadows })
+    let about = remarks::of_job(judge.workload());
+    (decision, Trace { about, denies, mappings, omitted, shadows })
 }
 
 fn report(
@@ -125,6 +131,7 @@ fn report(
         held,
         miss: (!held).then(|| distance.miss()),
         pins_caller: pins_caller(&set.mapping(mapping).conditions, workload),
+        remarks: remarks::remarks(workload, &judged),
         edit: advice::edit(set, role, workload, &judged),
         conditions: judged.iter().map(|(condition, verdict)| told(condition, *verdict, workload)).chain(end).collect(),
     }
@@ -221,7 +228,7 @@ fn others(count: usize) -> String {
 }
 
 /// What a condition asks, in the mapping language's words, and whether the words hold ids that are not the job's.
-fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
+pub(super) fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
     let parts = condition.test.parts().iter().map(|test| expected_of(condition, test, workload));
     let (words, foreign): (Vec<String>, Vec<bool>) = parts.unzip();
     (words.join(" or "), foreign.contains(&true))
@@ -268,6 +275,7 @@ impl Trace {
         });
         let shadows: Vec<_> = self.shadows.iter().map(|report| report.to_json(set)).collect();
         json!({
+            "about": self.about,
             "mappings": mappings,
             "denies": denies.collect::<Vec<_>>(),
             "omitted": self.omitted,
@@ -292,6 +300,7 @@ impl MappingReport {
             "held": self.held,
             "miss": self.miss.map(Reason::name),
             "conditions": conditions,
+            "remarks": self.remarks.iter().map(|remark| &remark.text).collect::<Vec<_>>(),
             "edit": self.edit,
         })
     }
@@ -457,7 +466,11 @@ mod tests {
                 vec![(C::Branch, "dev")],
                 Some("write `branch = [\"main\", \"dev\"]`"),
             ),
-            (vec![pin(), events()], vec![(C::EventName, "x")], Some("`event_name = [\"push\", \"schedule\", \"x\"]`")),
+            (
+                vec![pin(), events()],
+                vec![(C::EventName, "x")],
+                Some("`event_name = { any = [{ class = \"default\" }, \"x\"] }`"),
+            ),
             (
                 vec![pin()],
                 vec![(C::RepositoryId, "7"), (C::Repository, "acme/n")],

@@ -9,6 +9,7 @@ mod compile;
 mod decide;
 mod explain;
 mod index;
+mod remarks;
 mod set;
 mod syntax;
 mod within;
@@ -18,6 +19,7 @@ pub use compile::{Loaded, load};
 pub use decide::{Ask, Decision, Denial, Grant, decide, possible_roles, shadowed};
 pub(crate) use explain::EXPIRES;
 pub use explain::{ConditionReport, Got, MappingReport, TRACE_MAPPINGS_MAX, Trace, explain};
+pub use remarks::Remark;
 pub use set::{
     Condition, Deny, Issuer, IssuerId, Limit, Mapping, MappingId, MappingSet, Origin, Parameters, Role, RoleId, Team,
     Test,

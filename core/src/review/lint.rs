@@ -38,6 +38,7 @@ const REFS: [Claim; 4] = [Claim::Branch, Claim::Tag, Claim::Ref, Claim::PullRequ
 pub fn lint(set: &MappingSet, profiles: &Profiles) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     unused::roles(set, &mut found);
+    unused::targets(set, &mut found);
     unread::denies(set, profiles, &mut found);
     crowd::of_an_owner(set, &mut found);
     alternatives::within_each_other(set, &mut found);
@@ -58,6 +59,7 @@ pub fn lint(set: &MappingSet, profiles: &Profiles) -> Vec<Diagnostic> {
         every_ref::matched(&bound, &mut found);
         protected::branch_by_name(&bound, &mut found);
         identity::no_repository(&bound, &mut found);
+        identity::open_ids(&bound, &mut found);
         identity::person_by_name(&bound, &mut found);
         outsiders::events(&bound, &mut found);
         workflows.lint(&bound, &mut found);

@@ -5,7 +5,7 @@ use super::{
     values::{Spot, Values},
 };
 use crate::{
-    diag::{Diagnostic, Span},
+    diag::Span,
     lang::pattern::{Lang, Segments},
     mapping::{Test, codes, syntax::Value},
     workload::{Claim, Kind},
@@ -56,12 +56,7 @@ impl Values<'_, '_> {
                 .and_then(|lang| if prefix.is_empty() { Ok(lang) } else { lang.after(prefix) }),
         };
         match lang {
-            Ok(lang) => {
-                if claim == Claim::Subject && operator == "glob" && !self.ground.deny {
-                    self.open_ids(&at, text);
-                }
-                self.push(claim, Test::Text(lang), Shape::Other, spot);
-            }
+            Ok(lang) => self.push(claim, Test::Text(lang), Shape::Other, spot),
             Err(error) => self.findings.error(
                 codes::BAD_PATTERN,
                 at,
@@ -69,20 +64,6 @@ impl Values<'_, '_> {
                 "`*` stays inside one segment, `**` is any run of characters, `{num}` a run of digits; everything else is literal",
             ),
         }
-    }
-
-    /// `repo:acme@*/api@*:…`: whoever takes over the names takes over the mapping, which the ids were to prevent.
-    fn open_ids(&mut self, at: &Span, text: &str) {
-        if !["@*", "@{num}"].iter().any(|open| text.contains(open)) {
-            return;
-        }
-        let finding = Diagnostic::error(
-            codes::SUBJECT_IDS_OPEN,
-            at.clone(),
-            format!("the pattern `{text}` leaves the ids of the subject open"),
-            "pin the ids by their own claim: `repository = { name = \"…\", id = … }` fits a `sub` of either shape",
-        );
-        self.findings.push(finding.warning());
     }
 
     /// Owners that a pattern on repositories fixes must be listed too.

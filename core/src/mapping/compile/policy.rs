@@ -499,17 +499,10 @@ fn sensitivity(entry: Entry<'_, '_>, policy: &mut Policy<'_>, findings: &mut Fin
 }
 
 impl Policy<'_> {
-    /// Told once all roles are read without a fault: a role that could not be read may be the one that has it.
-    pub(super) fn unused_targets(&self, findings: &mut Findings) {
-        for (name, target) in self.targets.iter().filter(|(_, target)| !target.used.get()) {
-            let finding = Diagnostic::error(
-                codes::UNUSED_TARGET,
-                target.span.clone(),
-                format!("no role has the target `{name}`"),
-                format!("write it in the `targets` of a role, or remove `[target.{name}]`"),
-            );
-            findings.push(finding.warning());
-        }
+    /// Targets that no role listed, once all roles are read.
+    pub(super) fn unused_targets(&self) -> Vec<(String, Span)> {
+        let unused = self.targets.iter().filter(|(_, target)| !target.used.get());
+        unused.map(|(name, target)| (name.clone(), target.span.clone())).collect()
     }
 }
 

@@ -29,3 +29,33 @@ pub(super) fn of_an_owner(set: &MappingSet, found: &mut Vec<Diagnostic>) {
         found.push(Diagnostic::error(codes::CROWD, issuer.span.clone(), message, help).warning());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixture::*, mapping::Test, workload::Claim};
+
+    #[test]
+    fn mappings_for_a_whole_owner_are_counted_and_those_for_a_repository_are_not() {
+        let owner = || condition(Claim::RepositoryOwner, Test::Owner(vec![("acme".to_owned(), "65".to_owned())]));
+        let told = |owned: usize| {
+            let mut builder = Builder::new();
+            for at in 0..owned {
+                builder = builder.mapping(&format!("owned-{at}"), "r", [owner(), text(Claim::Branch, &["x"])]);
+            }
+            for at in 0..OWNER_MAPPINGS_MAX {
+                let id = at.to_string();
+                builder = builder.mapping(&format!("pinned-{at}"), "r", [owner(), repositories(&[("acme/x", &id)])]);
+            }
+            let mut found = Vec::new();
+            of_an_owner(&builder.mapping("open", "r", [text(Claim::Branch, &["y"])]).build(), &mut found);
+            found.into_iter().map(|finding| finding.message).collect::<Vec<_>>()
+        };
+        assert_eq!(told(OWNER_MAPPINGS_MAX - 1), [""; 0]);
+        let found = told(OWNER_MAPPINGS_MAX);
+        assert!(
+            found.len() == 1 && found[0].starts_with("501 mappings are compared with each job of `acme`"),
+            "{found:?}"
+        );
+    }
+}

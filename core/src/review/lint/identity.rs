@@ -35,6 +35,23 @@ pub(super) fn no_repository(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
     }
 }
 
+/// `repo:acme@*/api@*:…`: whoever takes over the names takes over the mapping, which the ids were to prevent.
+pub(super) fn open_ids(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
+    for condition in bound.mapping.conditions.iter().filter(|condition| condition.claim == Claim::Subject) {
+        let written = condition.test.parts().iter().find_map(|part| match part {
+            Test::Text(lang) if lang.members().is_none() => Some(lang.describe()),
+            _ => None,
+        });
+        let Some(written) = written.filter(|text| ["@*", "@{num}"].iter().any(|open| text.contains(open))) else {
+            continue;
+        };
+        let message = format!("mapping {} leaves the ids of the subject open: {written}", bound.name());
+        let help =
+            "pin the ids by their own claim: `repository = { name = \"…\", id = … }` fits a `sub` of either form";
+        found.push(Diagnostic::error(codes::SUBJECT_IDS_OPEN, condition.span.clone(), message, help).warning());
+    }
+}
+
 /// A login that was given up can be registered by somebody else.
 pub(super) fn person_by_name(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
     let named = |condition: &&Condition| {

@@ -13,9 +13,7 @@ pub(super) fn events(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
     let production = bound.roles().find(|(_, role)| role.sensitivity == PRODUCTION);
     let (outsiders, of_pulls) = (bound.profile.outsider_events(), bound.profile.pull_request_events());
     let risky = |event: &String| production.is_some() || !of_pulls.contains(event);
-    let own = |condition: &&Condition| {
-        condition.claim == Claim::EventName && condition.origin != Origin::DefaultEvents
-    };
+    let own = |condition: &&Condition| condition.claim == Claim::EventName && condition.origin != Origin::DefaultEvents;
     for condition in bound.mapping.conditions.iter().filter(own) {
         let named = condition.test.parts().iter().find_map(|part| match part {
             Test::Text(lang) => outsiders.iter().find(|event| risky(event) && lang.matches(event)),

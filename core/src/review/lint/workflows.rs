@@ -42,7 +42,9 @@ impl Workflows {
                 };
                 // A condition on the job's own ref fixes its workflow's, too.
                 let by_job = parts.key == OWN.key && (bound.demands(role, &REFS) || bound.demands_protection(role));
-                let Some(condition) = bound.conditions(role).find(names).filter(|_| !by_job) else { continue };
+                let mut named_by: Vec<&Condition> = bound.conditions(role).filter(names).collect();
+                named_by.sort_by_key(|condition| condition.claim != parts.named[0]);
+                let Some(condition) = named_by.first().filter(|_| !by_job) else { continue };
                 let is_any = |claim: Claim| {
                     let mut of_claim = bound.conditions(role).filter(|condition| condition.claim == claim);
                     of_claim.all(|condition| matches!(&condition.test, Test::Present) || reaches_all(&condition.test))

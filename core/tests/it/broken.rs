@@ -17,11 +17,11 @@ const NOW: UnixSeconds = UnixSeconds(1_775_000_000);
 
 /// Codes without a folder, and where they are shown instead.
 const ELSEWHERE: [(u16, &str); 7] = [
-    (109, "a file of more than a megabyte: beside the reader"),
-    (120, "no regular file: over the command line"),
-    (121, "a link: over the command line"),
-    (122, "permissions: over the command line"),
-    (123, "a folder of many files: beside the reader"),
+    (109, "a file that is too large: beside `load`"),
+    (120, "no regular file: beside the reader of folders"),
+    (121, "a link: beside the reader of folders"),
+    (122, "permissions: beside the reader of folders"),
+    (123, "a folder of many files: beside the reader of folders"),
     (605, "a role that does not exist: CB0206 when the folder loads; beside the runner of tests"),
     (729, "hundreds of mappings: beside the lint"),
 ];

@@ -11,7 +11,7 @@ use claimbound_core::{
     diag::{Diagnostic, Severity},
     evidence::hex,
     mapping::{Folder, load},
-    review::{dates, lint, run_tests},
+    review::{dates, lint, lint_tests, run_tests},
     time::Clock as _,
     workload::Profiles,
 };
@@ -118,6 +118,7 @@ impl Report {
                 let roles = set.roles.iter().filter(|role| place.holds(&role.span.file)).count();
                 report.counts = Some((mappings, roles));
                 findings.extend(lint(set, &loaded.profiles));
+                findings.extend(lint_tests(set, &loaded.profiles, &loaded.tests));
                 findings.extend(catalogue::check(set, None));
                 findings.extend(dates::passed(set, SystemClock.now()));
                 for (test, result) in loaded.tests.iter().zip(run_tests(set, &loaded.profiles, &loaded.tests)) {

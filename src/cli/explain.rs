@@ -259,6 +259,9 @@ impl Explanation {
         match self {
             Self::Judged { decision, trace } => {
                 let mut text = verdict(decision, set);
+                if let Some(about) = &trace.about {
+                    line(&mut text, format_args!("{about}"));
+                }
                 for (name, reason, held, conditions) in trace.denies.iter().filter(|(.., held, _)| *held) {
                     line(&mut text, format_args!("\ndeny `{name}` holds: {reason}"));
                     conditions.iter().for_each(|condition| condition_line(&mut text, condition, *held, folder));
@@ -320,6 +323,7 @@ fn mapping_lines(text: &mut String, report: &MappingReport, set: &MappingSet, fo
         format_args!("\nmapping `{}`{alternative} of team `{}` for `{role}` {verdict}", mapping.name, mapping.team),
     );
     report.conditions.iter().for_each(|condition| condition_line(text, condition, condition.held, folder));
+    report.remarks.iter().for_each(|remark| line(text, format_args!("  {}", remark.text)));
     if let Some(edit) = &report.edit {
         let what = if report.held { "to bring it up to date" } else { "to allow it" };
         line(text, format_args!("  {what}: {edit}"));

@@ -26,6 +26,8 @@ pub struct Nearest {
     pub role: String,
     /// Only the conditions that failed.
     pub conditions: Vec<Condition>,
+    /// What has happened, in plain sentences; none about others.
+    pub remarks: Vec<String>,
 }
 
 /// Everything that may be told.
@@ -65,6 +67,7 @@ impl Hint {
             mapping: mappings.mapping(report.mapping).name.clone(),
             role: mappings.role(report.role).name.clone(),
             conditions: report.conditions.iter().filter(|c| !c.held).filter_map(tell).collect(),
+            remarks: report.remarks.iter().filter(|one| !one.private).map(|one| one.text.clone()).collect(),
         });
         let team = near.map(|report| mappings.mapping(report.mapping).team.as_str());
         Self {

@@ -5,6 +5,7 @@
 use super::{
     MappingSet, RoleId,
     decide::{Verdict, old_name},
+    is_commit, remarks,
     set::{Condition, Origin, Test},
 };
 use crate::workload::{Claim, Workload};
@@ -54,15 +55,31 @@ fn line(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> Opt
                 _ => format!("`{pair}` beside those that stand there"),
             })
         }
+        (Test::Text(_), _) if condition.origin == Origin::DefaultEvents => Some(remarks::with_event(own?)),
+        // The temporary branch is gone tomorrow, and a commit is no ref.
+        (Test::Text(lang), _) if condition.claim == Claim::Branch && remarks::queued(workload).is_some() => {
+            let (_, target) = remarks::queued(workload)?;
+            let members = lang.members()?.map(quoted).chain([remarks::queue_of(target)]);
+            Some(format!("`branch = {{ any = [{}] }}`", members.collect::<Vec<_>>().join(", ")))
+        }
+        // To admit other workflows than the one demanded would give up what it is demanded for.
+        (Test::Text(_), _) if condition.claim == Claim::JobWorkflowRepository => None,
+        (Test::Text(_), _) if condition.claim == Claim::JobWorkflowRef && is_commit(own?) => {
+            Some(format!("`sha = {}` in place of the ref of `job_workflow`", quoted(own?)))
+        }
         (Test::Text(lang), _) if !matches!(condition.claim, Claim::RepositoryId | Claim::RepositoryOwnerId) => {
-            let key = condition.claim.name();
+            // A part of a workflow is written in its workflow's table.
+            let (table, key) = match condition.claim.name().split_once('.') {
+                Some((table, key)) => (format!(" in `{table}`"), key),
+                None => (String::new(), condition.claim.name()),
+            };
             let own = quoted(own?);
             Some(match lang.members() {
                 Some(members) => {
                     let members: Vec<String> = members.map(quoted).chain([own]).collect();
-                    format!("`{key} = [{}]`", members.join(", "))
+                    format!("`{key} = [{}]`{table}", members.join(", "))
                 }
-                None => format!("`{key} = {own}` in a mapping of its own"),
+                None => format!("`{key} = {own}`{table} in a mapping of its own"),
             })
         }
         _ => None,

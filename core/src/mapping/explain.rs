@@ -1,9 +1,10 @@
 //! The evaluation, watched: every candidate, each condition with expected and got, the nearest miss.
 
 use super::{
-    Ask, Decision, MappingId, MappingSet, Origin, RoleId, advice,
+    Ask, Decision, MappingId, MappingSet, Origin, Remark, RoleId, advice,
     decide::{Distance, Judge, Observer, Side, Verdict, decide, old_name},
     exception::{Exception, Exempt},
+    remarks,
     set::{Condition, Mapping, Test},
 };
 use crate::{
@@ -62,6 +63,8 @@ pub struct MappingReport {
     /// Whether it pins the case's own repository id: only then may the job be told about it.
     pub pins_caller: bool,
     pub conditions: Vec<ConditionReport>,
+    /// What has happened, in plain sentences.
+    pub remarks: Vec<Remark>,
     /// The edit that would allow the job, or bring a name up to date, in words with the TOML to write.
     pub edit: Option<String>,
 }
@@ -69,6 +72,8 @@ pub struct MappingReport {
 /// The whole evaluation.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Trace {
+    /// What is worth saying of the job itself.
+    pub about: Option<String>,
     /// Denies that were looked at: name, the platform's reason text, whether it held, conditions.
     pub denies: Vec<(String, String, bool, Vec<ConditionReport>)>,
     /// Candidates, the nearest first.
@@ -108,7 +113,8 @@ pub fn explain(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSecond
             conditions.map(|(condition, verdict)| told(condition, verdict, judge.workload(), false)).collect();
         denies.push((deny.name.clone(), deny.reason.clone(), held, conditions));
     }
-    (decision, Trace { denies, mappings, omitted, shadows })
+    let about = remarks::of_job(judge.workload());
+    (decision, Trace { about, denies, mappings, omitted, shadows })
 }
 
 fn report(
@@ -133,6 +139,7 @@ fn report(
         held,
         miss: (!held).then(|| distance.miss()),
         pins_caller: pins_caller(set.mapping(mapping), issuer.multi_tenant, workload),
+        remarks: remarks::remarks(workload, &judged),
         edit: advice::edit(set, role, workload, &judged),
         conditions: judged.iter().map(condition).chain(end).collect(),
     }
@@ -237,7 +244,7 @@ fn others(count: usize) -> String {
 }
 
 /// What a condition asks, in the mapping language's words, and whether the words hold ids that are not the job's.
-fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
+pub(super) fn expected(condition: &Condition, workload: &Workload<'_>) -> (String, bool) {
     let parts = condition.test.parts().iter().map(|test| expected_of(condition, test, workload));
     let (words, foreign): (Vec<String>, Vec<bool>) = parts.unzip();
     (words.join(" or "), foreign.contains(&true))
@@ -285,6 +292,7 @@ impl Trace {
         });
         let shadows: Vec<_> = self.shadows.iter().map(|report| report.to_json(set)).collect();
         json!({
+            "about": self.about,
             "mappings": mappings,
             "denies": denies.collect::<Vec<_>>(),
             "omitted": self.omitted,
@@ -309,6 +317,7 @@ impl MappingReport {
             "held": self.held,
             "miss": self.miss.map(Reason::name),
             "conditions": conditions,
+            "remarks": self.remarks.iter().map(|remark| &remark.text).collect::<Vec<_>>(),
             "edit": self.edit,
             "exceptions": mapping.exceptions.iter().map(exception_json).collect::<Vec<_>>(),
         })
@@ -504,7 +513,11 @@ mod tests {
                 vec![(C::Branch, "dev")],
                 Some("write `branch = [\"main\", \"dev\"]`"),
             ),
-            (vec![pin(), events()], vec![(C::EventName, "x")], Some("`event_name = [\"push\", \"schedule\", \"x\"]`")),
+            (
+                vec![pin(), events()],
+                vec![(C::EventName, "x")],
+                Some("`event_name = { any = [{ class = \"default\" }, \"x\"] }`"),
+            ),
             (
                 vec![pin()],
                 vec![(C::RepositoryId, "7"), (C::Repository, "acme/n")],

@@ -115,6 +115,13 @@ impl Index {
         places.map(bucket).into_iter().flatten().copied()
     }
 
+    /// How many mappings each job of an owner is compared with, whatever its repository: those that pin the owner, and
+    /// those that pin nothing.
+    pub(crate) fn for_every_job_of(&self, issuer: IssuerId, owner_id: &str) -> usize {
+        let owned = self.buckets.get(&fingerprint(issuer, Level::OwnerId, owner_id));
+        owned.map_or(0, |range| range.len()) + self.unpinned[usize::from(issuer.0)].len()
+    }
+
     /// The mappings that give a role, in the order of the set.
     pub(crate) fn gives(&self, role: RoleId) -> &[MappingId] {
         &self.gives[role.0 as usize]

@@ -10,8 +10,10 @@ mod decide;
 mod exception;
 mod explain;
 mod index;
+mod remarks;
 mod set;
 mod syntax;
+mod within;
 
 pub use advice::repository_line;
 pub use compile::{Loaded, load};
@@ -19,11 +21,13 @@ pub use decide::{Ask, Decision, Denial, Grant, decide, possible_roles, renamed, 
 pub use exception::{Exception, Exempt};
 pub(crate) use explain::EXPIRES;
 pub use explain::{ConditionReport, Got, MappingReport, TRACE_MAPPINGS_MAX, Trace, explain};
+pub use remarks::Remark;
 pub use set::{
     Condition, Deny, Issuer, IssuerId, Limit, Mapping, MappingId, MappingSet, Origin, Parameters, Role, RoleId, Team,
     Test,
 };
 pub use syntax::{BackendKeys, FileKind, json_schema};
+pub(crate) use within::is_commit;
 
 use aws_lc_rs::digest;
 use std::collections::BTreeMap;

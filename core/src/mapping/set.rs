@@ -289,6 +289,8 @@ pub struct MappingSet {
     pub requires: BTreeMap<(RoleId, IssuerId), Vec<Condition>>,
     /// The `review_by` of files.
     pub reviews: Vec<(UnixSeconds, Span)>,
+    /// Targets that no role has: names, and where they are declared.
+    pub unused_targets: Vec<(String, Span)>,
     /// Derived by `finish`.
     pub(crate) index: Index,
 }

@@ -4,42 +4,72 @@
 //! Those that ask how far a mapping reaches ask the same boxes that overlaps and differences are proved over. Where the
 //! bounds of that proof do not suffice a lint keeps silent: it advises, and nothing rests on its silence.
 
+mod aimless;
+mod alternatives;
 mod broad;
+mod commits;
+mod crowd;
+mod cut;
+mod every_ref;
+mod identity;
+mod outsiders;
 mod plain;
+mod protected;
 mod reach;
 mod unread;
 mod unused;
+mod workflows;
+
+pub use aimless::lint_tests;
 
 use super::World;
 use crate::{
     diag::Diagnostic,
     mapping::{Condition, Mapping, MappingId, MappingSet, Role, RoleId, Test},
-    workload::{Claim, Profiles},
+    workload::{Claim, Profile, Profiles},
 };
 
 /// The sensitivity that production has.
 const PRODUCTION: &str = "production";
 
+const REFS: [Claim; 4] = [Claim::Branch, Claim::Tag, Claim::Ref, Claim::PullRequest];
+
 /// All lints over a folder that loads, sorted by file and place.
 pub fn lint(set: &MappingSet, profiles: &Profiles) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     unused::roles(set, &mut found);
+    unused::targets(set, &mut found);
     unread::denies(set, profiles, &mut found);
-    let worlds: Vec<Option<World<'_>>> = set
-        .issuers
+    crowd::of_an_owner(set, &mut found);
+    alternatives::within_each_other(set, &mut found);
+    let profiles: Vec<Option<&Profile>> = set.issuers.iter().map(|issuer| profiles.get(&issuer.profile)).collect();
+    let worlds: Vec<Option<World<'_>>> = profiles
         .iter()
-        .map(|issuer| profiles.get(&issuer.profile).and_then(|profile| World::new(profile, issuer).ok()))
+        .zip(&set.issuers)
+        .map(|(profile, issuer)| profile.and_then(|profile| World::new(profile, issuer).ok()))
         .collect();
-    let mut reach = reach::Reaches::default();
+    let (mut reach, mut cut) = (reach::Reaches::default(), cut::Cuts::default());
+    let (mut workflows, mut commits) = (workflows::Workflows::default(), commits::Commits::default());
     for (id, mapping) in (0..).map(MappingId).zip(&set.mappings) {
-        let bound = Bound { set, id, mapping };
+        let issuer = usize::from(mapping.issuer.0);
+        // A folder that loads has a profile for each issuer.
+        let Some(profile) = profiles[issuer] else { continue };
+        let bound = Bound { set, id, mapping, profile };
         broad::production(&bound, &mut found);
-        broad::any_ref_of_a_workflow(&bound, &mut found);
-        if let Some(world) = &worlds[usize::from(mapping.issuer.0)] {
+        every_ref::matched(&bound, &mut found);
+        protected::branch_by_name(&bound, &mut found);
+        identity::no_repository(&bound, &mut found);
+        identity::open_ids(&bound, &mut found);
+        identity::person_by_name(&bound, &mut found);
+        outsiders::events(&bound, &mut found);
+        workflows.lint(&bound, &mut found);
+        commits.lint(&bound, &mut found);
+        if let Some(world) = &worlds[issuer] {
             reach.lint(&bound, world, &mut found);
+            cut.lint(&bound, world, &mut found);
         }
     }
-    found.sort_by_key(|finding| finding.span.as_ref().map(|span| (span.file.clone(), span.bytes.start)));
+    found.sort_by_cached_key(|finding| finding.span.as_ref().map(|span| (span.file.clone(), span.bytes.start)));
     found
 }
 
@@ -48,9 +78,17 @@ struct Bound<'s> {
     set: &'s MappingSet,
     id: MappingId,
     mapping: &'s Mapping,
+    profile: &'s Profile,
 }
 
 impl<'s> Bound<'s> {
+    /// Between backticks, with the alternative.
+    fn name(&self) -> String {
+        match self.mapping.alternative {
+            Some(number) => format!("`{}` (alternative {number})", self.mapping.name),
+            None => format!("`{}`", self.mapping.name),
+        }
+    }
     fn roles(&self) -> impl Iterator<Item = (RoleId, &'s Role)> {
         self.mapping.roles.iter().map(|id| (*id, self.set.role(*id)))
     }

@@ -13,5 +13,5 @@ mod world;
 
 pub use cases::{Expect, TestCase, TestResult, run_tests};
 pub use given::{Given, GivenError};
-pub use lint::lint;
+pub use lint::{lint, lint_tests};
 pub use world::World;

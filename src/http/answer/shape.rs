@@ -141,6 +141,9 @@ pub struct ToldNearest<'a> {
     mapping: &'a str,
     role: &'a str,
     conditions: Vec<ToldCondition<'a>>,
+    /// They hold values, as conditions do.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    remarks: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -169,6 +172,7 @@ impl<'a> ToldNearest<'a> {
             mapping: &nearest.mapping,
             role: &nearest.role,
             conditions: nearest.conditions.iter().map(condition).collect(),
+            remarks: if hints == Hints::Full { &nearest.remarks } else { &[] },
         }
     }
 }

@@ -19,7 +19,7 @@ const NOW: UnixSeconds = UnixSeconds(1_000);
 const ALL_HINTS: [Hints; 3] = [Hints::Full, Hints::Names, Hints::None];
 /// Each is one field of the richest hint.
 const NAMES: [&str; 6] = ["mapping-c4", "role-c4", "claim-c4", "may-c4", "mean-c4", "ask-c4"];
-const VALUES: [&str; 3] = ["expected-c4", "got-c4", "own-c4"];
+const VALUES: [&str; 4] = ["expected-c4", "got-c4", "own-c4", "remark-c4"];
 
 fn rich() -> Hint {
     Hint {
@@ -31,6 +31,7 @@ fn rich() -> Hint {
                 expected: "expected-c4".into(),
                 got: Got::Value("got-c4".into()),
             }],
+            remarks: vec!["remark-c4".into()],
         }),
         roles: vec!["may-c4".into()],
         claims: vec![("repository".into(), "own-c4".into()), ("branch".into(), "main".into())],

@@ -5,7 +5,7 @@ use super::{
     values::{Spot, Values},
 };
 use crate::{
-    diag::did_you_mean,
+    diag::{Diagnostic, did_you_mean},
     lang::pattern::Lang,
     mapping::{
         Condition, Test, codes,
@@ -13,6 +13,7 @@ use crate::{
     },
     workload::Claim,
 };
+use std::ops::Range;
 use toml::de::DeValue;
 
 /// What of the elements of one `any` has been gathered.
@@ -24,6 +25,8 @@ struct Mix {
     owners: Vec<(String, String)>,
     others: Vec<Test>,
     shapes: Vec<Shape>,
+    /// Each element by itself, with its place.
+    elements: Vec<(Test, Range<usize>)>,
 }
 
 impl Values<'_, '_> {
@@ -55,6 +58,7 @@ impl Values<'_, '_> {
             self.add(&mut mix, own, spot, element);
         }
         if self.findings.errors() == before {
+            self.wider_beside(&mix, spot);
             let (test, shape) = mix.finish();
             self.push(claim, test, shape, spot);
         }
@@ -74,6 +78,7 @@ impl Values<'_, '_> {
                 Err(error) => return self.too_large(spot, element, &error),
             }
         }
+        mix.elements.push((test.clone(), element.span()));
         match test {
             Test::Text(lang) => match mix.texts.take().map_or(Ok(lang.clone()), |texts| texts.union(&lang)) {
                 Ok(texts) => mix.texts = Some(texts),
@@ -85,6 +90,31 @@ impl Values<'_, '_> {
             test => mix.others.push(test),
         }
         mix.shapes.push(shape);
+    }
+
+    /// A narrow value beside a wide one that holds it already: who reads it believes that it is what counts. A deny
+    /// that says a thing twice denies no less.
+    fn wider_beside(&mut self, mix: &Mix, spot: &Spot<'_, '_>) {
+        if self.ground.deny {
+            return;
+        }
+        let all = || mix.elements.iter().enumerate();
+        for (at, (test, place)) in all() {
+            // Of two that say the same, the later one is too much.
+            let swallows = |(other, (wider, _)): &(usize, &(Test, Range<usize>))| {
+                *other != at && test.is_within(wider) && (*other < at || !wider.is_within(test))
+            };
+            let Some((_, (_, wider))) = all().find(swallows) else { continue };
+            let written = |place: &Range<usize>| spot.source.text.get(place.clone()).unwrap_or("…").to_owned();
+            let finding = Diagnostic::error(
+                codes::WIDER_BESIDE,
+                spot.source.span(place.clone()),
+                format!("`{}` is any of these, and `{}` holds `{}` already", spot.name, written(wider), written(place)),
+                "remove the wider one, if the narrower is what is meant; else the narrower, which changes nothing",
+            );
+            let wider = spot.source.span(wider.clone());
+            self.findings.push(finding.and(wider, "the wider one").warning());
+        }
     }
 
     fn too_large(&mut self, spot: &Spot<'_, '_>, element: &Value<'_>, error: &crate::lang::pattern::PatternError) {

@@ -97,6 +97,7 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
     for tree in of(Home::Roles) {
         roles.compile(tree, &policy, &mut findings);
     }
+    let unused_targets = policy.unused_targets();
     let mut mappings = teams::Mappings::default();
     for tree in of(Home::Team) {
         match policy.owner_of(&tree.source.name) {
@@ -124,6 +125,7 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
         policies,
         requires,
         reviews,
+        unused_targets,
         ..MappingSet::default()
     }
     .finish();

@@ -282,7 +282,9 @@ impl Draft {
             Some((name, span)) => {
                 let known = policy.targets.keys().map(String::as_str);
                 names::known(codes::UNKNOWN_TARGET, "target", name, known, span, "`policy.toml`", findings);
-                Some((name.as_str(), policy.targets.get(name)?))
+                let target = policy.targets.get(name)?;
+                target.used.set(true);
+                Some((name.as_str(), target))
             }
         };
         let sensitivity = self.sensitivity(fields, filled, policy, findings)?;

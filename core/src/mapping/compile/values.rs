@@ -5,7 +5,7 @@ use crate::{
     diag::{Span, did_you_mean},
     lang::pattern::Lang,
     mapping::{
-        Condition, Origin, Test, codes,
+        Condition, Origin, Test, codes, is_commit,
         syntax::{Entry, Fields, Findings, Place, Source, Value, describe},
     },
     workload::{Claim, Kind},
@@ -169,6 +169,15 @@ impl Values<'_, '_> {
             return false;
         }
         let is_ref = matches!(claim, Claim::Ref | Claim::WorkflowRef | Claim::JobWorkflowRef) && prefix.is_empty();
+        if is_ref && is_commit(text) {
+            self.findings.error(
+                codes::REF_FORM,
+                at.clone(),
+                format!("`{name}` is always a full ref, and `{text}` is a commit"),
+                "write `sha = \"…\"` for a commit; it holds whichever ref leads there",
+            );
+            return false;
+        }
         if is_ref && !text.starts_with("refs/") {
             self.findings.error(
                 codes::REF_FORM,

@@ -1,13 +1,11 @@
 //! Mappings that let more jobs through than their words suggest.
 
-use super::{Bound, PRODUCTION};
+use super::{Bound, PRODUCTION, REFS};
 use crate::{
     diag::Diagnostic,
     mapping::{Condition, Test, codes},
     workload::Claim,
 };
-
-const REFS: [Claim; 4] = [Claim::Branch, Claim::Tag, Claim::Ref, Claim::PullRequest];
 
 /// Of the production roles that a mapping gives: an environment that any branch may name, a tag that any writer may push.
 pub(super) fn production(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
@@ -17,9 +15,10 @@ pub(super) fn production(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
     }
     if bound.demands(role, &[Claim::Environment]) && !bound.demands(role, &REFS) {
         let message = format!(
-            "mapping `{}` gives `{}` by its environment, and says no branch: any branch may name an environment that has no \
+            "mapping {} gives `{}` by its environment, and says no branch: any branch may name an environment that has no \
              rules",
-            bound.mapping.name, named.name
+            bound.name(),
+            named.name
         );
         let help = "add `branch = \"main\"`, or a protected environment or ref";
         found.push(
@@ -34,37 +33,11 @@ pub(super) fn production(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
         && !bound.demands(role, &[Claim::Environment])
     {
         let message = format!(
-            "mapping `{}` gives `{}` by a pattern of tags: whoever may push a tag gets it",
-            bound.mapping.name, named.name
+            "mapping {} gives `{}` by a pattern of tags: whoever may push a tag gets it",
+            bound.name(),
+            named.name
         );
         let help = "add `ref_protected = true` or an environment with rules of its own";
         found.push(Diagnostic::error(codes::TAG_ALONE, tag.span.clone(), message, help).warning());
     }
-}
-
-/// A called workflow at any ref is any text that somebody pushes to that repository.
-pub(super) fn any_ref_of_a_workflow(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
-    let (file, fixed) = (Claim::JobWorkflowFile, [Claim::JobWorkflowRef, Claim::JobWorkflowSha]);
-    for (role, named) in bound.roles() {
-        let Some(condition) = bound.conditions(role).find(|condition| condition.claim == file) else { continue };
-        let is_any = |claim: Claim| {
-            let mut of_claim = bound.conditions(role).filter(|condition| condition.claim == claim);
-            of_claim.all(|condition| matches!(&condition.test, Test::Present) || reaches_all(&condition.test))
-        };
-        if fixed.into_iter().all(is_any) {
-            let message = format!(
-                "mapping `{}` gives `{}` to a called workflow at any ref: a branch of that repository is enough to change it",
-                bound.mapping.name, named.name
-            );
-            let help = "add `ref = \"refs/heads/main\"` (or `branch`, `tag`, `sha`) to `job_workflow`";
-            found.push(Diagnostic::error(codes::WORKFLOW_AT_ANY_REF, condition.span.clone(), message, help).warning());
-            return;
-        }
-    }
-}
-
-/// Whether a pattern holds texts as different as these: then it holds every ref that somebody might choose.
-fn reaches_all(test: &Test) -> bool {
-    let Test::Text(lang) = test else { return false };
-    ["refs/heads/x", "refs/heads/q/7", "refs/tags/9-z"].iter().all(|text| lang.matches(text))
 }

@@ -47,20 +47,20 @@ impl Reaches {
                 .entry(key)
                 .or_insert_with(|| judge(world, &conditions, &denies).unwrap_or(Verdict::Undecided))
                 .clone();
-            let (mapping, role) = (&bound.mapping.name, &named.name);
+            let (mapping, role) = (bound.name(), &named.name);
             let span = bound.mapping.span.clone();
             let finding = match verdict {
                 Verdict::Free | Verdict::Undecided => continue,
                 Verdict::Nowhere => {
                     let message =
-                        format!("mapping `{mapping}` gives `{role}` to no job: its conditions contradict each other");
+                        format!("mapping {mapping} gives `{role}` to no job: its conditions contradict each other");
                     let help = "compare them with `require` of the role and with what the issuer sends: \
                                 `claimbound explain` shows each for a job";
                     Diagnostic::error(codes::NEVER_MATCHES, span, message, help).warning()
                 }
                 Verdict::Denied(by) => {
                     let message = format!(
-                        "mapping `{mapping}` gives `{role}` to no job: all that it lets through is denied by {}",
+                        "mapping {mapping} gives `{role}` to no job: all that it lets through is denied by {}",
                         by.join(", ")
                     );
                     let help = "remove it, or speak with the platform team about the deny";
@@ -68,7 +68,7 @@ impl Reaches {
                 }
                 Verdict::Cut(by, witness) => {
                     let message = format!(
-                        "a deny takes some jobs from mapping `{mapping}` and role `{role}`: `{by}`, for example {}",
+                        "a deny takes some jobs from mapping {mapping} and role `{role}`: `{by}`, for example {}",
                         example(&witness)
                     );
                     let help = "nothing, if that is meant; else narrow the mapping so that it says so itself";
@@ -81,12 +81,14 @@ impl Reaches {
 }
 
 /// Pairs differ in name and id; one stands for all of them.
-fn representative(condition: &Condition) -> Condition {
-    let mut condition = condition.clone();
-    if let Test::Repository(pairs) = &mut condition.test {
-        pairs.truncate(1);
+pub(super) fn representative(condition: &Condition) -> Condition {
+    match &condition.test {
+        Test::Repository(pairs) => {
+            let test = Test::Repository(pairs.iter().take(1).cloned().collect());
+            Condition { test, span: condition.span.clone(), ..*condition }
+        }
+        _ => condition.clone(),
     }
-    condition
 }
 
 fn denies_of(set: &MappingSet, issuer: IssuerId, role: RoleId) -> Vec<&Deny> {
@@ -125,7 +127,7 @@ fn judge(world: &World<'_>, conditions: &[Condition], denies: &[&Deny]) -> Resul
     })
 }
 
-fn first(world: &World<'_>, jobs: &[Jobs]) -> Result<Option<Witness>, Undecided> {
+pub(super) fn first(world: &World<'_>, jobs: &[Jobs]) -> Result<Option<Witness>, Undecided> {
     for jobs in jobs {
         if let Some(witness) = world.witness(jobs)? {
             return Ok(Some(witness));

@@ -1,4 +1,4 @@
-//! Roles that nobody can get.
+//! Roles that nobody can get, and targets that no role has.
 
 use crate::{
     diag::Diagnostic,
@@ -27,5 +27,13 @@ pub(super) fn roles(set: &MappingSet, found: &mut Vec<Diagnostic>) {
             found.push(Diagnostic::error(codes::UNUSED_ROLE, span.clone(), message, help).warning());
         }
         at += family.len();
+    }
+}
+
+pub(super) fn targets(set: &MappingSet, found: &mut Vec<Diagnostic>) {
+    for (name, span) in &set.unused_targets {
+        let message = format!("no role has the target `{name}`");
+        let help = format!("write it in the `targets` of a role, or remove `[target.{name}]`");
+        found.push(Diagnostic::error(codes::UNUSED_TARGET, span.clone(), message, help).warning());
     }
 }

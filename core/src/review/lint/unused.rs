@@ -34,6 +34,6 @@ pub(super) fn targets(set: &MappingSet, found: &mut Vec<Diagnostic>) {
     for (name, span) in &set.unused_targets {
         let message = format!("no role has the target `{name}`");
         let help = format!("write it in the `targets` of a role, or remove `[target.{name}]`");
-        found.push(Diagnostic::error(codes::UNUSED_TARGET, span.clone(), message, help).warning());
+        found.push(Diagnostic::error(codes::UNUSED_TARGET, span.clone(), message, help).note());
     }
 }

@@ -85,7 +85,7 @@ impl Front for Arc<Fake> {
             ready: true,
             version: "1",
             mappings_version: "abc".into(),
-            mappings: MappingsHealth { activated: 0, error: None, restart_needed: false },
+            mappings: MappingsHealth { activated: 0, error: None, restart_needed: false, exceptions: Vec::new() },
             store: StoreHealth { writable: true, waiting: 0 },
             issuers: vec![],
             keys: vec![],

@@ -24,6 +24,7 @@ mod jwks;
 mod laptop;
 mod limits;
 mod profiles;
+mod raw_claims;
 mod records;
 mod reload;
 mod security;

@@ -37,7 +37,8 @@ pub(super) fn edit(
 }
 
 fn line(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> Option<String> {
-    let own = workload.text(condition.claim);
+    let claim = condition.claim.canonical()?;
+    let own = workload.text(claim);
     match (&condition.test, verdict) {
         (Test::Repository(_), _) => {
             let pair = repository_line(workload.text(Claim::Repository)?, workload.text(Claim::RepositoryId)?);
@@ -51,8 +52,8 @@ fn line(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> Opt
                 _ => format!("`{pair}` beside those that stand there"),
             })
         }
-        (Test::Text(lang), _) if !matches!(condition.claim, Claim::RepositoryId | Claim::RepositoryOwnerId) => {
-            let key = condition.claim.name();
+        (Test::Text(lang), _) if !matches!(claim, Claim::RepositoryId | Claim::RepositoryOwnerId) => {
+            let key = claim.name();
             let own = quoted(own?);
             Some(match lang.members() {
                 Some(members) => {

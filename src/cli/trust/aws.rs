@@ -180,7 +180,7 @@ fn pinned(
         Test::Repository(pairs) if pin == Some(Claim::RepositoryId) => {
             Some(pairs.iter().map(|(_, id)| id.clone()).collect::<BTreeSet<_>>())
         }
-        Test::Text(lang) if Some(condition.claim) == pin => {
+        Test::Text(lang) if pin.is_some_and(|pin| condition.claim == pin) => {
             lang.members().map(|members| members.map(str::to_owned).collect())
         }
         _ => None,

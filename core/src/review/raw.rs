@@ -8,16 +8,34 @@
 use super::boxes::{Axis, Jobs};
 use crate::{
     lang::{
-        pattern::{Lang, PatternError},
+        pattern::{Lang, PatternError, Segments},
         space::{Domain, Gaps, Space},
     },
     mapping::Test,
     workload::RawClaim,
 };
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 
 const BOOLEAN: &str = "\u{1}";
 const INTEGER: &str = "\u{2}";
+
+/// Made once: witnesses and denies ask for them again and again.
+type Known<T> = LazyLock<Result<T, PatternError>>;
+
+static LISTS: Known<Lang> = LazyLock::new(|| lists_of(&Lang::anything()));
+static NO_LISTS: Known<Lang> = LazyLock::new(|| LISTS.clone()?.complement());
+static NO_INTEGERS: Known<Lang> = LazyLock::new(|| Lang::starting(INTEGER, false)?.complement());
+static POSSIBLE: Known<Domain> = LazyLock::new(|| all_of(&LISTS.clone()?));
+static POSSIBLE_JOINED: Known<Domain> = LazyLock::new(|| {
+    let apart = Lang::glob("**,**", Segments::Path, false)?.complement()?;
+    all_of(&lists_of(&apart)?)
+});
+
+fn all_of(lists: &Lang) -> Result<Domain, PatternError> {
+    let values = lists.union(&booleans()?)?.union(&super::world::decimals()?.after(INTEGER)?)?;
+    Ok(Domain::new(Gaps::UNKNOWN | Gaps::MISFIT, values))
+}
 
 fn boolean(value: bool) -> Lang {
     Lang::exact(&format!("{BOOLEAN}{value}"), false)
@@ -27,8 +45,8 @@ fn booleans() -> Result<Lang, PatternError> {
     boolean(true).union(&boolean(false))
 }
 
-fn lists() -> Result<Lang, PatternError> {
-    Lang::anything().every_element()?.union(&Lang::exact("", false))
+fn lists_of(elements: &Lang) -> Result<Lang, PatternError> {
+    elements.every_element()?.union(&Lang::exact("", false))
 }
 
 fn integers(numbers: &[i64]) -> Lang {
@@ -38,29 +56,23 @@ fn integers(numbers: &[i64]) -> Lang {
 
 /// Everything that a token may hold there.
 pub(super) fn possible(raw: &RawClaim) -> Result<Domain, PatternError> {
-    let mut lists = lists()?;
-    if raw.is_joined() {
-        let apart = Lang::glob("**,**", crate::lang::pattern::Segments::Path, false)?.complement()?;
-        lists = apart.every_element()?.union(&Lang::exact("", false))?;
-    }
-    let values = lists.union(&booleans()?)?.union(&super::world::decimals()?.after(INTEGER)?)?;
-    Ok(Domain::new(Gaps::UNKNOWN | Gaps::MISFIT, values))
+    if raw.is_joined() { POSSIBLE_JOINED.clone() } else { POSSIBLE.clone() }
 }
 
 /// What a test says. `gaps`: the points that hold it whatever it asks; with a misfit among them (in a deny) a value of
 /// another type than the test's does too.
 pub(super) fn domain(test: &Test, gaps: Gaps) -> Result<Domain, PatternError> {
-    let (own, all) = match test {
+    let (own, others): (Lang, &dyn Fn() -> Result<Lang, PatternError>) = match test {
         Test::Present => return Ok(Domain::new(gaps | Gaps::MISFIT, Lang::anything())),
         Test::Absent => return Ok(Domain::gap(gaps & Gaps::UNKNOWN)),
-        Test::Is(value) => (boolean(*value), booleans()?),
-        Test::Integer(numbers) => (integers(numbers), Lang::starting(INTEGER, false)?),
-        Test::Text(lang) => (lang.some_element()?, lists()?),
-        Test::Every(lang) => (lang.every_element()?, lists()?),
+        Test::Is(value) => (boolean(*value), &|| booleans()?.complement()),
+        Test::Integer(numbers) => (integers(numbers), &|| NO_INTEGERS.clone()),
+        Test::Text(lang) => (lang.some_element()?, &|| NO_LISTS.clone()),
+        Test::Every(lang) => (lang.every_element()?, &|| NO_LISTS.clone()),
         // Of canonical claims.
-        _ => (Lang::nothing(), Lang::nothing()),
+        _ => (Lang::nothing(), &|| Ok(Lang::anything())),
     };
-    let values = if gaps.has(Gaps::MISFIT) { own.union(&all.complement()?)? } else { own };
+    let values = if gaps.has(Gaps::MISFIT) { own.union(&others()?)? } else { own };
     Ok(Domain::new(gaps, values))
 }
 

@@ -2,7 +2,7 @@
 
 use super::Compared;
 use claimbound_core::review::diff::{Change, Direction, Example, Kind, Outcome};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub(super) fn render(compared: &Compared<'_>) -> Value {
     let diff = compared.diff;

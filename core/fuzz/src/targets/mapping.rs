@@ -242,8 +242,8 @@ fn pinned(set: &MappingSet, mapping: claimbound_core::mapping::MappingId, case: 
     let pins = mapping.conditions.iter().any(|condition| match &condition.test {
         Test::Repository(pairs) | Test::Owner(pairs) => pairs.iter().any(|(_, id)| own(id)),
         Test::Text(lang) => {
-            matches!(condition.claim, Claim::RepositoryId | Claim::RepositoryOwnerId)
-                && case.principal.text(condition.claim).is_some_and(|id| lang.matches(id))
+            let id = |claim| condition.claim == claim && case.principal.text(claim).is_some_and(|id| lang.matches(id));
+            id(Claim::RepositoryId) || id(Claim::RepositoryOwnerId)
         }
         _ => false,
     });

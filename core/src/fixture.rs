@@ -9,7 +9,7 @@ use crate::{
         Test,
     },
     time::Seconds,
-    workload::{Case, Claim, Kind, Presence, Text, Workload},
+    workload::{Case, Claim, ClaimKey, Kind, Presence, Text, Workload},
 };
 
 pub(crate) const EVENTS: [&str; 2] = ["push", "schedule"];
@@ -18,8 +18,14 @@ pub(crate) fn span(file: &str, at: usize) -> Span {
     Span { file: file.into(), bytes: at..at + 1 }
 }
 
-pub(crate) fn condition(claim: Claim, test: Test) -> Condition {
-    Condition { claim, test, if_unknown_ignore: false, origin: Origin::Match, span: span("teams/a/deploy.toml", 0) }
+pub(crate) fn condition(claim: impl Into<ClaimKey>, test: Test) -> Condition {
+    Condition {
+        claim: claim.into(),
+        test,
+        if_unknown_ignore: false,
+        origin: Origin::Match,
+        span: span("teams/a/deploy.toml", 0),
+    }
 }
 
 pub(crate) fn text(claim: Claim, texts: &[&str]) -> Condition {

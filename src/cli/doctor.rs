@@ -198,8 +198,10 @@ fn sample(loaded: &Loaded, role: &Role) -> Result<Sample> {
                 put(Claim::RepositoryId, id);
                 put(Claim::Repository, if name.is_empty() { "doctor/doctor" } else { name });
             }
-            Test::Text(lang) if condition.claim != Claim::Repository => {
-                put(condition.claim, &lang.witness().unwrap_or_default());
+            Test::Text(lang) => {
+                if let Some(claim) = condition.claim.canonical().filter(|claim| *claim != Claim::Repository) {
+                    put(claim, &lang.witness().unwrap_or_default());
+                }
             }
             _ => {}
         }

@@ -113,7 +113,7 @@ impl JobArgs {
         ];
         let claims = flags.into_iter().filter_map(|(claim, value)| Some((claim, value?)));
         let claims: Vec<_> = claims.chain(self.others).collect();
-        (!claims.is_empty()).then_some(Given::Workload(claims))
+        (!claims.is_empty()).then(|| Given::Workload(claims.into()))
     }
 }
 
@@ -217,7 +217,7 @@ fn issuer_of(set: &MappingSet, name: Option<&str>, given: &Given, role: Option<&
     }
     let url = match given {
         Given::Claims(claims) => claims.get("iss").and_then(|url| url.as_str()),
-        Given::Workload(job) => match issuer_of_job(set, job, role) {
+        Given::Workload(job) => match issuer_of_job(set, &job.claims, role) {
             Some(issuer) => return Ok(issuer),
             None => None,
         },
@@ -449,7 +449,7 @@ mod tests {
         let found = |given: &Given, role| issuer_of(&set, None, given, role).ok();
         assert_eq!(found(&claims("https://gitlab.acme.example"), None), Some(id("gitlab")));
         assert_eq!(found(&claims("https://else.example"), Some("payments-secrets")), None);
-        let job = |repository: &str| Given::Workload(vec![(Claim::Repository, repository.to_owned())]);
+        let job = |repository: &str| Given::Workload(vec![(Claim::Repository, repository.to_owned())].into());
         assert_eq!(found(&job("search/indexer"), None), Some(id("gitlab")), "a mapping names it");
         assert_eq!(found(&job("search/indexer"), Some("payments-secrets")), Some(id("gitlab")), "whatever is asked");
         assert_eq!(found(&job("search/other"), Some("search-index")), Some(id("gitlab")), "the role's");

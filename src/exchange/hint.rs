@@ -4,7 +4,7 @@ use claimbound_core::{
     diag::did_you_mean,
     mapping::{Ask, ConditionReport, Denial, Got, MappingReport, MappingSet, explain, possible_roles},
     time::UnixSeconds,
-    workload::{Case, Claim, Presence, Text},
+    workload::{Case, Claim, ClaimKey, Presence, Text},
 };
 use serde::Serialize;
 
@@ -86,10 +86,15 @@ impl Hint {
     }
 }
 
-/// Conditions on persons are not told at all; of one that would show other repositories only that it differs.
+/// Conditions on persons are not told at all; of one that would show other repositories only that it differs, and of
+/// one on a raw claim not even what the job has.
 fn tell(report: &ConditionReport) -> Option<Condition> {
-    if Claim::from_name(&report.claim).is_some_and(Claim::is_person) {
-        return None;
+    match ClaimKey::from_name(&report.claim) {
+        Some(ClaimKey::Canonical(claim)) if claim.is_person() => return None,
+        Some(ClaimKey::Raw(_)) => {
+            return Some(Condition { claim: report.claim.clone(), expected: "differs".into(), got: Got::Unknown });
+        }
+        _ => {}
     }
     let expected = if report.private { "differs".into() } else { report.expected.clone() };
     Some(Condition { claim: report.claim.clone(), expected, got: report.got.clone() })

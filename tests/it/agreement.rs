@@ -82,6 +82,12 @@ name = "nothing-from-scratch-branches"
 reason = "scratch is for trying things out"
 [deny.match]
 branch = { glob = "scratch/**" }
+[[deny]]
+name = "nothing-for-guests"
+reason = "guests only look"
+issuers = ["gitlab"]
+[deny.match]
+claims."user_access_level" = { any = ["guest", { glob = "no*" }], if_unknown = "ignore" }
 "#;
 
 const ROLES: &str = r#"
@@ -249,6 +255,8 @@ roles = ["search-preview"]
 [mapping.match]
 repository = { under = "search" }
 event_name = "merge_request_event"
+claims."groups_direct" = { all = [{ under = "search" }, { not_prefix = "trial" }] }
+claims."/build/signed" = true
 "#;
 
 /// Whom each mapping pins: ids of repositories, or of an owner; nobody where it goes by names.
@@ -352,6 +360,24 @@ fn job<'i>(random: &mut Random, issuer: &'i Issuer, homes: &[Home]) -> (Job<'i>,
     (job, asked)
 }
 
+/// What a token says beside the canonical claims: of the right type mostly, and sometimes of none that anybody expects.
+fn with_raw_claims<'i>(random: &mut Random, mut job: Job<'i>) -> Job<'i> {
+    let groups = [json!(["search/core", "house"]), json!("search"), json!(["search", "trials"]), json!([])];
+    match random.below(12) {
+        0 => {}
+        1 => job = job.claim("groups_direct", json!(["search", 7])),
+        2..5 => job = job.claim("groups_direct", groups[random.below(groups.len())].clone()),
+        _ => job = job.claim("groups_direct", groups[0].clone()),
+    }
+    let signed = [json!({ "signed": true }), json!({ "signed": "true" }), json!({}), json!([true])];
+    job = job.claim("build", signed[if random.once_in(4) { random.below(signed.len()) } else { 0 }].clone());
+    let levels = [json!("guest"), json!("nobody"), json!(10), json!(["developer"]), json!("developer"), Value::Null];
+    match random.once_in(4) {
+        true => job.claim("user_access_level", levels[random.below(levels.len())].clone()),
+        false => job,
+    }
+}
+
 /// What the store kept, and the judge made of it again.
 struct Kept {
     reader: Arc<dyn Reader>,
@@ -436,12 +462,13 @@ async fn what_the_service_answered_is_what_the_rules_say_of_the_record() {
     let reader = store::open_reader(&format!("sqlite:{}", broker.database().display())).unwrap();
     let mut kept = Kept { reader, profiles: Profiles::builtin(), sets: BTreeMap::new() };
 
-    let mut random = Random(SEED);
+    let (mut random, mut random_raw) = (Random(SEED), Random(!SEED));
     let mut shadows = 0;
     let (mut outcomes, mut nearest) = (BTreeMap::<String, usize>::new(), BTreeSet::new());
     for _ in 0..JOBS {
         let (issuer, homes) = if random.once_in(3) { (&gitlab, AT_GITLAB) } else { (&github, AT_GITHUB) };
         let (job, asked) = job(&mut random, issuer, homes);
+        let job = with_raw_claims(&mut random_raw, job);
         let token = job.token(broker.audience());
         let mut form =
             vec![("grant_type", TOKEN_EXCHANGE), ("subject_token", &*token), ("subject_token_type", ID_TOKEN)];

@@ -27,6 +27,7 @@ mod laptop;
 mod limits;
 mod profiles;
 mod pull_requests;
+mod raw_claims;
 mod records;
 mod reload;
 mod security;

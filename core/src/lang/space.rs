@@ -120,7 +120,7 @@ impl<K: Ord> Default for Space<K> {
     }
 }
 
-impl<K: Ord + Copy> Space<K> {
+impl<K: Ord + Clone> Space<K> {
     /// Everything that these domains allow.
     pub fn of(domains: impl IntoIterator<Item = (K, Domain)>) -> Result<Self, PatternError> {
         let mut space = Self::default();
@@ -140,7 +140,7 @@ impl<K: Ord + Copy> Space<K> {
     pub fn intersect(&self, other: &Self) -> Result<Option<Self>, PatternError> {
         let mut both = self.clone();
         for (claim, domain) in &other.claims {
-            both.narrow(*claim, domain)?;
+            both.narrow(claim.clone(), domain)?;
             if both.claims[claim].is_empty() {
                 return Ok(None);
             }
@@ -165,10 +165,10 @@ impl<K: Ord + Copy> Space<K> {
             };
             if !own.is_empty() {
                 let mut piece = rest.clone();
-                piece.claims.insert(*claim, own);
+                piece.claims.insert(claim.clone(), own);
                 pieces.push(piece);
             }
-            rest.narrow(*claim, taken)?;
+            rest.narrow(claim.clone(), taken)?;
         }
         Ok(pieces)
     }
@@ -177,12 +177,12 @@ impl<K: Ord + Copy> Space<K> {
         self.claims.values().any(Domain::is_empty)
     }
     /// What a claim may be; `None`: it is free.
-    pub fn get(&self, claim: K) -> Option<&Domain> {
-        self.claims.get(&claim)
+    pub fn get(&self, claim: impl std::borrow::Borrow<K>) -> Option<&Domain> {
+        self.claims.get(claim.borrow())
     }
     /// Claims that are restricted.
     pub fn iter(&self) -> impl Iterator<Item = (K, &Domain)> {
-        self.claims.iter().map(|(claim, domain)| (*claim, domain))
+        self.claims.iter().map(|(claim, domain)| (claim.clone(), domain))
     }
 }
 

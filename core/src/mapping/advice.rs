@@ -41,7 +41,8 @@ pub(super) fn edit(
 }
 
 fn line(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> Option<String> {
-    let own = workload.text(condition.claim);
+    let claim = condition.claim.canonical()?;
+    let own = workload.text(claim);
     match (&condition.test, verdict) {
         (Test::Repository(_) | Test::ById(_), _) => {
             let pair = repository_line(workload.text(Claim::Repository)?, workload.text(Claim::RepositoryId)?);
@@ -57,21 +58,21 @@ fn line(condition: &Condition, verdict: Verdict, workload: &Workload<'_>) -> Opt
         }
         (Test::Text(_), _) if condition.origin == Origin::DefaultEvents => Some(remarks::with_event(own?)),
         // The temporary branch is gone tomorrow, and a commit is no ref.
-        (Test::Text(lang), _) if condition.claim == Claim::Branch && remarks::queued(workload).is_some() => {
+        (Test::Text(lang), _) if claim == Claim::Branch && remarks::queued(workload).is_some() => {
             let (_, target) = remarks::queued(workload)?;
             let members = lang.members()?.map(quoted).chain([remarks::queue_of(target)]);
             Some(format!("`branch = {{ any = [{}] }}`", members.collect::<Vec<_>>().join(", ")))
         }
         // To admit other workflows than the one demanded would give up what it is demanded for.
-        (Test::Text(_), _) if condition.claim == Claim::JobWorkflowRepository => None,
-        (Test::Text(_), _) if condition.claim == Claim::JobWorkflowRef && is_commit(own?) => {
+        (Test::Text(_), _) if claim == Claim::JobWorkflowRepository => None,
+        (Test::Text(_), _) if claim == Claim::JobWorkflowRef && is_commit(own?) => {
             Some(format!("`sha = {}` in place of the ref of `job_workflow`", quoted(own?)))
         }
-        (Test::Text(lang), _) if !matches!(condition.claim, Claim::RepositoryId | Claim::RepositoryOwnerId) => {
+        (Test::Text(lang), _) if !matches!(claim, Claim::RepositoryId | Claim::RepositoryOwnerId) => {
             // A part of a workflow is written in its workflow's table.
-            let (table, key) = match condition.claim.name().split_once('.') {
+            let (table, key) = match claim.name().split_once('.') {
                 Some((table, key)) => (format!(" in `{table}`"), key),
-                None => (String::new(), condition.claim.name()),
+                None => (String::new(), claim.name()),
             };
             let own = quoted(own?);
             Some(match lang.members() {

@@ -85,6 +85,12 @@ codes! {
     PAIRED_TWICE 410 "one repository name with two ids";
     NOT_NARROW 411 "a mapping that is not as narrow as its role's sensitivity demands";
     EVENTS_UNTOLD 412 "a production mapping on an issuer that does not tell pull requests from pushes";
+    RAW_JUDGED 413 "a raw claim that the broker judges by itself";
+    RAW_UNLISTED 414 "a raw claim that no profile knows";
+    RAW_TYPE 415 "a raw claim is asked for a value of another type";
+    RAW_ABSENT 416 "a raw claim is asked to be absent";
+    RAW_NAME 417 "a name of a raw claim that cannot be read";
+    RAW_DIFFERS 418 "a raw claim that is a list for some issuers alone";
     BAD_DURATION 501 "a duration that is none";
     ABOVE_SENSITIVITY 502 "a role's maximum above its sensitivity's";
     DURATION_ABOVE_MAX 503 "a duration above its own maximum";

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     reason::Reason,
     time::{Seconds, UnixSeconds},
-    workload::{Case, Claim, Presence, Text, Workload},
+    workload::{Case, Claim, ClaimKey, Presence, RawClaim, Text, Workload},
 };
 
 /// Mappings beyond those of the job's own buckets that are weighed for the nearest miss.
@@ -107,7 +107,7 @@ impl Observer for Distance {
             Verdict::Renamed => self.renamed = true,
             Verdict::IdMismatch => self.id_mismatch = true,
             Verdict::Failed if condition.claim == Claim::EventName => self.failed_event += 1,
-            Verdict::Failed => self.elsewhere |= names_repository(condition.claim),
+            Verdict::Failed => self.elsewhere |= condition.claim.canonical().is_some_and(names_repository),
         }
     }
 }
@@ -388,7 +388,11 @@ impl<'a> Judge<'a> {
 
 /// Judges one condition. `finely`: tells a renamed repository and a mismatched id from any other failure.
 fn test(issuer: &Issuer, condition: &Condition, workload: &Workload<'_>, side: Side, finely: bool) -> Verdict {
-    let verdict = |part| part_of(issuer, condition, part, workload, side, finely);
+    let verdict = |part| match &condition.claim {
+        ClaimKey::Canonical(claim) => part_of(issuer, condition, (*claim, part), workload, side, finely),
+        ClaimKey::Raw(raw) if raw_holds(condition, (raw, part), workload, side) => Verdict::Held,
+        ClaimKey::Raw(_) => Verdict::Failed,
+    };
     let mut best = Verdict::Failed;
     for part in condition.test.parts() {
         match verdict(part) {
@@ -400,18 +404,26 @@ fn test(issuer: &Issuer, condition: &Condition, workload: &Workload<'_>, side: S
     best
 }
 
-/// One test of a condition.
+/// One test of a condition on a raw claim. What is not there is unknown, never none: no profile proves it.
+fn raw_holds(condition: &Condition, (raw, test): (&RawClaim, &Test), workload: &Workload<'_>, side: Side) -> bool {
+    match raw.value(workload.raw()) {
+        None => unknown_is(condition, side),
+        Some(value) => test.of_raw(raw, value).unwrap_or(side == Side::Denies),
+    }
+}
+
+/// One test of a condition on a canonical claim.
 fn part_of(
     issuer: &Issuer,
     condition: &Condition,
-    test: &Test,
+    (claim, test): (Claim, &Test),
     workload: &Workload<'_>,
     side: Side,
     finely: bool,
 ) -> Verdict {
     let held = match test {
-        // None is made of others of its kind.
-        Test::Any(_) => false,
+        // None is made of others of its kind; the others are of raw claims.
+        Test::Any(_) | Test::Every(_) | Test::Integer(_) => false,
         Test::Repository(pairs) => {
             let claims = [Claim::Repository, Claim::RepositoryId];
             return pair(issuer, condition, workload, side, claims, finely, pairs);
@@ -425,22 +437,22 @@ fn part_of(
             let claims = [Claim::RepositoryOwner, Claim::RepositoryOwnerId];
             return pair(issuer, condition, workload, side, claims, finely, pairs);
         }
-        Test::Present => known(condition, workload.get(condition.claim), side, |_| Some(true)),
+        Test::Present => known(condition, workload.get(claim), side, |_| Some(true)),
         // None is false in a deny; but this condition asks for none itself.
-        Test::Absent => match workload.get(condition.claim) {
+        Test::Absent => match workload.get(claim) {
             Presence::Present(_) => false,
             Presence::None => true,
             Presence::Unknown => unknown_is(condition, side),
         },
-        Test::Is(wanted) => known(condition, workload.get(condition.claim), side, |value| match value {
+        Test::Is(wanted) => known(condition, workload.get(claim), side, |value| match value {
             Text::Boolean(value) => Some(value == wanted),
             Text::Text(_) => None,
         }),
-        Test::Text(lang) => known(condition, workload.get(condition.claim), side, |value| match value {
+        Test::Text(lang) => known(condition, workload.get(claim), side, |value| match value {
             Text::Text(value) => Some(lang.matches(value)),
             Text::Boolean(_) => None,
         }),
-        Test::SameRepository => known(condition, workload.get(condition.claim), side, |value| match value {
+        Test::SameRepository => known(condition, workload.get(claim), side, |value| match value {
             Text::Boolean(_) => None,
             Text::Text(theirs) => Some(known(condition, workload.get(Claim::Repository), side, |own| match own {
                 Text::Text(own) => Some(same(own, theirs, issuer.folds_names)),

@@ -8,10 +8,11 @@ use super::{
     set::{Condition, Mapping, Test},
 };
 use crate::{
+    claims::Value,
     diag::Span,
     reason::Reason,
     time::UnixSeconds,
-    workload::{Case, Claim, Presence, Text, Workload},
+    workload::{Case, Claim, ClaimKey, Presence, RawClaim, Text, Workload},
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -21,6 +22,9 @@ pub const TRACE_MAPPINGS_MAX: usize = 50;
 
 /// What the end of a mapping is called among the conditions that fail.
 pub(crate) const EXPIRES: &str = "expires";
+
+/// Of the value of a raw claim, what a trace shows.
+const RAW_SHOWN_BYTES_MAX: usize = 256;
 
 /// Pairs of repositories that an expectation writes out.
 const PAIRS_SHOWN_MAX: usize = 8;
@@ -38,7 +42,7 @@ pub enum Got {
 /// One condition as it was evaluated.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConditionReport {
-    /// Canonical name (`job_workflow.ref`).
+    /// Canonical name (`job_workflow.ref`), or `claims."name"`.
     pub claim: String,
     /// In the mapping language's words.
     pub expected: String,
@@ -48,7 +52,7 @@ pub struct ConditionReport {
     pub renamed: bool,
     pub origin: Origin,
     pub span: Span,
-    /// A condition on persons, or one whose expected text holds other repositories' ids: a job is told "differs".
+    /// A condition on persons or on a raw claim, or one whose expected text holds other repositories' ids: a job is told "differs".
     pub private: bool,
 }
 
@@ -211,7 +215,7 @@ fn told(condition: &Condition, verdict: Verdict, workload: &Workload<'_>, rename
         renamed,
         origin: condition.origin,
         span: condition.span.clone(),
-        private: condition.claim.is_person() || (foreign && !held),
+        private: condition.claim.canonical().is_none_or(Claim::is_person) || (foreign && !held),
     }
 }
 
@@ -226,12 +230,33 @@ fn got(condition: &Condition, workload: &Workload<'_>) -> Got {
     {
         return Got::Value(format!("{} (id {})", name.unwrap_or("unknown"), id.unwrap_or("unknown")));
     }
-    match workload.get(condition.claim) {
+    let claim = match &condition.claim {
+        ClaimKey::Canonical(claim) => *claim,
+        ClaimKey::Raw(raw) => return got_raw(raw, &condition.test, workload),
+    };
+    match workload.get(claim) {
         Presence::None => Got::None,
         Presence::Unknown => Got::Unknown,
         Presence::Present(Text::Text(value)) => Got::Value(value.to_string()),
         Presence::Present(Text::Boolean(value)) => Got::Value(value.to_string()),
     }
+}
+
+/// What stands in the token, and whether it is of another type than the condition asks for.
+fn got_raw(raw: &RawClaim, test: &Test, workload: &Workload<'_>) -> Got {
+    let Some(value) = raw.value(workload.raw()) else { return Got::Unknown };
+    let mut shown = match value {
+        Value::Text(text) => text.to_string(),
+        other => other.to_json().to_string(),
+    };
+    if shown.len() > RAW_SHOWN_BYTES_MAX {
+        shown.truncate(shown.floor_char_boundary(RAW_SHOWN_BYTES_MAX));
+        shown.push('…');
+    }
+    if test.parts().iter().all(|test| test.of_raw(raw, value).is_none()) {
+        shown.push_str(" (of another type)");
+    }
+    Got::Value(shown)
 }
 
 /// The members of a set that are not written out.
@@ -265,8 +290,13 @@ fn expected_of(condition: &Condition, test: &Test, workload: &Workload<'_>) -> (
         Test::Absent => ("absent".to_owned(), false),
         Test::SameRepository => ("the job's own repository".to_owned(), false),
         Test::Any(_) => ("any".to_owned(), false),
+        Test::Every(lang) => (lang.describe(), false),
+        Test::Integer(numbers) => {
+            (numbers.iter().map(|number| format!("`{number}`")).collect::<Vec<_>>().join(" or "), false)
+        }
         Test::Text(lang) => {
-            let holds_ids = matches!(condition.claim, Claim::RepositoryId | Claim::RepositoryOwnerId | Claim::Subject);
+            let ids = [Claim::RepositoryId, Claim::RepositoryOwnerId, Claim::Subject];
+            let holds_ids = condition.claim.canonical().is_some_and(|claim| ids.contains(&claim));
             (lang.describe(), holds_ids)
         }
         Test::ById([(name, id)]) => (format!("{} under any name", pair(name, id)), !own(id)),

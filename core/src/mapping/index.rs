@@ -147,7 +147,8 @@ fn pins(mapping: &Mapping, file: &mut impl FnMut(Level, &str)) -> bool {
             Test::Repository(_) | Test::ById(_) | Test::Owner(..) => true,
             _ => false,
         };
-        let level = match (&condition.test, condition.claim) {
+        let Some(claim) = condition.claim.canonical() else { continue };
+        let level = match (&condition.test, claim) {
             (Test::Repository(_) | Test::ById(_), _) | (_, Claim::RepositoryId) => 0,
             (Test::Owner(..), _) | (_, Claim::RepositoryOwnerId) => 1,
             (_, Claim::Repository) => 2,

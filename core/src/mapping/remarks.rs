@@ -139,8 +139,8 @@ fn called_workflow(workload: &Workload<'_>, failed: &[Judged<'_>]) -> Option<Str
 
 /// What one condition tells without the others.
 fn single(workload: &Workload<'_>, condition: &Condition) -> Option<String> {
-    let own = workload.text(condition.claim);
-    match (condition.claim, own) {
+    let claim = condition.claim.canonical()?;
+    match (claim, workload.text(claim)) {
         (Claim::Branch | Claim::Ref, _) if let Some((branch, target)) = queued(workload) => Some(format!(
             "the job runs in the merge queue of `{target}`, on its temporary branch `{branch}`: after the merge, the push to \
              `{target}` may fit; the queue itself has to be named as a pattern"

@@ -5,10 +5,11 @@ use super::{
     index::Index,
 };
 use crate::{
+    claims::Value,
     diag::Span,
     lang::pattern::Lang,
     time::{Seconds, UnixSeconds},
-    workload::{Claim, Workload},
+    workload::{Claim, ClaimKey, RawClaim, Workload},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -135,7 +136,12 @@ impl Origin {
 /// What a condition asks of its claim.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Test {
+    /// Of a list: some element is one of these.
     Text(Lang),
+    /// Of a list: it is not empty, and every element is one of these. On raw claims only, which may be lists.
+    Every(Lang),
+    /// Any of these. On raw claims only.
+    Integer(Vec<i64>),
     Is(bool),
     /// Any of these (name, id) pairs, sorted by id; an empty name means that only the id is pinned.
     Repository(Vec<(String, String)>),
@@ -180,6 +186,21 @@ impl Test {
             *self = Self::ById([pair]);
         }
     }
+    /// Whether the value of a raw claim meets the test. `None`: it is of another type.
+    pub(crate) fn of_raw(&self, raw: &RawClaim, value: &Value<'_>) -> Option<bool> {
+        match (self, value) {
+            (Self::Present, _) => Some(true),
+            (Self::Absent, _) => Some(false),
+            (Self::Is(wanted), Value::Boolean(value)) => Some(value == wanted),
+            (Self::Integer(wanted), Value::Integer(value)) => Some(wanted.contains(value)),
+            (Self::Text(lang), value) => Some(raw.elements(value)?.any(|element| lang.matches(element))),
+            (Self::Every(lang), value) => {
+                let mut elements = raw.elements(value)?.peekable();
+                Some(elements.peek().is_some() && elements.all(|element| lang.matches(element)))
+            }
+            _ => None,
+        }
+    }
     fn parts_mut(&mut self) -> &mut [Test] {
         match self {
             Self::Any(parts) => parts,
@@ -191,7 +212,7 @@ impl Test {
 /// One condition.
 #[derive(Clone, Debug)]
 pub struct Condition {
-    pub claim: Claim,
+    pub claim: ClaimKey,
     pub test: Test,
     /// In a `[[deny]]`, `if_unknown = "ignore"`: unknown is false there, where it would be true. Elsewhere without
     /// meaning.

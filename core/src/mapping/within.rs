@@ -41,9 +41,9 @@ impl Condition {
         if self.claim == other.claim {
             return self.test.is_within(&other.test);
         }
-        let prefix = match (self.claim, other.claim) {
-            (Claim::Branch, Claim::Ref) => "refs/heads/",
-            (Claim::Tag, Claim::Ref) => "refs/tags/",
+        let prefix = match (self.claim.canonical(), other.claim.canonical()) {
+            (Some(Claim::Branch), Some(Claim::Ref)) => "refs/heads/",
+            (Some(Claim::Tag), Some(Claim::Ref)) => "refs/tags/",
             _ => return false,
         };
         let full = |part: &Test| match part {

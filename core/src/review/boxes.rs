@@ -16,14 +16,17 @@
 //! What else ties claims together in real jobs (a job outside of pull requests has no `head_ref`, `ref_type` follows
 //! `ref`, the parts of a workflow come together) is likewise left to [`World::witness`].
 
-use super::world::{HEADS, PARTS_MAX, REFS, TAGS, World};
+use super::{
+    raw,
+    world::{HEADS, PARTS_MAX, REFS, TAGS, World},
+};
 use crate::{
     lang::{
         pattern::{Lang, PatternError},
         space::{Domain, Gaps, Space},
     },
     mapping::{Condition, Test},
-    workload::{Claim, Kind},
+    workload::{Claim, ClaimKey, Kind, RawClaim},
 };
 use std::collections::BTreeMap;
 
@@ -34,11 +37,13 @@ pub const BOXES_MAX: usize = 20_000;
 pub const STEPS_MAX: usize = 2_000_000;
 
 /// A dimension of a box.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Axis {
     Claim(Claim),
     /// Whether this claim, a workflow's repository, is the job's own: `true` or `false`.
     Own(Claim),
+    /// What a token says beside the canonical claims.
+    Raw(RawClaim),
 }
 
 /// A box of jobs.
@@ -154,12 +159,16 @@ impl World<'_> {
     }
 
     fn grants_by(&self, condition: &Condition, test: &Test) -> Result<Vec<Jobs>, Undecided> {
+        let claim = match &condition.claim {
+            ClaimKey::Canonical(claim) => *claim,
+            ClaimKey::Raw(raw) => return of_raw(raw, test, Gaps::NEVER),
+        };
         match test {
             Test::Repository(pairs) => self.pairs([Claim::Repository, Claim::RepositoryId], pairs),
             Test::ById([(_, id)]) => self.lower(Claim::RepositoryId, &Domain::of(Lang::exact(id, false))),
             Test::Owner(pairs) => self.pairs([Claim::RepositoryOwner, Claim::RepositoryOwnerId], pairs),
-            Test::SameRepository => self.same_repository(condition.claim, Gaps::NEVER),
-            test => self.lower(condition.claim, &plain(condition.claim, test, Gaps::NEVER)),
+            Test::SameRepository => self.same_repository(claim, Gaps::NEVER),
+            test => self.lower(claim, &plain(claim, test, Gaps::NEVER)),
         }
     }
 
@@ -169,6 +178,10 @@ impl World<'_> {
 
     fn denies_by(&self, condition: &Condition, test: &Test) -> Result<Vec<Jobs>, Undecided> {
         let unknown = if condition.if_unknown_ignore { Gaps::NEVER } else { Gaps::UNKNOWN };
+        let claim = match &condition.claim {
+            ClaimKey::Canonical(claim) => *claim,
+            ClaimKey::Raw(raw) => return of_raw(raw, test, unknown | Gaps::MISFIT),
+        };
         let halves = |name: Claim, id: Claim, pairs: &[(String, String)]| {
             let ids = Lang::one_of(pairs.iter().map(|(_, id)| id.as_str()), false);
             let names = || pairs.iter().map(|(name, _)| name.as_str()).filter(|name| !name.is_empty());
@@ -183,8 +196,8 @@ impl World<'_> {
             Test::Repository(pairs) => halves(Claim::Repository, Claim::RepositoryId, pairs),
             Test::ById(pair) => halves(Claim::Repository, Claim::RepositoryId, pair),
             Test::Owner(pairs) => halves(Claim::RepositoryOwner, Claim::RepositoryOwnerId, pairs),
-            Test::SameRepository => self.same_repository(condition.claim, unknown),
-            test => self.lower(condition.claim, &plain(condition.claim, test, unknown | Gaps::MISFIT)),
+            Test::SameRepository => self.same_repository(claim, unknown),
+            test => self.lower(claim, &plain(claim, test, unknown | Gaps::MISFIT)),
         }
     }
 
@@ -272,6 +285,11 @@ impl World<'_> {
         }
         Ok(boxes)
     }
+}
+
+fn of_raw(raw: &RawClaim, test: &Test, gaps: Gaps) -> Result<Vec<Jobs>, Undecided> {
+    let jobs = Space::of([(Axis::Raw(raw.clone()), raw::domain(test, gaps)?)])?;
+    Ok(if jobs.is_empty() { Vec::new() } else { vec![jobs] })
 }
 
 /// A condition on one claim. `gaps`: the points that hold it whatever it asks.

@@ -16,10 +16,10 @@ pub use rules::Reviewer;
 pub use shape::Shape;
 pub use terms::{Direction, Term};
 
-use super::world::World;
+use super::{Job, world::World};
 use crate::{
     mapping::{Deny, Folder, Issuer, IssuerId, MappingId, MappingSet, RoleId},
-    workload::{Claim, Profile, Profiles},
+    workload::{Profile, Profiles},
 };
 use foldhash::fast::FixedState;
 use group::{Half, ours, same_conditions, same_mapping};
@@ -69,7 +69,7 @@ pub struct Change {
 #[derive(Clone, Debug)]
 pub struct Example {
     pub role: String,
-    pub job: Vec<(Claim, String)>,
+    pub job: Job,
     pub before: Outcome,
     pub after: Outcome,
 }

@@ -5,13 +5,52 @@ use crate::{
     mapping::{IssuerId, MappingSet},
     workload::{Claim, Profiles, Workload, WorkloadError, from_canonical, translate},
 };
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// What a test gives: canonical claims, or a raw token's claims.
+/// A job as a test states it: canonical claims, and what its token says beside them.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Job {
+    pub claims: Vec<(Claim, String)>,
+    /// As a token has them: nested where they are nested.
+    pub raw: Map<String, Value>,
+}
+
+impl Job {
+    /// A canonical claim that is stated.
+    pub fn text(&self, claim: Claim) -> Option<&str> {
+        self.claims.iter().find(|(given, _)| *given == claim).map(|(_, text)| text.as_str())
+    }
+    /// Everything that is stated, for JSON: raw claims together under `claims`.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let raw = (!self.raw.is_empty()).then(|| ("claims".to_owned(), Value::Object(self.raw.clone())));
+        let claims = self.claims.iter().map(|(claim, text)| (claim.name().to_owned(), text.as_str().into()));
+        claims.chain(raw).collect()
+    }
+    /// Everything that is stated, in one line.
+    pub fn line(&self) -> String {
+        let claims = self.claims.iter().map(|(claim, text)| format!("{} = {text:?}", claim.name()));
+        let raw = (!self.raw.is_empty()).then(|| format!("claims = {}", Value::Object(self.raw.clone())));
+        claims.chain(raw).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl From<Vec<(Claim, String)>> for Job {
+    fn from(claims: Vec<(Claim, String)>) -> Self {
+        Self { claims, raw: Map::new() }
+    }
+}
+impl FromIterator<(Claim, String)> for Job {
+    fn from_iter<I: IntoIterator<Item = (Claim, String)>>(claims: I) -> Self {
+        claims.into_iter().collect::<Vec<_>>().into()
+    }
+}
+
+/// What a test gives: a job in canonical claims, or a raw token's claims.
 #[derive(Clone, Debug)]
 pub enum Given {
-    Workload(Vec<(Claim, String)>),
-    Claims(serde_json::Value),
+    Workload(Job),
+    Claims(Value),
 }
 
 /// Why there is no workload.
@@ -36,14 +75,15 @@ impl Given {
         let issuer = set.issuer(issuer);
         let profile = profiles.get(&issuer.profile).ok_or_else(|| GivenError::Profile(issuer.profile.clone()))?;
         let workload = match self {
-            Self::Workload(claims) => {
+            Self::Workload(Job { claims, raw }) => {
                 let given: Vec<_> = claims.iter().map(|(claim, text)| (*claim, Cow::Borrowed(&**text))).collect();
-                from_canonical(profile, &issuer.name, &given)?
+                let mut workload = from_canonical(profile, &issuer.name, &given)?;
+                if !raw.is_empty() {
+                    workload.raw = read(&Value::Object(raw.clone()))?;
+                }
+                workload
             }
-            Self::Claims(claims) => {
-                let claims = Claims::parse(claims.to_string().as_bytes())?.into_owned();
-                translate(profile, &issuer.name, claims)?
-            }
+            Self::Claims(claims) => translate(profile, &issuer.name, read(claims)?)?,
         };
         if !issuer.lists_owner_of(&workload) {
             return Err(WorkloadError::Stranger.into());
@@ -54,8 +94,8 @@ impl Given {
     /// Fills ids that were left out: the repository's from the mappings that pair one with its name, the owner's
     /// from `owners`.
     pub fn fill_ids(&mut self, set: &MappingSet, issuer: IssuerId) {
-        let Self::Workload(claims) = self else { return };
-        let text = |claim| claims.iter().find(|(given, _)| *given == claim).map(|(_, text)| text.as_str());
+        let Self::Workload(job) = self else { return };
+        let text = |claim| job.text(claim);
         let repository = text(Claim::Repository);
         let owner = text(Claim::RepositoryOwner).or_else(|| Some(repository?.rsplit_once('/')?.0));
         let found = [
@@ -67,8 +107,12 @@ impl Given {
             .filter(|(claim, _)| text(*claim).is_none())
             .filter_map(|(claim, id)| Some((claim, id?.to_owned())))
             .collect();
-        claims.extend(filled);
+        job.claims.extend(filled);
     }
+}
+
+fn read(claims: &Value) -> Result<Claims<'static>, ClaimsError> {
+    Ok(Claims::parse(claims.to_string().as_bytes())?.into_owned())
 }
 
 #[cfg(test)]
@@ -86,8 +130,12 @@ mod tests {
             let claims = claims.iter().map(|(claim, text)| (*claim, text.to_string())).collect();
             let mut given = Given::Workload(claims);
             given.fill_ids(&set, IssuerId(0));
-            let Given::Workload(claims) = given else { unreachable!("it stays what it was") };
-            claims.into_iter().filter(|(claim, _)| claim.name().ends_with("id")).map(|(_, id)| id).collect::<Vec<_>>()
+            let Given::Workload(job) = given else { unreachable!("it stays what it was") };
+            job.claims
+                .into_iter()
+                .filter(|(claim, _)| claim.name().ends_with("id"))
+                .map(|(_, id)| id)
+                .collect::<Vec<_>>()
         };
         assert_eq!(filled(&[(Claim::Repository, "acme/API")]), ["1", "65"]);
         assert_eq!(filled(&[(Claim::Repository, "acme/two")]), ["65"], "two ids are known for it");

@@ -97,13 +97,15 @@ impl<'s> Bound<'s> {
     }
     /// Whether a job needs to have this claim to get the role.
     fn demands(&self, role: RoleId, claims: &[Claim]) -> bool {
-        self.conditions(role)
-            .any(|condition| claims.contains(&condition.claim) && !matches!(condition.test, Test::Absent))
+        self.conditions(role).any(|condition| {
+            claims.iter().any(|claim| condition.claim == *claim) && !matches!(condition.test, Test::Absent)
+        })
     }
     /// Whether the role is only for jobs whose ref the forge protects.
     fn demands_protection(&self, role: RoleId) -> bool {
         let protected = [Claim::RefProtected, Claim::EnvironmentProtected];
-        self.conditions(role)
-            .any(|condition| protected.contains(&condition.claim) && matches!(condition.test, Test::Is(true)))
+        self.conditions(role).any(|condition| {
+            protected.iter().any(|claim| condition.claim == *claim) && matches!(condition.test, Test::Is(true))
+        })
     }
 }

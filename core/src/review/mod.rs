@@ -8,10 +8,11 @@ mod given;
 mod lint;
 pub(crate) mod never;
 pub(crate) mod overlap;
+mod raw;
 mod reach;
 mod world;
 
 pub use cases::{Expect, TestCase, TestResult, run_tests};
-pub use given::{Given, GivenError};
+pub use given::{Given, GivenError, Job};
 pub use lint::{lint, lint_tests};
 pub use world::World;

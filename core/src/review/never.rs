@@ -5,13 +5,14 @@
 
 use super::{
     boxes::{Jobs, Undecided, meet, subtract},
+    given::Job,
     overlap::example,
     world::World,
 };
 use crate::{
     diag::Diagnostic,
     mapping::{Condition, IssuerId, MappingId, MappingSet, RoleId, codes},
-    workload::{Claim, Profile},
+    workload::Profile,
 };
 use std::collections::BTreeMap;
 
@@ -80,7 +81,7 @@ fn broken(
     forbidden: &[Jobs],
     (mapping, role): (MappingId, RoleId),
     denies: &mut Denied,
-) -> Result<Option<Vec<(Claim, String)>>, Undecided> {
+) -> Result<Option<Job>, Undecided> {
     let met = meet(&world.granted(set.conditions_for(mapping, role))?, forbidden)?;
     if met.is_empty() {
         return Ok(None);
@@ -107,12 +108,7 @@ fn broken(
     unknown.map_or(Ok(None), Err)
 }
 
-fn broken_by(
-    set: &MappingSet,
-    never: &Never,
-    (mapping, role): (MappingId, RoleId),
-    witness: &[(Claim, String)],
-) -> Diagnostic {
+fn broken_by(set: &MappingSet, never: &Never, (mapping, role): (MappingId, RoleId), witness: &Job) -> Diagnostic {
     let (mapping, role) = (set.mapping(mapping), &set.role(role).name);
     Diagnostic::error(
         codes::NEVER_BROKEN,

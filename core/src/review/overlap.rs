@@ -3,7 +3,10 @@
 //!
 //! Denies are left aside: two mappings overlap even where a deny keeps the job from both.
 
-use super::reach::{Reach, listed_ids, listed_names};
+use super::{
+    given::Job,
+    reach::{Reach, listed_ids, listed_names},
+};
 use crate::{
     diag::{Code, Diagnostic},
     lang::pattern::PatternError,
@@ -79,7 +82,7 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
 }
 
 /// A job that both let through.
-fn meet(first: &[Reach], second: &[Reach]) -> Result<Option<Vec<(Claim, String)>>, PatternError> {
+fn meet(first: &[Reach], second: &[Reach]) -> Result<Option<Job>, PatternError> {
     for (one, other) in first.iter().flat_map(|one| second.iter().map(move |other| (one, other))) {
         if let Some(witness) = one.meet(other)? {
             return Ok(Some(witness));
@@ -130,13 +133,7 @@ fn neighbours(set: &MappingSet, role: RoleId, ids: &[MappingId]) -> Result<Vec<(
     Ok(pairs)
 }
 
-fn overlap(
-    set: &MappingSet,
-    role: RoleId,
-    first: MappingId,
-    second: MappingId,
-    witness: &[(Claim, String)],
-) -> Diagnostic {
+fn overlap(set: &MappingSet, role: RoleId, first: MappingId, second: MappingId, witness: &Job) -> Diagnostic {
     let (first, second) = (set.mapping(first), set.mapping(second));
     let role = &set.role(role).name;
     let mut diagnostic = Diagnostic::error(
@@ -166,7 +163,7 @@ fn undecided(mapping: &Mapping, other: &Mapping, error: &PatternError) -> Diagno
 }
 
 /// A job as one would write it in a `[[test]]`.
-pub(super) fn example(witness: &[(Claim, String)]) -> String {
+pub(super) fn example(witness: &Job) -> String {
     let one = |(claim, value): &(Claim, String)| {
         let (name, value) = match (claim, value.strip_prefix("refs/heads/"), value.strip_prefix("refs/tags/")) {
             (Claim::Ref, Some(branch), _) => (Claim::Branch.name(), branch),
@@ -175,10 +172,15 @@ pub(super) fn example(witness: &[(Claim, String)]) -> String {
         };
         format!("`{name} = {}`", toml::Value::String(value.to_owned()))
     };
-    match witness {
-        [] => "any".to_owned(),
-        _ => witness.iter().map(one).collect::<Vec<_>>().join(", "),
-    }
+    let raw = (!witness.raw.is_empty()).then(|| format!("`claims = {}`", inline(&witness.raw)));
+    let all: Vec<String> = witness.claims.iter().map(one).chain(raw).collect();
+    if all.is_empty() { "any".to_owned() } else { all.join(", ") }
+}
+
+/// Raw claims as an inline table.
+fn inline(raw: &serde_json::Map<String, serde_json::Value>) -> String {
+    toml::Value::try_from(raw)
+        .map_or_else(|_| serde_json::Value::Object(raw.clone()).to_string(), |raw| raw.to_string())
 }
 
 #[cfg(test)]

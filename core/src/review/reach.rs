@@ -4,13 +4,18 @@
 //! `branch` and `tag` become languages of `ref`, which `ref_type` narrows too; an owner narrows `repository`. Pairs of name and id stay beside the
 //! box, for a product cannot say which name goes with which id.
 
+use super::{
+    boxes::{Axis, Jobs},
+    given::Job,
+    raw,
+};
 use crate::{
     lang::{
         pattern::{Lang, PatternError},
         space::{Domain, Gaps, Space},
     },
     mapping::{Condition, Test},
-    workload::Claim,
+    workload::{Claim, ClaimKey},
 };
 
 const REFS: &str = "refs/";
@@ -28,6 +33,8 @@ pub(super) struct Reach {
     pairs: Option<Vec<(String, String)>>,
     /// Claims that equal the job's own repository.
     own: Vec<Claim>,
+    /// What the token says beside the canonical claims.
+    raw: Jobs,
     folds: bool,
 }
 
@@ -37,17 +44,18 @@ impl Reach {
         conditions: impl IntoIterator<Item = &'c Condition>,
         folds: bool,
     ) -> Result<Vec<Self>, PatternError> {
-        let mut reaches = vec![Self { space: Space::default(), pairs: None, own: Vec::new(), folds }];
+        let mut reaches =
+            vec![Self { space: Space::default(), pairs: None, own: Vec::new(), raw: Space::default(), folds }];
         for condition in conditions {
             if let [test] = condition.test.parts() {
-                reaches.iter_mut().try_for_each(|reach| reach.narrow(condition.claim, test))?;
+                reaches.iter_mut().try_for_each(|reach| reach.narrow(&condition.claim, test))?;
                 continue;
             }
             let mut next = Vec::with_capacity(reaches.len());
             for reach in reaches {
                 for test in condition.test.parts() {
                     let mut narrowed = reach.clone();
-                    narrowed.narrow(condition.claim, test)?;
+                    narrowed.narrow(&condition.claim, test)?;
                     next.push(narrowed);
                 }
             }
@@ -59,9 +67,13 @@ impl Reach {
         Ok(reaches)
     }
 
-    fn narrow(&mut self, claim: Claim, test: &Test) -> Result<(), PatternError> {
+    fn narrow(&mut self, claim: &ClaimKey, test: &Test) -> Result<(), PatternError> {
+        let claim = match claim {
+            ClaimKey::Canonical(claim) => *claim,
+            ClaimKey::Raw(raw) => return self.raw.narrow(Axis::Raw(raw.clone()), &raw::domain(test, Gaps::NEVER)?),
+        };
         let domain = match test {
-            Test::Any(_) => return Ok(()),
+            Test::Any(_) | Test::Every(_) | Test::Integer(_) => return Ok(()),
             Test::Text(lang) => Domain::of(lang.clone()),
             Test::Is(value) => Domain::of(Lang::exact(if *value { "true" } else { "false" }, false)),
             Test::Present => Domain::present(),
@@ -116,7 +128,8 @@ impl Reach {
     }
 
     /// A job that both let through; `None` when there is none.
-    pub(super) fn meet(&self, other: &Self) -> Result<Option<Vec<(Claim, String)>>, PatternError> {
+    pub(super) fn meet(&self, other: &Self) -> Result<Option<Job>, PatternError> {
+        let Some(told) = raw::job(&self.raw, &other.raw)? else { return Ok(None) };
         let Some(mut space) = self.space.intersect(&other.space)? else { return Ok(None) };
         let pairs = match (&self.pairs, &other.pairs) {
             (Some(a), Some(b)) => Some(join(a, b, self.folds)),
@@ -160,7 +173,7 @@ impl Reach {
             set(&mut witness, claim, repository.as_deref().unwrap_or_default());
         }
         witness.sort_by_key(|(claim, _)| *claim);
-        Ok(Some(witness))
+        Ok(Some(Job { claims: witness, raw: told }))
     }
 }
 

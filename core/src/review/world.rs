@@ -1,7 +1,11 @@
 //! Which jobs there can be at one issuer: what its profile proves of every token, so that a proof speaks of jobs and
 //! not of combinations that no token shows.
 
-use super::boxes::{Axis, Jobs, Undecided, truth};
+use super::{
+    boxes::{Axis, Jobs, Undecided, truth},
+    given::Job,
+    raw,
+};
 use crate::{
     lang::{
         pattern::{Lang, PatternError, Segments, Step},
@@ -22,6 +26,9 @@ const LETTERS_AND_DIGITS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST
 const WORD: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
 /// Of decimal ids: 2^64 - 1.
 const LARGEST_ID: &str = "18446744073709551615";
+/// Of integers: 2^63 - 1, and the smallest without its sign.
+const LARGEST: &str = "9223372036854775807";
+const SMALLEST_NEGATED: &str = "9223372036854775808";
 
 /// Most parts of one box that are looked at for a job.
 pub(super) const PARTS_MAX: usize = 4096;
@@ -38,8 +45,8 @@ pub struct World<'p> {
     refs: Lang,
     /// What each claim can be at all, in the order of [`Claim::ALL`].
     possible: Vec<Domain>,
-    /// Boxes without a job, each with the claim that must be restricted for it to matter.
-    impossible: Vec<(Claim, Jobs)>,
+    /// Boxes without a job, each with the axis that must be restricted for it to matter.
+    impossible: Vec<(Axis, Jobs)>,
 }
 
 impl<'p> World<'p> {
@@ -98,7 +105,7 @@ impl<'p> World<'p> {
 
     fn forbid(&mut self, of: Claim, domains: [(Claim, Domain); 2]) -> Result<(), PatternError> {
         let jobs = Space::of(domains.map(|(claim, domain)| (Axis::Claim(claim), domain)))?;
-        self.impossible.push((of, jobs));
+        self.impossible.push((Axis::Claim(of), jobs));
         Ok(())
     }
 
@@ -123,7 +130,7 @@ impl<'p> World<'p> {
             if outside_pull_requests {
                 proven.narrow(Axis::Claim(Claim::EventName), &concerned.complement()?)?;
             }
-            self.impossible.push((claim, proven));
+            self.impossible.push((Axis::Claim(claim), proven));
         }
         let workflows: Vec<_> = self.profile.workflows().map(|(parts, _)| parts).collect();
         for parts in workflows {
@@ -193,11 +200,13 @@ impl<'p> World<'p> {
     }
 
     /// A job of this box, as a `[[test]]` would state it (what it does not state is left out); `None`: there is none.
-    pub fn witness(&self, jobs: &Jobs) -> Result<Option<Vec<(Claim, String)>>, Undecided> {
+    pub fn witness(&self, jobs: &Jobs) -> Result<Option<Job>, Undecided> {
         let all: Vec<Axis> = jobs.iter().map(|(axis, _)| axis).collect();
         // Parts of the box, each with the number of the next impossible box that is to be taken from it.
         let mut open: Vec<(Jobs, usize)> =
             self.sensible(jobs.clone(), all)?.map(|jobs| (jobs, 0)).into_iter().collect();
+        let tied = raw::tied(jobs)?;
+        let impossible: Vec<&(Axis, Jobs)> = self.impossible.iter().chain(&tied).collect();
         let mut undecided = None;
         let mut looked_at = 0;
         while let Some((part, at)) = open.pop() {
@@ -205,8 +214,8 @@ impl<'p> World<'p> {
             if looked_at > PARTS_MAX {
                 return Err(Undecided::Parts);
             }
-            let matters = |(claim, _): &(Claim, Jobs)| part.get(Axis::Claim(*claim)).is_some();
-            let Some(skipped) = self.impossible[at..].iter().position(matters) else {
+            let matters = |rule: &&(Axis, Jobs)| part.get(&rule.0).is_some();
+            let Some(skipped) = impossible[at..].iter().position(matters) else {
                 match self.settle(&part) {
                     Ok(None) => {}
                     Err(error) => undecided = Some(error),
@@ -214,9 +223,9 @@ impl<'p> World<'p> {
                 }
                 continue;
             };
-            let (_, impossible) = &self.impossible[at + skipped];
-            for left in part.minus(impossible)? {
-                let left = self.sensible(left, impossible.iter().map(|(axis, _)| axis))?;
+            let (_, none) = impossible[at + skipped];
+            for left in part.minus(none)? {
+                let left = self.sensible(left, none.iter().map(|(axis, _)| axis))?;
                 open.extend(left.map(|left| (left, at + skipped + 1)));
             }
         }
@@ -226,19 +235,35 @@ impl<'p> World<'p> {
     /// A box whose claims, of these, are only what they can be; `None`: nothing is left.
     fn sensible(&self, mut jobs: Jobs, axes: impl IntoIterator<Item = Axis>) -> Result<Option<Jobs>, PatternError> {
         for axis in axes {
-            if let (Axis::Claim(claim), true) = (axis, jobs.get(axis).is_some()) {
-                jobs.narrow(axis, self.possible(claim))?;
+            if jobs.get(&axis).is_none() {
+                continue;
+            }
+            match &axis {
+                Axis::Claim(claim) => jobs.narrow(axis.clone(), self.possible(*claim))?,
+                Axis::Raw(raw) => jobs.narrow(axis.clone(), &raw::possible(raw)?)?,
+                Axis::Own(_) => {}
             }
         }
         Ok((!jobs.is_empty()).then_some(jobs))
     }
 
     /// Values for a box in which only the repository ties claims together.
-    fn settle(&self, jobs: &Jobs) -> Result<Option<Vec<(Claim, String)>>, Undecided> {
+    fn settle(&self, jobs: &Jobs) -> Result<Option<Job>, Undecided> {
         let Some(mut witness) = self.repositories_of(jobs)? else { return Ok(None) };
         let own = witness.get(&Claim::Repository).cloned();
+        let mut told = serde_json::Map::new();
         for (axis, domain) in jobs.iter() {
-            let Axis::Claim(claim) = axis else { continue };
+            let claim = match axis {
+                Axis::Claim(claim) => claim,
+                Axis::Own(_) => continue,
+                Axis::Raw(raw) => {
+                    // What holds another claim comes before it.
+                    if let Some(value) = raw::value(domain) {
+                        raw.put(&mut told, value);
+                    }
+                    continue;
+                }
+            };
             // Missing if it may be.
             if domain.gaps != Gaps::NEVER || witness.contains_key(&claim) {
                 continue;
@@ -251,7 +276,7 @@ impl<'p> World<'p> {
             let Some(value) = value.filter(|value| value.len() <= VALUE_BYTES_MAX) else { return Ok(None) };
             witness.insert(claim, value);
         }
-        Ok(Some(witness.into_iter().collect()))
+        Ok(Some(Job { claims: witness.into_iter().collect(), raw: told }))
     }
 
     /// The job's repository, and the workflows' repositories that are tied to it.
@@ -334,14 +359,25 @@ fn graphic() -> Lang {
 
 /// Up to 2^64 - 1, without leading zeros.
 fn decimal() -> Result<Lang, PatternError> {
-    let digits = LARGEST_ID.len();
-    let mut rows: Vec<Vec<Step<'_>>> = vec![vec![Step::Text("0")], vec![Step::Text(LARGEST_ID)]];
+    positive(LARGEST_ID)?.union(&Lang::exact("0", false))
+}
+
+/// What an `i64` is written as.
+pub(super) fn decimals() -> Result<Lang, PatternError> {
+    let negative = positive(SMALLEST_NEGATED)?.after("-")?;
+    positive(LARGEST)?.union(&negative)?.union(&Lang::exact("0", false))
+}
+
+/// From 1 to this.
+fn positive(largest: &str) -> Result<Lang, PatternError> {
+    let digits = largest.len();
+    let mut rows: Vec<Vec<Step<'_>>> = vec![vec![Step::Text(largest)]];
     rows.extend((0..digits - 1).map(|more| vec![Step::Some(&DIGITS[1..], 1), Step::Some(DIGITS, more)]));
-    for (at, digit) in LARGEST_ID.bytes().enumerate() {
+    for (at, digit) in largest.bytes().enumerate() {
         let smaller = &DIGITS[usize::from(at == 0)..usize::from(digit - b'0').max(usize::from(at == 0))];
         if !smaller.is_empty() {
             let rest = Step::Some(DIGITS, digits - 1 - at);
-            rows.push(vec![Step::Text(&LARGEST_ID[..at]), Step::Some(smaller, 1), rest]);
+            rows.push(vec![Step::Text(&largest[..at]), Step::Some(smaller, 1), rest]);
         }
     }
     Lang::shapes(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), "an id")

@@ -169,6 +169,10 @@ impl Profile {
         };
         self.data.raw.iter().find(|row| is(&row.native)).map(|row| (row.kind, row.set_by))
     }
+    /// The names of those that it knows; one that stands for several, with its `*`, is none of them.
+    pub fn raw_names(&self) -> impl Iterator<Item = &str> {
+        self.data.raw.iter().map(|row| row.native.as_str()).filter(|name| !name.ends_with('*'))
+    }
     /// Longest `exp - iat` accepted, in seconds.
     pub fn max_lifetime_seconds(&self) -> i64 {
         self.data.max_lifetime_seconds
@@ -242,6 +246,15 @@ impl Profile {
                 template::natives(&row.native).into_iter().flatten().map(|native| (native, row.canonical))
             });
         self.natives().into_iter().chain(parts).find(|(name, _)| *name == native).map(|(_, claim)| claim)
+    }
+    /// A canonical claim that comes from inside of this object: from a pointer that goes on from here.
+    pub(crate) fn canonical_inside(&self, native: &str) -> Option<Claim> {
+        let pointer = match native.strip_prefix('/') {
+            Some(_) => native.to_owned(),
+            None => format!("/{}", native.replace('~', "~0").replace('/', "~1")),
+        };
+        let inside = |name: &str| name.strip_prefix(&*pointer).is_some_and(|rest| rest.starts_with('/'));
+        self.natives().into_iter().find(|(name, _)| inside(name)).map(|(_, claim)| claim)
     }
     /// Whether every token carries the claim of this name, or all that are put together to this one.
     fn requires_all_of(&self, native: &str) -> bool {

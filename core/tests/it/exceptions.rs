@@ -431,7 +431,7 @@ fn each_exception_has_a_job_that_shows_it() {
         let world = World::new(profiles.get("github-actions").expect("a profile"), &set.issuers[0]).expect("a world");
         let boxes = world.granted(&set.mappings[0].conditions).expect("small");
         let shown = boxes.iter().filter_map(|jobs| world.witness(jobs).expect("decided")).next().expect("a job");
-        let claims: Vec<(Claim, &str)> = shown.iter().map(|(claim, text)| (*claim, text.as_str())).collect();
+        let claims: Vec<(Claim, &str)> = shown.claims.iter().map(|(claim, text)| (*claim, text.as_str())).collect();
         let mut job =
             vec![(Claim::RepositoryOwnerId, "65"), (Claim::RepositoryId, "7"), (Claim::Repository, "acme/api")];
         job.extend(claims);

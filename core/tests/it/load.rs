@@ -3,7 +3,7 @@
 use claimbound_core::{
     diag::Severity,
     mapping::{Condition, Folder, Limit, Loaded, Mapping, MappingSet, Origin, Test, load},
-    review::{Expect, Given},
+    review::{Expect, Given, Job},
     time::{Seconds, UnixSeconds},
     workload::{Claim, Profiles},
 };
@@ -183,7 +183,7 @@ fn tests_take_ids_from_the_folders_own_pairs() {
     );
     let loaded = loaded(&[("teams/payments/m.toml", &text)]);
     let test = &loaded.tests[0];
-    let Given::Workload(given) = &test.given else { panic!("{test:?}") };
+    let Given::Workload(Job { claims: given, .. }) = &test.given else { panic!("{test:?}") };
     for (claim, value) in [
         (Claim::RepositoryId, "7"),
         (Claim::RepositoryOwnerId, "65"),

@@ -178,7 +178,7 @@ fn no_job_is_left_out_of_the_proofs() {
                     Presence::Unknown => return None,
                 };
                 let span = Span { file: "job".into(), bytes: 0..0 };
-                Some(Condition { claim: *claim, test, if_unknown_ignore: false, origin: Origin::Match, span })
+                Some(Condition { claim: (*claim).into(), test, if_unknown_ignore: false, origin: Origin::Match, span })
             };
             // A subject beside the repository that stands in it is undecided, which leaves nothing out.
             let asked = |claim: &&Claim| {

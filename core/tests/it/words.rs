@@ -305,7 +305,7 @@ fn alternatives_ends_and_shadows() {
     assert_eq!(names, [("shapes", Some(1), true), ("shapes", Some(2), false), ("tried", None, true)]);
     let issuer = set.issuer_named("github").expect("it is there").0;
     let given = [(Claim::Repository, "acme/api"), (Claim::Branch, "main"), (Claim::EventName, "push")];
-    let mut given = Given::Workload(given.map(|(claim, value)| (claim, value.to_owned())).to_vec());
+    let mut given = Given::Workload(given.map(|(claim, value)| (claim, value.to_owned())).to_vec().into());
     given.fill_ids(&set, issuer);
     let case = Case { principal: given.workload(&set, &loaded.profiles, issuer).expect("a job"), actors: Vec::new() };
     let end = UnixSeconds(1_830_211_200);

@@ -2,7 +2,7 @@
 
 use super::Compared;
 use claimbound_core::review::diff::{Change, Direction, Example, Kind, Outcome};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub(super) fn render(compared: &Compared<'_>) -> Value {
     let diff = compared.diff;
@@ -71,11 +71,9 @@ fn example(example: &Example) -> Value {
         let decision = if outcome.mapping.is_some() { "grant" } else { "deny" };
         json!({ "decision": decision, "mapping": outcome.mapping, "reason": outcome.reason, "deny": outcome.rule })
     };
-    let workload: Map<String, Value> =
-        example.job.iter().map(|(claim, value)| (claim.name().to_owned(), json!(value))).collect();
     json!({
         "role": example.role,
-        "workload": workload,
+        "workload": example.job.to_json(),
         "before": outcome(&example.before),
         "after": outcome(&example.after),
     })

@@ -67,11 +67,10 @@ impl Page {
         }
         self.text.push_str("\n<details><summary>Jobs that show it</summary>\n\n");
         for example in changes.iter().filter_map(|change| change.examples.first()) {
-            let job = example.job.iter().map(|(claim, value)| format!("{} = {value:?}", claim.name()));
             self.put(&format!(
                 "- {} for {}<br>before: {}<br>after: {}\n",
                 code(&example.role),
-                code(&job.collect::<Vec<_>>().join(", ")),
+                code(&example.job.line()),
                 prose(&example.before.to_string()),
                 prose(&example.after.to_string())
             ));

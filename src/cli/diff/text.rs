@@ -71,8 +71,7 @@ fn write_change(text: &mut String, change: &Change) -> std::fmt::Result {
     }
     writeln!(text, "  {verb} {}", mappings(&change.mappings, NAMES_SHOWN))?;
     if let Some(example) = change.examples.first() {
-        let job = example.job.iter().map(|(claim, value)| format!("{} = {value:?}", claim.name()));
-        writeln!(text, "  for example: {}", job.collect::<Vec<_>>().join(", "))?;
+        writeln!(text, "  for example: {}", example.job.line())?;
         writeln!(text, "    before: {}\n    after:  {}", example.before, example.after)?;
     }
     Ok(())

@@ -301,7 +301,7 @@ impl Block {
         job: &[(Claim, String)],
     ) -> Result<String> {
         let (id, _) = set.issuer_named(&issuer.name).context("the issuer is in the set")?;
-        let mut given = Given::Workload(job.to_vec());
+        let mut given = Given::Workload(job.to_vec().into());
         given.fill_ids(set, id);
         let case = Case { principal: given.workload(set, profiles, id)?, actors: Vec::new() };
         let roles = possible_roles(set, &case, UnixSeconds(0));
@@ -353,7 +353,7 @@ impl Block {
 fn witness(world: &World<'_>, jobs: &[Jobs]) -> Result<Option<Vec<(Claim, String)>>> {
     for jobs in jobs {
         if let Some(job) = world.witness(jobs)? {
-            return Ok(Some(job));
+            return Ok(Some(job.claims));
         }
     }
     Ok(None)

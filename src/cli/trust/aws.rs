@@ -177,7 +177,7 @@ fn pinned(
     let number = claimbound_core::mapping::MappingId(u32::try_from(at).ok()?);
     debug_assert_eq!(set.mapping(number).name, mapping.name);
     let sets = set.conditions_for(number, role).filter_map(|condition| match &condition.test {
-        Test::Text(lang) if Some(condition.claim) == pin => {
+        Test::Text(lang) if pin.is_some_and(|pin| condition.claim == pin) => {
             lang.members().map(|members| members.map(str::to_owned).collect())
         }
         test if pin == Some(Claim::RepositoryId) => {

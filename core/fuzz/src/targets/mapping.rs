@@ -243,8 +243,8 @@ fn pinned(set: &MappingSet, mapping: claimbound_core::mapping::MappingId, case: 
         Test::Repository(pairs) | Test::Owner(pairs) => pairs.iter().any(|(_, id)| own(id)),
         Test::ById([(_, id)]) => own(id),
         Test::Text(lang) => {
-            matches!(condition.claim, Claim::RepositoryId | Claim::RepositoryOwnerId)
-                && case.principal.text(condition.claim).is_some_and(|id| lang.matches(id))
+            let id = |claim| condition.claim == claim && case.principal.text(claim).is_some_and(|id| lang.matches(id));
+            id(Claim::RepositoryId) || id(Claim::RepositoryOwnerId)
         }
         _ => false,
     });

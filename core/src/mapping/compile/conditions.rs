@@ -1,6 +1,9 @@
 //! Match tables → conditions: which keys a table has, and what stands together.
 
-use super::values::{Spot, Values};
+use super::{
+    raw::CLAIMS,
+    values::{Spot, Values},
+};
 use crate::{
     diag::{Diagnostic, Span, Suggestion, did_you_mean},
     mapping::{
@@ -85,7 +88,7 @@ const WORKFLOWS: [&str; 2] = ["workflow", "job_workflow"];
 
 /// Whether `name` is a key of match tables.
 pub(super) fn is_match_key(name: &str) -> bool {
-    WORKFLOWS.contains(&name) || (Claim::from_name(name).is_some() && !name.contains('.'))
+    name == CLAIMS || WORKFLOWS.contains(&name) || (Claim::from_name(name).is_some() && !name.contains('.'))
 }
 
 /// The keys of match tables.
@@ -97,10 +100,13 @@ pub(in crate::mapping) fn match_keys() -> impl Iterator<Item = &'static str> {
 /// Compiles the keys of one rule, from all the tables that hold them.
 pub(super) fn compile(ground: &Ground<'_>, keys: &[(Entry<'_, '_>, Origin)], findings: &mut Findings) -> Vec<Compiled> {
     let mut out = Vec::new();
+    let mut raw = Vec::new();
     for (entry, origin) in keys {
         let mut values = Values { ground, origin: *origin, findings: &mut *findings, out: &mut out };
         let name = entry.name();
-        if WORKFLOWS.contains(&name) {
+        if name == CLAIMS {
+            values.raw_claims(*entry, &mut raw);
+        } else if WORKFLOWS.contains(&name) {
             values.workflow(*entry);
         } else if let Some(claim) = Claim::from_name(name).filter(|_| !name.contains('.')) {
             if ground.provides(claim) {
@@ -119,7 +125,10 @@ pub(super) fn compile(ground: &Ground<'_>, keys: &[(Entry<'_, '_>, Origin)], fin
     }
     pair_repositories(&mut out, findings);
     out.sort_by(|a, b| {
-        let place = |compiled: &Compiled| (compiled.condition.span.file.clone(), compiled.condition.span.bytes.start);
+        // Raw claims are looked up by name: last.
+        let place = |Compiled { condition, .. }: &Compiled| {
+            (condition.claim.canonical().is_none(), condition.span.file.clone(), condition.span.bytes.start)
+        };
         place(a).cmp(&place(b))
     });
     out
@@ -150,7 +159,8 @@ fn unknown(ground: &Ground<'_>, entry: Entry<'_, '_>, origin: Origin, findings: 
             format!("move it above the line `[{table}]`: every key belongs to the table header above it"),
         );
     } else {
-        let known = Claim::ALL.iter().map(|claim| claim.name()).filter(|name| !name.contains('.')).chain(WORKFLOWS);
+        let known = Claim::ALL.iter().map(|claim| claim.name()).filter(|name| !name.contains('.'));
+        let known = known.chain(WORKFLOWS).chain([CLAIMS]);
         let message = format!("`{table}` has no claim `{name}`");
         match did_you_mean(name, known) {
             Some(meant) => {
@@ -168,7 +178,7 @@ fn unknown(ground: &Ground<'_>, entry: Entry<'_, '_>, origin: Origin, findings: 
                 codes::UNKNOWN_CLAIM,
                 entry.key_span(),
                 message,
-                "remove it, or use a canonical claim; `claimbound profile show` lists them",
+                "remove it, or use a canonical claim; `claimbound profile show` lists them; any other stands under `claims`",
             ),
         }
     }

@@ -13,13 +13,14 @@ mod names;
 mod patterns;
 mod placeholders;
 mod policy;
+mod raw;
 mod roles;
 mod teams;
 mod tests;
 mod values;
 mod workflows;
 
-pub(super) use self::{conditions::match_keys, values::OPERATORS, workflows::WORKFLOW_PARTS};
+pub(super) use self::{conditions::match_keys, raw::CLAIMS, values::OPERATORS, workflows::WORKFLOW_PARTS};
 
 use super::{
     Folder, IssuerId, MappingSet, RoleId, codes,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     diag::Span,
-    lang::pattern::{Lang, Segments},
+    lang::pattern::{Lang, PatternError, Segments},
     mapping::{Test, codes, syntax::Value},
     workload::{Claim, Kind},
 };
@@ -57,13 +57,17 @@ impl Values<'_, '_> {
         };
         match lang {
             Ok(lang) => self.push(claim, Test::Text(lang), Shape::Other, spot),
-            Err(error) => self.findings.error(
-                codes::BAD_PATTERN,
-                at,
-                format!("`{text}` is no pattern: {error}"),
-                "`*` stays inside one segment, `**` is any run of characters, `{num}` a run of digits; everything else is literal",
-            ),
+            Err(error) => self.no_pattern(spot, value, text, &error),
         }
+    }
+
+    pub(super) fn no_pattern(&mut self, spot: &Spot<'_, '_>, value: &Value<'_>, text: &str, error: &PatternError) {
+        self.findings.error(
+            codes::BAD_PATTERN,
+            spot.source.span(value.span()),
+            format!("`{text}` is no pattern: {error}"),
+            "`*` stays inside one segment, `**` is any run of characters, `{num}` a run of digits; everything else is literal",
+        );
     }
 
     /// Owners that a pattern on repositories fixes must be listed too.

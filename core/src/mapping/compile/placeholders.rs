@@ -74,7 +74,11 @@ impl Filling<'_, '_> {
             } else if let Some(name) = inside.strip_prefix("claim.") {
                 let Some(claim) = Claim::from_name(name) else {
                     let meant = did_you_mean(name, Claim::ALL.iter().map(|claim| claim.name()));
-                    let meant = meant.map(|meant| format!(": did you mean `{meant}`?")).unwrap_or_default();
+                    let meant = match (meant, name.strip_prefix("claims")) {
+                        (_, Some(_)) => ": what a token says beside the canonical claims fills nothing in".to_owned(),
+                        (Some(meant), None) => format!(": did you mean `{meant}`?"),
+                        (None, None) => String::new(),
+                    };
                     return bad(findings, format!("`{{claim.{name}}}` names no canonical claim{meant}"));
                 };
                 claims += 1;

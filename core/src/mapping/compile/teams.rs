@@ -10,6 +10,7 @@ use super::{
     conditions::{self, Compiled, Ground, Set, Sets, keys_of},
     duration, limit, names,
     policy::{Policy, TeamRules},
+    raw::CLAIMS,
     roles::Roles,
     tests::Pairs,
     values::Values,
@@ -362,7 +363,9 @@ impl<'r> Reading<'r, '_, '_> {
         let own = keys_of(fields.entry("match"), Origin::Match, findings);
         let mut keys: Vec<(Entry<'_, '_>, Origin)> = Vec::new();
         for (entry, origin) in self.file.keys.iter().chain(&own).chain(alternative) {
-            if let Some((other, of)) = keys.iter().find(|(other, _)| other.name() == entry.name()) {
+            if let Some((other, of)) =
+                keys.iter().find(|(other, _)| other.name() == entry.name() && entry.name() != CLAIMS)
+            {
                 let (table, other_table) = (conditions::table_name(*origin), conditions::table_name(*of));
                 let finding = Diagnostic::error(
                     codes::KEY_IN_BOTH,

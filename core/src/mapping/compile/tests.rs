@@ -4,6 +4,7 @@ use super::{
     conditions::{Compiled, owner_of},
     duration,
     policy::Policy,
+    raw::CLAIMS,
     roles::Roles,
     workflows::WorkflowClaims,
 };
@@ -13,8 +14,8 @@ use crate::{
         EXPIRES, Issuer, IssuerId, Test, codes,
         syntax::{Entry, Fields, Findings, Place, Source, Value, describe},
     },
-    review::{Expect, Given, TestCase},
-    workload::{Claim, Kind, Profile},
+    review::{Expect, Given, Job, TestCase},
+    workload::{Claim, ClaimKey, Kind, Profile},
 };
 use std::collections::HashMap;
 use toml::de::DeValue;
@@ -158,12 +159,18 @@ fn expect(fields: &Fields<'_, '_>, roles: &Roles, findings: &mut Findings) -> Op
         roles.find(role, span, findings);
     }
     let fails = fields.texts("fails", findings);
-    for (claim, span) in
-        fails.iter().flatten().filter(|(claim, _)| *claim != EXPIRES && Claim::from_name(claim).is_none())
+    for (claim, span) in fails
+        .iter()
+        .flatten()
+        .filter(|(claim, _)| *claim != EXPIRES && *claim != CLAIMS && ClaimKey::from_name(claim).is_none())
     {
         let meant = did_you_mean(claim, Claim::ALL.iter().map(|claim| claim.name()));
         let help = meant.map_or_else(
-            || "write the canonical claims whose conditions fail, parts of workflows as `job_workflow.ref`".to_owned(),
+            || {
+                "write the canonical claims whose conditions fail, parts of workflows as `job_workflow.ref`, others as \
+             `claims.\"name\"`"
+                    .to_owned()
+            },
             |meant| format!("did you mean `{meant}`?"),
         );
         findings.error(
@@ -207,17 +214,38 @@ fn given(
             json(claims, claims.value, findings).map(Given::Claims)
         }
         (Some(workload), None) => {
-            let mut given = Vec::new();
+            let (mut given, mut raw) = (Vec::new(), serde_json::Map::new());
             for entry in workload.entries(findings) {
                 match entry.name() {
+                    CLAIMS => raw = raw_claims(entry, profile, findings),
                     name @ ("workflow" | "job_workflow") => workflow(name, entry, &mut given, findings),
                     _ => claim(entry, profile, &mut given, findings),
                 }
             }
             fill(&mut given, issuer_id, issuer, pairs);
-            Some(Given::Workload(given))
+            Some(Given::Workload(Job { claims: given, raw }))
         }
     }
+}
+
+/// What the job's token says beside the canonical claims.
+fn raw_claims(
+    entry: Entry<'_, '_>,
+    profile: &Profile,
+    findings: &mut Findings,
+) -> serde_json::Map<String, serde_json::Value> {
+    let mut raw = serde_json::Map::new();
+    for member in entry.entries(findings) {
+        if let Some(claim) = profile.canonical_of(member.name()) {
+            let message = format!("`{}` is the issuer's own name of the claim `{}`", member.name(), claim.name());
+            let help =
+                format!("write `{}` beside `claims`, or the whole token under the test's `claims`", claim.name());
+            findings.error(codes::NATIVE_CLAIM, member.key_span(), message, help);
+        } else if let Some(value) = json(member, member.value, findings) {
+            raw.insert(member.name().to_owned(), value);
+        }
+    }
+    raw
 }
 
 /// One canonical claim of a workload.

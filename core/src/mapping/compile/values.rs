@@ -44,8 +44,13 @@ const OPERATORS_SHOWN: &str = "`glob`, `under`, `not_prefix`, `any`, `all`, `abs
 
 impl Values<'_, '_> {
     pub(super) fn push(&mut self, claim: Claim, test: Test, shape: Shape, spot: &Spot<'_, '_>) {
-        let condition =
-            Condition { claim, test, if_unknown_ignore: spot.ignore, origin: self.origin, span: spot.span.clone() };
+        let condition = Condition {
+            claim: claim.into(),
+            test,
+            if_unknown_ignore: spot.ignore,
+            origin: self.origin,
+            span: spot.span.clone(),
+        };
         self.out.push(Compiled { condition, shape });
     }
 
@@ -136,6 +141,13 @@ impl Values<'_, '_> {
         if claim.kind() == Kind::Id {
             return self.id(claim, name, spot.source, value);
         }
+        let text = self.literal(spot, value, alone)?;
+        self.text(claim, prefix, spot, &at, &text).then(|| format!("{prefix}{text}"))
+    }
+
+    /// A bare text, which holds no wildcard.
+    pub(super) fn literal(&mut self, spot: &Spot<'_, '_>, value: &Value<'_>, alone: bool) -> Option<String> {
+        let (at, name) = (spot.source.span(value.span()), &spot.name);
         let DeValue::String(text) = value.get_ref() else {
             let message = format!("`{name}` must be a text, not {}", describe(value));
             self.findings.error(codes::WRONG_TYPE, at, message, "write it in double quotes");
@@ -153,19 +165,26 @@ impl Values<'_, '_> {
             }
             return None;
         }
-        self.text(claim, prefix, spot, &at, text).then(|| format!("{prefix}{text}"))
+        self.is_text(spot, &at, text).then(|| text.to_string())
+    }
+
+    fn is_text(&mut self, spot: &Spot<'_, '_>, at: &Span, text: &str) -> bool {
+        if text.is_empty() || text.chars().any(char::is_control) {
+            self.findings.error(
+                codes::BAD_TEXT,
+                at.clone(),
+                format!("`{}` is empty or holds control characters, which no claim can have", spot.name),
+                "write the claim's text; for a claim that is not there write `{ absent = true }`",
+            );
+            return false;
+        }
+        true
     }
 
     /// Whether a literal text can be a value of the claim; says why not.
     pub(super) fn text(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, at: &Span, text: &str) -> bool {
         let name = &spot.name;
-        if text.is_empty() || text.chars().any(char::is_control) {
-            self.findings.error(
-                codes::BAD_TEXT,
-                at.clone(),
-                format!("`{name}` is empty or holds control characters, which no claim can have"),
-                "write the claim's text; for a claim that is not there write `{ absent = true }`",
-            );
+        if !self.is_text(spot, at, text) {
             return false;
         }
         let is_ref = matches!(claim, Claim::Ref | Claim::WorkflowRef | Claim::JobWorkflowRef) && prefix.is_empty();
@@ -343,29 +362,42 @@ impl Values<'_, '_> {
             }
             return;
         }
-        let mut spot =
-            Spot { source: spot.source, name: spot.name.clone(), span: spot.span.clone(), ignore: spot.ignore };
+        let mut ignore = spot.ignore;
+        if let Some(entry) = self.one_operator(spot, value, &mut ignore) {
+            let (name, span) = (spot.name.clone(), spot.span.clone());
+            self.operate(claim, prefix, &Spot { source: spot.source, name, span, ignore }, entry);
+        }
+    }
+
+    /// The one operator of a table; `if_unknown` beside it is taken note of.
+    pub(super) fn one_operator<'v>(
+        &mut self,
+        spot: &Spot<'v, 'v>,
+        value: &'v Value<'v>,
+        ignore: &mut bool,
+    ) -> Option<Entry<'v, 'v>> {
+        let DeValue::Table(table) = value.get_ref() else { return None };
         let mut operators = Vec::new();
         for (key, operand) in table {
             let entry = Entry { source: spot.source, key, value: operand };
             match key.get_ref().as_ref() {
                 "if_unknown" => match self.if_unknown(entry) {
-                    Some(()) => spot.ignore = true,
-                    None => return,
+                    Some(()) => *ignore = true,
+                    None => return None,
                 },
                 _ => operators.push(entry),
             }
         }
         let [entry] = operators.as_slice() else {
             self.bad(
-                &spot,
+                spot,
                 value,
                 format!("`{}` needs exactly one of {OPERATORS_SHOWN}", spot.name),
                 "write one of them; a second condition on the same claim goes into `{ all = [ … ] }`",
             );
-            return;
+            return None;
         };
-        self.operate(claim, prefix, &spot, *entry);
+        Some(*entry)
     }
 
     fn operate(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, entry: Entry<'_, '_>) {
@@ -410,7 +442,7 @@ impl Values<'_, '_> {
         }
     }
 
-    fn unknown_operator(&mut self, spot: &Spot<'_, '_>, entry: Entry<'_, '_>, name: &str) {
+    pub(super) fn unknown_operator(&mut self, spot: &Spot<'_, '_>, entry: Entry<'_, '_>, name: &str) {
         let message = format!("`{}` cannot be given by `{name}`", spot.name);
         let known = OPERATORS.iter().copied().filter(|known| *known != "if_unknown" || self.ground.deny);
         match did_you_mean(name, known) {

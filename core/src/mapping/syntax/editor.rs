@@ -8,7 +8,7 @@ use super::Place;
 use crate::{
     mapping::{
         Exempt,
-        compile::{OPERATORS, WORKFLOW_PARTS, match_keys},
+        compile::{CLAIMS, OPERATORS, WORKFLOW_PARTS, match_keys},
     },
     workload::{Claim, Kind, Profiles},
 };
@@ -273,7 +273,12 @@ fn matches() -> Value {
         Some(_) => (key.to_owned(), json!({ "$ref": "#/$defs/value" })),
         None => (key.to_owned(), json!({ "$ref": "#/$defs/workflow" })),
     };
-    closed(match_keys().map(condition).collect())
+    let raw = json!({
+        "type": "object",
+        "additionalProperties": { "$ref": "#/$defs/value" },
+        "description": "claims without a canonical name, nested ones by JSON pointer",
+    });
+    closed(match_keys().map(condition).chain([(CLAIMS.to_owned(), raw)]).collect())
 }
 
 /// A test's job: like a match table, with exact values alone.
@@ -285,7 +290,8 @@ fn workload() -> Value {
             (key.to_owned(), closed(parts.collect()))
         }
     };
-    closed(match_keys().map(exact).collect())
+    let raw = json!({ "type": "object", "description": "what the token says beside the canonical claims" });
+    closed(match_keys().map(exact).chain([(CLAIMS.to_owned(), raw)]).collect())
 }
 
 #[cfg(test)]

@@ -167,9 +167,6 @@ pub(crate) fn later(place: Place, key: &str) -> Option<&'static str> {
         (Place::Issuer, "max_lifetime") => "remove it; the profile's own maximum stands",
         (Place::Issuer, "trust_act") => "remove it; this version knows no delegation",
         (Place::Test, "actor") => "remove the test; this version knows no delegation",
-        (Place::Match, "claims") => {
-            "use a canonical claim; `claimbound profile show` lists them with the native claims they come from"
-        }
         (Place::Role, "gcp" | "azure" | "vault" | "kubernetes" | "ssh" | "x509" | "github" | "database") => {
             "give the role an `aws` table, or a `jwt` one if the relying party accepts a signed token; otherwise leave the role out"
         }

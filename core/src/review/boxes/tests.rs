@@ -5,6 +5,7 @@ use crate::{
     fixture::*,
     lang::pattern::Segments,
     mapping::{MappingSet, possible_roles},
+    review::Job,
     time::UnixSeconds,
     workload::{Case, Profiles, from_canonical},
 };
@@ -20,9 +21,12 @@ fn world(profile: &str) -> World<'static> {
     World::new(PROFILES.get(profile).unwrap(), &set.issuers[issuer]).unwrap()
 }
 
-pub(in crate::review) fn case(profile: &str, given: &[(Claim, String)]) -> Option<Case<'static>> {
-    let given: Vec<(Claim, Cow<'_, str>)> = given.iter().map(|(claim, text)| (*claim, text.as_str().into())).collect();
-    let principal = from_canonical(PROFILES.get(profile).unwrap(), "github", &given).ok()?;
+pub(in crate::review) fn case(profile: &str, given: &Job) -> Option<Case<'static>> {
+    let claims: Vec<(Claim, Cow<'_, str>)> =
+        given.claims.iter().map(|(claim, text)| (*claim, text.as_str().into())).collect();
+    let mut principal = from_canonical(PROFILES.get(profile).unwrap(), "github", &claims).ok()?;
+    let raw = serde_json::Value::Object(given.raw.clone()).to_string();
+    principal.raw = crate::claims::Claims::parse(raw.as_bytes()).unwrap().into_owned();
     Some(Case { principal, actors: Vec::new() })
 }
 
@@ -48,7 +52,7 @@ pub(in crate::review) static JOBS: LazyLock<Vec<Case<'static>>> = LazyLock::new(
         };
         given = given.iter().flat_map(|job| values.iter().map(move |values| with(job, values))).collect();
     }
-    let jobs: Vec<_> = given.iter().filter_map(|given| case("github-actions", given)).collect();
+    let jobs: Vec<_> = given.iter().filter_map(|given| case("github-actions", &given.clone().into())).collect();
     assert_eq!(jobs.len(), given.len(), "no job contradicts itself");
     jobs
 });
@@ -86,7 +90,7 @@ fn gives(set: &MappingSet, case: &Case<'_>) -> bool {
 }
 
 /// Gains that hold a job, with the job.
-fn gains(world: &World<'_>, before: &Side, after: &Side) -> Vec<Vec<(Claim, String)>> {
+fn gains(world: &World<'_>, before: &Side, after: &Side) -> Vec<Job> {
     let gains = gain(&before.access(world), &after.access(world)).unwrap();
     gains.iter().filter_map(|jobs| world.witness(jobs).unwrap()).collect()
 }
@@ -247,9 +251,7 @@ fn what_one_side_has_that_the_other_has_not() {
             assert!(found.is_empty(), "case {at}: {found:?}");
             continue;
         };
-        let shown = |job: &Vec<(Claim, String)>| {
-            job.iter().map(|(_, value)| value.to_lowercase()).collect::<Vec<_>>().join(" ")
-        };
+        let shown = |job: &Job| job.claims.iter().map(|(_, value)| value.to_lowercase()).collect::<Vec<_>>().join(" ");
         assert!(
             found.iter().any(|job| {
                 let shown = shown(job);
@@ -335,7 +337,7 @@ fn a_great_many_repositories_are_subtracted_and_too_many_are_not() {
     assert!(gain(&more, &few).unwrap().is_empty());
     let found = gain(&few, &more).unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!(world.witness(&found[0]).unwrap().unwrap()[1], (C::RepositoryId, "150".to_owned()));
+    assert_eq!(world.witness(&found[0]).unwrap().unwrap().claims[1], (C::RepositoryId, "150".to_owned()));
     let all = condition(
         C::Repository,
         Test::Repository((0..=BOXES_MAX).map(|at| (format!("a/{at}"), at.to_string())).collect()),

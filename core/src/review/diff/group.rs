@@ -13,7 +13,7 @@ use crate::{
     lang::pattern::Lang,
     mapping::{Ask, Condition, Decision, Deny, Issuer, IssuerId, Mapping, MappingId, Origin, RoleId, Test, decide},
     review::{
-        Given, GivenError,
+        Given, GivenError, Job,
         boxes::{Axis, BOXES_MAX, Jobs, STEPS_MAX, Undecided},
         reach::{listed_ids, listed_names},
         world::World,
@@ -243,7 +243,7 @@ pub(super) fn ours(issuer: &Issuer) -> Option<Condition> {
         None => (Claim::RepositoryOwnerId, issuer.owners.values().map(String::as_str).collect()),
     };
     Some(Condition {
-        claim,
+        claim: claim.into(),
         test: Test::Text(Lang::one_of(values, false)),
         if_unknown_ignore: false,
         origin: Origin::File,
@@ -258,7 +258,7 @@ impl Half<'_> {
         let conditions: Vec<&Condition> = self.side.set.conditions_for(mapping, role).collect();
         // A mapping that lists the pin's values itself can let no stranger through: they are where the list is from.
         let pins = |condition: &&Condition| match &condition.test {
-            Test::Text(lang) => Some(condition.claim) == issuer.pin && lang.members().is_some(),
+            Test::Text(lang) => issuer.pin.is_some_and(|pin| condition.claim == pin) && lang.members().is_some(),
             test => test.repositories().is_some() && issuer.pin == Some(Claim::RepositoryId),
         };
         let ours = if conditions.iter().any(pins) { None } else { ours(issuer) };
@@ -274,11 +274,11 @@ impl Half<'_> {
     }
 
     /// What the evaluator says of a job.
-    fn outcome(&self, role: &str, job: &[(Claim, String)]) -> (Option<MappingId>, Outcome) {
+    fn outcome(&self, role: &str, job: &Job) -> (Option<MappingId>, Outcome) {
         let refused = |reason: &str| (None, Outcome { mapping: None, reason: Some(reason.to_owned()), rule: None });
         let Some(issuer) = self.issuer else { return refused("issuer_unknown") };
         let Side { set, profiles, .. } = self.side;
-        let workload = match Given::Workload(job.to_vec()).workload(set, profiles, issuer) {
+        let workload = match Given::Workload(job.clone()).workload(set, profiles, issuer) {
             Ok(workload) => workload,
             Err(GivenError::Refused(error)) => return refused(error.reason().name()),
             Err(error) => return refused(&error.to_string()),
@@ -387,7 +387,7 @@ struct Key {
 }
 
 type Pieces = BTreeMap<Key, Vec<Jobs>>;
-type Witnessed = Vec<(Key, MappingId, Vec<(Jobs, Vec<(Claim, String)>)>)>;
+type Witnessed = Vec<(Key, MappingId, Vec<(Jobs, Job)>)>;
 
 impl Pass<'_, '_> {
     fn denied(&self) -> Result<Denied, Undecided> {
@@ -487,9 +487,8 @@ impl Pass<'_, '_> {
             for (_, job) in &shown {
                 let [(a, before), (b, after)] = self.halves.map(|half| half.outcome(self.role, job));
                 if [a, b] != expected {
-                    let job = job.iter().map(|(claim, value)| format!("{} = {value:?}", claim.name()));
-                    let job = job.collect::<Vec<_>>().join(", ");
-                    return Err(Box::new(Unconfirmed { role: self.role.to_owned(), job, before, after }));
+                    let (role, job) = (self.role.to_owned(), job.line());
+                    return Err(Box::new(Unconfirmed { role, job, before, after }));
                 }
                 example.get_or_insert_with(|| Example { role: self.role.to_owned(), job: job.clone(), before, after });
             }
@@ -545,7 +544,7 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
 /// Whether conditions ask the same, wherever they stand.
 pub(super) fn same_conditions(a: &[Condition], b: &[Condition]) -> bool {
     let same = |(a, b): (&Condition, &Condition)| {
-        (a.claim, a.if_unknown_ignore) == (b.claim, b.if_unknown_ignore) && a.test == b.test
+        (&a.claim, a.if_unknown_ignore) == (&b.claim, b.if_unknown_ignore) && a.test == b.test
     };
     a.len() == b.len() && a.iter().zip(b).all(same)
 }

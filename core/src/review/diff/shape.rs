@@ -7,7 +7,9 @@ use crate::{
     },
     mapping::Issuer,
     review::{
+        Job,
         boxes::{Axis, Jobs, Undecided},
+        raw,
         world::{HEADS, TAGS, World},
     },
     workload::Claim,
@@ -39,6 +41,7 @@ pub(super) fn of(jobs: &Jobs, issuer: Option<&Issuer>, pinned: bool) -> Shape {
             }
             Axis::Claim(claim) if !told(claim) && !everybody(claim, domain) => shape.extend(words(claim, domain)),
             Axis::Claim(_) => {}
+            Axis::Raw(claim) => shape.extend(raw::words(domain).map(|words| (claim.name().to_owned(), words))),
         }
     }
     shape
@@ -95,17 +98,13 @@ impl Owners {
 }
 
 /// A job of this box, by a push where that may be; `None`: there is none.
-pub(super) fn example(
-    world: &World<'_>,
-    owners: &Owners,
-    jobs: &Jobs,
-) -> Result<Option<Vec<(Claim, String)>>, Undecided> {
+pub(super) fn example(world: &World<'_>, owners: &Owners, jobs: &Jobs) -> Result<Option<Job>, Undecided> {
     let owner = Axis::Claim(Claim::RepositoryOwnerId);
-    let listed = jobs.get(owner).filter(|domain| domain.gaps == Gaps::NEVER && domain.values.members().is_some());
+    let listed = jobs.get(&owner).filter(|domain| domain.gaps == Gaps::NEVER && domain.values.members().is_some());
     let Some(listed) = listed.filter(|_| !owners.0.is_empty()) else { return likely(world, jobs) };
     for (id, repositories) in owners.0.iter().filter(|(id, _)| listed.allows(id)) {
         let mut own = jobs.clone();
-        own.narrow(owner, &Domain::of(Lang::exact(id, false)))?;
+        own.narrow(owner.clone(), &Domain::of(Lang::exact(id, false)))?;
         own.narrow(Axis::Claim(Claim::Repository), &Domain::of(repositories.clone()))?;
         if let Some(job) = likely(world, &own)? {
             return Ok(Some(job));
@@ -114,9 +113,9 @@ pub(super) fn example(
     Ok(None)
 }
 
-fn likely(world: &World<'_>, jobs: &Jobs) -> Result<Option<Vec<(Claim, String)>>, Undecided> {
+fn likely(world: &World<'_>, jobs: &Jobs) -> Result<Option<Job>, Undecided> {
     let event = Axis::Claim(Claim::EventName);
-    if jobs.get(event).is_some_and(|domain| domain.allows("push")) {
+    if jobs.get(&event).is_some_and(|domain| domain.allows("push")) {
         let mut pushes = jobs.clone();
         pushes.narrow(event, &Domain::of(Lang::exact("push", false)))?;
         if let Ok(Some(job)) = world.witness(&pushes) {

@@ -18,7 +18,8 @@ impl Commits {
     pub(super) fn lint(&mut self, bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
         for (role, _) in bound.roles() {
             for condition in bound.conditions(role) {
-                let finding = match condition.claim {
+                let Some(claim) = condition.claim.canonical() else { continue };
+                let finding = match claim {
                     Claim::Branch | Claim::Tag | Claim::Ref | Claim::WorkflowRef | Claim::JobWorkflowRef => {
                         in_place_of_a_ref(condition)
                     }
@@ -48,9 +49,9 @@ fn listed(condition: &Condition) -> impl Iterator<Item = &str> {
 fn in_place_of_a_ref(condition: &Condition) -> Option<Diagnostic> {
     let short = |text: &str| is_commit(text.rsplit('/').next().unwrap_or(text));
     let commit = listed(condition).find(|text| short(text))?;
-    let key = match condition.claim {
-        Claim::WorkflowRef => "the `sha` of `workflow`",
-        Claim::JobWorkflowRef => "the `sha` of `job_workflow`",
+    let key = match condition.claim.canonical() {
+        Some(Claim::WorkflowRef) => "the `sha` of `workflow`",
+        Some(Claim::JobWorkflowRef) => "the `sha` of `job_workflow`",
         _ => "`sha`",
     };
     let message =

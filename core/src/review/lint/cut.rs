@@ -8,7 +8,7 @@ use crate::{
     diag::Diagnostic,
     mapping::{Condition, Test, codes},
     review::{
-        World,
+        Job, World,
         boxes::{self, Undecided},
         overlap::example,
     },
@@ -16,12 +16,10 @@ use crate::{
 };
 use std::collections::HashMap;
 
-type Witness = Vec<(Claim, String)>;
-
 /// What was found for conditions that read the same.
 #[derive(Default)]
 pub(super) struct Cuts {
-    known: HashMap<String, Option<Witness>>,
+    known: HashMap<String, Option<Job>>,
 }
 
 impl Cuts {
@@ -31,11 +29,11 @@ impl Cuts {
             // A `require` on what the mapping does not mention is a rule for everybody.
             let crossing = |asked: &&Condition| required.iter().any(|required| crosses(asked, required));
             let Some(asked) = bound.mapping.conditions.iter().find(crossing) else { continue };
-            let conditions: Vec<Condition> = match asked.claim {
-                Claim::Repository | Claim::RepositoryId => bound.mapping.conditions.clone(),
-                _ => bound.mapping.conditions.iter().map(representative).collect(),
+            let conditions: Vec<Condition> = match asked.claim.is_one_of(&[Claim::Repository, Claim::RepositoryId]) {
+                true => bound.mapping.conditions.clone(),
+                false => bound.mapping.conditions.iter().map(representative).collect(),
             };
-            let texts: Vec<_> = conditions.iter().map(|condition| (condition.claim, &condition.test)).collect();
+            let texts: Vec<_> = conditions.iter().map(|condition| (&condition.claim, &condition.test)).collect();
             let key = format!("{:?} {role:?} {texts:?}", bound.mapping.issuer);
             let judge = || witness(world, &conditions, required).unwrap_or_default();
             let Some(witness) = self.known.entry(key).or_insert_with(judge) else { continue };
@@ -65,13 +63,13 @@ fn crosses(asked: &Condition, required: &Condition) -> bool {
             owner.is_some_and(|owner| owners.iter().any(|(listed, _)| listed.eq_ignore_ascii_case(owner)))
         }),
         _ if asked.claim == required.claim => !asked.is_within(required),
-        _ => OF_REFS.contains(&asked.claim) && OF_REFS.contains(&required.claim) && !asked.is_within(required),
+        _ => asked.claim.is_one_of(&OF_REFS) && required.claim.is_one_of(&OF_REFS) && !asked.is_within(required),
     }
 }
 
 /// A job that the mapping lets through and `require` does not. None where `require` refuses them all: then the mapping
 /// gives the role to nobody, which is told by itself.
-fn witness(world: &World<'_>, asked: &[Condition], required: &[Condition]) -> Result<Option<Witness>, Undecided> {
+fn witness(world: &World<'_>, asked: &[Condition], required: &[Condition]) -> Result<Option<Job>, Undecided> {
     let (granted, required) = (world.granted(asked)?, world.granted(required)?);
     if first(world, &boxes::meet(&granted, &required)?)?.is_none() {
         return Ok(None);

@@ -12,8 +12,8 @@ pub(super) fn matched(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
     for condition in &bound.mapping.conditions {
         let Some(what) = all_of(condition) else { continue };
         let message = format!("`{}` of mapping {} holds for {what}", condition.claim.name(), bound.name());
-        let help = match condition.claim {
-            Claim::Ref => "remove it, or name refs: `branch = \"main\"`".to_owned(),
+        let help = match &condition.claim {
+            claim if *claim == Claim::Ref => "remove it, or name refs: `branch = \"main\"`".to_owned(),
             claim => format!(
                 "name some, such as `{0} = \"…\"`; where any will do, `{0} = {{ present = true }}` says so",
                 claim.name()
@@ -32,7 +32,7 @@ pub(super) fn matched(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
 
 /// What a condition on refs leaves out nothing of.
 fn all_of(condition: &Condition) -> Option<&'static str> {
-    let (prefixes, what): (&[&str], _) = match condition.claim {
+    let (prefixes, what): (&[&str], _) = match condition.claim.canonical()? {
         Claim::Branch => (&[""], "every branch"),
         Claim::Tag => (&[""], "every tag"),
         Claim::Ref => (&["refs/heads/", "refs/tags/"], "every ref"),

@@ -16,7 +16,7 @@ pub(super) fn no_repository(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
     let pins = bound.profile.pins();
     let says = |condition: &Condition| {
         let says_little = |part: &Test| matches!(part, Test::Present | Test::Absent | Test::SameRepository);
-        (WHOSE.contains(&condition.claim) || pins.contains(&condition.claim))
+        (condition.claim.is_one_of(&WHOSE) || condition.claim.is_one_of(pins))
             && !condition.test.parts().iter().any(says_little)
     };
     if !bound.profile.provides(Claim::Repository) {

@@ -10,8 +10,10 @@ use crate::{
 pub(super) fn reaches(profile: &Profile, conditions: &[Condition], denies: &[&Deny]) -> bool {
     let mut asked: Vec<Claim> = Vec::with_capacity(conditions.len());
     for condition in conditions {
-        let subject = subject(condition.claim);
-        if asked.contains(&subject) || !is_plain(condition) {
+        // What a token may say beside them is proved.
+        let Some(claim) = condition.claim.canonical() else { return false };
+        let subject = subject(claim);
+        if asked.contains(&subject) || !is_plain(claim, condition) {
             return false;
         }
         asked.push(subject);
@@ -26,8 +28,10 @@ pub(super) fn reaches(profile: &Profile, conditions: &[Condition], denies: &[&De
 /// A deny that asks for nothing that the mapping asks for leaves it jobs: those that differ in what the deny asks for. Not
 /// so where all jobs may be of the one owner, or where none says what is asked: unknown counts as true there.
 fn leaves_some(profile: &Profile, asked: &[Claim], deny: &Deny) -> bool {
-    let differs = |one: &Condition| subject(one.claim) != Claim::Repository && profile.provides(one.claim);
-    deny.conditions.iter().all(|one| !asked.contains(&subject(one.claim))) && deny.conditions.iter().any(differs)
+    let claims: Option<Vec<Claim>> = deny.conditions.iter().map(|one| one.claim.canonical()).collect();
+    let Some(claims) = claims else { return false };
+    let differs = |claim: &Claim| subject(*claim) != Claim::Repository && profile.provides(*claim);
+    claims.iter().all(|claim| !asked.contains(&subject(*claim))) && claims.iter().any(differs)
 }
 
 /// Claims that speak of one thing, as one of them.
@@ -41,12 +45,12 @@ fn subject(claim: Claim) -> Claim {
 }
 
 /// Values that are only themselves, of claims that nothing else ties. A pull request's claims are tied to the events.
-fn is_plain(condition: &Condition) -> bool {
+fn is_plain(claim: Claim, condition: &Condition) -> bool {
     let tied = [Claim::BaseRef, Claim::HeadRef, Claim::PullRequest, Claim::RefType, Claim::Subject];
     let valued =
         matches!(condition.test, Test::Text(_) | Test::Is(_) | Test::Repository(_) | Test::ById(_) | Test::Owner(_));
-    let usual_event = condition.claim != Claim::EventName || condition.origin == Origin::DefaultEvents;
-    valued && usual_event && !tied.contains(&condition.claim)
+    let usual_event = claim != Claim::EventName || condition.origin == Origin::DefaultEvents;
+    valued && usual_event && !tied.contains(&claim)
 }
 
 /// Whether no job is in both: repositories of other owners than those.

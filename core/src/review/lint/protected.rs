@@ -13,7 +13,7 @@ pub(super) fn branch_by_name(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
         return;
     }
     let by_name = |condition: &&Condition| {
-        matches!(condition.claim, Claim::Branch | Claim::Ref)
+        condition.claim.is_one_of(&[Claim::Branch, Claim::Ref])
             && condition.test.parts().iter().any(|part| matches!(part, Test::Text(_)))
     };
     let told = [Claim::RefProtected, Claim::EnvironmentProtected];

@@ -5,15 +5,12 @@ use crate::{
     diag::Diagnostic,
     mapping::{Condition, Deny, IssuerId, MappingSet, RoleId, Test, codes},
     review::{
-        World,
+        Job, World,
         boxes::{self, Jobs, Undecided},
         overlap::example,
     },
-    workload::Claim,
 };
 use std::collections::HashMap;
-
-type Witness = Vec<(Claim, String)>;
 
 /// What was found for conditions that read the same; a hundred repositories are often told apart by their pairs alone.
 #[derive(Default)]
@@ -28,7 +25,7 @@ enum Verdict {
     /// Names of the denies that take all of it.
     Denied(Vec<String>),
     /// One deny takes this job.
-    Cut(String, Witness),
+    Cut(String, Job),
     Undecided,
 }
 
@@ -40,7 +37,7 @@ impl Reaches {
             if plain::reaches(world.profile(), &conditions, &denies) {
                 continue;
             }
-            let texts: Vec<_> = conditions.iter().map(|condition| (condition.claim, &condition.test)).collect();
+            let texts: Vec<_> = conditions.iter().map(|condition| (&condition.claim, &condition.test)).collect();
             let key = format!("{:?} {role:?} {texts:?}", bound.mapping.issuer);
             let verdict = self
                 .known
@@ -85,7 +82,7 @@ pub(super) fn representative(condition: &Condition) -> Condition {
     match &condition.test {
         Test::Repository(pairs) => {
             let test = Test::Repository(pairs.iter().take(1).cloned().collect());
-            Condition { test, span: condition.span.clone(), ..*condition }
+            Condition { test, ..condition.clone() }
         }
         _ => condition.clone(),
     }
@@ -127,7 +124,7 @@ fn judge(world: &World<'_>, conditions: &[Condition], denies: &[&Deny]) -> Resul
     })
 }
 
-pub(super) fn first(world: &World<'_>, jobs: &[Jobs]) -> Result<Option<Witness>, Undecided> {
+pub(super) fn first(world: &World<'_>, jobs: &[Jobs]) -> Result<Option<Job>, Undecided> {
     for jobs in jobs {
         if let Some(witness) = world.witness(jobs)? {
             return Ok(Some(witness));
@@ -142,7 +139,7 @@ mod tests {
     use crate::{
         fixture::*,
         lang::pattern::{Lang, Segments},
-        workload::Profiles,
+        workload::{Claim, Profiles},
     };
     use Claim as C;
     use proptest::{prelude::*, sample::subsequence};

@@ -3,7 +3,7 @@
 use crate::{
     diag::Diagnostic,
     mapping::{MappingSet, codes},
-    workload::{Claim, Profiles},
+    workload::{ClaimKey, Profiles},
 };
 
 pub(super) fn denies(set: &MappingSet, profiles: &Profiles, found: &mut Vec<Diagnostic>) {
@@ -15,17 +15,18 @@ pub(super) fn denies(set: &MappingSet, profiles: &Profiles, found: &mut Vec<Diag
                 .issuers
                 .iter()
                 .enumerate()
-                .filter(|(at, issuer)| concerned(*at) && !says(profiles, &issuer.profile, condition.claim))
+                .filter(|(at, issuer)| concerned(*at) && !says(profiles, &issuer.profile, &condition.claim))
                 .map(|(_, issuer)| format!("`{}`", issuer.name))
                 .collect();
             if silent.is_empty() {
                 continue;
             }
             let message = format!(
-                "deny `{}` asks for `{}`, which tokens of {} never carry: what is unknown counts as true in a deny",
+                "deny `{}` asks for `{}`, which tokens of {} {}: what is unknown counts as true in a deny",
                 deny.name,
                 condition.claim.name(),
-                silent.join(", ")
+                silent.join(", "),
+                if condition.claim.canonical().is_some() { "never carry" } else { "are not known to carry" }
             );
             let help = "name the `issuers` it is for, or add `if_unknown = \"ignore\"` to the condition";
             found.push(Diagnostic::error(codes::DENY_ON_UNSENT, condition.span.clone(), message, help).warning());
@@ -33,6 +34,10 @@ pub(super) fn denies(set: &MappingSet, profiles: &Profiles, found: &mut Vec<Diag
     }
 }
 
-fn says(profiles: &Profiles, profile: &str, claim: Claim) -> bool {
-    profiles.get(profile).is_some_and(|profile| profile.provides(claim))
+/// Whether tokens carry the claim, as far as the profile knows.
+fn says(profiles: &Profiles, profile: &str, claim: &ClaimKey) -> bool {
+    profiles.get(profile).is_some_and(|profile| match claim {
+        ClaimKey::Canonical(claim) => profile.provides(*claim),
+        ClaimKey::Raw(raw) => profile.raw_claim(&raw.native()).is_some(),
+    })
 }

@@ -38,7 +38,7 @@ impl Workflows {
         for (role, named) in bound.roles() {
             for parts in [CALLED, OWN] {
                 let names = |condition: &&Condition| {
-                    parts.named.contains(&condition.claim) && !matches!(condition.test, Test::Absent | Test::Present)
+                    condition.claim.is_one_of(&parts.named) && !matches!(condition.test, Test::Absent | Test::Present)
                 };
                 // A condition on the job's own ref fixes its workflow's, too.
                 let by_job = parts.key == OWN.key && (bound.demands(role, &REFS) || bound.demands_protection(role));

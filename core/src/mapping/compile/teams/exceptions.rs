@@ -208,10 +208,10 @@ impl Judged<'_, '_, '_, '_> {
 
     /// Repositories, or whole subjects, by exact names.
     fn names_exactly(&self) -> bool {
-        let named = [Claim::Repository, Claim::Subject];
-        self.compiled
-            .iter()
-            .any(|compiled| named.contains(&compiled.condition.claim) && matches!(compiled.shape, Shape::Exact(_)))
+        self.compiled.iter().any(|compiled| {
+            compiled.condition.claim.is_one_of(&[Claim::Repository, Claim::Subject])
+                && matches!(compiled.shape, Shape::Exact(_))
+        })
     }
 
     /// A production role for repositories that nobody listed is only for one workflow that the platform wrote.

@@ -13,7 +13,7 @@ use crate::{
         },
         syntax::{Fields, Findings},
     },
-    workload::{Claim, Profile},
+    workload::{Claim, ClaimKey, Profile, SetBy},
 };
 
 /// A mapping whose conditions could be read, before the rules that look at all of it.
@@ -162,7 +162,13 @@ impl Judged<'_, '_, '_, '_> {
         let carries = |compiled: &Compiled| {
             let Condition { claim, test, .. } = &compiled.condition;
             let says_little = |test: &Test| matches!(test, Test::Present | Test::Absent | Test::SameRepository);
-            !self.profile.author_controlled().contains(claim) && !test.parts().iter().any(says_little)
+            let chosen = match claim {
+                ClaimKey::Canonical(claim) => self.profile.author_controlled().contains(claim),
+                ClaimKey::Raw(raw) => {
+                    self.profile.raw_claim(&raw.native()).is_none_or(|(_, set_by)| set_by == SetBy::Author)
+                }
+            };
+            !chosen && !test.parts().iter().any(says_little)
         };
         if let Some((role, _)) = roles.iter().find(|(role, _)| !self.all(*role).any(carries)) {
             findings.error(
@@ -274,7 +280,7 @@ impl Judged<'_, '_, '_, '_> {
             return None;
         }
         let condition = Condition {
-            claim: Claim::EventName,
+            claim: Claim::EventName.into(),
             test: Test::Text(Lang::one_of(events.iter().map(String::as_str), false)),
             if_unknown_ignore: false,
             origin: Origin::DefaultEvents,

@@ -536,7 +536,7 @@ fn is_a_clouds_audience(url: &str) -> bool {
 }
 
 /// An integer and one of `s m h d`, in seconds.
-fn seconds(text: &str) -> Option<i64> {
+pub fn seconds(text: &str) -> Option<i64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let factor = match unit {
         "s" => 1,

@@ -14,7 +14,7 @@ mod syntax;
 
 pub use advice::repository_line;
 pub use compile::{Loaded, load};
-pub use decide::{Ask, Decision, Denial, Grant, decide, possible_roles, shadowed};
+pub use decide::{Ask, Decision, Denial, Grant, decide, duration, possible_roles, shadowed};
 pub(crate) use explain::EXPIRES;
 pub use explain::{ConditionReport, Got, MappingReport, TRACE_MAPPINGS_MAX, Trace, explain};
 pub use set::{

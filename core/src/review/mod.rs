@@ -9,6 +9,7 @@ mod lint;
 pub(crate) mod never;
 pub(crate) mod overlap;
 mod reach;
+pub mod recorded;
 mod world;
 
 pub use cases::{Expect, TestCase, TestResult, run_tests};

@@ -1,7 +1,7 @@
 //! `claimbound plan`: what was granted and refused, decided again by a proposed folder.
 
-mod judge;
 mod json;
+mod judge;
 mod markdown;
 mod text;
 

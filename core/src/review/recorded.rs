@@ -114,9 +114,8 @@ pub fn words(condition: &Condition) -> String {
 pub fn concerns(conditions: &[Condition], asked: &str, folds: bool) -> bool {
     let same = |own: &str| if folds { own.eq_ignore_ascii_case(asked) } else { own == asked };
     let owner = asked.rsplit_once('/').map(|(owner, _)| owner);
-    let same_owner = |own: &str| {
-        owner.is_none_or(|owner| if folds { own.eq_ignore_ascii_case(owner) } else { own == owner })
-    };
+    let same_owner =
+        |own: &str| owner.is_none_or(|owner| if folds { own.eq_ignore_ascii_case(owner) } else { own == owner });
     conditions.iter().all(|condition| {
         let holds = |test: &Test| match (test, condition.claim) {
             (Test::Repository(pairs), _) => {
@@ -169,7 +168,9 @@ mod tests {
             "event_name": "push",
         });
         match ask(job.clone()) {
-            Ok(Told::Judged { decision: Decision::Grant(grant), .. }) => assert_eq!(set.mapping(grant.mapping).name, "m"),
+            Ok(Told::Judged { decision: Decision::Grant(grant), .. }) => {
+                assert_eq!(set.mapping(grant.mapping).name, "m")
+            }
             other => panic!("{other:?}"),
         }
         job["repository_owner_id"] = "66".into();

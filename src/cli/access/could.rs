@@ -62,7 +62,9 @@ impl Could {
             could.folders.push((from, to, active.version));
             match log.folder(&active.version) {
                 Ok(folder) => could.add(&folder, asked, (from, to)),
-                Err(why) => could.notes.push(format!("who could from {} to {} is not known: {why}", date(from), date(to))),
+                Err(why) => {
+                    could.notes.push(format!("who could from {} to {} is not known: {why}", date(from), date(to)))
+                }
             }
         }
         if could.folders.is_empty() {
@@ -106,12 +108,13 @@ impl Could {
             told.collect::<Vec<_>>()
         };
         let ways = self.ways.iter().map(|(way, when)| {
-            let repositories = way.repositories.as_ref().map(|pairs| {
-                pairs.iter().map(|(name, id)| json!({ "name": name, "id": id })).collect::<Vec<_>>()
-            });
-            let unless = way.unless.iter().map(|(name, reason, conditions)| {
-                json!({ "deny": name, "reason": reason, "conditions": asks(conditions) })
-            });
+            let repositories = way
+                .repositories
+                .as_ref()
+                .map(|pairs| pairs.iter().map(|(name, id)| json!({ "name": name, "id": id })).collect::<Vec<_>>());
+            let unless = way.unless.iter().map(
+                |(name, reason, conditions)| json!({ "deny": name, "reason": reason, "conditions": asks(conditions) }),
+            );
             json!({
                 "role": way.role,
                 "mapping": way.mapping,

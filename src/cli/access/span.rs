@@ -41,7 +41,10 @@ impl Span {
             (None, None, None) => Self { from: Some(now), to: now },
             (None, from, to) => Self { from: from.map(|from| from.first), to: to.map_or(now, |to| to.last) },
         };
-        ensure!(span.from.is_none_or(|from| from <= span.to), "the span ends before it begins: swap `--from` and `--to`");
+        ensure!(
+            span.from.is_none_or(|from| from <= span.to),
+            "the span ends before it begins: swap `--from` and `--to`"
+        );
         Ok(span)
     }
 
@@ -61,7 +64,8 @@ mod tests {
     fn days_are_whole_and_times_are_seconds() {
         let day = moment("1970-01-02").unwrap();
         assert_eq!((day.first, day.last), (86_400, 172_799));
-        for (text, at) in [("1970-01-01T00:00:05Z", 5), ("1970-01-01T01:00:05+01:00", 5), ("1970-01-01T00:00:05.9Z", 5)] {
+        for (text, at) in [("1970-01-01T00:00:05Z", 5), ("1970-01-01T01:00:05+01:00", 5), ("1970-01-01T00:00:05.9Z", 5)]
+        {
             assert_eq!(moment(text), Ok(Moment { first: at, last: at }), "{text}");
         }
         for text in ["", "yesterday", "2026-13-01", "2026-02-30", "2026-03-05T14:00:00", "1772000000"] {

@@ -53,10 +53,9 @@ fn change(key: &Key, group: &Group) -> Value {
     put("issuer", json!(key.issuer));
     put("repository", json!({ "name": key.name, "id": key.id }));
     match key.kind {
-        Kind::Refused => put(
-            "why",
-            json!({ "reason": key.reason, "nearest": key.nearest, "deny": key.rule, "fails": group.misses }),
-        ),
+        Kind::Refused => {
+            put("why", json!({ "reason": key.reason, "nearest": key.nearest, "deny": key.rule, "fails": group.misses }))
+        }
         Kind::Otherwise => put("terms", json!(key.terms)),
         Kind::Granted => put("was_refused", json!(key.reason)),
     }

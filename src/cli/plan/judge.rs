@@ -171,11 +171,8 @@ impl<'a> Judge<'a> {
             return Err("they hold no claims".to_owned());
         }
         let length = |value: &Value| value.as_u64().and_then(|seconds| u32::try_from(seconds).ok()).map(Seconds);
-        let ask = Ask {
-            role: asked["role"].as_str(),
-            duration: length(&asked["duration"]),
-            scope: asked["scope"].as_str(),
-        };
+        let ask =
+            Ask { role: asked["role"].as_str(), duration: length(&asked["duration"]), scope: asked["scope"].as_str() };
         let at = UnixSeconds(body.at);
         let (set, profiles) = (&self.head.set, &self.head.profiles);
         let told = ask_again(set, profiles, claims, &ask, at).map_err(|error| error.to_string())?;
@@ -253,9 +250,11 @@ impl<'a> Judge<'a> {
                 return found;
             }
         };
-        let before = past.loaded.as_ref().ok().and_then(|loaded| {
-            Some((loaded.clone(), *past.mappings.get(mapping)?, loaded.set.role_named(role)?))
-        });
+        let before = past
+            .loaded
+            .as_ref()
+            .ok()
+            .and_then(|loaded| Some((loaded.clone(), *past.mappings.get(mapping)?, loaded.set.role_named(role)?)));
         let Some((loaded, old_mapping, old_role)) = before else {
             let why = match &past.loaded {
                 Err(why) => why.clone(),

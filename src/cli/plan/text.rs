@@ -16,11 +16,22 @@ pub(super) fn render(plan: &Plan<'_>) -> String {
 fn write(text: &mut String, plan: &Plan<'_>) -> std::fmt::Result {
     let replay = &plan.replay;
     writeln!(text, "{}", plan.summary())?;
-    writeln!(text, "recorded since {}, decided again by `{}` (version {:.12})", date(plan.from), plan.head, plan.version)?;
+    writeln!(
+        text,
+        "recorded since {}, decided again by `{}` (version {:.12})",
+        date(plan.from),
+        plan.head,
+        plan.version
+    )?;
     plan.reach.warnings(plan.from).iter().try_for_each(|warning| writeln!(text, "warning: {warning}"))?;
     replay.groups.iter().try_for_each(|(key, group)| write_group(text, key, group))?;
     for (kind, count) in &replay.beyond {
-        writeln!(text, "\nand {} more that {}, in groups beyond those that are told apart", counted(*count, "exchange"), verb(*kind))?;
+        writeln!(
+            text,
+            "\nand {} more that {}, in groups beyond those that are told apart",
+            counted(*count, "exchange"),
+            verb(*kind)
+        )?;
     }
     if !replay.unjudged.is_empty() {
         writeln!(text, "\nnot judged:")?;
@@ -49,7 +60,10 @@ pub(super) fn left_out(plan: &Plan<'_>) -> Vec<String> {
         lines.push(format!("refusals that no rule decided: {}", told.collect::<Vec<_>>().join(", ")));
     }
     if replay.strangers > 0 {
-        lines.push(format!("{} of callers that proved nothing: no claims are recorded", counted(replay.strangers, "refusal")));
+        lines.push(format!(
+            "{} of callers that proved nothing: no claims are recorded",
+            counted(replay.strangers, "refusal")
+        ));
     }
     if replay.summed > 0 {
         lines.push(format!("{} in sums, beyond the rate of single records", counted(replay.summed, "refusal")));

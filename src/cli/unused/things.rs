@@ -158,9 +158,9 @@ impl Things {
                 matches!(self.get(*own), Thing::Alternative { mapping: own, .. } if own == mapping)
                     && self.conditions.get(own) == other.conditions.get(&at)
             }),
-            Thing::Member { set, id, .. } => self.sets.iter().any(|((_, own), pairs)| {
-                own == set && pairs.iter().any(|(_, own)| own == id)
-            }),
+            Thing::Member { set, id, .. } => {
+                self.sets.iter().any(|((_, own), pairs)| own == set && pairs.iter().any(|(_, own)| own == id))
+            }
         }
     }
 }

@@ -111,12 +111,12 @@ pub fn words(condition: &Condition) -> String {
 
 /// Whether some job of the repository may meet these conditions, as far as they speak of repository and owner. `asked`
 /// is a name (`OWNER/NAME`) or an immutable id: what it does not tell may be anything.
-pub fn concerns(conditions: &[Condition], asked: &str, folds: bool) -> bool {
+pub fn concerns<'c>(conditions: impl IntoIterator<Item = &'c Condition>, asked: &str, folds: bool) -> bool {
     let same = |own: &str| if folds { own.eq_ignore_ascii_case(asked) } else { own == asked };
     let owner = asked.rsplit_once('/').map(|(owner, _)| owner);
     let same_owner =
         |own: &str| owner.is_none_or(|owner| if folds { own.eq_ignore_ascii_case(owner) } else { own == owner });
-    conditions.iter().all(|condition| {
+    conditions.into_iter().all(|condition| {
         let holds = |test: &Test| match (test, condition.claim) {
             (Test::Repository(pairs), _) => {
                 pairs.iter().any(|(name, id)| id == asked || same(name) || (name.is_empty() && owner.is_some()))

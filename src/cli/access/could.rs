@@ -82,8 +82,7 @@ impl Could {
                 let wanted = match asked {
                     Asked::Role(name) => set.role(role).name == name,
                     Asked::Repository(name) => {
-                        let conditions: Vec<Condition> = set.conditions_for(id, role).cloned().collect();
-                        concerns(&conditions, name, set.issuer(mapping.issuer).folds_names)
+                        concerns(set.conditions_for(id, role), name, set.issuer(mapping.issuer).folds_names)
                     }
                 };
                 if wanted {

@@ -9,7 +9,7 @@ use claimbound_core::{
 };
 use serde_json::{Value, json};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
 };
 
@@ -76,11 +76,15 @@ pub(super) struct Things {
     roles: HashMap<String, usize>,
     mappings: HashMap<String, usize>,
     alternatives: HashMap<MappingId, usize>,
+    /// By mapping.
+    alternatives_of: HashMap<String, Vec<usize>>,
     /// By mapping and repository id.
     members: HashMap<(String, String), Vec<usize>>,
     /// What each alternative asks, in words.
     conditions: HashMap<usize, Vec<String>>,
     sets: BTreeMap<(String, String), BTreeSet<Pair>>,
+    /// Set and repository id.
+    ids: HashSet<(String, String)>,
     /// The mappings whose repositories a set's are.
     takers: HashMap<(String, String), Vec<String>>,
 }
@@ -93,9 +97,11 @@ impl Things {
             roles: HashMap::new(),
             mappings: HashMap::new(),
             alternatives: HashMap::new(),
+            alternatives_of: HashMap::new(),
             members: HashMap::new(),
             conditions: HashMap::new(),
             sets: sets(&loaded.folder),
+            ids: HashSet::new(),
             takers: HashMap::new(),
         };
         for role in &set.roles {
@@ -111,6 +117,7 @@ impl Things {
             if let Some(number) = mapping.alternative {
                 things.conditions.insert(things.all.len(), in_words(mapping));
                 things.alternatives.insert(id, things.all.len());
+                things.alternatives_of.entry(name.clone()).or_default().push(things.all.len());
                 things.all.push(Thing::Alternative { mapping: name, number });
             }
         }
@@ -121,6 +128,7 @@ impl Things {
     /// A mapping of the file that pins all of a set's repositories takes the set.
     fn take_members(&mut self, mappings: &[Mapping]) {
         for ((file, set), pairs) in &self.sets {
+            self.ids.extend(pairs.iter().map(|(_, id)| (set.clone(), id.clone())));
             let ids: BTreeSet<&str> = pairs.iter().map(|(_, id)| id.as_str()).collect();
             let mut takers = Vec::new();
             for mapping in mappings.iter().filter(|mapping| *mapping.span.file == **file && mapping.is_first()) {
@@ -154,13 +162,11 @@ impl Things {
         match other.get(at) {
             Thing::Role(name) => self.roles.contains_key(name),
             Thing::Mapping { name, .. } => self.mappings.contains_key(name),
-            Thing::Alternative { mapping, .. } => self.alternatives.values().any(|own| {
-                matches!(self.get(*own), Thing::Alternative { mapping: own, .. } if own == mapping)
-                    && self.conditions.get(own) == other.conditions.get(&at)
-            }),
-            Thing::Member { set, id, .. } => {
-                self.sets.iter().any(|((_, own), pairs)| own == set && pairs.iter().any(|(_, own)| own == id))
+            Thing::Alternative { mapping, .. } => {
+                let own = self.alternatives_of.get(mapping).into_iter().flatten();
+                own.into_iter().any(|own| self.conditions.get(own) == other.conditions.get(&at))
             }
+            Thing::Member { set, id, .. } => self.ids.contains(&(set.clone(), id.clone())),
         }
     }
 }
@@ -247,9 +253,9 @@ impl<'a> Tally<'a> {
 
     /// A record names the mapping alone: the folder is asked again which alternative it is.
     fn use_alternative(&mut self, mapping: &str, body: &Body<'_>, stored: &[u8]) {
-        let of = |at: &usize| matches!(self.things.get(*at), Thing::Alternative { mapping: own, .. } if own == mapping);
-        let idle = |at: &usize| self.last[*at].is_none_or(|last| last < self.from);
-        if !self.things.alternatives.values().any(|at| of(at) && idle(at)) {
+        let Some(own) = self.things.alternatives_of.get(mapping) else { return };
+        // Those that were used in the period are not in question.
+        if own.iter().all(|at| self.last[*at].is_some_and(|last| last >= self.from)) {
             return;
         }
         let asked = || {
@@ -258,7 +264,7 @@ impl<'a> Tally<'a> {
             let (set, profiles) = (&self.loaded.set, &self.loaded.profiles);
             match ask_again(set, profiles, &details["claims"], &ask, UnixSeconds(body.at)).ok()? {
                 Told::Judged { decision: Decision::Grant(grant), .. } => {
-                    self.things.alternatives.get(&grant.mapping).copied().filter(of)
+                    self.things.alternatives.get(&grant.mapping).copied().filter(|at| own.contains(at))
                 }
                 _ => None,
             }

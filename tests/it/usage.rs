@@ -124,7 +124,7 @@ async fn a_plan_tells_what_becomes_of_recorded_exchanges() {
     assert!(exit.stdout.contains("| **refused** | <code>payments-release</code> |"), "{}", exit.stdout);
 
     // The issuer is gone; an owner's jobs have become strangers.
-    propose(&broker, &[("policy.toml", issuer.url(), "https://else.example")]);
+    propose(&broker, &[("policy.toml", issuer.url(), "https://token.actions.githubusercontent.com")]);
     let plan = json(&broker, &["plan", "proposed"], 1).await;
     let why: Vec<_> = of_kind(&plan, "refused").iter().map(|change| &change["why"]["reason"]).collect();
     assert_eq!((why, &plan["summary"]["would_be_refused"]), (vec![&json!("issuer_unknown"); 2], &json!(3)));

@@ -346,6 +346,10 @@ async fn who_could_and_who_did_by_role_and_by_repository() {
     );
     assert_eq!(found["could"]["notes"], json!(["no mapping folder is known to have judged then"]));
 
+    let found = json(&broker, &["access", "--role", "payments-relase"], 0).await;
+    let note = "the last folder of that time has no role `payments-relase`: did you mean `payments-release`?";
+    assert_eq!((&found["could"]["ways"], &found["could"]["notes"]), (&json!([]), &json!([note])));
+
     // By name in any case, and by id.
     for repository in ["acme/payments-api", "Acme/Payments-API", "740000001"] {
         let found = json(&broker, &["access", "--repository", repository], 0).await;

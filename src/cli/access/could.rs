@@ -9,6 +9,7 @@ use super::{
     span::Span,
 };
 use claimbound_core::{
+    diag::did_you_mean,
     mapping::{Condition, MappingId, MappingSet, RoleId},
     review::recorded::{concerns, denies, repositories, words},
     time::Seconds,
@@ -50,6 +51,8 @@ pub(super) struct Could {
     folders: Vec<(i64, i64, [u8; 32])>,
     /// What could not be told.
     pub notes: Vec<String>,
+    /// The last folder has no such role, and maybe one that was meant.
+    no_such_role: Option<Option<String>>,
 }
 
 impl Could {
@@ -70,11 +73,19 @@ impl Could {
         if could.folders.is_empty() {
             could.notes.push("no mapping folder is known to have judged then".to_owned());
         }
+        if let (Asked::Role(role), Some(meant)) = (asked, could.no_such_role.take()) {
+            let meant = meant.map(|meant| format!(": did you mean `{meant}`?")).unwrap_or_default();
+            could.notes.push(format!("the last folder of that time has no role `{role}`{meant}"));
+        }
         could
     }
 
     fn add(&mut self, loaded: &Loaded, asked: Asked<'_>, (from, to): (i64, i64)) {
         let set = &loaded.set;
+        if let Asked::Role(role) = asked {
+            let meant = || did_you_mean(role, set.role_names()).map(str::to_owned);
+            self.no_such_role = set.role_named(role).is_none().then(meant);
+        }
         for (id, mapping) in (0..).map(MappingId).zip(&set.mappings).filter(|(_, mapping)| !mapping.shadow) {
             // From then on it grants nothing.
             let to = mapping.expires.map_or(to, |end| to.min(end.0 - 1));

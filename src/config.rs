@@ -13,7 +13,7 @@ use claimbound_core::diag::{Code, Diagnostic, Span, did_you_mean};
 use ipnet::IpNet;
 use issuer::Issuer;
 use limits::LimitsFile;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use std::{
     collections::BTreeMap,
     fmt::Display,
@@ -29,7 +29,7 @@ use toml::{
 use url::Url;
 
 /// What a proven job may learn.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hints {
     #[default]
@@ -39,8 +39,8 @@ pub enum Hints {
     None,
 }
 
-/// The whole file, validated.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// The whole file, validated. What it becomes as JSON is what evidence keeps of it; secrets do not stand in it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Config {
     /// Where it stands.
     pub file: PathBuf,
@@ -50,6 +50,7 @@ pub struct Config {
     /// `listen`: see [`Config::bound_at`].
     pub public_url: String,
     pub hints: Hints,
+    #[serde(serialize_with = "as_texts")]
     pub trusted_proxies: Vec<IpNet>,
     pub tls: Option<Tls>,
     pub limits: Limits,
@@ -67,14 +68,14 @@ pub struct Config {
 }
 
 /// Certificate and key of the listeners, PEM; read again when the files change.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Tls {
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
 /// `[backend.NAME]` of kind `aws`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct AwsBackend {
     pub mode: AwsMode,
     pub region: Option<String>,
@@ -85,7 +86,7 @@ pub struct AwsBackend {
 }
 
 /// How the broker proves itself to AWS.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AwsMode {
     #[default]
@@ -535,8 +536,12 @@ fn is_a_clouds_audience(url: &str) -> bool {
         .any(|known| url.to_ascii_lowercase().starts_with(known))
 }
 
+fn as_texts<S: Serializer>(networks: &[IpNet], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(networks.iter().map(ToString::to_string))
+}
+
 /// An integer and one of `s m h d`, in seconds.
-fn seconds(text: &str) -> Option<i64> {
+pub fn seconds(text: &str) -> Option<i64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let factor = match unit {
         "s" => 1,

@@ -14,6 +14,7 @@ pub use prepare::{Prepared, StartError, deployment, prepare, trusted};
 use crate::{
     config::Config,
     exchange::{self, Granted, Parts, Proof, Refused, Repositories, Request, Snapshot, Strangers},
+    folder,
     issuance::Ended as Effect,
     keys::{
         issuers::{KeyCache, KeyTimes},
@@ -27,7 +28,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use claimbound_core::{
     evidence::{DecisionId, Details, Record, What},
-    mapping::Ask,
+    mapping::{Ask, Folder},
     time::{Clock, Seconds, UnixSeconds},
 };
 use reload::Reload;
@@ -322,13 +323,28 @@ async fn record_start(
             config.issuer_url
         )));
     }
-    writer.commit(activation(version, prepared.archive.clone(), now)).await?;
+    let activation = activation(version, prepared.archive.clone(), config, now).map_err(StartError::Other)?;
+    writer.commit(activation).await?;
     Ok(())
 }
 
-/// A folder becomes the one that judges, and is kept by its version.
-fn activation(version: [u8; 32], archive: Vec<u8>, now: UnixSeconds) -> Commit {
-    of_folder(What::MappingsActivated { version }, vec![Change::KeepFolder { version, archive }], version, now)
+/// The one file of a kept configuration.
+const CONFIGURATION_FILE: &str = "claimbound.json";
+
+/// A folder becomes the one that judges; it and the effective configuration are kept by their versions.
+///
+/// # Errors
+/// A path in the configuration is no text.
+fn activation(version: [u8; 32], archive: Vec<u8>, config: &Config, now: UnixSeconds) -> Result<Commit, String> {
+    let effective = serde_json::to_vec(config)
+        .map_err(|error| format!("evidence cannot keep the configuration: {error}; use paths in UTF-8"))?;
+    let effective = Folder { files: [(CONFIGURATION_FILE.to_owned(), effective)].into() };
+    let configuration = effective.version();
+    let kept = vec![
+        Change::KeepFolder { version, archive },
+        Change::KeepFolder { version: configuration, archive: folder::archive(&effective) },
+    ];
+    Ok(of_folder(What::MappingsActivated { version, configuration }, kept, version, now))
 }
 
 fn of_folder(what: What<'_>, changes: Vec<Change>, version: [u8; 32], now: UnixSeconds) -> Commit {

@@ -153,9 +153,10 @@ impl Broker {
             self.issuers.replace(issuers);
             return Ok(Reloaded::Unchanged);
         }
-        let active = prepare::activate(config, prepared, &self.signer).await.map_err(refused)?;
         let now = self.clock.now();
-        match self.writer.commit(activation(version, archive, now)).await.map_err(Failed::Store)? {
+        let activation = activation(version, archive, &config, now).map_err(Failed::refused)?;
+        let active = prepare::activate(config, prepared, &self.signer).await.map_err(refused)?;
+        match self.writer.commit(activation).await.map_err(Failed::Store)? {
             Outcome::Durable { .. } => {}
             Outcome::Blocked(blocked) => return Err(Failed::refused(format!("the store refused it: {blocked:?}"))),
         }

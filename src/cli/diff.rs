@@ -1,7 +1,7 @@
 //! `claimbound diff`: what a change of the mapping folder means, before it is merged.
 
 mod json;
-mod markdown;
+pub(super) mod markdown;
 mod revision;
 mod text;
 
@@ -46,7 +46,7 @@ pub struct DiffArgs {
 
 /// How `diff` answers.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
-enum DiffFormat {
+pub enum DiffFormat {
     /// For people.
     #[default]
     Human,
@@ -84,7 +84,9 @@ pub fn run(args: &DiffArgs) -> Result<u8> {
     Ok(if args.fail_on_widening && found.widens() { WIDENS } else { 0 })
 }
 
-fn side(name: &str, other: &str) -> Result<Option<Loaded>> {
+/// A folder or a git revision, compiled. `other`: what it is compared with, if that is a folder. `None`: it does not
+/// load, which standard error says.
+pub(super) fn side(name: &str, other: &str) -> Result<Option<Loaded>> {
     let other = Some(Path::new(other)).filter(|path| path.is_dir());
     match Path::new(name) {
         path if path.is_dir() => loaded::load(path),

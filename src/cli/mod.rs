@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line does")]
 
+mod access;
 mod audit;
 mod check;
 mod codeowners;
@@ -20,8 +21,10 @@ mod issuer;
 mod jwks;
 mod keys;
 mod loaded;
+mod log;
 mod new;
 mod pages;
+mod plan;
 mod profile;
 mod render;
 mod roles;
@@ -30,6 +33,7 @@ mod serve;
 mod tell;
 mod test;
 mod trust;
+mod unused;
 
 use crate::broker::SystemClock;
 use claimbound_core::time::Clock;
@@ -57,6 +61,9 @@ enum Command {
     Test(test::TestArgs),
     Explain(explain::ExplainArgs),
     Diff(diff::DiffArgs),
+    Plan(plan::PlanArgs),
+    Access(access::AccessArgs),
+    Unused(unused::UnusedArgs),
     Roles(roles::RolesArgs),
     Fmt(fmt::FmtArgs),
     Schema(schema::SchemaArgs),
@@ -82,6 +89,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Test(args) => test::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Diff(args) => diff::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Access(args) => access::run(&args),
+        Command::Unused(args) => unused::run(&args),
         Command::Roles(args) => roles::run(args),
         Command::Fmt(args) => fmt::run(&args),
         Command::Schema(args) => schema::run(&args),

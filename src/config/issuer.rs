@@ -1,7 +1,7 @@
 //! `[issuer.NAME]`: how an issuer's keys are reached, and what an operator cut off of it.
 
 use super::{Judge, VALUE, is_loopback};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -10,7 +10,7 @@ use toml::{Spanned, value::Datetime};
 use url::Url;
 
 /// `[issuer.NAME]`: network facts of an issuer that policy.toml names, and what an operator cut off.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct IssuerNetwork {
     pub ca_file: Option<PathBuf>,
     pub allow_private_network: bool,
@@ -26,7 +26,7 @@ pub struct IssuerNetwork {
 }
 
 /// `jwks = { file, expires, warn_before }`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct PinnedKeys {
     pub file: PathBuf,
     /// Unix time: the beginning of the day that was written, in UTC.

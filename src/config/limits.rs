@@ -1,7 +1,7 @@
 //! `[server.limits]`: what clients may take.
 
 use super::Judge;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 /// Open connections that may be configured.
@@ -10,7 +10,7 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 pub const REQUEST_SECONDS_MAX: u32 = 300;
 
 /// `[server.limits]`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Limits {
     /// Open connections, over all workers.
     pub connections: usize,

@@ -42,6 +42,7 @@ pub struct HeldLease {
     /// The credential's public handle.
     pub handle: Option<String>,
     pub expires: UnixSeconds,
+    pub state: LeaseState,
 }
 
 /// A stored lease, as the audit compares it with its records.
@@ -75,6 +76,9 @@ pub trait Reader: Send + Sync {
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down>;
     /// A kept mapping folder.
     fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down>;
+    /// Body and details of every record in chain order, until `each` says so. In reads of its own for some records at a
+    /// time, so that a long walk holds up no checkpoint of who writes meanwhile; what is written meanwhile is not shown.
+    fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down>;
     /// Every record in chain order, then every lease, all as of one moment; stops when `each` says so.
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down>;
     /// Answers a trivial query: for readiness.

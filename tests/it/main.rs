@@ -33,6 +33,7 @@ mod reload;
 mod security;
 mod security_keys;
 mod tidy;
+mod usage;
 
 /// The program under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_claimbound");

@@ -79,8 +79,8 @@ pub enum What<'r> {
     Settled { lease: LeaseId, state: &'r str, handle: Option<&'r str> },
     /// A lease was ended (`revoked` by possession, or swept), and what that means: `dead_now`, `at_expiry`.
     Ended { lease: LeaseId, how: &'r str, effect: &'r str },
-    /// A mapping folder became the one that judges.
-    MappingsActivated { version: [u8; 32] },
+    /// A mapping folder became the one that judges, beside this effective configuration.
+    MappingsActivated { version: [u8; 32], configuration: [u8; 32] },
     /// A changed folder or configuration did not load; the last good one goes on. No version: it could not be read.
     MappingsRefused { version: Option<[u8; 32]> },
     /// A broker process opened the store.
@@ -160,6 +160,9 @@ pub struct Body<'b> {
     /// Of `started`: the broker's; of `mappings_activated` and `mappings_refused`: the folder's, hex.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Cow<'b, str>>,
+    /// Of `mappings_activated`: the effective configuration's version, hex.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<Cow<'b, str>>,
     #[serde(borrow, deserialize_with = "Option::deserialize")]
     pub principal: Option<Named<'b>>,
     #[serde(borrow, deserialize_with = "Option::deserialize")]
@@ -230,6 +233,7 @@ impl<'b> Body<'b> {
             count: None,
             from: None,
             version: None,
+            configuration: None,
             principal: record.principal.map(named),
             actor: record.actor.map(named),
             mappings: record.mappings_version.map(|version| hex(&version).into()),
@@ -273,7 +277,10 @@ impl<'b> Body<'b> {
                 self.how = Some(how.into());
                 self.effect = Some(effect.into());
             }
-            What::MappingsActivated { version } => self.version = Some(hex(&version).into()),
+            What::MappingsActivated { version, configuration } => {
+                self.version = Some(hex(&version).into());
+                self.configuration = Some(hex(&configuration).into());
+            }
             What::MappingsRefused { version } => self.version = version.map(|version| hex(&version).into()),
             What::Started { version } => self.version = Some(version.into()),
         }

@@ -195,7 +195,8 @@ pub fn shadowed(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSecon
     found
 }
 
-fn duration(set: &MappingSet, mapping: MappingId, role: RoleId, asked: Option<Seconds>) -> Seconds {
+/// What a grant by this mapping lasts: what was asked for, or its default, within every ceiling.
+pub fn duration(set: &MappingSet, mapping: MappingId, role: RoleId, asked: Option<Seconds>) -> Seconds {
     let mapping = set.mapping(mapping);
     let role = set.role(role).max_duration;
     let ceiling = mapping.max_duration.map_or(role, |own| own.min(role));

@@ -17,7 +17,7 @@ mod within;
 
 pub use advice::repository_line;
 pub use compile::{Loaded, load};
-pub use decide::{Ask, Decision, Denial, Grant, decide, possible_roles, renamed, shadowed};
+pub use decide::{Ask, Decision, Denial, Grant, decide, duration, possible_roles, renamed, shadowed};
 pub use exception::{Exception, Exempt};
 pub(crate) use explain::EXPIRES;
 pub use explain::{ConditionReport, Got, MappingReport, TRACE_MAPPINGS_MAX, Trace, explain};

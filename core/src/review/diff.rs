@@ -14,7 +14,7 @@ mod terms;
 pub use group::Unconfirmed;
 pub use rules::Reviewer;
 pub use shape::Shape;
-pub use terms::{Direction, Term};
+pub use terms::{Direction, Term, of_mappings, of_roles};
 
 use super::{Job, world::World};
 use crate::{

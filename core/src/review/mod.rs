@@ -10,6 +10,7 @@ pub(crate) mod never;
 pub(crate) mod overlap;
 mod raw;
 mod reach;
+pub mod recorded;
 mod world;
 
 pub use cases::{Expect, TestCase, TestResult, run_tests};

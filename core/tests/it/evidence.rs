@@ -68,8 +68,8 @@ fn each_kind_has_its_one_encoding() {
             r#""kind":"ended","lease":"01938c5e-6d7a-7000-8000-000000000002","how":"revoked","effect":"at_expiry""#,
         ),
         (
-            What::MappingsActivated { version: [0xab; 32] },
-            r#""kind":"mappings_activated","version":"abababababababababababababababababababababababababababababababab""#,
+            What::MappingsActivated { version: [0xab; 32], configuration: [0xac; 32] },
+            r#""kind":"mappings_activated","version":"abababababababababababababababababababababababababababababababab","configuration":"acacacacacacacacacacacacacacacacacacacacacacacacacacacacacacacac""#,
         ),
         (What::Started { version: "0.1.0" }, r#""kind":"started","version":"0.1.0""#),
     ];

@@ -16,7 +16,7 @@ const TEXT_BYTES_MAX: usize = 1_000;
 
 pub(super) fn render(compared: &Compared<'_>) -> String {
     let diff = compared.diff;
-    let mut page = Page { text: format!("### Access: {}\n\n", diff.summary()), left_out: 0 };
+    let mut page = Page::new(format!("### Access: {}\n\n", diff.summary()));
     if diff.is_none() {
         page.put(
             "No job of any issuer gains or loses a role or gets one on other terms. This is proved, not sampled.\n\n",
@@ -43,17 +43,22 @@ pub(super) fn render(compared: &Compared<'_>) -> String {
     if !diff.changes.is_empty() {
         page.details(&diff.changes);
     }
-    page.end()
+    page.end("claimbound diff")
 }
 
-struct Page {
+/// A comment within its bound.
+pub(in crate::cli) struct Page {
     text: String,
     left_out: usize,
 }
 
 impl Page {
+    pub(in crate::cli) fn new(heading: String) -> Self {
+        Self { text: heading, left_out: 0 }
+    }
+
     /// A part goes in whole or not at all.
-    fn put(&mut self, part: &str) {
+    pub(in crate::cli) fn put(&mut self, part: &str) {
         if self.left_out == 0 && self.text.len() + part.len() + END_BYTES <= COMMENT_BYTES_MAX {
             self.text.push_str(part);
         } else {
@@ -78,10 +83,11 @@ impl Page {
         self.text.push_str("\n</details>\n");
     }
 
-    fn end(mut self) -> String {
+    /// `command`: what shows the rest.
+    pub(in crate::cli) fn end(mut self, command: &str) -> String {
         if self.left_out > 0 {
             let more = self.left_out;
-            self.text.push_str(&format!("\n{more} lines more do not fit here; `claimbound diff` shows all.\n"));
+            self.text.push_str(&format!("\n{more} lines more do not fit here; `{command}` shows all.\n"));
         }
         self.text
     }
@@ -116,12 +122,12 @@ fn row(change: &Change) -> String {
     )
 }
 
-fn code(text: &str) -> String {
+pub(in crate::cli) fn code(text: &str) -> String {
     format!("<code>{}</code>", inert(text))
 }
 
 /// A sentence with names in backticks.
-fn prose(text: &str) -> String {
+pub(in crate::cli) fn prose(text: &str) -> String {
     let mut out = String::new();
     for (at, part) in cut(text).split('`').enumerate() {
         match at % 2 {

@@ -39,11 +39,7 @@ pub struct Term {
 }
 
 /// The terms in which two mappings give one role; none: the same, as far as the mappings say it.
-pub(super) fn of_mappings(
-    [before, after]: [&MappingSet; 2],
-    mappings: [MappingId; 2],
-    roles: [RoleId; 2],
-) -> Vec<Term> {
+pub fn of_mappings([before, after]: [&MappingSet; 2], mappings: [MappingId; 2], roles: [RoleId; 2]) -> Vec<Term> {
     let mut terms = Vec::new();
     let [a, b] = [(before, mappings[0], roles[0]), (after, mappings[1], roles[1])]
         .map(|(set, mapping, role)| (set.mapping(mapping), set.role(role)));
@@ -72,7 +68,7 @@ pub(super) fn roles_differ(sets: [&MappingSet; 2], roles: [RoleId; 2]) -> bool {
 }
 
 /// The terms in which a role gives another credential, whoever asks.
-pub(super) fn of_roles(sets: [&MappingSet; 2], roles: [RoleId; 2]) -> Vec<Term> {
+pub fn of_roles(sets: [&MappingSet; 2], roles: [RoleId; 2]) -> Vec<Term> {
     let [a, b] = [sets[0].role(roles[0]), sets[1].role(roles[1])];
     let mut terms = Vec::new();
     let mut differ = |name: &str, before: String, after: String, direction| {

@@ -15,6 +15,7 @@ mod diff;
 mod doctor;
 mod explain;
 mod fmt;
+mod import;
 mod init;
 mod issuer;
 mod jwks;
@@ -22,6 +23,7 @@ mod keys;
 mod loaded;
 mod new;
 mod pages;
+mod pin;
 mod profile;
 mod render;
 mod roles;
@@ -59,6 +61,8 @@ enum Command {
     Diff(diff::DiffArgs),
     Roles(roles::RolesArgs),
     Fmt(fmt::FmtArgs),
+    Import(import::ImportArgs),
+    Pin(pin::PinArgs),
     Schema(schema::SchemaArgs),
     Codeowners(codeowners::CodeownersArgs),
     Profile(profile::ProfileArgs),
@@ -84,6 +88,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Diff(args) => diff::run(&args),
         Command::Roles(args) => roles::run(args),
         Command::Fmt(args) => fmt::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Pin(args) => pin::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Codeowners(args) => codeowners::run(args),
         Command::Profile(args) => profile::run(args),

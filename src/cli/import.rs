@@ -3,20 +3,27 @@
 
 mod assemble;
 mod aws;
+mod cel;
+mod gcp;
 mod json;
+mod model;
 mod names;
 mod native;
 mod octo_sts;
 mod pattern;
+mod pins;
 mod regex;
 mod tests;
+mod vault;
 mod when;
+mod write;
 mod yaml;
 
 use super::{check::plural, loaded, render::Format};
 use anyhow::{Context as _, Result, bail};
-use assemble::{Import, Left, Output, assemble};
+use assemble::assemble;
 use claimbound_core::workload::Profiles;
+use model::{Import, Left, Output};
 use serde_json::json;
 use std::{
     fs,
@@ -49,6 +56,9 @@ pub struct ImportArgs {
     /// The team whose files hold the mappings
     #[arg(long, default_value = "imported")]
     team: String,
+    /// Whose tokens these are, where no file says it: roles of Vault do not
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
     /// How to report; `json` holds the files, too, where there is no `--out`
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -60,6 +70,10 @@ enum From {
     Aws,
     /// Trust policies of octo-sts: `*.sts.yaml`
     OctoSts,
+    /// Google's Workload Identity Federation: providers and IAM policies, as `gcloud … --format=json` gives them
+    Gcp,
+    /// JWT roles of Vault or OpenBao, and the method's configuration, as `bao read -format=json` gives them
+    Vault,
 }
 
 /// Runs the command; the exit code.
@@ -76,12 +90,22 @@ pub fn run(args: &ImportArgs) -> Result<u8> {
     }
     let profiles = Profiles::builtin();
     let mut import = Import::default();
+    let mut files = Vec::new();
     for path in &args.files {
         let shown = path.display().to_string();
         let text = read(path).with_context(|| format!("cannot read `{shown}`"))?;
+        files.push((shown, text));
+    }
+    if args.from == From::Gcp {
+        gcp::read(&files, &profiles, &mut import)?;
+    }
+    let issuer = args.issuer.clone().or_else(|| files.iter().find_map(|(_, text)| vault::issuer(text)));
+    for (shown, text) in &files {
         let read = match args.from {
-            From::Aws => aws::read(&shown, &text, &profiles, &mut import),
-            From::OctoSts => octo_sts::read(&shown, &text, &profiles, &mut import),
+            From::Aws => aws::read(shown, text, &profiles, &mut import),
+            From::OctoSts => octo_sts::read(shown, text, &profiles, &mut import),
+            From::Vault => vault::read(shown, text, issuer.as_deref(), &profiles, &mut import),
+            From::Gcp => Ok(()),
         };
         read.with_context(|| format!("cannot import `{shown}`"))?;
     }

@@ -6,18 +6,19 @@
 
 use super::{
     super::new::quoted,
+    model::{Import, Left, Output, RoleOf, Rule},
     names::{Ids, Names, key},
-    native::Source,
-    pattern::Pattern,
+    pins::{Known, Pair, open_to_events, owner_of, pinned, with_named_events},
     tests,
-    when::{Value, When, merged},
+    when::{When, merged},
+    write::{Mapping, aside},
 };
+use crate::issuance::catalogue;
 use claimbound_core::{
     diag::Severity,
     mapping::{Folder, load},
     workload::{Claim, Profiles},
 };
-use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -25,116 +26,6 @@ use std::{
 
 /// In the places of ids that nobody knows yet, while the folder is tried: unlike any that a forge has given.
 const SAMPLE_ID_FIRST: u64 = 9_000_000_000_001;
-const REASON: &str = "imported: write why every repository may";
-
-/// Something of a source that the folder does not hold.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Left {
-    /// File, and the statement or field of it.
-    pub place: String,
-    pub why: String,
-    pub help: String,
-}
-
-/// What a role gives, before it has its name.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Gives {
-    Aws { role_arn: String, max_seconds: Option<u64> },
-    Jwt { audience: String },
-}
-
-/// A role as a source names it.
-#[derive(Clone, Debug)]
-pub struct RoleOf {
-    /// Distinguishes roles.
-    pub called: String,
-    /// The source's name for it; the folder's is made of it.
-    pub name: String,
-    pub description: String,
-    pub gives: Gives,
-    /// Lines for whoever edits the role.
-    pub remarks: Vec<String>,
-}
-
-/// One rule of a source: jobs that may have a role.
-#[derive(Clone, Debug)]
-pub struct Rule<'p> {
-    pub place: String,
-    pub role: RoleOf,
-    pub source: Source<'p>,
-    pub alternatives: Vec<When>,
-}
-
-/// What reading the sources gave.
-#[derive(Debug, Default)]
-pub struct Import<'p> {
-    pub rules: Vec<Rule<'p>>,
-    pub left: Vec<Left>,
-    /// What is kept, but narrower or otherwise than it was.
-    pub changed: Vec<Left>,
-}
-
-/// A folder, ready to be written.
-#[derive(Debug, Default)]
-pub struct Output {
-    pub files: BTreeMap<String, String>,
-    pub roles: usize,
-    pub mappings: usize,
-    pub left: Vec<Left>,
-    pub changed: Vec<Left>,
-    /// Repositories and owners without ids.
-    pub unpinned: usize,
-}
-
-impl Import<'_> {
-    pub fn left(&mut self, place: &str, why: impl Into<String>, help: impl Into<String>) {
-        self.left.push(Left { place: place.to_owned(), why: why.into(), help: help.into() });
-    }
-    pub fn changed(&mut self, place: &str, why: impl Into<String>, help: impl Into<String>) {
-        self.changed.push(Left { place: place.to_owned(), why: why.into(), help: help.into() });
-    }
-}
-
-/// A repository by name, with the id if it is known.
-type Pair = (String, Option<String>);
-
-/// One spelling and at most one id for each repository: two mappings for one would overlap once ids are filled in.
-struct Known(BTreeMap<(String, String), (String, BTreeSet<String>)>);
-
-impl Known {
-    fn of(rules: &[Rule<'_>]) -> Self {
-        let mut known = Self(BTreeMap::new());
-        for rule in rules {
-            let pins = rule.alternatives.iter().filter_map(|when| pinned(when, &rule.source).ok()).flatten();
-            for (name, id) in pins.filter_map(|(pair, _)| pair) {
-                let entry = known.0.entry(Self::key(&rule.source, &name)).or_insert((name, BTreeSet::new()));
-                entry.1.extend(id);
-            }
-        }
-        known
-    }
-    fn key(source: &Source<'_>, name: &str) -> (String, String) {
-        let name = if source.profile.folds_names() { name.to_ascii_lowercase() } else { name.to_owned() };
-        (source.url.clone(), name)
-    }
-    /// Another policy's id for the name narrows this one's.
-    fn spelled(&self, source: &Source<'_>, (name, id): Pair) -> Pair {
-        let Some((spelled, ids)) = self.0.get(&Self::key(source, &name)) else { return (name, id) };
-        let only = ids.first().filter(|_| ids.len() == 1).cloned();
-        (spelled.clone(), id.or(only))
-    }
-}
-
-/// A mapping of the folder.
-struct Mapping {
-    name: String,
-    role: String,
-    place: String,
-    issuer: String,
-    /// Empty: the alternatives pin otherwise.
-    repositories: BTreeSet<Pair>,
-    alternatives: Vec<When>,
-}
 
 struct IssuerOf {
     url: String,
@@ -285,7 +176,9 @@ impl Assembly {
             return refused;
         }
         let loaded = load(&folder(&files), profiles);
-        let mut errors = loaded.diagnostics.into_iter().filter(|finding| finding.severity == Severity::Error);
+        let of_roles = loaded.set.iter().flat_map(|set| catalogue::check(set, None));
+        let mut errors = loaded.diagnostics.iter().cloned().chain(of_roles);
+        let mut errors = errors.by_ref().filter(|finding| finding.severity == Severity::Error);
         errors.next().map(|finding| format!("it would not load: {} ({})", finding.message, finding.code))
     }
 
@@ -419,184 +312,6 @@ impl IssuerOf {
             when.0.remove(&Claim::RepositoryOwnerId);
         }
         when
-    }
-}
-
-/// Which repositories conditions pin, each with what is left of them. `None` in a pair's place: they pin otherwise.
-fn pinned(when: &When, source: &Source<'_>) -> Result<Vec<(Option<Pair>, When)>, String> {
-    let mut rest = when.clone();
-    let by_subject = source.profile.pins().first() == Some(&Claim::Subject);
-    if by_subject {
-        let exact = when.get(Claim::Subject).and_then(Value::texts).is_some();
-        return exact.then(|| vec![(None, rest)]).ok_or_else(|| "it names no subject exactly".to_owned());
-    }
-    let names = when.get(Claim::Repository).map(|value| value.texts().ok_or(()));
-    let ids = when.get(Claim::RepositoryId).and_then(Value::texts);
-    match (names, ids) {
-        (Some(Ok(names)), ids) if ids.as_ref().is_none_or(|ids| names.len() == 1 && ids.len() == 1) => {
-            for claim in [Claim::Repository, Claim::RepositoryId, Claim::RepositoryOwner] {
-                rest.0.remove(&claim);
-            }
-            let id = ids.and_then(|ids| ids.first().map(|id| (*id).to_owned()));
-            let owned = |name: &str| match when.get(Claim::RepositoryOwner).and_then(Value::texts) {
-                None => when.get(Claim::RepositoryOwner).is_none(),
-                Some(owners) => owners
-                    .iter()
-                    .any(|owner| name.rsplit_once('/').is_some_and(|(of, _)| of.eq_ignore_ascii_case(owner))),
-            };
-            let pairs: Vec<_> = names
-                .into_iter()
-                .filter(|name| owned(name))
-                .map(|name| (Some((name.to_owned(), id.clone())), rest.clone()))
-                .collect();
-            if pairs.is_empty() {
-                return Err("its repositories are not its owner's, so no job fits".to_owned());
-            }
-            Ok(pairs)
-        }
-        (_, Some(_)) => Ok(vec![(None, rest)]),
-        (Some(_), None) => Err("it names repositories by a pattern, so by no id".to_owned()),
-        (None, None) if owner_of(when).is_some() => Err("it is for every repository of an owner".to_owned()),
-        (None, None) => Err("it names no repository: jobs of any stranger's would fit".to_owned()),
-    }
-}
-
-/// The owner of every repository that the conditions are for.
-fn owner_of(when: &When) -> Option<String> {
-    if let Some(owner) = when.text(Claim::RepositoryOwner) {
-        return Some(owner.to_owned());
-    }
-    let Some(Value::OneOf(patterns)) = when.get(Claim::Repository) else { return None };
-    let owners: Option<BTreeSet<String>> =
-        patterns.iter().map(|pattern| Some(pattern.split_once("/")?.0.text()?.to_owned())).collect();
-    owners.filter(|owners| owners.len() == 1)?.pop_first()
-}
-
-/// A mapping for every repository of an owner, as a comment.
-fn aside(owner: &str, when: &When, role: &str) -> Option<String> {
-    let mut rest = when.clone();
-    rest.0.remove(&Claim::RepositoryOwner);
-    let all = Pattern::star(&format!("{owner}/*"));
-    if rest.get(Claim::Repository) == Some(&Value::one(all)) {
-        rest.0.remove(&Claim::Repository);
-    }
-    let lines = format!(
-        "[[mapping]]\nname = {}\ndescription = {}\nroles = [{}]\nany_repository = {}\n[mapping.match]\nrepository_owner = {}\n{}",
-        quoted(&format!("{role}-any")),
-        quoted(&format!("Every repository of {owner}")),
-        quoted(role),
-        quoted(REASON),
-        quoted(owner),
-        rest.toml().ok()?
-    );
-    let lines: String = lines.lines().map(|line| format!("# {line}\n")).collect();
-    Some(format!("\n# Not imported, since it is for every repository of an owner:\n{lines}"))
-}
-
-/// Whether every event would fit, if it were not for the default ones.
-fn open_to_events(when: &When, source: &Source<'_>) -> bool {
-    let narrow = [Claim::EventName, Claim::Branch, Claim::Tag, Claim::Ref, Claim::Subject];
-    source.profile.tells_events() && narrow.iter().all(|claim| when.get(*claim).is_none())
-}
-
-/// Where one alternative admits every job and others name events, one that names the default events and these: the
-/// policy let in whatever else these others demand.
-fn with_named_events(alternatives: Vec<When>, source: &Source<'_>) -> Vec<When> {
-    let events = alternatives.iter().filter_map(|when| when.get(Claim::EventName)?.texts()).flatten();
-    let mut events: BTreeSet<_> = events.map(Pattern::exact).collect();
-    if alternatives.len() < 2 || events.is_empty() || !alternatives.contains(&When::default()) {
-        return alternatives;
-    }
-    events.extend(source.profile.default_events().iter().map(|event| Pattern::exact(event)));
-    let all = When::of([(Claim::EventName, Value::OneOf(events))]);
-    vec![all]
-}
-
-impl RoleOf {
-    fn toml(&self, name: &str, team: &str, issuers: &BTreeSet<String>) -> String {
-        let issuers: Vec<_> = issuers.iter().map(|issuer| quoted(issuer)).collect();
-        let mut text = String::from("\n");
-        for remark in &self.remarks {
-            let _ = writeln!(text, "# {remark}");
-        }
-        let (backend, seconds, table) = match &self.gives {
-            Gives::Aws { role_arn, max_seconds } => {
-                ("aws", max_seconds.unwrap_or(3600).clamp(900, 43_200), format!("role_arn = {}\n", quoted(role_arn)))
-            }
-            Gives::Jwt { audience } => ("jwt", 3600, format!("audience = {}\n", quoted(audience))),
-        };
-        let duration = if seconds % 3600 == 0 { format!("{}h", seconds / 3600) } else { format!("{seconds}s") };
-        let _ = write!(
-            text,
-            "[role.{name}]\ndescription = {}\nbackend = {}\nteams = [{}]\nissuers = [{}]\nsensitivity = \"internal\"\n\
-             max_duration = {}\n[role.{name}.{backend}]\n{table}",
-            quoted(&self.description),
-            quoted(backend),
-            quoted(team),
-            issuers.join(", "),
-            quoted(&duration),
-        );
-        text
-    }
-}
-
-impl Mapping {
-    fn toml(&self, ids: &mut Ids) -> Result<String, String> {
-        let mut text = String::new();
-        let mut pair = |(name, id): &Pair| match ids.repository(&self.issuer, name, id.as_deref()) {
-            Some(id) => format!("{{ name = {}, id = {id} }}", quoted(name)),
-            None => format!("{{ name = {} }}", quoted(name)),
-        };
-        let pairs: Vec<String> = self.repositories.iter().map(&mut pair).collect();
-        if pairs.len() > 1 {
-            let rows: String = pairs.iter().map(|pair| format!("  {pair},\n")).collect();
-            let _ = write!(text, "\n[set.{}]\nrepositories = [\n{rows}]\n", self.name);
-        }
-        let _ = write!(
-            text,
-            "\n[[mapping]]\nname = {}\ndescription = {}\nroles = [{}]\n[mapping.match]\n",
-            quoted(&self.name),
-            quoted(&format!("Imported from {}", self.place)),
-            quoted(&self.role),
-        );
-        match pairs.as_slice() {
-            [] => {}
-            [one] => {
-                let _ = writeln!(text, "repository = {one}");
-            }
-            _ => {
-                let _ = writeln!(text, "repository = {{ set = {} }}", quoted(&self.name));
-            }
-        }
-        let first = self.alternatives.first().cloned().unwrap_or_default();
-        let common = When::of(
-            first
-                .0
-                .into_iter()
-                .filter(|(claim, value)| self.alternatives.iter().all(|of| of.get(*claim) == Some(value))),
-        );
-        // The parts of a workflow are one table, which stands in one place.
-        let split = |claim: &Claim| {
-            let table = claim.name().split_once('.').map(|(table, _)| table);
-            table.is_some_and(|table| {
-                let differs = |of: &When| {
-                    of.0.keys().any(|key| key.name().starts_with(&format!("{table}.")) && common.get(*key).is_none())
-                };
-                self.alternatives.iter().any(differs)
-            })
-        };
-        let common = When::of(common.0.iter().filter(|(claim, _)| !split(claim)).map(|(a, b)| (*a, b.clone())));
-        text.push_str(&common.toml()?);
-        if self.alternatives.len() > 1 {
-            for when in &self.alternatives {
-                let own = When::of(
-                    when.0.iter().filter(|(claim, _)| common.get(**claim).is_none()).map(|(a, b)| (*a, b.clone())),
-                );
-                text.push_str("[[mapping.any]]\n");
-                text.push_str(&own.toml()?);
-            }
-        }
-        Ok(text)
     }
 }
 

@@ -5,8 +5,8 @@
 //! and the condition keys of web identity federation.
 
 use super::{
-    assemble::{Gives, Import, RoleOf, Rule},
     json::{self, list},
+    model::{Gives, Import, RoleOf, Rule},
     native::Source,
     pattern::Pattern,
     when::together,

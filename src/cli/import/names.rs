@@ -1,6 +1,6 @@
 //! Names and ids as an imported folder writes them.
 
-use super::{super::new::quoted, assemble::RoleOf, native::Source};
+use super::{super::new::quoted, model::RoleOf, native::Source};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest name of the language, in bytes.

@@ -2,7 +2,7 @@
 //! claims, and what the GitHub token may do. Patterns are regular expressions that must match the whole claim.
 
 use super::{
-    assemble::{Gives, Import, RoleOf, Rule},
+    model::{Gives, Import, RoleOf, Rule},
     native::Source,
     pattern::Pattern,
     regex::reduce,

@@ -98,10 +98,9 @@ impl Forge {
             None => kind.base(issuer).with_context(|| format!("`{issuer}` tells no API; say it with `--api URL`"))?,
         };
         let (variable, place) = kind.variables();
-        let of_runner = std::env::var(place).is_ok_and(|place| place.trim_end_matches('/') == base);
-        let public = base == GITHUB_API || base.strip_suffix("/api/v4") == Some(GITLAB);
+        let of_runner = std::env::var(place).ok();
         let token = std::env::var(variable).ok().filter(|token| !token.is_empty());
-        let token = token.filter(|_| api.is_some() || of_runner || public);
+        let token = token.filter(|_| api.is_some() || is_trusted(&base, of_runner.as_deref()));
         let has_token = token.is_some();
         let mut headers = Vec::new();
         if let Some(token) = token {
@@ -162,7 +161,7 @@ impl Forge {
             .map_err(|()| anyhow::anyhow!("`{}` has no path", self.base))?
             .pop_if_empty()
             .extend(path);
-        let public = self.base == GITHUB_API || self.base.starts_with(GITLAB);
+        let public = is_trusted(&self.base, None);
         let rules = FetchRules {
             // An instance of one's own stands where it stands.
             allow_private_network: !public,
@@ -221,9 +220,26 @@ impl Forge {
     }
 }
 
+/// Whether a token may go to this API without the user's naming it: a public one, or that of the job's own forge.
+fn is_trusted(base: &str, of_runner: Option<&str>) -> bool {
+    let public = base == GITHUB_API || base.strip_suffix("/api/v4") == Some(GITLAB);
+    public || of_runner.is_some_and(|of_runner| of_runner.trim_end_matches('/') == base)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_goes_nowhere_because_a_folder_says_so() {
+        assert!(is_trusted("https://api.github.com", None) && is_trusted("https://gitlab.com/api/v4", None));
+        assert!(is_trusted("https://ghes.example/api/v3", Some("https://ghes.example/api/v3/")));
+        for base in
+            ["https://ghes.example/api/v3", "https://api.evil.ghe.com", "https://gitlab.com.evil.example/api/v4"]
+        {
+            assert!(!is_trusted(base, Some("https://api.github.com")), "{base}");
+        }
+    }
 
     #[test]
     fn an_issuer_tells_where_its_api_is() {

@@ -49,6 +49,7 @@ pub mod broker;
 pub mod canary;
 pub mod command;
 pub mod config;
+pub mod forge;
 pub mod http;
 pub mod issuer;
 pub mod job;

@@ -77,6 +77,7 @@ async fn google_s_federation_becomes_a_folder() {
 async fn imported(kind: &str, home: &Path) -> (Folder, Value) {
     let forge = Forge::new();
     forge.mood(Mood::KnowsAll);
+    forge.owner("acme", 65);
     let out = home.join(kind);
     let out = out.to_str().unwrap();
     let files = files(kind);

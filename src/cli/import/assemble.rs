@@ -10,7 +10,7 @@ use super::{
     names::{Ids, Names, key},
     pins::{Known, Pair, open_to_events, owner_of, pinned, with_named_events},
     tests,
-    when::{When, merged},
+    when::{Value, When, merged},
     write::{Mapping, aside},
 };
 use crate::issuance::catalogue;
@@ -73,6 +73,8 @@ pub fn assemble(import: Import<'_>, team: &str, profiles: &Profiles) -> anyhow::
     for rules in of_role.into_values() {
         assembly.add(rules, &known, &mut names, &mut output);
     }
+    assembly.drop_ownerless(&mut output);
+    assembly.forget_unused();
     // All at once, and one by one only where that fails: then each is tried beside those that are fine.
     if !assembly.mappings.is_empty() && assembly.error(profiles).is_some() {
         for mapping in std::mem::take(&mut assembly.mappings) {
@@ -167,6 +169,19 @@ impl Assembly {
             });
         }
         self.roles.entry(role).or_insert_with(|| (first.role.clone(), BTreeSet::new())).1.insert(issuer);
+    }
+
+    /// An issuer that strangers share lists owners; where no policy names one, nothing of it can load.
+    fn drop_ownerless(&mut self, output: &mut Output) {
+        let issuers = &self.issuers;
+        let ownerless = |name: &str| issuers[name].lists_owners && issuers[name].owners.is_empty();
+        for mapping in self.mappings.extract_if(.., |mapping| ownerless(&mapping.issuer)) {
+            output.left.push(Left {
+                place: mapping.place,
+                why: "its ids are of repositories whose owner nobody names".into(),
+                help: "write the mapping by hand, and the owner with its id into `owners`".into(),
+            });
+        }
     }
 
     /// Why the folder would not load, if all ids were there.
@@ -294,7 +309,8 @@ impl IssuerOf {
         let own = pair.and_then(|(name, _)| owner(name));
         let named = [Claim::Repository, Claim::JobWorkflowRepository, Claim::WorkflowRepository];
         let others = named.iter().filter_map(|claim| when.get(*claim)?.texts()).flatten().filter_map(owner);
-        for name in own.iter().cloned().chain(others) {
+        let listed = when.get(Claim::RepositoryOwner).and_then(Value::texts).into_iter().flatten().map(str::to_owned);
+        for name in own.iter().cloned().chain(others).chain(listed) {
             self.owners.entry(name).or_default();
         }
         if let (Some(own), Some(id)) = (own, when.text(Claim::RepositoryOwnerId)) {

@@ -47,6 +47,7 @@ impl<'p> Source<'p> {
             Ok(patterns.iter().map(of).collect::<Result<Vec<_>, _>>()?.concat())
         };
         match (native, self.profile.name.as_str()) {
+            ("sub", _) if patterns.iter().any(Pattern::is_anything) => Ok(vec![When::default()]),
             ("sub", "github-actions") => each(&github_subject),
             ("sub", "gitlab") => each(&gitlab_subject),
             ("ref", "github-actions") => each(&|pattern| Ok(github_ref(pattern))),

@@ -9,11 +9,11 @@ use claimbound_core::{
     },
     mapping::{IssuerId, MappingSet, RoleId, possible_roles},
     review::{
-        Given, World,
+        Given, GivenError, World,
         boxes::{Axis, Jobs, meet},
     },
     time::UnixSeconds,
-    workload::{Case, Claim, Profile, Profiles},
+    workload::{Case, Claim, Profile, Profiles, WorkloadError},
 };
 
 /// Any number that no repository is likely to have.
@@ -76,8 +76,12 @@ fn witness(world: &World<'_>, jobs: &[Jobs]) -> Result<Option<Vec<(Claim, String
 fn roles(job: &[(Claim, String)], set: &MappingSet, profiles: &Profiles, issuer: IssuerId) -> Option<Vec<RoleId>> {
     let mut given = Given::Workload(job.to_vec());
     given.fill_ids(set, issuer);
-    let case = Case { principal: given.workload(set, profiles, issuer).ok()?, actors: Vec::new() };
-    Some(possible_roles(set, &case, UnixSeconds(0)))
+    let principal = match given.workload(set, profiles, issuer) {
+        Ok(workload) => workload,
+        Err(GivenError::Refused(WorkloadError::Stranger)) => return Some(Vec::new()),
+        Err(_) => return None,
+    };
+    Some(possible_roles(set, &Case { principal, actors: Vec::new() }, UnixSeconds(0)))
 }
 
 /// Jobs that differ in one thing, the likeliest first.

@@ -141,6 +141,16 @@ impl When {
         if branch && tag {
             return None;
         }
+        // A `sub` that names a ref, and so no environment, is never one of a pull request, whatever its ref is.
+        if (branch || tag) && self.get(Claim::Environment) == Some(&Value::Absent) {
+            let pull_request = Pattern::exact("pull_request");
+            if let Some(Value::OneOf(events)) = self.0.get_mut(&Claim::EventName)
+                && events.remove(&pull_request)
+                && events.is_empty()
+            {
+                return None;
+            }
+        }
         let kind = branch.then_some("branch").or(tag.then_some("tag"));
         if let (Some(kind), Some(types)) = (kind, self.get(Claim::RefType).and_then(Value::texts)) {
             if !types.contains(&kind) {
@@ -244,6 +254,10 @@ mod tests {
         assert_eq!(main.and(&of("branch")), Some(main.clone()));
         assert_eq!(main.and(&of("tag")), None);
         let absent = When::of([(Claim::Environment, Value::Absent)]);
+        let events = When::of([(Claim::EventName, Value::OneOf(["push", "pull_request"].map(Pattern::exact).into()))]);
+        let push = main.and(&absent).and_then(|when| when.and(&events));
+        assert_eq!(push.and_then(|when| Some(when.text(Claim::EventName)?.to_owned())).as_deref(), Some("push"));
+        assert_eq!(main.and(&events).and_then(|when| Some(when.get(Claim::EventName)?.texts()?.len())), Some(2));
         assert_eq!(absent.and(&When::of([(Claim::Environment, Value::exact("x"))])), None);
         let many = vec![vec![branch("a*"), branch("b*")]; 9];
         assert!(together(many).is_err());

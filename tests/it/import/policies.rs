@@ -27,8 +27,13 @@ fn list(value: &Value) -> Vec<Value> {
 
 /// `*` is any run of characters.
 fn star(pattern: &str, text: &str) -> bool {
-    let escaped: String = pattern.split('*').map(literal).collect::<Vec<_>>().join("(?s:.*)");
-    Regex::new(&format!("^(?:{escaped})$")).unwrap().is_match(text)
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, rest)) => {
+            let Some(text) = text.strip_prefix(before) else { return false };
+            (0..=text.len()).any(|at| text.is_char_boundary(at) && star(rest, &text[at..]))
+        }
+    }
 }
 
 fn literal(text: &str) -> String {

@@ -2,7 +2,6 @@
 //! (`/repos/{owner}/{repo}`, `/users/{name}`, `/user/{id}`, and `/repositories/{id}`, where redirects of renamed repositories
 //! lead) and GitLab (`/projects/:id`, `/namespaces/:id`, both by number or by path with `%2F`). No forge was asked.
 
-use crate::http;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -191,6 +190,7 @@ fn answer(path: &str, state: &State, knows_all: bool) -> (u16, String, Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http;
 
     #[tokio::test]
     async fn names_ids_and_redirects_are_answered_as_documented() {

@@ -88,6 +88,9 @@ pub fn run(args: &ImportArgs) -> Result<u8> {
     if !named || args.team.starts_with('-') || args.team.len() > 63 {
         bail!("`{}` is no team's name: 1 to 63 of `a-z`, `0-9` and `-`", args.team);
     }
+    if args.issuer.is_some() && args.from != From::Vault {
+        bail!("`--issuer` is for roles of Vault; other files say whose tokens they take");
+    }
     let profiles = Profiles::builtin();
     let mut import = Import::default();
     let mut files = Vec::new();

@@ -121,7 +121,7 @@ impl Assembly {
                     }
                     Err(why) => {
                         let owner = owner_of(when);
-                        let block = owner.as_ref().and_then(|owner| aside(owner, when, &role));
+                        let block = owner.as_ref().and_then(|owner| aside(owner, when, &role, names));
                         let help = match &block {
                             Some(_) => {
                                 "list its repositories, or take the block that stands as a comment in the team's file: it needs `may = [\"any_repository\"]`"

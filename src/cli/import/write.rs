@@ -3,7 +3,7 @@
 use super::{
     super::new::quoted,
     model::{Gives, RoleOf},
-    names::Ids,
+    names::{Ids, Names},
     pattern::Pattern,
     pins::Pair,
     when::{Value, When},
@@ -28,7 +28,7 @@ pub struct Mapping {
 }
 
 /// A mapping for every repository of an owner, as a comment.
-pub fn aside(owner: &str, when: &When, role: &str) -> Option<String> {
+pub fn aside(owner: &str, when: &When, role: &str, names: &mut Names) -> Option<String> {
     let mut rest = when.clone();
     rest.0.remove(&Claim::RepositoryOwner);
     let all = Pattern::star(&format!("{owner}/*"));
@@ -37,7 +37,7 @@ pub fn aside(owner: &str, when: &When, role: &str) -> Option<String> {
     }
     let lines = format!(
         "[[mapping]]\nname = {}\ndescription = {}\nroles = [{}]\nany_repository = {}\n[mapping.match]\nrepository_owner = {}\n{}",
-        quoted(&format!("{role}-any")),
+        quoted(&names.mapping(&format!("{role}-any"))),
         quoted(&format!("Every repository of {owner}")),
         quoted(role),
         quoted(REASON),

@@ -207,6 +207,14 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::{super::pattern::Written, *};
+    use claimbound_core::lang::pattern::{Lang, Segments};
+    use proptest::{collection, prelude::*, sample};
+    use regex_automata::meta::Regex;
+
+    const PIECES: &[&str] = &[
+        "a", "b", "x?", "/", ".", r"\.", ".*", ".+", r"\d+", "[0-9]*", "[0-2]", "(a|b/)", "(ab)?", "(a|)", "[^/]+",
+        "[^/]*", "[ab]", "-", "|", "(.+|x)", "(/.+)?", ".*?",
+    ];
 
     fn said(text: &str) -> String {
         let reduced = match reduce(text) {
@@ -281,6 +289,35 @@ mod tests {
             "((((((((((((((((((a))))))))))))))))))",
         ] {
             assert!(said(expression).starts_with('!'), "{expression}: {}", said(expression));
+        }
+    }
+
+    proptest! {
+        /// What a form of ours matches, the expression matches, by an engine that shares nothing with this file.
+        #[test]
+        fn no_form_matches_more_than_its_expression(
+            pieces in collection::vec(sample::select(PIECES), 0..7),
+            text in "[abx0-2/.-]{0,7}",
+        ) {
+            let expression = pieces.concat();
+            let patterns = reduce(&expression).map(|reduced| reduced.patterns).unwrap_or_default();
+            let forms = patterns.iter().filter_map(|pattern| pattern.written().ok()).flatten();
+            let matches = |form: Written| match form {
+                Written::Exact(exact) => exact == text,
+                Written::Glob(glob) => Lang::glob(&glob, Segments::Path, false).unwrap().matches(&text),
+                Written::Present => !text.is_empty(),
+            };
+            if forms.into_iter().any(matches) {
+                let whole = Regex::new(&format!("^(?:{expression})$")).unwrap();
+                prop_assert!(whole.is_match(&text), "{} matches {}", expression, text);
+            }
+        }
+
+        #[test]
+        fn no_text_breaks_a_reader(text in ".{0,40}", odd in "[(\\[a*+?|)\\]^$.\\\\'= &:{}-]{0,24}") {
+            for text in [text, odd] {
+                let _ = (reduce(&text), super::super::cel::parse(&text), super::super::yaml::parse(&text));
+            }
         }
     }
 }

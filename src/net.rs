@@ -7,10 +7,11 @@
 
 mod address;
 
+use crate::secret::Secret;
 use address::Reach;
 use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
-    header::CONTENT_ENCODING,
+    header::{CONTENT_ENCODING, HeaderMap, HeaderValue},
 };
 use std::{
     collections::HashMap,
@@ -38,6 +39,21 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct FetchError {
     pub url: String,
     pub why: String,
+}
+
+/// An answer of any status.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
 }
 
 /// Where a request may go and how much it may take.
@@ -86,11 +102,45 @@ impl Client {
         }
     }
 
-    async fn fetch(&self, url: &str, rules: &FetchRules<'_>) -> Result<Vec<u8>, String> {
+    /// The answer, whatever its status, to a GET with headers of the caller's; redirects are answers, too.
+    pub async fn ask(
+        &self,
+        url: &str,
+        headers: &[(&'static str, &Secret)],
+        rules: &FetchRules<'_>,
+    ) -> Result<Answer, FetchError> {
+        let fail = |why: String| FetchError { url: url.to_owned(), why };
+        let asked = async {
+            let answer = self.send(url, headers, rules).await?;
+            let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+            Ok(Answer { status, headers, body: body(answer, rules).await? })
+        };
+        match tokio::time::timeout(rules.timeout, asked).await {
+            Ok(answer) => answer.map_err(fail),
+            Err(_) => Err(fail(format!("no whole answer within {:?}", rules.timeout))),
+        }
+    }
+
+    async fn send(
+        &self,
+        url: &str,
+        headers: &[(&'static str, &Secret)],
+        rules: &FetchRules<'_>,
+    ) -> Result<reqwest::Response, String> {
         let url = Url::parse(url).map_err(|error| format!("not a URL: {error}"))?;
         let (reach, plain) = permit(&url, rules)?;
-        let client = self.client(reach, plain, rules.ca_file)?;
-        let mut answer = client.get(url).send().await.map_err(|error| told(&error))?;
+        let mut request = self.client(reach, plain, rules.ca_file)?.get(url);
+        for (name, value) in headers {
+            let mut value = HeaderValue::from_str(value.reveal())
+                .map_err(|_| format!("the value for the header `{name}` holds characters that no header has"))?;
+            value.set_sensitive(true);
+            request = request.header(*name, value);
+        }
+        request.send().await.map_err(|error| told(&error))
+    }
+
+    async fn fetch(&self, url: &str, rules: &FetchRules<'_>) -> Result<Vec<u8>, String> {
+        let answer = self.send(url, &[], rules).await?;
         match answer.status() {
             status if status.is_redirection() => {
                 return Err(format!("answered {} and redirects are not followed", status.as_u16()));
@@ -98,22 +148,7 @@ impl Client {
             status if status != reqwest::StatusCode::OK => return Err(format!("answered {}", status.as_u16())),
             _ => {}
         }
-        let too_long = || format!("the answer is longer than {} bytes", rules.bytes_max);
-        if answer.content_length().is_some_and(|length| length > rules.bytes_max as u64) {
-            return Err(too_long());
-        }
-        // None is asked for and no decompression is compiled in: bytes on the wire are the bytes counted here.
-        if let Some(coding) = answer.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
-            return Err(format!("answered with the content encoding {coding:?}, which nobody asked for"));
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| told(&error))? {
-            if body.len() + chunk.len() > rules.bytes_max {
-                return Err(too_long());
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+        body(answer, rules).await
     }
 
     fn client(&self, reach: Reach, plain: bool, ca_file: Option<&Path>) -> Result<reqwest::Client, String> {
@@ -130,6 +165,26 @@ impl Client {
         built.insert(key, client.clone());
         Ok(client)
     }
+}
+
+/// An answer's body, whole and within the cap.
+async fn body(mut answer: reqwest::Response, rules: &FetchRules<'_>) -> Result<Vec<u8>, String> {
+    let too_long = || format!("the answer is longer than {} bytes", rules.bytes_max);
+    if answer.content_length().is_some_and(|length| length > rules.bytes_max as u64) {
+        return Err(too_long());
+    }
+    // None is asked for and no decompression is compiled in: bytes on the wire are the bytes counted here.
+    if let Some(coding) = answer.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        return Err(format!("answered with the content encoding {coding:?}, which nobody asked for"));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| told(&error))? {
+        if body.len() + chunk.len() > rules.bytes_max {
+            return Err(too_long());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// Judges scheme and host before anything is resolved; a literal address never reaches the resolver.

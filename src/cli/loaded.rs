@@ -90,7 +90,8 @@ pub fn print(text: &str) -> io::Result<()> {
     io::stdout().lock().write_all(without_control(text).as_bytes())
 }
 
-fn without_control(text: &str) -> String {
+/// Text that never steers the terminal.
+pub fn without_control(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

@@ -16,6 +16,7 @@ mod diff;
 mod doctor;
 mod explain;
 mod fmt;
+mod import;
 mod init;
 mod issuer;
 mod jwks;
@@ -24,6 +25,7 @@ mod loaded;
 mod log;
 mod new;
 mod pages;
+mod pin;
 mod plan;
 mod profile;
 mod render;
@@ -66,6 +68,8 @@ enum Command {
     Unused(unused::UnusedArgs),
     Roles(roles::RolesArgs),
     Fmt(fmt::FmtArgs),
+    Import(import::ImportArgs),
+    Pin(pin::PinArgs),
     Schema(schema::SchemaArgs),
     Codeowners(codeowners::CodeownersArgs),
     Profile(profile::ProfileArgs),
@@ -94,6 +98,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Unused(args) => unused::run(&args),
         Command::Roles(args) => roles::run(args),
         Command::Fmt(args) => fmt::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Pin(args) => pin::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Codeowners(args) => codeowners::run(args),
         Command::Profile(args) => profile::run(args),

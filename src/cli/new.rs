@@ -9,7 +9,7 @@ use super::{
 use crate::issuance::catalogue;
 use annotate_snippets::Renderer;
 use anyhow::{Result, bail};
-pub use block::{Block, Pair, Written};
+pub use block::{Block, Pair, Written, quoted, workload, workload_with_id};
 use claimbound_core::{
     diag::{Diagnostic, Severity, did_you_mean},
     mapping::{Folder, load},

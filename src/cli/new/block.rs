@@ -367,7 +367,7 @@ fn with(folder: &Folder, path: &str, text: &str) -> Folder {
 }
 
 /// A job as tests write it.
-fn workload(job: &[(Claim, String)]) -> String {
+pub fn workload(job: &[(Claim, String)]) -> String {
     let told: Vec<_> = job.iter().filter(|(claim, _)| !FILLED_IN.contains(claim)).cloned().collect();
     workload_with_id(&told)
 }
@@ -388,7 +388,8 @@ fn arguments(job: &[(Claim, String)]) -> String {
     told.collect::<Vec<_>>().join(" ")
 }
 
-fn workload_with_id(job: &[(Claim, String)]) -> String {
+/// The same, with ids that differ from the folder's.
+pub fn workload_with_id(job: &[(Claim, String)]) -> String {
     let mut keys: Vec<(usize, String, String)> = Vec::new();
     let mut workflows: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (claim, text) in job {

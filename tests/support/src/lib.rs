@@ -50,6 +50,7 @@ pub mod canary;
 pub mod command;
 pub mod comments;
 pub mod config;
+pub mod forge;
 pub mod gitlab;
 pub mod http;
 pub mod issuer;

@@ -4,7 +4,10 @@
 //! hold is for the caller to say ([`Lang::witness_within`]).
 
 use super::automaton::{Automaton, Bytes, Item, Keep, STATES_MAX, TooLarge};
-use std::sync::{Arc, LazyLock};
+use std::{
+    hash::{Hash, Hasher},
+    sync::{Arc, LazyLock},
+};
 
 /// Longest glob or path.
 pub const PATTERN_BYTES_MAX: usize = 512;
@@ -96,6 +99,12 @@ impl PartialEq for Lang {
     }
 }
 impl Eq for Lang {}
+
+impl Hash for Lang {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.set.hash(state);
+    }
+}
 
 /// Where `*` stops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -371,6 +380,15 @@ impl Lang {
             (_, Set::AllBut(missing)) => self.without(missing, words),
             (Set::AllBut(missing), _) => other.without(missing, words),
             _ => self.combine(other, Keep::Both, words),
+        }
+    }
+
+    /// Whether the two plainly have no text in common: `false` says nothing. Allocates nothing.
+    pub(crate) fn plainly_misses(&self, other: &Self) -> bool {
+        match (&self.set, &other.set) {
+            (Set::Listed(list), _) if !list.fold || other.folds() => !list.texts.iter().any(|text| other.matches(text)),
+            (_, Set::Listed(list)) if !list.fold || self.folds() => !list.texts.iter().any(|text| self.matches(text)),
+            _ => false,
         }
     }
 

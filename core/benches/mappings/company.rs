@@ -9,7 +9,7 @@ use claimbound_core::{mapping::Folder, review::Given, workload::Claim};
 use std::fmt::Write as _;
 
 /// Mappings of one team.
-const TEAM_MAPPINGS: usize = 50;
+pub const TEAM_MAPPINGS: usize = 50;
 /// Mappings of one file; also of the last, which may be of a team that has no more.
 const FILE_MAPPINGS: usize = 10;
 /// Teams whose roles stand in one file of the platform's.
@@ -35,6 +35,18 @@ pub fn company(mappings: usize) -> Folder {
         add(format!("teams/{}/{of_team}.toml", team(team_number)), team_file(team_number, of_team, count));
     }
     folder
+}
+
+/// The same with three edits, in the files of three teams.
+pub fn edited(folder: &Folder) -> Folder {
+    let mut edited = folder.clone();
+    let mut files: Vec<&mut Vec<u8>> =
+        edited.files.iter_mut().filter(|(path, _)| path.ends_with("/0.toml")).map(|(_, text)| text).collect();
+    for nth in [0, files.len() / 2, files.len() - 1] {
+        let text = String::from_utf8_lossy(files[nth]).replacen("branch = \"main\"", "branch = \"trunk\"", 1);
+        *files[nth] = text.into_bytes();
+    }
+    edited
 }
 
 /// A push to `main` for production by the first repository of a team that is on GitHub.
@@ -73,7 +85,7 @@ fn team(number: usize) -> String {
     format!("{}-{number}", NAMES[number % NAMES.len()])
 }
 
-fn on_gitlab(team_number: usize) -> bool {
+pub fn on_gitlab(team_number: usize) -> bool {
     team_number % 10 == 9
 }
 

@@ -42,7 +42,7 @@ enum Set {
 /// Texts, sorted, each once. If `fold`, in lower case, and ASCII case does not count; never set without letters.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct List {
-    texts: Box<[Box<str>]>,
+    texts: Arc<[Box<str>]>,
     fold: bool,
 }
 
@@ -74,7 +74,7 @@ impl List {
     fn merged(&self, other: &Self) -> Option<Self> {
         let fold = self.fold || other.fold;
         let alike = !fold || (self.folds() && other.folds());
-        alike.then(|| Self::new(self.texts.iter().chain(&other.texts).cloned().collect(), fold))
+        alike.then(|| Self::new(self.texts.iter().chain(other.texts.iter()).cloned().collect(), fold))
     }
 
     /// Those that `keep` keeps, if `keep` cannot tell apart what this list does not.

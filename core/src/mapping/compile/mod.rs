@@ -14,6 +14,7 @@ mod patterns;
 mod placeholders;
 mod policy;
 mod roles;
+mod shared;
 mod teams;
 mod tests;
 mod values;

@@ -2,7 +2,11 @@
 //!
 //! First a table in words, with what is measured once or a few times by hand; then criterion's numbers of what is short.
 //! `-- --write FOLDER COUNT` writes a folder of so many mappings instead, for measurements of the command line.
-#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a bench reads clocks and prints what it measured"
+)]
 
 mod company;
 

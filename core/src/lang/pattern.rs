@@ -383,6 +383,11 @@ impl Lang {
         }
     }
 
+    /// Whether an equal set also describes itself alike.
+    pub(crate) fn is_written_like(&self, equal: &Self) -> bool {
+        self.words == equal.words
+    }
+
     /// Whether the two plainly have no text in common: `false` says nothing. Allocates nothing.
     pub(crate) fn plainly_misses(&self, other: &Self) -> bool {
         match (&self.set, &other.set) {

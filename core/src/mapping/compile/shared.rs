@@ -46,7 +46,7 @@ impl Values {
         for condition in &mut conditions {
             let Test::Text(lang) = &mut condition.test else { continue };
             match self.0.get(lang) {
-                Some(known) if known.describe() == lang.describe() => *lang = known.clone(),
+                Some(known) if known.is_written_like(lang) => *lang = known.clone(),
                 Some(_) => {}
                 None => drop(self.0.insert(lang.clone())),
             }

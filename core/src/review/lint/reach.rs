@@ -226,8 +226,11 @@ mod tests {
                 prop_assert!(reached, "{asked:?} {denies:?}");
             }
         }
+    }
 
-        /// Repositories that are told apart by nothing but their pairs come out alike, and are told as their own.
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+        /// Repositories that are told apart by nothing but their pairs come out alike.
         #[test]
         fn one_repository_stands_for_its_like(
             asked in subsequence(asked().split_off(2), 0..=4),

@@ -4,7 +4,10 @@
 //! hold is for the caller to say ([`Lang::witness_within`]).
 
 use super::automaton::{Automaton, Bytes, Item, Keep, STATES_MAX, TooLarge};
-use std::sync::{Arc, LazyLock};
+use std::{
+    hash::{Hash, Hasher},
+    sync::{Arc, LazyLock},
+};
 
 /// Longest glob or path.
 pub const PATTERN_BYTES_MAX: usize = 512;
@@ -39,7 +42,7 @@ enum Set {
 /// Texts, sorted, each once. If `fold`, in lower case, and ASCII case does not count; never set without letters.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct List {
-    texts: Box<[Box<str>]>,
+    texts: Arc<[Box<str>]>,
     fold: bool,
 }
 
@@ -71,7 +74,7 @@ impl List {
     fn merged(&self, other: &Self) -> Option<Self> {
         let fold = self.fold || other.fold;
         let alike = !fold || (self.folds() && other.folds());
-        alike.then(|| Self::new(self.texts.iter().chain(&other.texts).cloned().collect(), fold))
+        alike.then(|| Self::new(self.texts.iter().chain(other.texts.iter()).cloned().collect(), fold))
     }
 
     /// Those that `keep` keeps, if `keep` cannot tell apart what this list does not.
@@ -96,6 +99,12 @@ impl PartialEq for Lang {
     }
 }
 impl Eq for Lang {}
+
+impl Hash for Lang {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.set.hash(state);
+    }
+}
 
 /// Where `*` stops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -371,6 +380,20 @@ impl Lang {
             (_, Set::AllBut(missing)) => self.without(missing, words),
             (Set::AllBut(missing), _) => other.without(missing, words),
             _ => self.combine(other, Keep::Both, words),
+        }
+    }
+
+    /// Whether an equal set also describes itself alike.
+    pub(crate) fn is_written_like(&self, equal: &Self) -> bool {
+        self.words == equal.words
+    }
+
+    /// Whether the two plainly have no text in common: `false` says nothing. Allocates nothing.
+    pub(crate) fn plainly_misses(&self, other: &Self) -> bool {
+        match (&self.set, &other.set) {
+            (Set::Listed(list), _) if !list.fold || other.folds() => !list.texts.iter().any(|text| other.matches(text)),
+            (_, Set::Listed(list)) if !list.fold || self.folds() => !list.texts.iter().any(|text| self.matches(text)),
+            _ => false,
         }
     }
 

@@ -134,7 +134,7 @@ impl Origin {
 }
 
 /// What a condition asks of its claim.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Test {
     /// Of a list: some element is one of these.
     Text(Lang),
@@ -367,7 +367,7 @@ impl MappingSet {
     }
     /// All conditions under which a mapping gives a role, in the order of the sources: its own, then the role's
     /// `require`.
-    pub fn conditions_for(&self, id: MappingId, role: RoleId) -> impl Iterator<Item = &Condition> {
+    pub fn conditions_for(&self, id: MappingId, role: RoleId) -> impl Iterator<Item = &Condition> + Clone {
         let mapping = self.mapping(id);
         mapping.conditions.iter().chain(self.required(role, mapping.issuer))
     }

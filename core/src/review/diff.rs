@@ -18,7 +18,7 @@ pub use terms::{Direction, Term, of_mappings, of_roles};
 
 use super::{Job, world::World};
 use crate::{
-    mapping::{Deny, Folder, Issuer, IssuerId, MappingId, MappingSet, RoleId},
+    mapping::{Deny, Folder, Issuer, IssuerId, Mapping, MappingId, MappingSet, RoleId},
     workload::{Profile, Profiles},
 };
 use foldhash::fast::FixedState;
@@ -245,13 +245,15 @@ fn issuers<'a>(sides: [Side<'a>; 2]) -> Vec<Met<'a>> {
 }
 
 /// For each side and mapping, the other side's mapping that says the same.
-fn unchanged(sides: [Side<'_>; 2], issuers: &[Met<'_>]) -> [Vec<Option<MappingId>>; 2] {
+fn unchanged<'a>(sides: [Side<'a>; 2], issuers: &[Met<'_>]) -> [Vec<Option<MappingId>>; 2] {
     let [before, after] = sides.map(|side| side.set);
-    let by_name: HashMap<&str, MappingId, FixedState> =
-        (0..).map(MappingId).zip(&before.mappings).map(|(id, mapping)| (mapping.name.as_str(), id)).collect();
+    // Alternatives stand as mappings of one name.
+    let name = |mapping: &'a Mapping| (mapping.name.as_str(), mapping.alternative);
+    let by_name: HashMap<_, MappingId, FixedState> =
+        (0..).map(MappingId).zip(&before.mappings).map(|(id, mapping)| (name(mapping), id)).collect();
     let mut same = [vec![None; before.mappings.len()], vec![None; after.mappings.len()]];
     for (id, mapping) in (0..).map(MappingId).zip(&after.mappings) {
-        let Some(&old) = by_name.get(mapping.name.as_str()) else { continue };
+        let Some(&old) = by_name.get(&name(mapping)) else { continue };
         let other = before.mapping(old);
         let alike = |met: &Met<'_>| {
             met[0].is_some_and(|(id, _)| id == other.issuer) && met[1].is_some_and(|(id, _)| id == mapping.issuer)

@@ -92,7 +92,7 @@ impl<'s> Bound<'s> {
     fn roles(&self) -> impl Iterator<Item = (RoleId, &'s Role)> {
         self.mapping.roles.iter().map(|id| (*id, self.set.role(*id)))
     }
-    fn conditions(&self, role: RoleId) -> impl Iterator<Item = &'s Condition> {
+    fn conditions(&self, role: RoleId) -> impl Iterator<Item = &'s Condition> + Clone {
         self.set.conditions_for(self.id, role)
     }
     /// Whether a job needs to have this claim to get the role.

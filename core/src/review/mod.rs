@@ -1,5 +1,6 @@
 //! Proves and tests a folder; cold, may allocate.
 
+mod alike;
 pub mod boxes;
 mod cases;
 pub mod dates;

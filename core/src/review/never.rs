@@ -4,6 +4,7 @@
 //! taken for one that holds.
 
 use super::{
+    alike::{Alike, apart},
     boxes::{Jobs, Undecided, meet, subtract},
     given::Job,
     overlap::example,
@@ -11,10 +12,11 @@ use super::{
 };
 use crate::{
     diag::Diagnostic,
-    mapping::{Condition, IssuerId, MappingId, MappingSet, RoleId, codes},
-    workload::Profile,
+    mapping::{Condition, Deny, IssuerId, MappingId, MappingSet, RoleId, Test, codes},
+    workload::{ClaimKey, Profile},
 };
-use std::collections::BTreeMap;
+use foldhash::fast::FixedState;
+use std::collections::{BTreeMap, HashSet};
 
 /// A `[[never]]`, compiled.
 #[derive(Clone, Debug)]
@@ -31,7 +33,6 @@ pub(crate) struct Never {
 /// A finding for each mapping that breaks a promise, or of which it cannot be said. `profiles`: at the issuers' numbers.
 pub(crate) fn prove(set: &MappingSet, nevers: &[Never], profiles: &[&Profile]) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    let mut denies = BTreeMap::new();
     for (number, profile) in profiles.iter().enumerate().filter(|_| !nevers.is_empty()) {
         let id = IssuerId(number as u16);
         let about: Vec<&Never> =
@@ -44,6 +45,7 @@ pub(crate) fn prove(set: &MappingSet, nevers: &[Never], profiles: &[&Profile]) -
                 continue;
             }
         };
+        let mut denied = Denied { set, issuer: id, about: BTreeMap::new(), boxes: BTreeMap::new() };
         for never in about {
             let forbidden = match world.denied(&never.conditions) {
                 Ok(forbidden) => forbidden,
@@ -52,12 +54,13 @@ pub(crate) fn prove(set: &MappingSet, nevers: &[Never], profiles: &[&Profile]) -
                     continue;
                 }
             };
+            let mut kept = HashSet::default();
             for (mapping, row) in (0..).map(MappingId).zip(&set.mappings) {
                 if row.issuer != id || row.shadow {
                     continue;
                 }
                 for role in row.roles.iter().filter(|role| never.roles.binary_search(role).is_ok()) {
-                    match broken(set, &world, &forbidden, (mapping, *role), &mut denies) {
+                    match broken(&world, never, &forbidden, (mapping, *role), &mut denied, &mut kept) {
                         Ok(None) => continue,
                         Ok(Some(witness)) => found.push(broken_by(set, never, (mapping, *role), &witness)),
                         Err(why) => found.push(undecided(never, &row.span, &row.name, &why)),
@@ -71,41 +74,82 @@ pub(crate) fn prove(set: &MappingSet, nevers: &[Never], profiles: &[&Profile]) -
     found
 }
 
-/// The jobs that the denies about a role take away, by issuer and role.
-type Denied = BTreeMap<(IssuerId, RoleId), Vec<Jobs>>;
+/// What denies take away at one issuer.
+struct Denied<'s> {
+    set: &'s MappingSet,
+    issuer: IssuerId,
+    /// Their positions, by role.
+    about: BTreeMap<RoleId, Vec<u32>>,
+    /// The jobs that they take, by position; few roles have others than their neighbours.
+    boxes: BTreeMap<Vec<u32>, Vec<Jobs>>,
+}
+
+impl<'s> Denied<'s> {
+    fn about(&mut self, role: RoleId) -> Vec<u32> {
+        let (set, issuer) = (self.set, self.issuer);
+        let about = |at: &&u32| deny(set, **at).roles.binary_search(&role).is_ok();
+        self.about
+            .entry(role)
+            .or_insert_with(|| set.index().denies(issuer).iter().filter(about).copied().collect())
+            .clone()
+    }
+
+    fn boxes(&mut self, world: &World<'_>, denies: Vec<u32>) -> Result<&[Jobs], Undecided> {
+        if !self.boxes.contains_key(&denies) {
+            let mut taken = Vec::new();
+            for at in &denies {
+                taken.extend(world.denied(&deny(self.set, *at).conditions)?);
+            }
+            self.boxes.insert(denies.clone(), taken);
+        }
+        Ok(&self.boxes[&denies])
+    }
+}
+
+fn deny(set: &MappingSet, at: u32) -> &Deny {
+    &set.denies[at as usize]
+}
+
+/// Denies and conditions beside which a promise is kept.
+type Kept = HashSet<(Vec<u32>, Vec<(ClaimKey, Test)>), FixedState>;
 
 /// A job that the mapping gives the role to and that is among the forbidden ones.
 fn broken(
-    set: &MappingSet,
     world: &World<'_>,
+    never: &Never,
     forbidden: &[Jobs],
     (mapping, role): (MappingId, RoleId),
-    denies: &mut Denied,
+    denied: &mut Denied<'_>,
+    kept: &mut Kept,
 ) -> Result<Option<Job>, Undecided> {
-    let met = meet(&world.granted(set.conditions_for(mapping, role))?, forbidden)?;
-    if met.is_empty() {
+    let set = denied.set;
+    let mut conditions = set.conditions_for(mapping, role);
+    if conditions.any(|one| never.conditions.iter().any(|other| apart(one, other))) {
         return Ok(None);
     }
-    let issuer = set.mapping(mapping).issuer;
-    if let std::collections::btree_map::Entry::Vacant(free) = denies.entry((issuer, role)) {
-        let mut taken = Vec::new();
-        for at in set.index().denies(issuer) {
-            let deny = &set.denies[*at as usize];
-            if deny.roles.binary_search(&role).is_ok() {
-                taken.extend(world.denied(&deny.conditions)?);
-            }
-        }
-        free.insert(taken);
+    let denies = denied.about(role);
+    let taken = denies.iter().flat_map(|at| &deny(set, *at).conditions);
+    let Alike { conditions, key } =
+        Alike::of(world, set.conditions_for(mapping, role), never.conditions.iter().chain(taken));
+    let key = (denies, key);
+    if kept.contains(&key) {
+        return Ok(None);
     }
+    let met = meet(&world.granted(&conditions)?, forbidden)?;
+    let left = if met.is_empty() { met } else { subtract(met, denied.boxes(world, key.0.clone())?)? };
     let mut unknown = None;
-    for jobs in subtract(met, &denies[&(issuer, role)])? {
+    for jobs in left {
         match world.witness(&jobs) {
             Ok(None) => {}
             Ok(Some(witness)) => return Ok(Some(witness)),
             Err(why) => unknown = Some(why),
         }
     }
-    unknown.map_or(Ok(None), Err)
+    if let Some(why) = unknown {
+        return Err(why);
+    }
+    kept.insert(key);
+    Ok(None)
 }
 
 fn broken_by(set: &MappingSet, never: &Never, (mapping, role): (MappingId, RoleId), witness: &Job) -> Diagnostic {

@@ -4,6 +4,7 @@
 //! Denies are left aside: two mappings overlap even where a deny keeps the job from both.
 
 use super::{
+    alike::apart,
     given::Job,
     reach::{Reach, listed_ids, listed_names},
 };
@@ -60,7 +61,9 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
         for (first, second) in pairs {
             // Alternatives of one mapping may meet: it gives the same by either.
             let alternatives = set.mapping(first).name == set.mapping(second).name;
-            if alternatives || told.contains(&(first, second)) {
+            let theirs = &set.mapping(second).conditions;
+            let plainly = |one| theirs.iter().any(|other| apart(one, other));
+            if alternatives || told.contains(&(first, second)) || set.mapping(first).conditions.iter().any(plainly) {
                 continue;
             }
             let met = [first, second].into_iter().try_for_each(|id| {

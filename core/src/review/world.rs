@@ -170,6 +170,10 @@ impl<'p> World<'p> {
         Ok(())
     }
 
+    /// Whether some token has this value of the claim.
+    pub(super) fn can_be(&self, claim: Claim, text: &str) -> bool {
+        text.len() <= VALUE_BYTES_MAX && self.possible(claim).allows(text)
+    }
     fn possible(&self, claim: Claim) -> &Domain {
         &self.possible[claim as usize]
     }

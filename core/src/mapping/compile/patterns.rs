@@ -48,12 +48,16 @@ impl Values<'_, '_> {
         let fold = self.ground.folds() && claim.kind() == Kind::Name;
         let whole = format!("{prefix}{text}");
         let segments = if claim == Claim::Subject { Segments::Subject } else { Segments::Path };
-        let lang = match operator {
+        let compile = || match operator {
             "glob" => Lang::glob(&whole, segments, fold),
             "under" => Lang::under(&whole, fold),
             // Of what stands below the prefix.
             _ => Lang::not_prefix(text, fold)
                 .and_then(|lang| if prefix.is_empty() { Ok(lang) } else { lang.after(prefix) }),
+        };
+        let lang = match self.ground.patterns {
+            Some(known) => known.get((claim, fold, [operator, prefix, text].map(str::to_owned)), compile),
+            None => compile(),
         };
         match lang {
             Ok(lang) => self.push(claim, Test::Text(lang), Shape::Other, spot),

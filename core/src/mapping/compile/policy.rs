@@ -1,6 +1,6 @@
 //! `policy.toml`: issuers, teams, sensitivities, targets. Denies wait until roles are known.
 
-use super::{conditions::is_match_key, duration, names, teams::may};
+use super::{conditions::is_match_key, duration, names, shared::Patterns, teams::may};
 use crate::{
     diag::{Diagnostic, Span, did_you_mean},
     mapping::{
@@ -10,7 +10,11 @@ use crate::{
     time::Seconds,
     workload::{Claim, Profile, Profiles, Tenancy},
 };
-use std::{cell::Cell, collections::BTreeMap, sync::Arc};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 use toml::de::DeValue;
 
 /// The version of the language that this release reads.
@@ -60,6 +64,11 @@ pub(super) struct Policy<'p> {
     /// At the issuer's number.
     pub(super) profiles: Vec<&'p Profile>,
     pub(super) teams: Vec<TeamRules>,
+    /// Positions in `teams`.
+    by_path: BTreeMap<String, usize>,
+    team_names: HashSet<String>,
+    /// Patterns that were compiled before.
+    pub(super) patterns: Patterns,
     pub(super) sensitivities: BTreeMap<String, Sensitivity>,
     pub(super) targets: BTreeMap<String, Target>,
     /// Declared, but without profile or URL: no second finding for who uses them.
@@ -73,7 +82,19 @@ impl<'p> Policy<'p> {
     }
     /// The team that owns a file.
     pub(super) fn owner_of(&self, file: &str) -> Option<&TeamRules> {
-        self.teams.iter().find(|rules| below(file, &rules.team.path))
+        above(file).find_map(|folder| self.by_path.get(folder)).map(|at| &self.teams[*at])
+    }
+    /// Teams whose path is this one, above it or below it.
+    fn nested(&self, path: &str) -> impl Iterator<Item = &TeamRules> {
+        let below = format!("{path}/");
+        let inside = self.by_path.range(below.clone()..).take_while(move |(other, _)| other.starts_with(&below));
+        let outside = above(path).chain([path]).filter_map(|folder| self.by_path.get(folder));
+        outside.chain(inside.map(|(_, at)| at)).map(|at| &self.teams[*at])
+    }
+    fn add_team(&mut self, rules: TeamRules) {
+        self.by_path.entry(rules.team.path.clone()).or_insert(self.teams.len());
+        self.team_names.insert(rules.team.name.clone());
+        self.teams.push(rules);
     }
     /// Checks a reference to an issuer; false where it is not to be followed.
     pub(super) fn knows_issuer(&self, name: &str, span: &Span, findings: &mut Findings) -> bool {
@@ -85,6 +106,9 @@ impl<'p> Policy<'p> {
         names::known(codes::UNKNOWN_ISSUER, "issuer", name, known, span, "`policy.toml`", findings)
     }
     pub(super) fn knows_team(&self, name: &str, span: &Span, findings: &mut Findings) -> bool {
+        if self.team_names.contains(name) {
+            return true;
+        }
         let known = self.teams.iter().map(|rules| rules.team.name.as_str());
         names::known(codes::UNKNOWN_TEAM, "team", name, known, span, "`policy.toml`", findings)
     }
@@ -104,9 +128,9 @@ impl<'p> Policy<'p> {
     }
 }
 
-/// Whether a path lies below a folder.
-fn below(path: &str, folder: &str) -> bool {
-    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+/// The folders that a path lies in.
+fn above(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(at, _)| &path[..at])
 }
 
 pub(super) fn compile<'p>(
@@ -128,7 +152,7 @@ pub(super) fn compile<'p>(
     }
     for entry in fields.named("team", findings) {
         if let Some(team) = team(entry, &policy, findings) {
-            policy.teams.push(team);
+            policy.add_team(team);
         }
     }
     let built_in = |max| Sensitivity { max, needs_any: Vec::new() };
@@ -446,17 +470,14 @@ fn team(entry: Entry<'_, '_>, policy: &Policy<'_>, findings: &mut Findings) -> O
         );
         return None;
     }
-    for other in &policy.teams {
-        let other_path = &other.team.path;
-        if other_path == path || below(path, other_path) || below(other_path, path) {
-            let finding = Diagnostic::error(
-                codes::TEAM_PATHS_NESTED,
-                span.clone(),
-                format!("the paths of `{name}` and `{}` lie inside each other", other.team.name),
-                "give each team a folder of its own: a file has one owner",
-            );
-            findings.push(finding.and(other.span.clone(), "the other team"));
-        }
+    for other in policy.nested(path) {
+        let finding = Diagnostic::error(
+            codes::TEAM_PATHS_NESTED,
+            span.clone(),
+            format!("the paths of `{name}` and `{}` lie inside each other", other.team.name),
+            "give each team a folder of its own: a file has one owner",
+        );
+        findings.push(finding.and(other.span.clone(), "the other team"));
     }
     let team = Team { name: name.to_owned(), path: path.to_owned(), contact, may };
     Some(TeamRules { team, issuers, span: fields.span() })

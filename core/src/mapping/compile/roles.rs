@@ -15,7 +15,7 @@ use crate::{
     time::Seconds,
     workload::Claim,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The kinds of backends of this version: a role's one table of such a name gives its kind.
 const KINDS: [&str; 2] = ["jwt", "aws"];
@@ -32,9 +32,15 @@ pub(super) struct Roles {
     /// Claims in parameters that each mapping must fix.
     pub(super) to_fix: BTreeMap<RoleId, Vec<(Claim, Span)>>,
     declared: HashMap<String, Span>,
+    by_team: HashMap<String, HashSet<RoleId>>,
 }
 
 impl Roles {
+    /// Whether a team may bind a role.
+    pub(super) fn bound_by(&self, team: &str, role: RoleId) -> bool {
+        self.by_team.get(team).is_some_and(|roles| roles.contains(&role))
+    }
+
     /// The role of this name; reports one that does not exist.
     pub(super) fn find(&self, name: &str, span: &Span, findings: &mut Findings) -> Option<RoleId> {
         if let Some(id) = self.by_name.get(name) {
@@ -96,6 +102,13 @@ impl Roles {
                 expanded.push(id);
                 self.to_fix.insert(id, to_fix);
                 self.by_name.insert(role.name.clone(), id);
+                for team in &role.teams {
+                    // Most have been heard of.
+                    match self.by_team.get_mut(team) {
+                        Some(roles) => drop(roles.insert(id)),
+                        None => drop(self.by_team.insert(team.clone(), HashSet::from([id]))),
+                    }
+                }
                 self.all.push(role);
             }
         }
@@ -154,7 +167,8 @@ impl Roles {
         };
         for (name, table) in tables {
             let Some((number, issuer, profile)) = policy.issuer(name) else { continue };
-            let ground = Ground { issuers: vec![(issuer, profile)], sets: None, deny: false };
+            let ground =
+                Ground { issuers: vec![(issuer, profile)], sets: None, patterns: Some(&policy.patterns), deny: false };
             let keys = keys_of(Some(table), Origin::Require, findings);
             let compiled = conditions::compile(&ground, &keys, findings);
             for role in expanded {

@@ -12,6 +12,7 @@ use super::{
     policy::{Policy, TeamRules},
     raw::CLAIMS,
     roles::Roles,
+    shared,
     tests::Pairs,
     values::Values,
 };
@@ -43,6 +44,7 @@ pub(super) struct Mappings {
     /// Days on which somebody wanted to look at a file again.
     pub(super) reviews: Vec<(UnixSeconds, Span)>,
     declared: HashMap<String, Span>,
+    values: shared::Values,
 }
 
 /// `[file]`.
@@ -106,7 +108,7 @@ impl Mappings {
             Some((_, issuer, profile)) => vec![(issuer, profile)],
             None => policy.issuers.iter().zip(policy.profiles.iter().copied()).collect(),
         };
-        let ground = Ground { issuers, sets: None, deny: false };
+        let ground = Ground { issuers, sets: None, patterns: None, deny: false };
         let mut sets = Sets::new();
         for entry in fields.named("set", findings) {
             names::check("set", entry.name(), &entry.key_span(), findings);
@@ -252,7 +254,7 @@ impl Mappings {
                 team: reading.owner.team.name.clone(),
                 issuer: issuer_id,
                 roles: roles.iter().map(|(role, _)| *role).collect(),
-                conditions: compiled.into_iter().map(|compiled| compiled.condition).collect(),
+                conditions: self.values.share(compiled),
                 duration: given.as_ref().map(|(given, _)| *given),
                 max_duration: max.as_ref().map(|(max, _)| *max),
                 limit,
@@ -385,7 +387,8 @@ impl<'r> Reading<'r, '_, '_> {
                 "write `[mapping.match]` with at least the repository",
             );
         }
-        let ground = Ground { issuers: vec![(issuer, profile)], sets: Some(self.sets), deny: false };
+        let patterns = Some(&self.policy.patterns);
+        let ground = Ground { issuers: vec![(issuer, profile)], sets: Some(self.sets), patterns, deny: false };
         conditions::compile(&ground, &keys, findings)
     }
 }

@@ -42,6 +42,11 @@ impl Findings {
     pub(crate) fn told(&mut self) {
         self.errors += 1;
     }
+    /// Those of another part of the folder.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.errors += other.errors;
+        self.all.append(&mut other.all);
+    }
     /// How many errors so far: whether a part had any is the difference.
     pub(crate) fn errors(&self) -> usize {
         self.errors

@@ -2,24 +2,25 @@
 
 use super::{
     Bound,
-    reach::{first, representative},
+    reach::{first, make_own},
 };
 use crate::{
     diag::Diagnostic,
-    mapping::{Condition, Test, codes},
+    mapping::{Condition, IssuerId, RoleId, Test, codes},
     review::{
         Job, World,
+        alike::Alike,
         boxes::{self, Undecided},
         overlap::example,
     },
-    workload::Claim,
+    workload::{Claim, ClaimKey},
 };
 use std::collections::HashMap;
 
 /// What was found for conditions that read the same.
 #[derive(Default)]
 pub(super) struct Cuts {
-    known: HashMap<String, Option<Job>>,
+    known: HashMap<(IssuerId, RoleId, Vec<(ClaimKey, Test)>), Option<Job>>,
 }
 
 impl Cuts {
@@ -29,19 +30,16 @@ impl Cuts {
             // A `require` on what the mapping does not mention is a rule for everybody.
             let crossing = |asked: &&Condition| required.iter().any(|required| crosses(asked, required));
             let Some(asked) = bound.mapping.conditions.iter().find(crossing) else { continue };
-            let conditions: Vec<Condition> = match asked.claim.is_one_of(&[Claim::Repository, Claim::RepositoryId]) {
-                true => bound.mapping.conditions.clone(),
-                false => bound.mapping.conditions.iter().map(representative).collect(),
-            };
-            let texts: Vec<_> = conditions.iter().map(|condition| (&condition.claim, &condition.test)).collect();
-            let key = format!("{:?} {role:?} {texts:?}", bound.mapping.issuer);
+            let Alike { conditions, key } = Alike::of(world, bound.mapping.conditions.iter(), required);
+            let key = (bound.mapping.issuer, role, key);
             let judge = || witness(world, &conditions, required).unwrap_or_default();
-            let Some(witness) = self.known.entry(key).or_insert_with(judge) else { continue };
+            let Some(mut witness) = self.known.entry(key).or_insert_with(judge).clone() else { continue };
+            make_own(&mut witness, &conditions);
             let message = format!(
                 "`require` of role `{}` refuses some jobs of mapping {}, for example {}",
                 named.name,
                 bound.name(),
-                example(witness)
+                example(&witness)
             );
             let help = "nothing, if that is meant; else narrow the mapping so that it says so itself";
             let mut finding = Diagnostic::error(codes::CUT_BY_REQUIRE, asked.span.clone(), message, help);

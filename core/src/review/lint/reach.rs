@@ -6,17 +6,23 @@ use crate::{
     mapping::{Condition, Deny, IssuerId, MappingSet, RoleId, Test, codes},
     review::{
         Job, World,
+        alike::Alike,
         boxes::{self, Jobs, Undecided},
         overlap::example,
     },
+    workload::{Claim, ClaimKey},
 };
-use std::collections::HashMap;
+use foldhash::fast::FixedState;
+use std::{collections::HashMap, rc::Rc};
 
-/// What was found for conditions that read the same; a hundred repositories are often told apart by their pairs alone.
+/// What was found for conditions that come out alike beside the same denies, which are known by their positions.
 #[derive(Default)]
 pub(super) struct Reaches {
-    known: HashMap<String, Verdict>,
+    denies: HashMap<(IssuerId, RoleId), Rc<[usize]>, FixedState>,
+    known: HashMap<Question, Verdict, FixedState>,
 }
+
+type Question = (IssuerId, Rc<[usize]>, Vec<(ClaimKey, Test)>);
 
 #[derive(Clone)]
 enum Verdict {
@@ -32,18 +38,16 @@ enum Verdict {
 impl Reaches {
     pub(super) fn lint(&mut self, bound: &Bound<'_>, world: &World<'_>, found: &mut Vec<Diagnostic>) {
         for (role, named) in bound.roles() {
-            let denies = denies_of(bound.set, bound.mapping.issuer, role);
-            let conditions: Vec<Condition> = bound.conditions(role).map(representative).collect();
+            let (set, issuer) = (bound.set, bound.mapping.issuer);
+            let about = self.denies.entry((issuer, role)).or_insert_with(|| denies_of(set, issuer, role)).clone();
+            let denies: Vec<&Deny> = about.iter().map(|at| &set.denies[*at]).collect();
+            let asked = denies.iter().flat_map(|deny| &deny.conditions);
+            let Alike { conditions, key } = Alike::of(world, bound.conditions(role), asked);
             if plain::reaches(world.profile(), &conditions, &denies) {
                 continue;
             }
-            let texts: Vec<_> = conditions.iter().map(|condition| (&condition.claim, &condition.test)).collect();
-            let key = format!("{:?} {role:?} {texts:?}", bound.mapping.issuer);
-            let verdict = self
-                .known
-                .entry(key)
-                .or_insert_with(|| judge(world, &conditions, &denies).unwrap_or(Verdict::Undecided))
-                .clone();
+            let judged = || judge(world, &conditions, &denies).unwrap_or(Verdict::Undecided);
+            let verdict = self.known.entry((issuer, about, key)).or_insert_with(judged).clone();
             let (mapping, role) = (bound.name(), &named.name);
             let span = bound.mapping.span.clone();
             let finding = match verdict {
@@ -63,7 +67,8 @@ impl Reaches {
                     let help = "remove it, or speak with the platform team about the deny";
                     Diagnostic::error(codes::SHADOWED_BY_DENY, span, message, help).warning()
                 }
-                Verdict::Cut(by, witness) => {
+                Verdict::Cut(by, mut witness) => {
+                    make_own(&mut witness, &conditions);
                     let message = format!(
                         "a deny takes some jobs from mapping {mapping} and role `{role}`: `{by}`, for example {}",
                         example(&witness)
@@ -77,23 +82,34 @@ impl Reaches {
     }
 }
 
-/// Pairs differ in name and id; one stands for all of them.
-pub(super) fn representative(condition: &Condition) -> Condition {
-    match &condition.test {
-        Test::Repository(pairs) => {
-            let test = Test::Repository(pairs.iter().take(1).cloned().collect());
-            Condition { test, ..condition.clone() }
+/// The job that was found may be of another repository of the same owner: names one of these conditions' own.
+pub(super) fn make_own(witness: &mut Job, conditions: &[Condition]) {
+    let pairs = conditions.iter().find_map(|condition| match &condition.test {
+        Test::Repository(pairs) => Some(pairs),
+        _ => None,
+    });
+    let (Some(pairs), Some(id)) = (pairs, witness.text(Claim::RepositoryId)) else { return };
+    if pairs.iter().any(|(_, own)| own == id) {
+        return;
+    }
+    let owner = |name: &str| name.rsplit_once('/').map(|(owner, _)| owner.to_ascii_lowercase());
+    let theirs = witness.text(Claim::Repository).and_then(owner);
+    let Some((name, id)) = pairs.iter().find(|(name, _)| name.is_empty() || owner(name) == theirs) else { return };
+    for (claim, text) in &mut witness.claims {
+        match claim {
+            Claim::RepositoryId => id.clone_into(text),
+            Claim::Repository if !name.is_empty() => name.clone_into(text),
+            _ => {}
         }
-        _ => condition.clone(),
     }
 }
 
-fn denies_of(set: &MappingSet, issuer: IssuerId, role: RoleId) -> Vec<&Deny> {
-    let concerned = |deny: &&Deny| {
+fn denies_of(set: &MappingSet, issuer: IssuerId, role: RoleId) -> Rc<[usize]> {
+    let concerned = |deny: &Deny| {
         (deny.issuers.is_empty() || deny.issuers.contains(&issuer))
             && (deny.roles.is_empty() || deny.roles.binary_search(&role).is_ok())
     };
-    set.denies.iter().filter(concerned).collect()
+    (0..set.denies.len()).filter(|at| concerned(&set.denies[*at])).collect()
 }
 
 fn judge(world: &World<'_>, conditions: &[Condition], denies: &[&Deny]) -> Result<Verdict, Undecided> {
@@ -205,6 +221,49 @@ mod tests {
                 // A job with the name of one owner and the id of another is no job, but the boxes hold it.
                 let reached = matches!(verdict, Ok(Verdict::Free | Verdict::Cut(..)));
                 prop_assert!(reached, "{asked:?} {denies:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+        /// Repositories that are told apart by nothing but their pairs come out alike.
+        #[test]
+        fn one_repository_stands_for_its_like(
+            asked in subsequence(asked().split_off(2), 0..=4),
+            denied in proptest::collection::vec(subsequence(denied(), 1..=2), 0..=2),
+            names in subsequence(vec!["acme/api", "acme/web", "acme-labs/api", "acme/two words"], 1..=3),
+            foreign in any::<bool>(),
+        ) {
+            let mut builder = Builder::new().mapping("m", "r", []);
+            for (at, conditions) in denied.into_iter().enumerate() {
+                builder = builder.deny(&format!("d{at}"), &["r"], conditions);
+            }
+            if foreign {
+                builder = builder.deny("named", &["r"], [text(C::Repository, &["acme/web"])]);
+            }
+            let mut set = builder.build();
+            set.issuers[0].owners.insert("acme-labs".to_owned(), "9917".to_owned());
+            let profiles = Profiles::builtin();
+            let world = World::new(profiles.get("github-actions").unwrap(), &set.issuers[0]).unwrap();
+            let denies: Vec<&Deny> = set.denies.iter().collect();
+            let told = |verdict: Result<Verdict, Undecided>| match verdict {
+                Ok(Verdict::Cut(by, _)) => format!("cut by {by}"),
+                Ok(Verdict::Denied(by)) => format!("denied by {by:?}"),
+                Ok(Verdict::Nowhere) => "nowhere".to_owned(),
+                Ok(Verdict::Free) => "free".to_owned(),
+                Ok(Verdict::Undecided) | Err(_) => "undecided".to_owned(),
+            };
+            let mut by_key: HashMap<Vec<(ClaimKey, Test)>, String> = HashMap::new();
+            for first in 0..names.len() {
+                let pairs: Vec<(String, String)> =
+                    (first..names.len()).map(|at| (names[at].to_owned(), at.to_string())).collect();
+                let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, id)| (name.as_str(), id.as_str())).collect();
+                let own: Vec<Condition> = [repositories(&pairs)].into_iter().chain(asked.clone()).collect();
+                let alike = Alike::of(&world, own.iter(), denies.iter().flat_map(|deny| &deny.conditions));
+                let whole = told(judge(&world, &own, &denies));
+                prop_assert_eq!(&told(judge(&world, &alike.conditions, &denies)), &whole, "{:?}", own);
+                prop_assert_eq!(by_key.entry(alike.key).or_insert_with(|| whole.clone()), &whole, "{:?}", own);
             }
         }
     }

@@ -49,7 +49,7 @@ impl Judged<'_, '_, '_, '_> {
         let team = &self.reading.owner.team.name;
         for (id, span) in roles {
             let role = &self.reading.roles.all[id.0 as usize];
-            if !role.teams.contains(team) {
+            if !self.reading.roles.bound_by(team, *id) {
                 let finding = Diagnostic::error(
                     codes::ROLE_NOT_FOR_TEAM,
                     span.clone(),

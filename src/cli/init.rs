@@ -102,7 +102,8 @@ pub fn run(args: &InitArgs) -> Result<u8> {
         branches: vec![args.branch.clone()],
         tag: None,
         environment: None,
-        protected: false,
+        // Where the issuer tells it whenever it is so, a branch's name alone would let in whoever may push it.
+        protected: [Claim::RefProtected, Claim::EnvironmentProtected].iter().all(|claim| profile.provides(*claim)),
         issuer: None,
         max_duration: Some("30m".to_owned()),
         description: None,

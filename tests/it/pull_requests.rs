@@ -5,6 +5,7 @@ use crate::{BINARY, cloud_action};
 use claimbound_test_support::{
     command::Exit,
     comments::{Comment, Comments, TOKEN},
+    forge::Forge,
     gitlab::Gitlab,
 };
 use serde_json::{Value, json};
@@ -69,6 +70,7 @@ async fn on_github(comments: &Comments, from: &str, change: [&str; 2]) -> Exit {
         .program("claimbound", Path::new(BINARY))
         .event("pull_request", pull_request(from))
         .env("GITHUB_API_URL", comments.url())
+        .job("review")
         .secret("GITHUB_TOKEN", TOKEN);
     holds_mappings(&act.work());
     propose(&act.work(), change[0], change[1]);
@@ -108,8 +110,49 @@ async fn on_github_a_broken_folder_is_annotated_and_a_fork_writes_no_comment() {
     assert_eq!(comments.all(), []);
 }
 
-/// The example on GitLab over a change of the sample folder; what it left, too.
-async fn on_gitlab(comments: &Comments, token: &str, change: [&str; 2]) -> (Exit, Gitlab) {
+/// A forge where everything is as the sample folder has it.
+fn as_in_the_sample() -> Forge {
+    let forge = Forge::new();
+    for (name, id) in [("acme", 65), ("acme-labs", 9917)] {
+        forge.owner(name, id);
+    }
+    for (name, id) in [("acme/payments-api", 740_000_001), ("acme/payments-web", 740_000_002), ("search/indexer", 4711)]
+    {
+        forge.repository(name, id);
+    }
+    forge
+}
+
+/// Everybody who asked was let in by the token.
+fn asked_with_the_token(forge: &Forge) -> bool {
+    let asked = forge.asked();
+    !asked.is_empty() && asked.iter().all(|(_, token)| token.as_deref().is_some_and(|token| token.contains(TOKEN)))
+}
+
+#[tokio::test]
+async fn on_github_what_became_of_repositories_is_found_every_day() {
+    let forge = as_in_the_sample();
+    let run = async || {
+        let act = cloud_action::act()
+            .program("claimbound", Path::new(BINARY))
+            .event("schedule", json!({}))
+            .env("GITHUB_API_URL", &forge.github())
+            .secret("MAPPINGS_READER", TOKEN);
+        holds_mappings(&act.work());
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/github-mappings.yml");
+        act.run(&fs::read_to_string(example).unwrap(), None).await
+    };
+    let exit = run().await;
+    assert_eq!(exit.code, Some(0), "{}", said(&exit));
+    assert!(asked_with_the_token(&forge), "{:?}", forge.asked());
+    forge.rename("acme/payments-web", "acme/shop-web");
+    let exit = run().await;
+    assert_eq!(exit.code, Some(1), "{}", said(&exit));
+    assert!(said(&exit).contains("acme/shop-web"), "{}", said(&exit));
+}
+
+/// A project on GitLab with the sample folder and the example.
+fn project_on_gitlab() -> Gitlab {
     let gitlab = Gitlab::new(&[("claimbound", Path::new(BINARY))]);
     let work = gitlab.work();
     git(&work, "init --quiet --initial-branch main");
@@ -118,6 +161,27 @@ async fn on_gitlab(comments: &Comments, token: &str, change: [&str; 2]) -> (Exit
     fs::copy(example, work.join(".gitlab-ci.yml")).unwrap();
     git(&work, "add .gitlab-ci.yml");
     holds_mappings(&work);
+    gitlab
+}
+
+#[tokio::test]
+async fn on_gitlab_what_became_of_projects_is_found_every_day() {
+    let (forge, gitlab) = (as_in_the_sample(), project_on_gitlab());
+    let api = forge.gitlab();
+    let variables = [("CI_PIPELINE_SOURCE", "schedule"), ("CI_API_V4_URL", &api), ("GITLAB_TOKEN", TOKEN)];
+    let exit = gitlab.run("mappings-ids", &variables).await;
+    assert_eq!(exit.code, Some(0), "{}", said(&exit));
+    assert!(asked_with_the_token(&forge), "{:?}", forge.asked());
+    forge.delete("search/indexer");
+    let exit = gitlab.run("mappings-ids", &variables).await;
+    assert_eq!(exit.code, Some(1), "{}", said(&exit));
+    assert!(said(&exit).contains("search/indexer"), "{}", said(&exit));
+}
+
+/// The example on GitLab over a change of the sample folder; what it left, too.
+async fn on_gitlab(comments: &Comments, token: &str, change: [&str; 2]) -> (Exit, Gitlab) {
+    let gitlab = project_on_gitlab();
+    let work = gitlab.work();
     propose(&work, change[0], change[1]);
     let base = git(&work, "rev-parse HEAD^1");
     let variables = [

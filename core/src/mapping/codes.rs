@@ -150,6 +150,7 @@ codes! {
     SUBJECT_IDS_OPEN 730 "a wildcard where a subject has its ids";
     PERSON_BY_NAME 731 "a person by a name that somebody else may take";
     OUTSIDER_EVENT 732 "an event that outsiders can cause";
+    AUTHOR_SET 733 "a raw claim that the author of the job sets";
     LATER_KEY 901 "a key that is not available in this version yet";
     LATER_VALUE 902 "a form of value that is not available in this version yet";
     LATER_BACKEND 903 "a backend that is not available in this version yet";

@@ -6,6 +6,7 @@
 
 mod aimless;
 mod alternatives;
+mod author_set;
 mod broad;
 mod commits;
 mod crowd;
@@ -61,6 +62,7 @@ pub fn lint(set: &MappingSet, profiles: &Profiles) -> Vec<Diagnostic> {
         identity::no_repository(&bound, &mut found);
         identity::open_ids(&bound, &mut found);
         identity::person_by_name(&bound, &mut found);
+        author_set::raw(&bound, &mut found);
         outsiders::events(&bound, &mut found);
         workflows.lint(&bound, &mut found);
         commits.lint(&bound, &mut found);

@@ -75,18 +75,8 @@ pub fn assemble(import: Import<'_>, team: &str, profiles: &Profiles) -> anyhow::
     }
     assembly.drop_ownerless(&mut output);
     assembly.forget_unused();
-    // All at once, and one by one only where that fails: then each is tried beside those that are fine.
-    if !assembly.mappings.is_empty() && assembly.error(profiles).is_some() {
-        for mapping in std::mem::take(&mut assembly.mappings) {
-            assembly.mappings.push(mapping);
-            if let Some(why) = assembly.error(profiles)
-                && let Some(mapping) = assembly.mappings.pop()
-            {
-                let help = "change the policy, or write this mapping by hand";
-                output.left.push(Left { place: mapping.place, why, help: help.into() });
-            }
-        }
-    }
+    let mappings = std::mem::take(&mut assembly.mappings);
+    assembly.keep_what_loads(mappings, profiles, &mut output.left);
     assembly.forget_unused();
     output.files = assembly.files(None).0;
     output.mappings = assembly.mappings.len();
@@ -182,6 +172,26 @@ impl Assembly {
                 help: "write the mapping by hand, and the owner with its id into `owners`".into(),
             });
         }
+    }
+
+    /// Adds the mappings that load beside those that are there. Tried by halves: a large account has few that do not.
+    fn keep_what_loads(&mut self, mut mappings: Vec<Mapping>, profiles: &Profiles, left: &mut Vec<Left>) {
+        let (before, count) = (self.mappings.len(), mappings.len());
+        self.mappings.append(&mut mappings);
+        let Some(why) = (count > 0).then(|| self.error(profiles)).flatten() else { return };
+        let mut tried = self.mappings.split_off(before);
+        let second = tried.split_off(count / 2);
+        if tried.is_empty() {
+            let help = "change the policy, or write this mapping by hand";
+            left.extend(second.into_iter().map(|mapping| Left {
+                place: mapping.place,
+                why: why.clone(),
+                help: help.into(),
+            }));
+            return;
+        }
+        self.keep_what_loads(tried, profiles, left);
+        self.keep_what_loads(second, profiles, left);
     }
 
     /// Why the folder would not load, if all ids were there.

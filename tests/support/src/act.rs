@@ -28,6 +28,7 @@ pub struct Act {
     event: Option<(String, Value)>,
     environment: Vec<String>,
     secrets: Vec<String>,
+    job: Option<&'static str>,
 }
 
 impl Act {
@@ -44,7 +45,15 @@ impl Act {
             fs::copy(action.join(file), copy.join(file))
                 .unwrap_or_else(|error| panic!("{}/{file}: {error}; `npm run build` there", action.display()));
         }
-        let act = Self { program, home, actor: "octocat", event: None, environment: Vec::new(), secrets: Vec::new() };
+        let act = Self {
+            program,
+            home,
+            actor: "octocat",
+            event: None,
+            environment: Vec::new(),
+            secrets: Vec::new(),
+            job: None,
+        };
         act.watch_node();
         act.make_repository();
         act
@@ -65,6 +74,12 @@ impl Act {
     /// A variable that every step of the runs sees.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push(format!("{name}={value}"));
+        self
+    }
+
+    /// One job of the workflow, and no other.
+    pub fn job(mut self, name: &'static str) -> Self {
+        self.job = Some(name);
         self
     }
 
@@ -98,6 +113,7 @@ impl Act {
             .arg(format!("PROOF={}", proof.display()))
             .args(self.environment.iter().flat_map(|variable| ["--env", variable]))
             .args(self.secrets.iter().flat_map(|secret| ["--secret", secret]))
+            .args(self.job.iter().flat_map(|job| ["--job", job]))
             .arg("--local-repository")
             .arg(format!("{REPOSITORY}={}", repository.display()))
             .arg("--workflows")

@@ -16,7 +16,10 @@ pub(super) fn no_repository(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
     let pins = bound.profile.pins();
     let says = |condition: &Condition| {
         let says_little = |part: &Test| matches!(part, Test::Present | Test::Absent | Test::SameRepository);
-        (condition.claim.is_one_of(&WHOSE) || condition.claim.is_one_of(pins))
+        // A whole `sub` holds the repository, by whatever template it was made.
+        let whole = |part: &Test| matches!(part, Test::Text(lang) if lang.members().is_some());
+        let whole = condition.claim == Claim::Subject && condition.test.parts().iter().all(whole);
+        (whole || condition.claim.is_one_of(&WHOSE) || condition.claim.is_one_of(pins))
             && !condition.test.parts().iter().any(says_little)
     };
     if !bound.profile.provides(Claim::Repository) {

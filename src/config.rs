@@ -14,7 +14,6 @@ use claimbound_core::diag::{Code, Diagnostic, Span, did_you_mean};
 use ipnet::IpNet;
 use issuer::Issuer;
 use limits::LimitsFile;
-use store::Store;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -24,6 +23,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use store::Store;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},

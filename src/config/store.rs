@@ -45,7 +45,10 @@ impl Judge {
                 let mut full = given.to_owned();
                 let mut add = |name: &str, value: &str| {
                     full.push(if full.contains('?') { '&' } else { '?' });
-                    full.push_str(&format!("{name}={}", byte_serialize(value.as_bytes()).collect::<String>().replace('+', "%20")));
+                    full.push_str(&format!(
+                        "{name}={}",
+                        byte_serialize(value.as_bytes()).collect::<String>().replace('+', "%20")
+                    ));
                 };
                 if let Some(password) = password {
                     let span = password.span();

@@ -24,6 +24,7 @@ mod issuers;
 mod jwks;
 mod laptop;
 mod limits;
+mod postgres;
 mod profiles;
 mod pull_requests;
 mod records;

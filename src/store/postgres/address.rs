@@ -226,7 +226,11 @@ mod tests {
             let why = Address::parse(url).err().unwrap_or_else(|| panic!("{url}")).why;
             assert!(why.contains(told), "{url}: {why}");
         }
-        for url in ["postgres://c:hunter2@localhost/c", "postgres://c@localhost/c?password=hunter2", "postgres://c:hunter2@h:x/c"] {
+        for url in [
+            "postgres://c:hunter2@localhost/c",
+            "postgres://c@localhost/c?password=hunter2",
+            "postgres://c:hunter2@h:x/c",
+        ] {
             let why = Address::parse(url).err().unwrap().why;
             assert!(!why.contains("hunter2"), "{why}");
         }

@@ -525,7 +525,8 @@ impl Session {
             let requests = slices(moved.iter().map(|(_, row)| &row.request));
             let states: Vec<_> = moved.iter().map(|(_, row)| row.state.name()).collect();
             let attempts: Vec<_> = moved.iter().map(|(_, row)| row.attempts).collect();
-            let values = async move { client.execute(&sql.move_spent, &[&tokens, &requests, &states, &attempts]).await };
+            let values =
+                async move { client.execute(&sql.move_spent, &[&tokens, &requests, &states, &attempts]).await };
             sent.push(values.boxed());
         }
         let used: Vec<_> = held.uses.changed().collect();
@@ -544,10 +545,12 @@ impl Session {
             let states: Vec<_> = moved.iter().map(|(_, row)| row.state.name()).collect();
             let handles: Vec<_> = moved.iter().map(|(_, row)| row.handle.as_deref()).collect();
             let possessions: Vec<_> = moved.iter().map(|(_, row)| row.possession.map(Vec::from)).collect();
-            let values = async move { client.execute(&sql.move_leases, &[&ids, &states, &handles, &possessions]).await };
+            let values =
+                async move { client.execute(&sql.move_leases, &[&ids, &states, &handles, &possessions]).await };
             sent.push(values.boxed());
         }
-        let (names, facts): (Vec<_>, Vec<_>) = held.fixed.changed().map(|(name, value)| (*name, value.as_str())).unzip();
+        let (names, facts): (Vec<_>, Vec<_>) =
+            held.fixed.changed().map(|(name, value)| (*name, value.as_str())).unzip();
         if !names.is_empty() {
             sent.push(async move { client.execute(&sql.fix, &[&names, &facts]).await }.boxed());
         }
@@ -569,8 +572,10 @@ impl Session {
     }
 
     async fn open_leases(&self, opened: Vec<(&u128, &Row)>) -> Result<u64, Error> {
-        let leases: Vec<_> =
-            opened.iter().filter_map(|(id, row)| row.opened.as_ref().map(|(lease, kept)| (id, row, lease, kept))).collect();
+        let leases: Vec<_> = opened
+            .iter()
+            .filter_map(|(id, row)| row.opened.as_ref().map(|(lease, kept)| (id, row, lease, kept)))
+            .collect();
         macro_rules! column {
             ($pattern:pat => $value:expr) => {
                 &leases.iter().map(|$pattern| $value).collect::<Vec<_>>()
@@ -604,8 +609,7 @@ impl Session {
             .iter()
             .map(|linked| decision_of(&linked.entry.body).map(|decision| decision.0.to_be_bytes().to_vec()))
             .collect();
-        let values: [&(dyn ToSql + Sync); 7] =
-            [&&id[..], &sequences, &links, &leaves, &bodies, &details, &decisions];
+        let values: [&(dyn ToSql + Sync); 7] = [&&id[..], &sequences, &links, &leaves, &bodies, &details, &decisions];
         self.client.execute(&self.sql.records, &values).await
     }
 

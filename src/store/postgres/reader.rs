@@ -36,7 +36,8 @@ pub(in crate::store) struct PostgresReader {
 impl PostgresReader {
     /// Opens an existing store; never creates or changes it.
     pub(in crate::store) fn open(address: Address) -> Result<Self, Down> {
-        let runtime = Own::new(tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("store-reads"))?;
+        let runtime =
+            Own::new(tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("store-reads"))?;
         let reader = Self { address, idle: Arc::default(), runtime };
         aside(|| reader.ping())?;
         Ok(reader)
@@ -87,12 +88,7 @@ impl PostgresReader {
         })
     }
 
-    fn all<T>(
-        &self,
-        sql: &'static str,
-        values: Vec<Value>,
-        read: fn(&Row) -> Result<T, Down>,
-    ) -> Result<Vec<T>, Down> {
+    fn all<T>(&self, sql: &'static str, values: Vec<Value>, read: fn(&Row) -> Result<T, Down>) -> Result<Vec<T>, Down> {
         self.rows(sql, values)?.iter().map(read).collect::<Result<_, _>>().map_err(|down| self.address.told(down))
     }
 
@@ -173,7 +169,8 @@ impl Reader for PostgresReader {
         }
         let mut show = |row: &Row| {
             let stored = stored(row).map_err(|down| {
-                let position = row.try_get::<_, i64>("position").map_or("?".to_owned(), |position| position.to_string());
+                let position =
+                    row.try_get::<_, i64>("position").map_or("?".to_owned(), |position| position.to_string());
                 Down::new(format!("record {position} cannot be read: {}", down.why))
             });
             Ok(each(Kept::Record(stored?)))

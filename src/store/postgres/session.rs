@@ -12,7 +12,8 @@ use tokio_postgres::{Client, Row};
 const START_LOCK: i64 = 0x0063_6c61_696d_6264;
 
 /// What could be lost, asked of a new session so that settings of its role and database count, too.
-const PROMISES: &str = "SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+const PROMISES: &str =
+    "SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
     current_setting('synchronous_commit') AS synchronous_commit, current_setting('server_encoding') AS encoding";
 
 /// A session that may write. Its limits follow from one another: who is cut off in the middle of a transaction is thrown

@@ -103,7 +103,9 @@ impl Postgres {
         let mut server = self.program("postgres");
         server.arg("-D").arg(self.data()).arg("-k").arg(self.home.path());
         server.args(["-p", &self.port.to_string(), "-c", "listen_addresses="]);
-        self.settings.iter().for_each(|setting| drop(server.args(["-c", setting])));
+        for setting in &self.settings {
+            server.args(["-c", setting]);
+        }
         self.running = Some(server.stdout(Stdio::null()).stderr(log).spawn().expect("PostgreSQL starts"));
         let started = Instant::now();
         while !self.psql("postgres", "SELECT 1").is_ok_and(|output| output.status.success()) {

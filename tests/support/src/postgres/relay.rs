@@ -19,6 +19,7 @@ const SILENT: u8 = 1;
 const CUT: u8 = 2;
 const LOSE_ANSWER: u8 = 3;
 const LOSE_COMMIT: u8 = 4;
+const STAND_STILL: u8 = 5;
 
 /// A network that can be broken.
 pub struct Relay {
@@ -66,6 +67,14 @@ impl Relay {
     pub fn lose_a_commit(&self) {
         self.state.store(LOSE_COMMIT, Ordering::SeqCst);
     }
+    /// The next COMMIT stays here, and everything after it.
+    pub fn stand_still_at_a_commit(&self) {
+        self.state.store(STAND_STILL, Ordering::SeqCst);
+    }
+    /// Whether nothing is carried.
+    pub fn stands_still(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == SILENT
+    }
     /// Whether an order to lose something was carried out.
     pub fn has_lost(&self) -> bool {
         self.state.load(Ordering::SeqCst) == LEADS
@@ -93,6 +102,10 @@ fn lead(client: TcpStream, socket: &PathBuf, state: &Arc<AtomicU8>) {
                 return false;
             }
             LOSE_ANSWER if commits => lost.store(1, Ordering::SeqCst),
+            STAND_STILL if commits => {
+                state.store(SILENT, Ordering::SeqCst);
+                wait(state);
+            }
             _ => {}
         }
         server.write_all(bytes).is_ok() && lost.load(Ordering::SeqCst) == 0
@@ -111,11 +124,15 @@ fn lead(client: TcpStream, socket: &PathBuf, state: &Arc<AtomicU8>) {
 fn carry(from: &mut impl Read, state: &AtomicU8, mut take: impl FnMut(&[u8]) -> bool) {
     let mut bytes = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut bytes) {
-        while state.load(Ordering::SeqCst) == SILENT {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait(state);
         if state.load(Ordering::SeqCst) == CUT || !take(&bytes[..read]) {
             break;
         }
+    }
+}
+
+fn wait(state: &AtomicU8) {
+    while state.load(Ordering::SeqCst) == SILENT {
+        thread::sleep(Duration::from_millis(5));
     }
 }

@@ -87,26 +87,29 @@ pub fn audit(reader: &dyn Reader, expected: impl IntoIterator<Item = [u8; 32]>) 
                 .map(|at| report.last_at = Some(at))
                 .err()
                 .map(Finding::Record),
-            Kept::Lease(lease) => {
+            Kept::Lease(lease) => cut(&report.chain, &mut opened).or_else(|| {
                 report.leases += 1;
                 check_lease(&lease, told.remove(&lease.id)).err().map(|fault| Finding::Lease { lease: lease.id, fault })
-            }
+            }),
         };
         report.finding.is_none()
     })?;
     if report.finding.is_none() {
-        let chain = &report.chain;
-        let cut = opened.into_iter().find_map(|opened| {
-            let (sequence, head) = chain.end(opened.id).unwrap_or((0, opened.previous));
-            ((sequence, head) != (opened.sequence, opened.head)).then_some(Finding::Cut { opened, sequence })
-        });
-        report.finding = cut.or_else(|| match told.into_keys().min() {
+        report.finding = cut(&report.chain, &mut opened).or_else(|| match told.into_keys().min() {
             Some(lease) => Some(Finding::Lease { lease, fault: LeaseFault::Missing }),
-            None if expects && chain.met().is_none() => Some(Finding::HeadNotMet),
+            None if expects && report.chain.met().is_none() => Some(Finding::HeadNotMet),
             None => None,
         });
     }
     Ok(report)
+}
+
+/// An incarnation whose records do not end where the store says; all records have been seen by now. Looks once.
+fn cut(chain: &Verifier, opened: &mut Vec<Incarnation>) -> Option<Finding> {
+    opened.drain(..).find_map(|opened| {
+        let (sequence, head) = chain.end(opened.id).unwrap_or((0, opened.previous));
+        ((sequence, head) != (opened.sequence, opened.head)).then_some(Finding::Cut { opened, sequence })
+    })
 }
 
 /// Checks a record's place and content, notes what it says of a lease, and tells when it was made.

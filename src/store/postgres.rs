@@ -8,6 +8,7 @@ mod batch;
 mod engine;
 mod reader;
 mod session;
+mod statements;
 
 pub(super) use address::Address;
 pub(super) use engine::Postgres;

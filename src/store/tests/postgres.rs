@@ -248,7 +248,7 @@ fn a_server_that_would_lose_commits_is_refused() {
 fn databases_that_are_not_ours_or_newer_are_refused() {
     let place = Server::start();
     let other = place.database("other");
-    other.server.sql("other", "CREATE SCHEMA claimbound; CREATE TABLE claimbound.theirs ()");
+    other.server.sql("other", "CREATE SCHEMA claimbound AUTHORIZATION claimbound; CREATE TABLE claimbound.theirs ()");
     assert!(other.refused().contains("a schema `claimbound` that is not a store's"));
     let prepared = place.database("prepared");
     prepared.server.sql(

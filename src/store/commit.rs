@@ -93,7 +93,7 @@ pub enum Change {
     End(LeaseId),
     /// Takes a use back: what it was for did not happen. Nothing, once the window is over.
     GiveBack(Use),
-    /// Keeps a mapping folder by its version, if it is not kept already (canonical archive, see `store::open`).
+    /// Keeps a mapping folder, or a configuration in the same form, by its version, if it is not kept already (canonical archive, see `store::open`).
     KeepFolder { version: [u8; 32], archive: Vec<u8> },
     /// Fixes a fact of this store for ever (`issuer_url`); blocked if it is fixed to another value.
     Fix { name: &'static str, value: String },

@@ -44,6 +44,7 @@ pub struct HeldLease {
     /// The credential's public handle.
     pub handle: Option<String>,
     pub expires: UnixSeconds,
+    pub state: LeaseState,
 }
 
 /// A stored lease, as the audit compares it with its records.
@@ -71,7 +72,7 @@ pub struct Incarnation {
     pub head: [u8; 32],
 }
 
-/// What a snapshot shows.
+/// What a snapshot shows; of a store that several brokers write, first all incarnations, and records in stored order.
 #[derive(Clone, Debug)]
 pub enum Kept {
     Incarnation(Incarnation),
@@ -91,8 +92,10 @@ pub trait Reader: Send + Sync {
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down>;
     /// A kept mapping folder.
     fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down>;
-    /// Every incarnation of a shared store, every record in stored order, then every lease, all as of one moment; stops
-    /// when `each` says so.
+    /// Body and details of every record in chain order, until `each` says so. In reads of its own for some records at a
+    /// time, so that a long walk holds up no checkpoint of who writes meanwhile; what is written meanwhile is not shown.
+    fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down>;
+    /// Every record in chain order, then every lease, all as of one moment; stops when `each` says so.
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down>;
     /// Answers a trivial query: for readiness.
     fn ping(&self) -> Result<(), Down>;

@@ -70,7 +70,8 @@ async fn verify(broker: &Broker) -> Value {
 #[tokio::test]
 async fn one_exchange_over_postgresql_and_all_that_looks_at_it() {
     let (issuer, server) = (Issuer::github(), Postgres::start());
-    let mut broker = Broker::start(BINARY, config(&issuer, &server.url())).await;
+    server.database("locked");
+    let mut broker = Broker::start(BINARY, config(&issuer, &server.url_of("locked"))).await;
     let check = broker.command(&["serve", "--check", "--config", "claimbound.toml", "--development"]).await;
     assert_eq!(check.code, Some(0), "{}", check.stderr);
     let answer = exchange(&issuer, &broker).await;

@@ -92,6 +92,18 @@ impl PostgresReader {
         self.rows(sql, values)?.iter().map(read).collect::<Result<_, _>>().map_err(|down| self.address.told(down))
     }
 
+    /// A connection that shows the store as of one moment, for walks; it is closed behind them.
+    fn moment(&self) -> Result<Client, Down> {
+        let address = self.address.clone();
+        self.wait(READ_WAIT_MAX, async move {
+            let client = reading(&address).await?;
+            let wait_max = STEP_WAIT_MAX.as_millis();
+            let begin = format!("SET statement_timeout = {wait_max}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+            client.batch_execute(&begin).await?;
+            Ok(client)
+        })
+    }
+
     /// Shows every row of a cursor until told to stop; gives the connection back with whether to go on.
     fn walk(
         &self,
@@ -152,15 +164,14 @@ impl Reader for PostgresReader {
         Ok(self.all(sql, vec![Box::new(version.to_vec())], |row| get(row, "archive"))?.pop())
     }
 
+    fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down> {
+        let sql = "SELECT body, details FROM records ORDER BY position";
+        self.walk(self.moment()?, sql, &mut |row| Ok(each(get(row, "body")?, get(row, "details")?)))?;
+        Ok(())
+    }
+
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down> {
-        let address = self.address.clone();
-        let client = self.wait(READ_WAIT_MAX, async move {
-            let client = reading(&address).await?;
-            let wait_max = STEP_WAIT_MAX.as_millis();
-            let begin = format!("SET statement_timeout = {wait_max}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-            client.batch_execute(&begin).await?;
-            Ok(client)
-        })?;
+        let client = self.moment()?;
         let incarnations = "SELECT number, id, previous, sequence, head FROM incarnations ORDER BY number";
         let mut show = |row: &Row| Ok(each(Kept::Incarnation(incarnation(row)?)));
         let (client, more) = self.walk(client, incarnations, &mut show)?;
@@ -225,6 +236,7 @@ fn held_lease(row: &Row) -> Result<HeldLease, Down> {
         role: get(row, "role")?,
         handle: get(row, "handle")?,
         expires: UnixSeconds(get(row, "expires")?),
+        state: state(row)?,
     })
 }
 

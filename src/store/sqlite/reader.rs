@@ -14,6 +14,8 @@ use std::{
 
 /// Connections kept open when nobody reads.
 const IDLE_CONNECTIONS_MAX: usize = 4;
+/// Records that one read of a walk shows.
+const WALK_ROWS: u32 = 4_096;
 /// Leases that one `unsettled` returns, at most; the sweeper comes again.
 const UNSETTLED_ROWS_MAX: u32 = 1_000;
 
@@ -88,6 +90,33 @@ impl Reader for SqliteReader {
     fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down> {
         let sql = "SELECT archive FROM folders WHERE version = ?1";
         self.read(|connection| Ok(connection.query_row(sql, [version], |row| row.get(0)).optional()?))
+    }
+
+    fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down> {
+        let last = "SELECT coalesce(max(position), 0) FROM records";
+        let last: i64 = self.read(|connection| Ok(connection.query_row(last, [], |row| row.get(0))?))?;
+        let some = "SELECT position, body, details FROM records WHERE position > ?1 AND position <= ?2
+                    ORDER BY position LIMIT ?3";
+        let mut shown = i64::MIN;
+        while shown < last {
+            let before = shown;
+            let more = self.read(|connection| {
+                let mut statement = connection.prepare_cached(some)?;
+                let mut rows = statement.query((shown, last, WALK_ROWS))?;
+                while let Some(row) = rows.next()? {
+                    shown = row.get(0)?;
+                    let bytes = |at| row.get_ref(at)?.as_blob().map_err(rusqlite::Error::from);
+                    if !each(bytes(1)?, bytes(2)?) {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            })?;
+            if !more || shown == before {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down> {
@@ -171,6 +200,7 @@ fn held_lease(row: &Row<'_>) -> rusqlite::Result<HeldLease> {
         role: row.get("role")?,
         handle: row.get("handle")?,
         expires: UnixSeconds(row.get("expires")?),
+        state: row.get("state")?,
     })
 }
 

@@ -20,6 +20,7 @@ macro_rules! contract {
             a_forgotten_token_stays_refused each_start_goes_on_with_the_chain leases_are_found_again
             a_batch_that_fails_leaves_nothing a_limit_holds_until_its_window_is_over
             a_use_is_given_back_in_its_window a_token_is_spent_without_a_record
+            a_walk_shows_every_record_once_and_ends_when_told
         }
     };
 }
@@ -360,4 +361,24 @@ pub(super) fn a_token_is_spent_without_a_record(place: &dyn Place) {
     }
     let (mut engine, mut chain) = place.engine().unwrap();
     assert_eq!(one(engine.as_mut(), &mut chain, grant(5, spend(1, Issued))), Outcome::Blocked(Blocked::Replay));
+}
+
+pub(super) fn a_walk_shows_every_record_once_and_ends_when_told(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let walked = |most: usize| {
+        let mut seen = Vec::new();
+        let walk = place.reader().records(&mut |body, details| {
+            assert!(!details.is_empty());
+            seen.push(claimbound_core::evidence::record::decision_of(body).unwrap());
+            seen.len() < most
+        });
+        walk.unwrap();
+        seen
+    };
+    assert_eq!(walked(usize::MAX), []);
+    // More than one read shows, by any engine.
+    let batch: Vec<Commit> = (0..9_000).map(|number| refuse(number, vec![], vec![])).collect();
+    engine.apply(&batch, &mut chain).unwrap();
+    assert_eq!(walked(usize::MAX), (0..9_000).map(decision).collect::<Vec<_>>());
+    assert_eq!(walked(5_000).len(), 5_000);
 }

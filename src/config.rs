@@ -177,7 +177,6 @@ const KEYS: &[(&str, &[&str])] = &[
     ("server.tls", &["certificate", "key"]),
     ("server.limits", &["connections", "requests_per_second", "repository_requests_per_second", "request_seconds"]),
     ("store", &["url", "password", "sslrootcert"]),
-    ("store.password", &["file", "env"]),
     ("mappings", &["path"]),
     ("issuer", &["*"]),
     (

@@ -15,6 +15,7 @@ pub(super) struct Store {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Password {
     file: Option<PathBuf>,
     env: Option<String>,

@@ -271,7 +271,8 @@ fn fixture(programs: &Path, account: Option<(u32, u32)>) -> PathBuf {
     File::options().append(true).open(data.join("postgresql.conf")).unwrap().write_all(SETTINGS.as_bytes()).unwrap();
     fs::write(data.join("pg_hba.conf"), ACCESS).unwrap();
     let mut single = program(programs, "postgres", account);
-    single.args(["--single", "-D"]).arg(&data).arg("postgres").stdin(Stdio::piped()).stdout(Stdio::null());
+    single.args(["--single", "-D"]).arg(&data).arg("postgres").stdin(Stdio::piped());
+    single.stdout(Stdio::null()).stderr(Stdio::null());
     let mut single = single.spawn().expect("PostgreSQL starts");
     let role = format!("CREATE ROLE claimbound LOGIN PASSWORD '{PASSWORD}'\n");
     single.stdin.take().unwrap().write_all(role.as_bytes()).unwrap();

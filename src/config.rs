@@ -5,6 +5,7 @@
 
 mod issuer;
 mod limits;
+mod store;
 
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
@@ -22,6 +23,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use store::Store;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -54,7 +56,7 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     pub tls: Option<Tls>,
     pub limits: Limits,
-    /// `sqlite:PATH`.
+    /// `sqlite:PATH`, or `postgres://…` with the places of its secrets as parameters: nothing secret itself.
     pub store: String,
     pub mappings: PathBuf,
     pub issuers: BTreeMap<String, IssuerNetwork>,
@@ -147,10 +149,6 @@ struct TlsFile {
     key: PathBuf,
 }
 #[derive(Default, Deserialize)]
-struct Store {
-    url: Option<Spanned<String>>,
-}
-#[derive(Default, Deserialize)]
 struct Mappings {
     path: Option<PathBuf>,
 }
@@ -179,7 +177,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("server", &["listen", "operator_listen", "public_url", "hints", "trusted_proxies", "tls", "limits"]),
     ("server.tls", &["certificate", "key"]),
     ("server.limits", &["connections", "requests_per_second", "repository_requests_per_second", "request_seconds"]),
-    ("store", &["url"]),
+    ("store", &["url", "password", "sslrootcert"]),
     ("mappings", &["path"]),
     ("issuer", &["*"]),
     (
@@ -358,15 +356,6 @@ impl Judge {
             self.error(VALUE, operator.span(), "`operator_listen` is the address of `listen`".to_owned(), help);
         }
         let trusted_proxies = server.trusted_proxies.iter().filter_map(|text| self.network(text)).collect();
-        let sqlite = "sqlite:claimbound.db".to_owned();
-        let store = store.url.map_or(sqlite.clone(), |url| {
-            if !url.get_ref().starts_with("sqlite:") || url.get_ref().len() == "sqlite:".len() {
-                let help = "write `url = \"sqlite:claimbound.db\"`; PostgreSQL is not available in this version";
-                self.error(VALUE, url.span(), format!("`{}` is no store this version knows", url.get_ref()), help);
-            }
-            url.into_inner()
-        });
-        let store = store.strip_prefix("sqlite:").map_or(sqlite, |path| in_directory(directory, Path::new(path)));
         let issuers =
             issuer.into_iter().map(|(name, issuer)| (name, self.issuer(issuer, directory, development))).collect();
         let public_url = server.public_url.map(|url| self.url(url, "public_url", development)).unwrap_or_default();
@@ -383,7 +372,7 @@ impl Judge {
                 .tls
                 .map(|tls| Tls { certificate: directory.join(tls.certificate), key: directory.join(tls.key) }),
             limits: self.limits(server.limits),
-            store,
+            store: self.store(store, directory),
             mappings: directory.join(mappings.path.unwrap_or_else(|| "mappings".into())),
             issuers,
             backends: backend.into_iter().map(|(name, backend)| self.backend(name, backend, development)).collect(),
@@ -510,10 +499,6 @@ impl Judge {
         }
         text.into_inner()
     }
-}
-
-fn in_directory(directory: &Path, path: &Path) -> String {
-    format!("sqlite:{}", directory.join(path).display())
 }
 
 fn is_origin_and_path(url: &Url) -> bool {

@@ -94,6 +94,8 @@ pub struct Broker {
     signer: Arc<Signer>,
     writer: Writer,
     reader: Arc<dyn Reader>,
+    /// Other brokers may write the store, too.
+    shared_store: bool,
     strangers: Strangers,
     repositories: Repositories,
     metrics: Metrics,
@@ -136,6 +138,7 @@ impl Broker {
             signer,
             writer: opened.writer,
             reader: opened.reader,
+            shared_store: opened.shared,
             strangers: Strangers::default(),
             running: Arc::default(),
             stopping: watch::channel(false).0,
@@ -164,6 +167,18 @@ impl Broker {
     /// Reads of its store.
     pub fn reader(&self) -> &Arc<dyn Reader> {
         &self.reader
+    }
+
+    /// Asks the store where waiting for it holds up nobody else.
+    async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn Reader) -> Result<T, Down> + Send + 'static,
+    ) -> Result<T, Down> {
+        let reader = self.reader.clone();
+        match self.runtime.spawn_blocking(move || ask(&*reader)).await {
+            Ok(answer) => answer,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
     /// Runs one exchange to its end, also when the caller is gone: the work is a task of its own, or a connection
@@ -236,7 +251,7 @@ impl Broker {
 
     async fn revoke_here(&self, token: &Secret) -> Result<Revoked, Down> {
         let now = self.clock.now();
-        let Some(HeldLease { id: lease, role, handle, .. }) = self.held(token, now)? else {
+        let Some(HeldLease { id: lease, role, handle, .. }) = self.held(token, now).await? else {
             return Ok(Revoked::Unknown);
         };
         let effect = self.effect_of_ending(&role, &handle.unwrap_or_default()).await;
@@ -261,18 +276,19 @@ impl Broker {
     }
 
     /// The lease that a presented secret ends: of a token that we signed, or of a lease handle.
-    fn held(&self, token: &Secret, now: UnixSeconds) -> Result<Option<HeldLease>, Down> {
+    async fn held(&self, token: &Secret, now: UnixSeconds) -> Result<Option<HeldLease>, Down> {
         if let Some(claims) = self.signer.verify(token.reveal(), now) {
             let text = |name: &str| claims.get(name).and_then(|value| value.as_str());
             let Some(lease) = text("lease_id").and_then(|lease| lease.parse().ok()) else { return Ok(None) };
             // Whoever holds another token that names the lease, as a cloud holds our assertion, does not hold the lease.
-            let found = self.reader.lease(lease)?;
+            let found = self.read(move |reader| reader.lease(lease)).await?;
             return Ok(found.filter(|lease| lease.handle.is_some() && lease.handle.as_deref() == text("jti")));
         }
         if !exchange::is_lease_handle(token.reveal()) {
             return Ok(None);
         }
-        let found = self.reader.held(&exchange::possession(token.reveal()))?;
+        let possession = exchange::possession(token.reveal());
+        let found = self.read(move |reader| reader.held(&possession)).await?;
         Ok(found.filter(|lease| lease.expires > now))
     }
 

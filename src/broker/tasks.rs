@@ -43,8 +43,11 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
         // Read before any exchange can begin: what one of ours opens is never older.
         let started = broker.clock.now();
         tokio::spawn(async move {
-            // Whatever was `issuing` before this process is its predecessor's: nobody works on it any more.
-            sweep(&broker, started).await;
+            // Whatever was `issuing` before this process is its predecessor's: nobody works on it any more. Unless the
+            // store has other brokers.
+            if !broker.shared_store {
+                sweep(&broker, started).await;
+            }
             let lived = Instant::now();
             let mut tick = tokio::time::interval(SWEEP_INTERVAL);
             let mut stop = std::pin::pin!(stopping(&broker));
@@ -98,7 +101,7 @@ async fn read_keys_again(broker: &Arc<Broker>, now: UnixSeconds) {
 
 /// Settles leases left `issuing` as `unknown`: their credential may exist, and they stay open until they expire.
 async fn sweep(broker: &Broker, before: UnixSeconds) {
-    let left = match broker.reader.unsettled(before) {
+    let left = match broker.read(move |reader| reader.unsettled(before)).await {
         Ok(left) => left,
         Err(error) => return tracing::error!(%error, "leases could not be looked through"),
     };

@@ -36,9 +36,10 @@ pub struct Verify {
     store: Option<String>,
     #[command(flatten)]
     deployment: Deployment,
-    /// A head noted earlier: fails unless the chain still runs through it, and so shows that nothing was cut off
+    /// A head noted earlier: fails unless the chain still runs through it, and so shows that nothing was cut off; may be
+    /// given for each head of a store that several brokers write
     #[arg(long, value_name = "HEX", value_parser = head)]
-    expect_head: Option<Head>,
+    expect_head: Vec<Head>,
     /// How to answer
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -55,15 +56,16 @@ fn head(text: &str) -> Result<Head, String> {
 pub fn run(args: AuditArgs) -> anyhow::Result<u8> {
     let Command::Verify(args) = args.command;
     let store = args.deployment.or(args.store.as_ref(), |config| config.store)?;
-    tell(&store, args.expect_head.map(|head| head.0), args.format)
+    tell(&store, args.expect_head.into_iter().map(|head| head.0).collect(), args.format)
 }
 
 /// Verifies a store and prints what a person reads.
 pub(super) fn verify(store: &str, expected: Option<[u8; 32]>) -> anyhow::Result<u8> {
-    tell(store, expected, Format::Human)
+    tell(store, expected.into_iter().collect(), Format::Human)
 }
 
-fn tell(store: &str, expected: Option<[u8; 32]>, format: Format) -> anyhow::Result<u8> {
+fn tell(store: &str, expected: Vec<[u8; 32]>, format: Format) -> anyhow::Result<u8> {
+    let expects = !expected.is_empty();
     let audited = store::open_reader(store).and_then(|reader| store::audit(reader.as_ref(), expected));
     let report = match audited {
         Ok(report) => report,
@@ -74,7 +76,7 @@ fn tell(store: &str, expected: Option<[u8; 32]>, format: Format) -> anyhow::Resu
     };
     // A pipe that was closed is an error, not a panic.
     match format {
-        Format::Human => loaded::print(&format!("{}\n", human(&report, expected.is_some())))?,
+        Format::Human => loaded::print(&format!("{}\n", human(&report, expects)))?,
         Format::Json => loaded::print(&format!("{}\n", as_json(&report)))?,
     }
     Ok(if report.finding.is_none() { VERIFIED } else { BAD })
@@ -87,13 +89,15 @@ fn human(report: &Report, expected: bool) -> String {
         Some(finding) => format!("bad       {finding}\nbefore it"),
     };
     let mut text = format!(
-        "{verdict}  {} of {}, {} with erased details; {}\nhead      {}",
+        "{verdict}  {} of {}, {} with erased details; {}",
         counted(chain.records(), "record"),
         counted(chain.incarnations(), "incarnation"),
         chain.erased(),
         counted(report.leases, "lease"),
-        hex(&chain.head()),
     );
+    for head in chain.heads() {
+        text.push_str(&format!("\nhead      {}", hex(&head)));
+    }
     if let Some(last) = report.last_at.and_then(|at| jiff::Timestamp::from_second(at).ok()) {
         text.push_str(&format!("\nlast      {last}"));
     }
@@ -127,7 +131,7 @@ fn as_json(report: &Report) -> serde_json::Value {
             "wrong": bad.wrong.to_string(),
         }),
         Finding::Lease { lease, fault } => json!({ "lease": lease, "wrong": fault.to_string() }),
-        Finding::HeadNotMet => json!({ "wrong": finding.to_string() }),
+        Finding::Cut { .. } | Finding::Start { .. } | Finding::HeadNotMet => json!({ "wrong": finding.to_string() }),
     });
     json!({
         "verified": finding.is_none(),
@@ -136,6 +140,7 @@ fn as_json(report: &Report) -> serde_json::Value {
         "erased": chain.erased(),
         "leases": report.leases,
         "head": hex(&chain.head()),
+        "heads": chain.heads().iter().map(|head| hex(head)).collect::<Vec<_>>(),
         "last_at": report.last_at,
         "expected_head_at": chain.met(),
         "bad": finding,
@@ -194,7 +199,7 @@ mod tests {
         let path = folder.path().join("store.db");
         let url = format!("sqlite:{}", path.display());
         assert_eq!(code(&["--store", &url]), UNREADABLE, "no store yet");
-        assert_eq!(code(&["--store", "postgres://db/c"]), UNREADABLE);
+        assert_eq!(code(&["--store", "postgres://db/c"]), UNREADABLE, "no user");
         filled(&url);
         assert_eq!(code(&["--store", &url]), VERIFIED);
         let held = open(&url, UnixSeconds(4)).unwrap();

@@ -4,7 +4,7 @@ use super::{check::plural, tell};
 use crate::{
     broker::{self, Broker, StartError, SystemClock},
     config::Config,
-    http, telemetry,
+    http, store, telemetry,
 };
 use anyhow::Context;
 use claimbound_core::{evidence::hex, time::Clock};
@@ -65,8 +65,12 @@ fn check(mut config: Config) -> anyhow::Result<u8> {
     if let Err(error) = &certificate {
         eprintln!("error: `[server.tls]`: {error}");
     }
+    let store = store::judge(&config.store);
+    if let Err(error) = &store {
+        eprintln!("error: `[store]`: {}", error.why);
+    }
     match broker::prepare(&config) {
-        Ok(_) if certificate.is_err() => Ok(2),
+        Ok(_) if certificate.is_err() || store.is_err() => Ok(2),
         Ok(prepared) => {
             tell::findings(&root, &prepared.folder, &prepared.diagnostics);
             if let Some(warning) = config.hidden_from_aws() {

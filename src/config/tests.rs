@@ -39,6 +39,38 @@ fn a_short_file_gets_sensible_defaults() {
 }
 
 #[test]
+fn a_store_is_one_url_without_a_secret() {
+    let store = |lines: &str| parse(&format!("[server]\npublic_url = \"https://cb.example\"\n[store]\n{lines}"), false);
+    for (lines, url) in [
+        ("url = \"sqlite:s.db\"", "sqlite:/etc/claimbound/s.db"),
+        ("url = \"postgres://c@db/c\"", "postgres://c@db/c"),
+        (
+            "url = \"postgres://c@db/c\"\npassword = { file = \"db password\" }\nsslrootcert = \"ca.pem\"",
+            "postgres://c@db/c?password_file=%2Fetc%2Fclaimbound%2Fdb%20password&sslrootcert=%2Fetc%2Fclaimbound%2Fca.pem",
+        ),
+        (
+            "url = \"postgres://c@db/c?sslmode=disable\"\npassword = { env = \"PGPASSWORD\" }",
+            "postgres://c@db/c?sslmode=disable&password_env=PGPASSWORD",
+        ),
+    ] {
+        assert_eq!(store(lines).unwrap().store, url);
+    }
+    for (lines, told) in [
+        ("url = \"mysql://db\"", "CB1004 `mysql://db` is no store that this version knows"),
+        ("url = \"sqlite:\"", "CB1004 `sqlite:` is no store that this version knows"),
+        ("url = \"sqlite:s.db\"\npassword = { env = \"P\" }", "CB1004 a SQLite store has no server to sign in to"),
+        ("url = \"postgres://c:hunter2@db/c\"", "CB1004 `url` in `[store]` holds a password"),
+        ("url = \"postgres://c@db/c?password=hunter2\"", "CB1004 `url` in `[store]` holds a password"),
+        ("url = \"postgres://c@db/c\"\npassword = {}", "CB1004 `password` names one place where it stands"),
+    ] {
+        let found = store(lines).unwrap_err();
+        assert!(found.contains(&told.to_owned()), "{found:?}");
+    }
+    let found = store("url = \"postgres://c@db/c\"\npassword = { value = \"x\" }").unwrap_err();
+    assert!(found[0].contains("unknown field `value`"), "{found:?}");
+}
+
+#[test]
 fn every_fault_is_told_in_one_run() {
     let text = "[server]\npublic_url = \"http://cb.example/\"\nlisten_on = 1\ntrusted_proxies = [\"x\"]\n[sotre]\nurl = \"a\"\n[issuer.github]\nmax_lifetime = \"1\"\n";
     let found = parse(text, false).unwrap_err();

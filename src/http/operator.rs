@@ -1,7 +1,11 @@
 //! The operator listener: metrics and detailed health, never on the public port.
 
 use super::front::Shared;
-use actix_web::{HttpResponse, http::header, web::Data};
+use actix_web::{
+    HttpResponse,
+    http::header,
+    web::{self, Data},
+};
 
 /// OpenMetrics 1.0, which Prometheus reads.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -13,7 +17,8 @@ pub async fn metrics(shared: Data<Shared>) -> HttpResponse {
         .body(shared.front.metrics())
 }
 
-/// Always 200: `ready` is in the body. Who wants a status asks `/readyz`.
-pub async fn health(shared: Data<Shared>) -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(shared.front.health())
+/// Always 200: `ready` is in the body. Who wants a status asks `/readyz`. It asks the store, which may be slow.
+pub async fn health(shared: Data<Shared>) -> actix_web::Result<HttpResponse> {
+    let health = web::block(move || shared.front.health()).await?;
+    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(health))
 }

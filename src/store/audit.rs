@@ -1,9 +1,10 @@
 //! Whether a store tells one story: the chain holds, and every lease is what its records say.
 
-use super::{AuditedLease, Down, Kept, LeaseState, Reader, Stored};
+use super::{AuditedLease, Down, Incarnation, Kept, LeaseState, Reader, Stored};
 use claimbound_core::evidence::{
     Body, LeaseId,
     audit::{Bad, Row, Verifier, Wrong},
+    uuid,
 };
 use std::{
     collections::HashMap,
@@ -30,6 +31,13 @@ pub enum Finding {
     Record(#[from] Bad),
     #[error("lease {lease}: {fault}")]
     Lease { lease: LeaseId, fault: LeaseFault },
+    #[error(
+        "incarnation {}: its records end at sequence {sequence}, where the store says {}: records were cut from its end",
+        uuid(.opened.id), .opened.sequence
+    )]
+    Cut { opened: Incarnation, sequence: u64 },
+    #[error("incarnation {number} is missing: starts are numbered without a gap")]
+    Start { number: i64 },
     #[error("the expected head is not in this chain: records were cut from its end, or it is another chain")]
     HeadNotMet,
 }
@@ -57,34 +65,51 @@ struct Told {
 }
 
 /// Walks the store as of one moment and stops at the first thing that is wrong. A chain does not show that its end was
-/// cut off: `expect_head`, a head kept elsewhere, does. Memory grows with the number of leases.
-pub fn audit(reader: &dyn Reader, expect_head: Option<[u8; 32]>) -> Result<Report, Down> {
+/// cut off: expected heads, kept elsewhere, do. Memory grows with the number of leases.
+pub fn audit(reader: &dyn Reader, expected: impl IntoIterator<Item = [u8; 32]>) -> Result<Report, Down> {
     let mut report = Report { chain: Verifier::new(), last_at: None, leases: 0, finding: None };
-    if let Some(head) = expect_head {
+    let mut expects = false;
+    for head in expected {
         report.chain = report.chain.expect(head);
+        expects = true;
     }
     let mut told = HashMap::new();
+    let mut opened = Vec::new();
     reader.snapshot(&mut |kept| {
         report.finding = match kept {
+            Kept::Incarnation(start) => {
+                report.chain.begins(start.id, start.previous);
+                opened.push(start);
+                let number = opened.len() as i64;
+                (opened.last().map(|start| start.number) != Some(number)).then_some(Finding::Start { number })
+            }
             Kept::Record(stored) => check_record(&mut report.chain, &stored, &mut told)
                 .map(|at| report.last_at = Some(at))
                 .err()
                 .map(Finding::Record),
-            Kept::Lease(lease) => {
+            Kept::Lease(lease) => cut(&report.chain, &mut opened).or_else(|| {
                 report.leases += 1;
                 check_lease(&lease, told.remove(&lease.id)).err().map(|fault| Finding::Lease { lease: lease.id, fault })
-            }
+            }),
         };
         report.finding.is_none()
     })?;
     if report.finding.is_none() {
-        report.finding = match told.into_keys().min() {
+        report.finding = cut(&report.chain, &mut opened).or_else(|| match told.into_keys().min() {
             Some(lease) => Some(Finding::Lease { lease, fault: LeaseFault::Missing }),
-            None if expect_head.is_some() && report.chain.met().is_none() => Some(Finding::HeadNotMet),
+            None if expects && report.chain.met().is_none() => Some(Finding::HeadNotMet),
             None => None,
-        };
+        });
     }
     Ok(report)
+}
+
+/// An incarnation whose records do not end where the store says; all records have been seen by now. Looks once.
+fn cut(chain: &Verifier, opened: &mut Vec<Incarnation>) -> Option<Finding> {
+    opened.drain(..).find_map(|opened| {
+        let (sequence, head) = chain.end(opened.id).unwrap_or((0, opened.previous));
+        ((sequence, head) != (opened.sequence, opened.head)).then_some(Finding::Cut { opened, sequence })
+    })
 }
 
 /// Checks a record's place and content, notes what it says of a lease, and tells when it was made.

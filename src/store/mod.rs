@@ -3,6 +3,7 @@
 mod audit;
 pub mod commit;
 pub mod open;
+mod postgres;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -12,5 +13,7 @@ pub use audit::{Finding, LeaseFault, Report, audit};
 pub use commit::{
     Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, SpentKey, Use,
 };
-pub use open::{AuditedLease, HeldLease, Kept, Opened, Reader, Stored, StoredLease, open, open_reader};
+pub use open::{
+    AuditedLease, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, open, open_reader,
+};
 pub use writer::Writer;

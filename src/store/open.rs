@@ -1,6 +1,6 @@
 //! URL → engine, reader and the chain to go on with.
 
-use super::{Down, LeaseState, Writer, sqlite};
+use super::{Down, LeaseState, Writer, postgres, sqlite};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
@@ -11,6 +11,8 @@ use std::{path::PathBuf, sync::Arc};
 pub struct Opened {
     pub writer: Writer,
     pub reader: Arc<dyn Reader>,
+    /// Other brokers may write it, too.
+    pub shared: bool,
 }
 
 /// A stored record in its place.
@@ -57,9 +59,23 @@ pub struct AuditedLease {
     pub token_lost: bool,
 }
 
-/// What a snapshot shows.
+/// A broker's start, in a store that several brokers write at once.
+#[derive(Clone, Debug)]
+pub struct Incarnation {
+    /// Among all starts, from 1.
+    pub number: i64,
+    pub id: u128,
+    /// The last link in the store when it opened.
+    pub previous: [u8; 32],
+    /// Where its own chain ends.
+    pub sequence: u64,
+    pub head: [u8; 32],
+}
+
+/// What a snapshot shows; of a store that several brokers write, first all incarnations, and records in stored order.
 #[derive(Clone, Debug)]
 pub enum Kept {
+    Incarnation(Incarnation),
     Record(Stored),
     Lease(AuditedLease),
 }
@@ -85,31 +101,54 @@ pub trait Reader: Send + Sync {
     fn ping(&self) -> Result<(), Down>;
 }
 
-/// Opens `sqlite:PATH`, creating it if it is not there; a second broker on one file is refused.
+/// Which database.
+enum Kind {
+    Sqlite(PathBuf),
+    Postgres(Box<postgres::Address>),
+}
+
+/// Opens a store, making it if it is not there. `sqlite:PATH` is one broker's alone: a second one on the file is
+/// refused. `postgres://…` is for any number of brokers; a server that would lose commits is refused.
 pub fn open(url: &str, now: UnixSeconds) -> Result<Opened, Down> {
-    let path = sqlite_path(url)?;
-    let (engine, chain) = sqlite::Sqlite::open(&path, now)?;
-    let reader = Arc::new(sqlite::SqliteReader::open(&path)?);
-    Ok(Opened { writer: Writer::start(Box::new(engine), chain), reader })
+    Ok(match kind(url)? {
+        Kind::Sqlite(path) => {
+            let (engine, chain) = sqlite::Sqlite::open(&path, now)?;
+            let reader = Arc::new(sqlite::SqliteReader::open(&path)?);
+            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: false }
+        }
+        Kind::Postgres(address) => {
+            let (engine, chain) = postgres::Postgres::open(*address.clone(), now)?;
+            let reader = Arc::new(postgres::PostgresReader::open(*address)?);
+            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: true }
+        }
+    })
 }
 
-/// Opens an existing store for reading only: offline, or beside the broker that holds it.
+/// Opens an existing store for reading only: offline, or beside the brokers that hold it.
 pub fn open_reader(url: &str) -> Result<Arc<dyn Reader>, Down> {
-    Ok(Arc::new(sqlite::SqliteReader::open(&sqlite_path(url)?)?))
+    Ok(match kind(url)? {
+        Kind::Sqlite(path) => Arc::new(sqlite::SqliteReader::open(&path)?),
+        Kind::Postgres(address) => Arc::new(postgres::PostgresReader::open(*address)?),
+    })
 }
 
-/// The file that a store's URL names.
-fn sqlite_path(url: &str) -> Result<PathBuf, Down> {
+/// What of a store's URL can be judged without opening it, files that it names included.
+pub fn judge(url: &str) -> Result<(), Down> {
+    match kind(url)? {
+        Kind::Sqlite(_) => Ok(()),
+        Kind::Postgres(address) => address.judge(),
+    }
+}
+
+fn kind(url: &str) -> Result<Kind, Down> {
     match url.split_once(':') {
         Some(("sqlite", "")) => Err(Down::new("`sqlite:` names no file; write `sqlite:claimbound.db`")),
         Some(("sqlite", path)) if path.starts_with("//") || path.contains(['?', '\0']) => {
             Err(Down::new(format!("`{url}` is not of the form `sqlite:PATH`; write `sqlite:/var/lib/claimbound.db`")))
         }
-        Some(("sqlite", path)) => Ok(PathBuf::from(path)),
-        Some(("postgres" | "postgresql", _)) => {
-            Err(Down::new("PostgreSQL is not available in this version yet; use `sqlite:PATH`"))
-        }
-        _ => Err(Down::new(format!("`{url}` is not a store; write `sqlite:PATH`"))),
+        Some(("sqlite", path)) => Ok(Kind::Sqlite(path.into())),
+        Some(("postgres" | "postgresql", _)) => Ok(Kind::Postgres(postgres::Address::parse(url)?.into())),
+        _ => Err(Down::new("the URL names no store; write `sqlite:PATH` or `postgres://USER@HOST/DATABASE`")),
     }
 }
 
@@ -118,19 +157,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_names_a_file_or_says_what_to_write() {
-        assert_eq!(sqlite_path("sqlite:here.db").unwrap(), PathBuf::from("here.db"));
-        assert_eq!(sqlite_path("sqlite:/var/lib/c.db").unwrap(), PathBuf::from("/var/lib/c.db"));
+    fn a_url_names_a_store_or_says_what_to_write() {
+        let path = |url| match kind(url) {
+            Ok(Kind::Sqlite(path)) => path,
+            _ => panic!("{url}"),
+        };
+        assert_eq!(path("sqlite:here.db"), PathBuf::from("here.db"));
+        assert_eq!(path("sqlite:/var/lib/c.db"), PathBuf::from("/var/lib/c.db"));
+        assert!(matches!(kind("postgresql://c@localhost/c"), Ok(Kind::Postgres(_))));
         for (url, told) in [
             ("sqlite:", "names no file"),
             ("sqlite://c.db", "form `sqlite:PATH`"),
             ("sqlite:c.db?mode=ro", "form `sqlite:PATH`"),
-            ("postgres://db/c", "PostgreSQL is not available in this version yet"),
-            ("postgresql://db/c", "PostgreSQL is not available in this version yet"),
+            ("postgres://db/c", "write `postgres://USER@HOST/DATABASE`"),
             ("mysql://db", "write `sqlite:PATH`"),
             ("claimbound.db", "write `sqlite:PATH`"),
         ] {
-            let why = sqlite_path(url).unwrap_err().why;
+            let why = kind(url).err().unwrap().why;
             assert!(why.contains(told), "{url}: {why}");
         }
     }

@@ -1,7 +1,8 @@
-//! What every engine promises ([`contract`], [`model`]), what the writer adds, and what is SQLite's own.
+//! What every engine promises ([`contract`], [`model`]), what the writer adds, and what is each database's own.
 
 mod contract;
 mod model;
+mod postgres;
 mod sqlite;
 mod writer;
 

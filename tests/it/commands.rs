@@ -154,6 +154,8 @@ async fn the_annotated_configuration_is_one_that_serves() {
         (key || rest.starts_with('[')).then(|| rest.to_owned())
     };
     let whole: Vec<_> = annotated.lines().map(|line| optional(line).unwrap_or_else(|| line.to_owned())).collect();
+    // Its lines about PostgreSQL belong to another URL.
+    let whole = whole.join("\n").replace("sqlite:claimbound.db", "postgres://claimbound@db.internal/claimbound");
     let switched_on = annotated.lines().filter(|line| optional(line).is_some()).count();
     assert!(switched_on >= 5, "only {switched_on} optional lines were found");
     std::os::unix::fs::symlink(Path::new(ROOT).join("mappings"), directory.path().join("mappings")).unwrap();
@@ -164,20 +166,22 @@ async fn the_annotated_configuration_is_one_that_serves() {
         ("gitlab-ca.pem", cert.pem()),
         ("tls/certificate.pem", cert.pem()),
         ("tls/key.pem", signing_key.serialize_pem()),
+        ("store-password", "secret".to_owned()),
+        ("store-ca.pem", cert.pem()),
         ("gitlab-jwks.json", json!({ "keys": [Key::rs256().jwk()] }).to_string()),
     ];
     for (name, text) in &files {
         std::fs::write(directory.path().join(name), text).unwrap();
         std::fs::set_permissions(directory.path().join(name), Permissions::from_mode(0o600)).unwrap();
     }
-    for (text, name) in [(annotated, "as it stands"), (whole.join("\n"), "with every line")] {
+    for (text, name) in [(annotated, "as it stands"), (whole, "with every line")] {
         std::fs::write(directory.path().join("claimbound.toml"), text).unwrap();
         let exit = run(directory.path(), &["serve", "--check"]).await;
         assert_eq!(exit.code, Some(0), "{name}: {}{}", exit.stdout, exit.stderr);
         assert!(exit.stderr.contains("ok: 2 issuers"), "{name}: {}", exit.stderr);
     }
     let left = std::fs::read_dir(directory.path()).unwrap().count();
-    assert_eq!(left, 5, "a check opens and makes nothing");
+    assert_eq!(left, 7, "a check opens and makes nothing");
     for (name, _) in files {
         std::fs::rename(directory.path().join(name), directory.path().join("away")).unwrap();
         let exit = run(directory.path(), &["serve", "--check"]).await;

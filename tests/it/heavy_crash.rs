@@ -1,7 +1,7 @@
 //! Crashes under load: what a client received is on record, no token works twice, the chain verifies.
 
 use crate::{BINARY, records};
-use claimbound_test_support::{broker::Broker, config::BrokerConfig, issuer::Issuer, jwt};
+use claimbound_test_support::{broker::Broker, config::BrokerConfig, issuer::Issuer, jwt, postgres::Postgres};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -12,6 +12,8 @@ use std::{
 };
 
 const KILLS: usize = 20;
+/// With `CLAIMBOUND_SOAK=1`.
+const KILLS_SOAK: usize = 200;
 /// Grants that a round waits for before it kills.
 const GRANTS_PER_ROUND: usize = 15;
 const CLIENTS: usize = 8;
@@ -26,9 +28,23 @@ struct Received {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_twenty_times_under_load_it_forgets_nothing() {
     let issuer = Arc::new(Issuer::github());
-    let mut broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
+    killed_under_load(issuer.clone(), BrokerConfig::new(&issuer), KILLS).await;
+}
+
+/// Beside another broker over the same database, which is not killed and answers all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_under_load_over_postgresql_it_forgets_nothing() {
+    let (issuer, server) = (Arc::new(Issuer::github()), Postgres::start());
+    let config = BrokerConfig::new(&issuer).store(&server.url()).server("public_url = \"https://cb.example\"");
+    killed_under_load(issuer, config, KILLS / 2).await;
+}
+
+async fn killed_under_load(issuer: Arc<Issuer>, config: BrokerConfig, kills: usize) {
+    let kills = if std::env::var_os("CLAIMBOUND_SOAK").is_some() { KILLS_SOAK } else { kills };
+    let mut broker = Broker::start(BINARY, config).await;
+    let beside = if broker.store().starts_with("postgres:") { Some(broker.replica().await) } else { None };
     let received = Arc::new(Mutex::new(Received::default()));
-    for round in 1..=KILLS {
+    for round in 1..=kills {
         let killed = Arc::new(AtomicBool::new(false));
         let (url, audience) = (broker.url().to_owned(), broker.audience().to_owned());
         let clients: Vec<_> = (0..CLIENTS)
@@ -44,6 +60,11 @@ async fn killed_twenty_times_under_load_it_forgets_nothing() {
         .await;
         broker.kill9().await;
         killed.store(true, Ordering::SeqCst);
+        if let Some(beside) = &beside {
+            let token = issuer.job().branch("main").environment("production").token(beside.audience());
+            let answer = beside.exchange_for(&token, "payments-release").await;
+            assert_eq!(answer.status, 200, "a dead replica holds up nobody: {}", answer.text);
+        }
         for client in clients {
             client.await.unwrap();
         }
@@ -62,8 +83,8 @@ async fn killed_twenty_times_under_load_it_forgets_nothing() {
         assert_eq!((again.status, &again.body["reason"]), (400, &Value::from("replay")), "{}", again.text);
     }
     let starts = records::of_kind(&broker, "started");
-    assert_eq!(starts.len(), KILLS + 1);
-    let verified = broker.command(&["audit", "verify", "--store", "sqlite:claimbound.db"]).await;
+    assert_eq!(starts.len(), kills + 1 + usize::from(beside.is_some()));
+    let verified = broker.command(&["audit", "verify", "--store", &broker.store()]).await;
     assert_eq!(verified.code, Some(0), "{}{}", verified.stdout, verified.stderr);
 }
 

@@ -27,6 +27,7 @@ mod jwks;
 mod laptop;
 mod limits;
 mod pin;
+mod postgres;
 mod profiles;
 mod pull_requests;
 mod raw_claims;

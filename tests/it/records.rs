@@ -10,8 +10,7 @@ const RECORD_COMES: Duration = Duration::from_secs(20);
 
 /// Every record, oldest first: body and details.
 pub fn all(broker: &Broker) -> Vec<(Value, Value)> {
-    let url = format!("sqlite:{}", broker.database().display());
-    let reader = store::open_reader(&url).expect("the store can be read beside the broker");
+    let reader = store::open_reader(&broker.store()).expect("the store can be read beside the broker");
     let mut found = Vec::new();
     let json = |bytes: &[u8]| if bytes.is_empty() { Value::Null } else { serde_json::from_slice(bytes).unwrap() };
     reader

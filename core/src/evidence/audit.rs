@@ -3,13 +3,16 @@
 //! Rows come in their stored order, one at a time, so that a store of any size verifies in constant memory.
 //! A chain does not show that records were cut from its end: whoever kept an earlier head elsewhere asks for it with
 //! [`Verifier::expect`].
+//!
+//! Several brokers may write one store at once. Each then writes a chain of its own, and [`Verifier::begins`] says from
+//! which link each goes on.
 
 use super::{
     chain::{ORIGIN, link},
     record::{Body, BodyError, details_digest, leaf},
     text::{hex, uuid},
 };
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// A record as it is stored.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,8 @@ pub enum Wrong {
     OutOfPlace { expected: u64 },
     #[error("its incarnation had ended: it is not in its place")]
     Returned,
+    #[error("its incarnation is not among those that opened the store")]
+    NeverOpened,
     #[error("its leaf is not the hash of its body: one of them was changed")]
     Leaf,
     #[error("its body cannot be read: {0}")]
@@ -57,17 +62,21 @@ pub enum Wrong {
     Story(String),
 }
 
-/// Walks a chain.
+/// Walks a chain, or those of several brokers.
 #[derive(Debug, Default)]
 pub struct Verifier {
     records: u64,
     erased: u64,
-    incarnations: HashSet<u128>,
-    last: Option<(u128, u64)>,
+    /// Where the chain of each incarnation stands: sequence and link.
+    ends: HashMap<u128, (u64, [u8; 32])>,
+    last: Option<u128>,
     head: [u8; 32],
-    expected: Option<[u8; 32]>,
-    /// How many records there were when the expected head was met.
-    met: Option<u64>,
+    /// Where incarnations say that they begin, and which of these links have been met.
+    begins: HashMap<u128, [u8; 32]>,
+    begun_from: HashSet<[u8; 32]>,
+    passed: HashSet<[u8; 32]>,
+    /// Heads kept elsewhere, and how many records there were when each was met.
+    expected: HashMap<[u8; 32], Option<u64>>,
 }
 
 impl Verifier {
@@ -76,11 +85,18 @@ impl Verifier {
         Self::default()
     }
 
-    /// Looks out for a head that was kept elsewhere: [`Verifier::met`] says whether the chain runs through it.
+    /// Looks out for a head that was kept elsewhere: [`Verifier::met`] says whether the chain runs through it, and
+    /// through any others.
     pub fn expect(mut self, head: [u8; 32]) -> Self {
-        self.met = (head == ORIGIN).then_some(0);
-        self.expected = Some(head);
+        self.expected.insert(head, (head == ORIGIN).then_some(0));
         self
+    }
+
+    /// An incarnation goes on from this link, which must be that of a record before its first. Said of one, it must be
+    /// said of all, before the first record; without it each incarnation goes on where the one before it ended.
+    pub fn begins(&mut self, incarnation: u128, previous: [u8; 32]) {
+        self.begins.insert(incarnation, previous);
+        self.begun_from.insert(previous);
     }
 
     /// Checks the next record and reads it.
@@ -94,10 +110,13 @@ impl Verifier {
     }
 
     fn judge<'r>(&mut self, row: &Row<'r>) -> Result<Body<'r>, Wrong> {
-        let expected = match self.last {
-            Some((incarnation, sequence)) if incarnation == row.incarnation => sequence + 1,
-            _ if self.incarnations.contains(&row.incarnation) => return Err(Wrong::Returned),
-            _ => 1,
+        let joined = !self.begins.is_empty();
+        let (expected, previous) = match (self.ends.get(&row.incarnation), self.begins.get(&row.incarnation)) {
+            (Some(_), _) if !joined && self.last != Some(row.incarnation) => return Err(Wrong::Returned),
+            (Some((sequence, link)), _) => (sequence + 1, *link),
+            (None, Some(previous)) => (1, *previous),
+            (None, None) if joined => return Err(Wrong::NeverOpened),
+            (None, None) => (1, self.head),
         };
         if row.sequence > expected {
             return Err(Wrong::Missing { expected });
@@ -115,16 +134,20 @@ impl Verifier {
                 return Err(Wrong::Details);
             }
         }
-        if row.link != link(row.incarnation, row.sequence, &self.head, &row.leaf) {
+        let known = expected > 1 || !joined || previous == ORIGIN || self.passed.contains(&previous);
+        if !known || row.link != link(row.incarnation, row.sequence, &previous, &row.leaf) {
             return Err(Wrong::Link);
         }
         self.records += 1;
         self.erased += u64::from(row.details.is_empty() && body.details.is_some());
-        self.incarnations.insert(row.incarnation);
-        self.last = Some((row.incarnation, row.sequence));
+        self.ends.insert(row.incarnation, (row.sequence, row.link));
+        self.last = Some(row.incarnation);
         self.head = row.link;
-        if self.expected == Some(self.head) {
-            self.met = Some(self.records);
+        if self.begun_from.contains(&row.link) {
+            self.passed.insert(row.link);
+        }
+        if let Some(met) = self.expected.get_mut(&row.link) {
+            *met = Some(self.records);
         }
         Ok(body)
     }
@@ -139,14 +162,32 @@ impl Verifier {
     }
     /// Incarnations of the writer that wrote them.
     pub fn incarnations(&self) -> u64 {
-        self.incarnations.len() as u64
+        self.ends.len() as u64
     }
-    /// The last link, or [`ORIGIN`]. Kept elsewhere, it shows later that nothing up to here was cut.
+    /// The last link, or [`ORIGIN`]. Kept elsewhere, it shows later that nothing up to here was cut; where several
+    /// brokers write, [`Verifier::heads`] does.
     pub fn head(&self) -> [u8; 32] {
         self.head
     }
-    /// The number of the record whose link is the expected head, if the chain runs through it.
+    /// The links that no other record goes on from: of one chain its head, of several the ends of all, in order.
+    pub fn heads(&self) -> Vec<[u8; 32]> {
+        if self.begins.is_empty() {
+            return vec![self.head];
+        }
+        let followed = self.begins.iter().filter(|(incarnation, _)| self.ends.contains_key(incarnation));
+        let followed: HashSet<_> = followed.map(|(_, previous)| previous).collect();
+        let mut heads: Vec<_> =
+            self.ends.values().map(|(_, link)| *link).filter(|link| !followed.contains(link)).collect();
+        heads.sort_unstable();
+        heads
+    }
+    /// Where the chain of an incarnation ends: sequence and link; `None` without records.
+    pub fn end(&self, incarnation: u128) -> Option<(u64, [u8; 32])> {
+        self.ends.get(&incarnation).copied()
+    }
+    /// The number of the record whose link is the expected head, if the chain runs through it; of several expected
+    /// heads the last one's, if it runs through all.
     pub fn met(&self) -> Option<u64> {
-        self.met
+        self.expected.values().copied().reduce(|one, other| Some(one?.max(other?))).flatten()
     }
 }

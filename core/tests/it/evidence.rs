@@ -263,6 +263,53 @@ fn a_head_kept_elsewhere_shows_a_cut_tail() {
     assert_eq!(through(&rows, ORIGIN), Some(0));
 }
 
+/// Two brokers beside each other, and a third that goes on from the second's first record.
+#[test]
+fn chains_of_several_brokers_verify_side_by_side() {
+    let mut chains = [100, 101, 102].map(|incarnation| Chain { incarnation, sequence: 0, head: ORIGIN });
+    let mut rows = Vec::new();
+    for (number, at) in [0, 1, 0, 2, 1, 2, 0].into_iter().enumerate() {
+        if number == 3 {
+            chains[2].head = chains[1].head;
+        }
+        let what = What::Refused { reason: Reason::NoMapping, role: None, mapping: None };
+        let linked = chains[at].link(record(what).seal(&Details::default(), [number as u8; 32]));
+        let (incarnation, sequence) = (chains[at].incarnation, linked.sequence);
+        rows.push(Kept { incarnation, sequence, link: linked.link, entry: linked.entry });
+    }
+    let begins = [(100, ORIGIN), (101, ORIGIN), (102, rows[1].link)];
+    let walk = |rows: &[Kept], begins: &[(u128, [u8; 32])], expected: &[[u8; 32]]| {
+        let mut verifier = expected.iter().fold(Verifier::new(), |verifier, head| verifier.expect(*head));
+        begins.iter().for_each(|(incarnation, previous)| verifier.begins(*incarnation, *previous));
+        for (index, kept) in rows.iter().enumerate() {
+            let row = Row {
+                position: index as i64,
+                incarnation: kept.incarnation,
+                sequence: kept.sequence,
+                link: kept.link,
+                leaf: kept.entry.leaf,
+                body: &kept.entry.body,
+                details: &kept.entry.details,
+            };
+            verifier.check(&row).map_err(|bad| (index, bad.wrong.to_string()))?;
+        }
+        Ok::<_, (usize, String)>(verifier)
+    };
+    let whole = walk(&rows, &begins, &[]).unwrap();
+    assert_eq!((whole.records(), whole.incarnations(), whole.end(101)), (7, 3, Some((2, rows[4].link))));
+    let mut heads = [rows[4].link, rows[5].link, rows[6].link];
+    heads.sort_unstable();
+    assert_eq!(whole.heads(), heads);
+    assert_eq!(walk(&rows, &begins, &heads).unwrap().met(), Some(7));
+    assert_eq!(walk(&rows[..6], &begins, &heads).unwrap().met(), None, "one of them was cut");
+    let wrong = |begins: &[(u128, [u8; 32])]| walk(&rows, begins, &[]).unwrap_err();
+    assert_eq!(wrong(&begins[..2]).0, 3, "never opened");
+    assert_eq!(wrong(&[begins[0], begins[1], (102, rows[5].link)]).0, 3, "begins after its own first record");
+    assert_eq!(wrong(&[begins[0], begins[1], (102, rows[0].link)]).0, 3, "begins elsewhere");
+    let (index, told) = walk(&[&rows[..1], &rows[3..]].concat(), &begins, &[]).unwrap_err();
+    assert!(index == 1 && told.contains("link"), "what it goes on from is gone: {told}");
+}
+
 #[test]
 fn each_change_is_named_at_its_record() {
     let rows = chain_of(&[3, 3]);

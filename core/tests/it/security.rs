@@ -202,6 +202,7 @@ fn by_hand_tests() -> Vec<(String, String)> {
         ("issuers", include_str!("../../../src/keys/issuers/tests.rs")),
         ("net", include_str!("../../../src/net.rs")),
         ("security_keys", include_str!("../../../tests/it/security_keys.rs")),
+        ("postgres", include_str!("../../../tests/it/postgres.rs")),
         ("flood", include_str!("../../../tests/it/flood.rs")),
         ("http", include_str!("../../../tests/it/http.rs")),
         ("exchange", include_str!("../../../tests/it/exchange.rs")),

@@ -132,39 +132,59 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+type Batches = Vec<(Vec<Step>, bool)>;
+
+fn batches() -> impl Strategy<Value = Batches> {
+    prop::collection::vec((prop::collection::vec(step(), 1..8), prop::bool::weighted(0.2)), 1..8)
+}
+
+fn answers_as_the_model_does(place: &dyn Place, batches: Batches) -> Result<(), TestCaseError> {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut model = Model::default();
+    let mut number = 0;
+    for (steps, restart) in batches {
+        if restart {
+            drop(engine);
+            (engine, chain) = place.engine().unwrap();
+        }
+        let (mut batch, mut expected) = (Vec::new(), Vec::new());
+        let mut sequence = chain.sequence;
+        for step in &steps {
+            batch.push(commit(number, step));
+            expected.push(match model.step(number, step) {
+                Some(blocked) => Outcome::Blocked(blocked),
+                None if matches!(step, Step::Refuse { recorded: false, .. }) => durable(sequence),
+                None => {
+                    (sequence, model.records) = (sequence + 1, model.records + 1);
+                    durable(sequence)
+                }
+            });
+            number += 1;
+        }
+        prop_assert_eq!(engine.apply(&batch, &mut chain).unwrap(), expected);
+    }
+    let report = verified(place, model.records);
+    prop_assert_eq!(report.chain.head(), chain.head);
+    prop_assert_eq!(report.leases, model.leases.len() as u64);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn random_batches_answer_as_the_model_does(
-        batches in prop::collection::vec((prop::collection::vec(step(), 1..8), prop::bool::weighted(0.2)), 1..8),
-    ) {
-        let place = super::sqlite::Folder::new();
-        let (mut engine, mut chain) = place.engine().unwrap();
-        let mut model = Model::default();
-        let mut number = 0;
-        for (steps, restart) in batches {
-            if restart {
-                drop(engine);
-                (engine, chain) = place.engine().unwrap();
-            }
-            let (mut batch, mut expected) = (Vec::new(), Vec::new());
-            let mut sequence = chain.sequence;
-            for step in &steps {
-                batch.push(commit(number, step));
-                expected.push(match model.step(number, step) {
-                    Some(blocked) => Outcome::Blocked(blocked),
-                    None if matches!(step, Step::Refuse { recorded: false, .. }) => durable(sequence),
-                    None => {
-                        (sequence, model.records) = (sequence + 1, model.records + 1);
-                        durable(sequence)
-                    }
-                });
-                number += 1;
-            }
-            prop_assert_eq!(engine.apply(&batch, &mut chain).unwrap(), expected);
-        }
-        let report = verified(&place, model.records);
-        prop_assert_eq!(report.chain.head(), chain.head);
-        prop_assert_eq!(report.leases, model.leases.len() as u64);
+    fn random_batches_answer_as_the_model_does(batches in batches()) {
+        answers_as_the_model_does(&super::sqlite::Folder::new(), batches)?;
     }
+}
+
+#[test]
+fn random_batches_on_postgresql_answer_as_the_model_does() {
+    let place = super::postgres::Server::start();
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(24));
+    let answers = |batches| {
+        let answered = answers_as_the_model_does(&place, batches);
+        place.empty();
+        answered
+    };
+    runner.run(&batches(), answers).unwrap();
 }

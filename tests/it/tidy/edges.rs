@@ -32,7 +32,7 @@ const SERVICE: &[(&str, &str)] = &[
     // The floors of an exchange.
     ("keys", "core::claims core::time core::trust net secret telemetry"),
     ("documents", "core::time keys::signing"),
-    ("store", "core::evidence core::reason core::time core::trust::SingleUse telemetry"),
+    ("store", "core::evidence core::reason core::time core::trust::SingleUse secret telemetry"),
     (
         "issuance",
         "core::claims core::diag core::evidence::LeaseId core::evidence::hex core::mapping core::reason core::time core::workload \

@@ -8,6 +8,7 @@ use crate::{
 use serde_json::Value;
 use std::{
     fs::{self, File},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -62,6 +63,19 @@ impl Broker {
         };
         broker.launch().await;
         broker
+    }
+
+    /// Another broker beside this one: of the same configuration, with the same signing keys, on ports of its own. It
+    /// needs a store that both may write, and a `public_url`.
+    pub async fn replica(&self) -> Self {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let keys = directory.path().join("keys");
+        fs::create_dir(&keys).expect("a directory can be made");
+        fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).expect("a mode can be set");
+        for key in fs::read_dir(self.directory().join("keys")).expect("a broker has keys").flatten() {
+            fs::copy(key.path(), keys.join(key.file_name())).expect("a key can be copied");
+        }
+        Self::start_in(directory, &self.binary, self.config.clone()).await
     }
 
     /// Runs a broker that must not start: its exit code and texts. A broker that starts after all fails the test.
@@ -129,6 +143,10 @@ impl Broker {
     /// `claimbound.toml`.
     pub fn config_path(&self) -> PathBuf {
         self.directory().join("claimbound.toml")
+    }
+    /// The store's URL.
+    pub fn store(&self) -> String {
+        self.config.store_in(self.directory())
     }
     /// The SQLite database.
     pub fn database(&self) -> PathBuf {
@@ -257,7 +275,6 @@ impl Metrics {
 mod tests {
     use super::*;
     use crate::{config::BrokerConfig, issuer::Issuer};
-    use std::os::unix::fs::PermissionsExt as _;
 
     /// A program that stands in for the broker as far as starting and stopping go.
     fn program(directory: &Path, script: &str) -> PathBuf {

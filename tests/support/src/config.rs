@@ -74,6 +74,9 @@ roles = ["payments-secrets"]
 environment = "staging"
 "#;
 
+/// The store of a broker that is told of no other.
+const SQLITE: &str = "sqlite:claimbound.db";
+
 /// What a broker is started with. The default: one GitHub issuer with the owner `acme` (65); a job of
 /// `acme/payments-api` may have `payments-release` from `main` in `production`, and `payments-secrets` in `staging`.
 #[derive(Clone, Debug)]
@@ -82,6 +85,7 @@ pub struct BrokerConfig {
     files: BTreeMap<String, String>,
     server: String,
     more: String,
+    store: String,
     in_place: bool,
     pub(crate) environment: Vec<(&'static str, String)>,
 }
@@ -106,7 +110,8 @@ impl BrokerConfig {
     pub fn with_folder(files: &[(&str, &str)]) -> Self {
         let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
         let (server, more) = (String::new(), String::new());
-        Self { issuers: Vec::new(), files, server, more, in_place: false, environment: Vec::new() }
+        let store = SQLITE.to_owned();
+        Self { issuers: Vec::new(), files, server, more, store, in_place: false, environment: Vec::new() }
     }
 
     /// What stands in the directory already, as it stands: nothing is written.
@@ -160,11 +165,25 @@ impl BrokerConfig {
         self
     }
 
+    /// Another store than a SQLite file.
+    pub fn store(mut self, url: &str) -> Self {
+        self.store = url.to_owned();
+        self
+    }
+
     /// Tables at the end of `claimbound.toml`, with `{issuer.NAME}` as in the folder.
     pub fn toml(mut self, text: &str) -> Self {
         self.more.push_str(text);
         self.more.push('\n');
         self
+    }
+
+    /// The store's URL, for a broker in `directory`.
+    pub(crate) fn store_in(&self, directory: &Path) -> String {
+        match self.store.as_str() {
+            SQLITE => format!("sqlite:{}", directory.join("claimbound.db").display()),
+            other => other.to_owned(),
+        }
     }
 
     /// Writes `claimbound.toml` and `mappings/` into `directory`. Port 0 lets the broker choose.
@@ -174,7 +193,7 @@ impl BrokerConfig {
         }
         let mut text =
             format!("[server]\nlisten = \"{listen}\"\noperator_listen = \"{operator_listen}\"\n{}", self.server);
-        text.push_str("\n[store]\nurl = \"sqlite:claimbound.db\"\n\n[mappings]\npath = \"mappings\"\n");
+        text.push_str(&format!("\n[store]\nurl = \"{}\"\n\n[mappings]\npath = \"mappings\"\n", self.store));
         text.push_str("\n[signing]\nkeys = \"keys\"\n");
         for Named { name, network, .. } in &self.issuers {
             text.push_str(&format!("\n[issuer.{name}]\n{network}"));

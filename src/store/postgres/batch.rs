@@ -1,0 +1,278 @@
+//! A batch judged in memory. What it may touch has been read and locked before; what comes out is what to write. So a
+//! batch costs the same few statements whatever its size, and a commit that loses undoes itself without a savepoint.
+
+use crate::store::{Blocked, Change, Commit, Down, Guard, Lease, LeaseState, Settled, Spend, Use, commit::RETRIES_MAX};
+use claimbound_core::{evidence::LeaseId, time::UnixSeconds};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    hash::Hash,
+};
+
+/// Rows by their key: as they were read, then as the batch leaves them.
+pub(super) struct Table<K, V> {
+    rows: HashMap<K, V>,
+    undo: Vec<(K, Option<V>)>,
+    changed: BTreeSet<K>,
+}
+
+impl<K: Copy + Ord + Hash, V> Table<K, V> {
+    /// Takes a row over as it was read.
+    pub(super) fn read(&mut self, key: K, row: V) {
+        self.rows.insert(key, row);
+    }
+    pub(super) fn get(&self, key: &K) -> Option<&V> {
+        self.rows.get(key)
+    }
+    fn put(&mut self, key: K, row: V) {
+        let before = self.rows.insert(key, row);
+        self.undo.push((key, before));
+    }
+    fn end(&mut self, keep: bool) {
+        for (key, before) in self.undo.drain(..).rev() {
+            match before {
+                _ if keep => drop(self.changed.insert(key)),
+                Some(before) => drop(self.rows.insert(key, before)),
+                None => drop(self.rows.remove(&key)),
+            }
+        }
+    }
+    /// What to write, in key order.
+    pub(super) fn changed(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.changed.iter().filter_map(|key| self.rows.get_key_value(key))
+    }
+}
+
+impl<K, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self { rows: HashMap::new(), undo: Vec::new(), changed: BTreeSet::new() }
+    }
+}
+
+/// A token's row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spent {
+    pub(super) request: [u8; 32],
+    pub(super) state: LeaseState,
+    pub(super) attempts: i64,
+}
+
+/// A counter's row.
+#[derive(Clone, Copy)]
+pub(super) struct Counter {
+    pub(super) until: i64,
+    pub(super) used: i64,
+}
+
+/// A lease's row, as far as it changes.
+#[derive(Clone)]
+pub(super) struct Row {
+    pub(super) state: LeaseState,
+    pub(super) token: Option<[u8; 32]>,
+    pub(super) handle: Option<String>,
+    pub(super) possession: Option<[u8; 32]>,
+    /// Opened by this batch, with the time until which its token's row is kept.
+    pub(super) opened: Option<(Lease, Option<i64>)>,
+}
+
+/// Everything that a batch may touch.
+pub(super) struct Held<'b> {
+    pub(super) spent: Table<[u8; 32], Spent>,
+    /// Tokens that nobody had used: their rows were inserted to reserve them. Others without a row were swept just now.
+    pub(super) fresh: HashSet<[u8; 32]>,
+    /// Tokens to be kept until before this time may have lost their record.
+    pub(super) forgotten: UnixSeconds,
+    pub(super) uses: Table<[u8; 32], Counter>,
+    pub(super) leases: Table<u128, Row>,
+    pub(super) fixed: Table<&'b str, String>,
+    pub(super) folders: Vec<(&'b [u8; 32], &'b [u8])>,
+}
+
+impl<'b> Held<'b> {
+    pub(super) fn new(forgotten: UnixSeconds) -> Self {
+        Self {
+            forgotten,
+            spent: Table::default(),
+            fresh: HashSet::new(),
+            uses: Table::default(),
+            leases: Table::default(),
+            fixed: Table::default(),
+            folders: Vec::new(),
+        }
+    }
+
+    /// One commit: all of it behind its guards, or nothing.
+    pub(super) fn judge(&mut self, commit: &'b Commit) -> Result<Option<Blocked>, Down> {
+        let folders = self.folders.len();
+        let verdict = self.attempt(commit)?;
+        let keep = verdict.is_none();
+        self.spent.end(keep);
+        self.uses.end(keep);
+        self.leases.end(keep);
+        self.fixed.end(keep);
+        if !keep {
+            self.folders.truncate(folders);
+        }
+        Ok(verdict)
+    }
+
+    fn attempt(&mut self, commit: &'b Commit) -> Result<Option<Blocked>, Down> {
+        for guard in &commit.guards {
+            let blocked = match guard {
+                Guard::Unspent(spend) => self.spend(spend),
+                Guard::LeaseAlive(lease) => (!self.alive(*lease)).then_some(Blocked::LeaseEnded),
+                Guard::Within(taken) => self.within(taken),
+            };
+            if blocked.is_some() {
+                return Ok(blocked);
+            }
+        }
+        for change in &commit.changes {
+            let blocked = match change {
+                Change::OpenLease(lease) => {
+                    self.open_lease(lease, &commit.guards)?;
+                    None
+                }
+                Change::Settle(settled) => self.settle(settled),
+                Change::End(lease) => self.end(*lease),
+                Change::Hold { lease, possession } => self.hold(*lease, possession),
+                Change::GiveBack(taken) => {
+                    self.give_back(taken);
+                    None
+                }
+                Change::KeepFolder { version, archive } => {
+                    self.folders.push((version, archive));
+                    None
+                }
+                Change::Fix { name, value } => self.fix(name, value),
+            };
+            if blocked.is_some() {
+                return Ok(blocked);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Spends a token, or says why not.
+    fn spend(&mut self, spend: &Spend) -> Option<Blocked> {
+        let token = *spend.token.key();
+        if spend.token.keep_until() < self.forgotten {
+            return Some(Blocked::Replay);
+        }
+        let first = Spent { request: spend.request, state: spend.leaves, attempts: 0 };
+        let again = match self.spent.get(&token) {
+            None if self.fresh.contains(&token) => first,
+            None => return Some(Blocked::Replay),
+            Some(Spent { state: LeaseState::Issuing, .. }) => return Some(Blocked::InFlight),
+            Some(Spent { state: LeaseState::Failed, request, attempts })
+                if spend.may_retry && *request == spend.request && *attempts < RETRIES_MAX.into() =>
+            {
+                Spent { attempts: attempts + 1, ..first }
+            }
+            Some(_) => return Some(Blocked::Replay),
+        };
+        self.spent.put(token, again);
+        None
+    }
+
+    fn alive(&self, lease: LeaseId) -> bool {
+        let state = self.leases.get(&lease.0).map(|row| row.state);
+        state.is_some_and(|state| !matches!(state, LeaseState::Failed | LeaseState::Ended))
+    }
+
+    /// Takes one use, or says until when there is none to be had.
+    fn within(&mut self, taken: &Use) -> Option<Blocked> {
+        let (at, seconds) = (taken.at.0, i64::from(taken.seconds));
+        let counter = match self.uses.get(&taken.counter) {
+            Some(Counter { until, used }) if *until > at && *until <= at + 2 * seconds => {
+                if *used >= taken.most.into() {
+                    return Some(Blocked::Exhausted { until: UnixSeconds(*until) });
+                }
+                Counter { until: *until, used: used + 1 }
+            }
+            _ => Counter { until: at + seconds, used: 1 },
+        };
+        self.uses.put(taken.counter, counter);
+        None
+    }
+
+    fn give_back(&mut self, taken: &Use) {
+        let (at, seconds) = (taken.at.0, i64::from(taken.seconds));
+        if let Some(&Counter { until, used }) = self.uses.get(&taken.counter)
+            && used > 0
+            && until > at
+            && until <= at + seconds
+        {
+            self.uses.put(taken.counter, Counter { until, used: used - 1 });
+        }
+    }
+
+    fn open_lease(&mut self, lease: &Lease, guards: &[Guard]) -> Result<(), Down> {
+        if self.leases.get(&lease.id.0).is_some() {
+            return Err(Down::new(format!("lease {} is there already", lease.id)));
+        }
+        let kept_until = guards.iter().find_map(|guard| match guard {
+            Guard::Unspent(spend) if Some(*spend.token.key()) == lease.token => Some(spend.token.keep_until().0),
+            _ => None,
+        });
+        let row = Row {
+            state: lease.state,
+            token: lease.token,
+            handle: lease.handle.clone(),
+            possession: None,
+            opened: Some((lease.clone(), kept_until)),
+        };
+        self.leases.put(lease.id.0, row);
+        Ok(())
+    }
+
+    fn settle(&mut self, settled: &Settled) -> Option<Blocked> {
+        let Some(row) = self.leases.get(&settled.lease.0).filter(|row| row.state == settled.from) else {
+            return Some(Blocked::LeaseEnded);
+        };
+        let mut row = row.clone();
+        row.state = settled.state;
+        row.handle = settled.handle.clone().or(row.handle);
+        self.token_of(&row, None, settled.state);
+        self.leases.put(settled.lease.0, row);
+        None
+    }
+
+    fn end(&mut self, lease: LeaseId) -> Option<Blocked> {
+        if !self.alive(lease) {
+            return Some(Blocked::LeaseEnded);
+        }
+        let mut row = self.leases.get(&lease.0)?.clone();
+        row.state = LeaseState::Ended;
+        // A token whose exchange was under way: it is over now.
+        self.token_of(&row, Some(LeaseState::Issuing), LeaseState::Ended);
+        self.leases.put(lease.0, row);
+        None
+    }
+
+    /// Moves the single-use record of a lease's token.
+    fn token_of(&mut self, row: &Row, only: Option<LeaseState>, state: LeaseState) {
+        let Some(token) = row.token else { return };
+        if let Some(&spent) = self.spent.get(&token)
+            && only.is_none_or(|only| only == spent.state)
+        {
+            self.spent.put(token, Spent { state, ..spent });
+        }
+    }
+
+    fn hold(&mut self, lease: LeaseId, possession: &[u8; 32]) -> Option<Blocked> {
+        let Some(row) = self.leases.get(&lease.0) else { return Some(Blocked::LeaseEnded) };
+        let row = Row { possession: Some(*possession), ..row.clone() };
+        self.leases.put(lease.0, row);
+        None
+    }
+
+    fn fix(&mut self, name: &'b str, value: &str) -> Option<Blocked> {
+        match self.fixed.get(&name) {
+            Some(fixed) => (fixed != value).then_some(Blocked::FixedOtherwise),
+            None => {
+                self.fixed.put(name, value.to_owned());
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Reading: own connections on a runtime of their own, so that whoever asks may be anywhere; it waits meanwhile.
+
+use super::{Address, Own, aside, bytes, get, is_fatal, session::reading, state};
+use crate::store::{AuditedLease, Down, HeldLease, Incarnation, Kept, Reader, Stored, StoredLease};
+use claimbound_core::{
+    evidence::{DecisionId, LeaseId},
+    time::UnixSeconds,
+};
+use std::{
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::Duration,
+};
+use tokio_postgres::{Client, Row, types::ToSql};
+
+/// How long one read may take, with connecting.
+const READ_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long one step of a walk over everything may take, in the database and here.
+const STEP_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Connections kept open when nobody reads.
+const IDLE_CONNECTIONS_MAX: usize = 4;
+/// Rows that one step of a walk brings.
+const STEP_ROWS: usize = 500;
+/// Leases that one `unsettled` returns, at most; the sweeper comes again.
+const UNSETTLED_ROWS_MAX: i64 = 1_000;
+
+/// A value for a statement, owned: the statement runs elsewhere.
+type Value = Box<dyn ToSql + Sync + Send>;
+
+/// Reads of one database.
+pub(in crate::store) struct PostgresReader {
+    address: Address,
+    idle: Arc<Mutex<Vec<Client>>>,
+    runtime: Own,
+}
+
+impl PostgresReader {
+    /// Opens an existing store; never creates or changes it.
+    pub(in crate::store) fn open(address: Address) -> Result<Self, Down> {
+        let runtime =
+            Own::new(tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("store-reads"))?;
+        let reader = Self { address, idle: Arc::default(), runtime };
+        aside(|| reader.ping())?;
+        Ok(reader)
+    }
+
+    /// Runs on the reader's runtime and waits.
+    fn wait<T: Send + 'static>(
+        &self,
+        wait_max: Duration,
+        asking: impl Future<Output = Result<T, Down>> + Send + 'static,
+    ) -> Result<T, Down> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.runtime.get().spawn(async move {
+            let slow = || Err(Down::new(format!("no answer within {wait_max:?}")));
+            let asked = tokio::time::timeout(wait_max, asking).await.unwrap_or_else(|_| slow());
+            // Whoever asked waits for this.
+            let _ = answer.send(asked);
+        });
+        let answer = answered.recv().unwrap_or_else(|_| Err(Down::new("the store's readers have stopped")));
+        answer.map_err(|down| self.address.told(down))
+    }
+
+    /// The rows of one statement, on an idle connection or another.
+    fn rows(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, Down> {
+        let (address, idle) = (self.address.clone(), self.idle.clone());
+        self.wait(READ_WAIT_MAX, async move {
+            let values: Vec<_> = values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
+            loop {
+                let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let was_idle = kept.is_some();
+                let client = match kept {
+                    Some(client) => client,
+                    None => reading(&address).await?,
+                };
+                match client.query(sql, &values).await {
+                    Ok(rows) => {
+                        let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+                        if idle.len() < IDLE_CONNECTIONS_MAX {
+                            idle.push(client);
+                        }
+                        return Ok(rows);
+                    }
+                    // It ended while it was idle; a connection that failed is not used again.
+                    Err(error) if was_idle && is_fatal(&error) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        })
+    }
+
+    fn all<T>(&self, sql: &'static str, values: Vec<Value>, read: fn(&Row) -> Result<T, Down>) -> Result<Vec<T>, Down> {
+        self.rows(sql, values)?.iter().map(read).collect::<Result<_, _>>().map_err(|down| self.address.told(down))
+    }
+
+    /// A connection that shows the store as of one moment, for walks; it is closed behind them.
+    fn moment(&self) -> Result<Client, Down> {
+        let address = self.address.clone();
+        self.wait(READ_WAIT_MAX, async move {
+            let client = reading(&address).await?;
+            let wait_max = STEP_WAIT_MAX.as_millis();
+            let begin = format!("SET statement_timeout = {wait_max}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+            client.batch_execute(&begin).await?;
+            Ok(client)
+        })
+    }
+
+    /// Shows every row of a cursor until told to stop; gives the connection back with whether to go on.
+    fn walk(
+        &self,
+        mut client: Client,
+        sql: &str,
+        each: &mut dyn FnMut(&Row) -> Result<bool, Down>,
+    ) -> Result<(Client, bool), Down> {
+        let mut declare = Some(format!("DECLARE walk NO SCROLL CURSOR FOR {sql}"));
+        loop {
+            let declare = declare.take();
+            let step = async move {
+                if let Some(declare) = declare {
+                    client.batch_execute(&declare).await?;
+                }
+                let rows = client.query(&format!("FETCH {STEP_ROWS} FROM walk"), &[]).await?;
+                if rows.is_empty() {
+                    client.batch_execute("CLOSE walk").await?;
+                }
+                Ok((client, rows))
+            };
+            let rows;
+            (client, rows) = self.wait(STEP_WAIT_MAX, step)?;
+            if rows.is_empty() {
+                return Ok((client, true));
+            }
+            for row in &rows {
+                if !each(row).map_err(|down| self.address.told(down))? {
+                    return Ok((client, false));
+                }
+            }
+        }
+    }
+}
+
+impl Reader for PostgresReader {
+    fn decision(&self, id: DecisionId) -> Result<Vec<Stored>, Down> {
+        let sql = "SELECT * FROM records WHERE decision = $1 ORDER BY position";
+        self.all(sql, vec![Box::new(id.0.to_be_bytes().to_vec())], stored)
+    }
+
+    fn lease(&self, id: LeaseId) -> Result<Option<HeldLease>, Down> {
+        let sql = "SELECT * FROM leases WHERE id = $1";
+        Ok(self.all(sql, vec![Box::new(id.0.to_be_bytes().to_vec())], held_lease)?.pop())
+    }
+
+    fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down> {
+        let sql = "SELECT * FROM leases WHERE possession = $1";
+        Ok(self.all(sql, vec![Box::new(possession.to_vec())], held_lease)?.pop())
+    }
+
+    fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down> {
+        let sql = "SELECT * FROM leases WHERE state = 'issuing' AND opened < $1 ORDER BY opened LIMIT $2";
+        self.all(sql, vec![Box::new(before.0), Box::new(UNSETTLED_ROWS_MAX)], stored_lease)
+    }
+
+    fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down> {
+        let sql = "SELECT archive FROM folders WHERE version = $1";
+        Ok(self.all(sql, vec![Box::new(version.to_vec())], |row| get(row, "archive"))?.pop())
+    }
+
+    fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down> {
+        let sql = "SELECT body, details FROM records ORDER BY position";
+        self.walk(self.moment()?, sql, &mut |row| Ok(each(get(row, "body")?, get(row, "details")?)))?;
+        Ok(())
+    }
+
+    fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down> {
+        let client = self.moment()?;
+        let incarnations = "SELECT number, id, previous, sequence, head FROM incarnations ORDER BY number";
+        let mut show = |row: &Row| Ok(each(Kept::Incarnation(incarnation(row)?)));
+        let (client, more) = self.walk(client, incarnations, &mut show)?;
+        if !more {
+            return Ok(());
+        }
+        let mut show = |row: &Row| {
+            let stored = stored(row).map_err(|down| {
+                let position =
+                    row.try_get::<_, i64>("position").map_or("?".to_owned(), |position| position.to_string());
+                Down::new(format!("record {position} cannot be read: {}", down.why))
+            });
+            Ok(each(Kept::Record(stored?)))
+        };
+        let (client, more) = self.walk(client, "SELECT * FROM records ORDER BY position", &mut show)?;
+        if more {
+            let leases = "SELECT leases.*, spent.token IS NULL AND token_keep_until >= forgotten AS token_lost
+                          FROM leases LEFT JOIN spent USING (token), sweeps ORDER BY id";
+            self.walk(client, leases, &mut |row| Ok(each(Kept::Lease(audited_lease(row)?))))?;
+        }
+        Ok(())
+    }
+
+    fn ping(&self) -> Result<(), Down> {
+        self.rows("SELECT swept FROM sweeps", Vec::new()).map(drop)
+    }
+}
+
+fn incarnation(row: &Row) -> Result<Incarnation, Down> {
+    Ok(Incarnation {
+        number: get(row, "number")?,
+        id: u128::from_be_bytes(bytes(row, "id")?),
+        previous: bytes(row, "previous")?,
+        sequence: get::<i64>(row, "sequence")?.cast_unsigned(),
+        head: bytes(row, "head")?,
+    })
+}
+
+fn stored(row: &Row) -> Result<Stored, Down> {
+    Ok(Stored {
+        position: get(row, "position")?,
+        incarnation: u128::from_be_bytes(bytes(row, "incarnation")?),
+        sequence: get::<i64>(row, "sequence")?.cast_unsigned(),
+        link: bytes(row, "link")?,
+        leaf: bytes(row, "leaf")?,
+        body: get(row, "body")?,
+        details: get(row, "details")?,
+    })
+}
+
+fn lease_id(row: &Row) -> Result<LeaseId, Down> {
+    Ok(LeaseId(u128::from_be_bytes(bytes(row, "id")?)))
+}
+
+fn stored_lease(row: &Row) -> Result<StoredLease, Down> {
+    Ok(StoredLease { id: lease_id(row)?, role: get(row, "role")? })
+}
+
+fn held_lease(row: &Row) -> Result<HeldLease, Down> {
+    Ok(HeldLease {
+        id: lease_id(row)?,
+        role: get(row, "role")?,
+        handle: get(row, "handle")?,
+        expires: UnixSeconds(get(row, "expires")?),
+        state: state(row)?,
+    })
+}
+
+fn audited_lease(row: &Row) -> Result<AuditedLease, Down> {
+    Ok(AuditedLease {
+        id: lease_id(row)?,
+        role: get(row, "role")?,
+        mapping: get(row, "mapping")?,
+        state: state(row)?,
+        expires: UnixSeconds(get(row, "expires")?),
+        token_lost: get::<Option<bool>>(row, "token_lost")?.unwrap_or(false),
+    })
+}

@@ -1,0 +1,412 @@
+//! What is said to the server: the one place of the engine's SQL.
+
+use super::{
+    batch::{Counter, Held, Row, Spent},
+    bytes,
+    engine::Fault,
+    get, maybe_bytes, state,
+};
+use crate::store::{Change, Commit, Down, Guard, Spend};
+use claimbound_core::{
+    evidence::{Chain, Linked, record::decision_of},
+    time::UnixSeconds,
+};
+use futures_util::future::{BoxFuture, FutureExt as _, try_join_all};
+use std::collections::{BTreeMap, BTreeSet};
+use tokio_postgres::{Client, Error, Statement, types::ToSql};
+
+/// Single-use records, and counters, that one sweep removes, at most: it runs between batches, and nobody should feel it.
+const SWEEP_ROWS_MAX: i64 = 5_000;
+
+const SQL: [&str; 17] = [
+    "SELECT batch, sequence, head FROM incarnations WHERE id = $1 FOR UPDATE",
+    "SELECT id, state, token, handle, possession FROM leases WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    "INSERT INTO spent SELECT token, keep_until, request, state, 0
+     FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::text[]) AS t (token, keep_until, request, state)
+     ON CONFLICT DO NOTHING RETURNING token",
+    "INSERT INTO uses SELECT counter, 0, 0 FROM unnest($1::bytea[]) AS t (counter)
+     ON CONFLICT (counter) DO UPDATE SET used = uses.used RETURNING counter, until, used",
+    // After the insert: a sweep that removed one of these tokens before it has said so before this statement begins.
+    "SELECT forgotten FROM sweeps",
+    "SELECT token, request, state, attempts FROM spent WHERE token = ANY($1) ORDER BY token FOR UPDATE",
+    "UPDATE spent SET request = t.request, state = t.state, attempts = t.attempts
+     FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::bigint[]) AS t (token, request, state, attempts)
+     WHERE spent.token = t.token",
+    "DELETE FROM spent WHERE token = ANY($1)",
+    "UPDATE uses SET until = t.until, used = t.used
+     FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS t (counter, until, used) WHERE uses.counter = t.counter",
+    "INSERT INTO leases (id, role, mapping, team, principal_issuer, principal_id, opened, expires, handle, state, token,
+                         token_keep_until, possession)
+     SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
+                          $8::bigint[], $9::text[], $10::text[], $11::bytea[], $12::bigint[], $13::bytea[])",
+    "UPDATE leases SET state = t.state, handle = t.handle, possession = t.possession
+     FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[]) AS t (id, state, handle, possession)
+     WHERE leases.id = t.id",
+    "INSERT INTO fixed SELECT * FROM unnest($1::text[], $2::text[])",
+    "INSERT INTO folders SELECT * FROM unnest($1::bytea[], $2::bytea[]) ON CONFLICT DO NOTHING",
+    "INSERT INTO records (incarnation, sequence, link, leaf, body, details, decision)
+     SELECT $1, sequence, link, leaf, body, details, decision
+     FROM unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[])
+         AS t (sequence, link, leaf, body, details, decision) ORDER BY sequence",
+    "UPDATE incarnations SET batch = $2, sequence = $3, head = $4 WHERE id = $1",
+    "WITH gone AS MATERIALIZED (SELECT token FROM spent WHERE keep_until < $1 ORDER BY keep_until LIMIT $2
+                                FOR UPDATE SKIP LOCKED)
+     DELETE FROM spent USING gone WHERE spent.token = gone.token RETURNING keep_until",
+    "WITH gone AS MATERIALIZED (SELECT counter FROM uses WHERE until <= $1 ORDER BY until LIMIT $2
+                                FOR UPDATE SKIP LOCKED)
+     DELETE FROM uses USING gone WHERE uses.counter = gone.counter",
+];
+
+/// [`SQL`], prepared.
+struct Prepared {
+    seat: Statement,
+    leases: Statement,
+    reserve: Statement,
+    uses: Statement,
+    forgotten: Statement,
+    spent: Statement,
+    move_spent: Statement,
+    free: Statement,
+    move_uses: Statement,
+    open_leases: Statement,
+    move_leases: Statement,
+    fix: Statement,
+    keep: Statement,
+    records: Statement,
+    advance: Statement,
+    sweep_spent: Statement,
+    sweep_uses: Statement,
+}
+
+/// Where an incarnation's chain stands.
+pub(super) struct Seat {
+    pub(super) batch: i64,
+    pub(super) sequence: u64,
+    pub(super) head: [u8; 32],
+}
+
+impl Seat {
+    fn read(row: &tokio_postgres::Row) -> Result<Self, Down> {
+        Ok(Self {
+            batch: get(row, "batch")?,
+            sequence: get::<i64>(row, "sequence")?.cast_unsigned(),
+            head: bytes(row, "head")?,
+        })
+    }
+}
+
+/// What a batch may touch; everything in the order in which it is locked.
+#[derive(Default)]
+pub(super) struct Wanted<'b> {
+    /// Of each token its first spending, which reserves it.
+    spends: BTreeMap<&'b [u8; 32], &'b Spend>,
+    /// Tokens of leases that are opened.
+    tokens: BTreeSet<[u8; 32]>,
+    counters: BTreeSet<&'b [u8; 32]>,
+    leases: BTreeSet<[u8; 16]>,
+    facts: BTreeSet<&'static str>,
+}
+
+impl<'b> Wanted<'b> {
+    pub(super) fn of(batch: &'b [Commit]) -> Self {
+        let mut wanted = Self::default();
+        for guard in batch.iter().flat_map(|commit| &commit.guards) {
+            match guard {
+                Guard::Unspent(spend) => drop(wanted.spends.entry(spend.token.key()).or_insert(spend)),
+                Guard::LeaseAlive(lease) => drop(wanted.leases.insert(lease.0.to_be_bytes())),
+                Guard::Within(taken) => drop(wanted.counters.insert(&taken.counter)),
+            }
+        }
+        for change in batch.iter().flat_map(|commit| &commit.changes) {
+            match change {
+                Change::OpenLease(lease) => wanted.tokens.extend(lease.token),
+                Change::Settle(settled) => drop(wanted.leases.insert(settled.lease.0.to_be_bytes())),
+                Change::End(lease) | Change::Hold { lease, .. } => drop(wanted.leases.insert(lease.0.to_be_bytes())),
+                Change::GiveBack(taken) => drop(wanted.counters.insert(&taken.counter)),
+                Change::Fix { name, .. } => drop(wanted.facts.insert(name)),
+                Change::KeepFolder { .. } => {}
+            }
+        }
+        wanted
+    }
+}
+
+/// A connection with its statements.
+pub(super) struct Session {
+    pub(super) client: Client,
+    sql: Prepared,
+}
+
+/// Many values for one parameter.
+fn slices<'v, const N: usize>(values: impl IntoIterator<Item = &'v [u8; N]>) -> Vec<Vec<u8>> {
+    values.into_iter().map(|value| value.to_vec()).collect()
+}
+
+impl Session {
+    pub(super) async fn new(client: Client) -> Result<Self, Down> {
+        let prepared = try_join_all(SQL.map(|sql| client.prepare(sql))).await?;
+        let [
+            seat,
+            leases,
+            reserve,
+            uses,
+            forgotten,
+            spent,
+            move_spent,
+            free,
+            move_uses,
+            open_leases,
+            move_leases,
+            fix,
+            keep,
+            records,
+            advance,
+            sweep_spent,
+            sweep_uses,
+        ] = prepared.try_into().map_err(|_| Down::new("a statement was lost"))?;
+        let sql = Prepared {
+            seat,
+            leases,
+            reserve,
+            uses,
+            forgotten,
+            spent,
+            move_spent,
+            free,
+            move_uses,
+            open_leases,
+            move_leases,
+            fix,
+            keep,
+            records,
+            advance,
+            sweep_spent,
+            sweep_uses,
+        };
+        Ok(Self { client, sql })
+    }
+
+    /// Rows for one statement, unless there is nothing to ask for.
+    async fn rows(
+        &self,
+        wanted: bool,
+        sql: &Statement,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<tokio_postgres::Row>, Error> {
+        if wanted { self.client.query(sql, values).await } else { Ok(Vec::new()) }
+    }
+
+    /// Where the incarnation stands, once its last transaction is over.
+    pub(super) async fn seat(&self, id: &[u8; 16]) -> Result<Option<Seat>, Down> {
+        self.client.query_opt(&self.sql.seat, &[&&id[..]]).await?.as_ref().map(Seat::read).transpose()
+    }
+
+    /// Begins the transaction, reads and locks.
+    pub(super) async fn hold<'b>(&self, id: &[u8; 16], wanted: &Wanted<'b>) -> Result<(Held<'b>, Option<Seat>), Fault> {
+        let (client, sql) = (&self.client, &self.sql);
+        let leases = slices(&wanted.leases);
+        let counters = slices(wanted.counters.iter().copied());
+        let tokens = slices(wanted.spends.keys().copied());
+        let keep_until: Vec<_> = wanted.spends.values().map(|spend| spend.token.keep_until().0).collect();
+        let requests = slices(wanted.spends.values().map(|spend| &spend.request));
+        let states: Vec<_> = wanted.spends.values().map(|spend| spend.leaves.name()).collect();
+        let facts = async {
+            if wanted.facts.is_empty() {
+                return Ok(Vec::new());
+            }
+            client.batch_execute("LOCK TABLE fixed IN SHARE ROW EXCLUSIVE MODE").await?;
+            client.query("SELECT name, value FROM fixed", &[]).await
+        };
+        // One round trip: all are sent in this order before the first is answered.
+        let (_, seat, leases, fresh, uses, forgotten) = tokio::try_join!(
+            client.batch_execute("BEGIN"),
+            async { client.query_opt(&sql.seat, &[&&id[..]]).await },
+            async { self.rows(!leases.is_empty(), &sql.leases, &[&leases]).await },
+            async {
+                let reserved: [&(dyn ToSql + Sync); 4] = [&tokens, &keep_until, &requests, &states];
+                self.rows(!tokens.is_empty(), &sql.reserve, &reserved).await
+            },
+            async { self.rows(!counters.is_empty(), &sql.uses, &[&counters]).await },
+            client.query_one(&sql.forgotten, &[]),
+        )?;
+        let seat = seat.as_ref().map(Seat::read).transpose()?;
+        let mut held = Held::new(UnixSeconds(get(&forgotten, "forgotten")?));
+        for row in &leases {
+            let lease = Row {
+                state: state(row)?,
+                token: maybe_bytes(row, "token")?,
+                handle: get(row, "handle")?,
+                possession: maybe_bytes(row, "possession")?,
+                opened: None,
+            };
+            held.leases.read(u128::from_be_bytes(bytes(row, "id")?), lease);
+        }
+        for row in &fresh {
+            held.fresh.insert(bytes(row, "token")?);
+        }
+        for row in &uses {
+            let counter = Counter { until: get(row, "until")?, used: get(row, "used")? };
+            held.uses.read(bytes(row, "counter")?, counter);
+        }
+        for row in facts.await? {
+            if let Some(name) = wanted.facts.get(get::<&str>(&row, "name")?) {
+                held.fixed.read(name, get(&row, "value")?);
+            }
+        }
+        self.hold_spent(&mut held, wanted, &leases).await?;
+        Ok((held, seat))
+    }
+
+    /// Tokens that somebody used before, and those of the leases that are touched.
+    async fn hold_spent(
+        &self,
+        held: &mut Held<'_>,
+        wanted: &Wanted<'_>,
+        leases: &[tokio_postgres::Row],
+    ) -> Result<(), Fault> {
+        let mut tokens: BTreeSet<[u8; 32]> = wanted.spends.keys().map(|token| **token).collect();
+        tokens.extend(&wanted.tokens);
+        tokens.retain(|token| !held.fresh.contains(token));
+        for row in leases {
+            tokens.extend(maybe_bytes::<32>(row, "token")?);
+        }
+        let tokens = slices(&tokens);
+        for row in self.rows(!tokens.is_empty(), &self.sql.spent, &[&tokens]).await? {
+            let spent =
+                Spent { request: bytes(&row, "request")?, state: state(&row)?, attempts: get(&row, "attempts")? };
+            held.spent.read(bytes(&row, "token")?, spent);
+        }
+        Ok(())
+    }
+
+    /// Writes what came out, and commits: one round trip.
+    pub(super) async fn write(
+        &self,
+        id: &[u8; 16],
+        number: i64,
+        chain: &Chain,
+        wanted: &Wanted<'_>,
+        held: &Held<'_>,
+        records: &[Linked],
+    ) -> Result<(), Error> {
+        let (client, sql) = (&self.client, &self.sql);
+        let mut sent: Vec<BoxFuture<'_, Result<u64, Error>>> = Vec::new();
+        let reserved = |token: &[u8; 32]| {
+            let spend = held.fresh.contains(token).then(|| wanted.spends.get(token)).flatten();
+            spend.map(|spend| Spent { request: spend.request, state: spend.leaves, attempts: 0 })
+        };
+        let free = slices(held.fresh.iter().filter(|token| held.spent.get(token).is_none()));
+        if !free.is_empty() {
+            sent.push(async move { client.execute(&sql.free, &[&free]).await }.boxed());
+        }
+        let moved: Vec<_> = held.spent.changed().filter(|(token, row)| reserved(token).as_ref() != Some(row)).collect();
+        if !moved.is_empty() {
+            let tokens = slices(moved.iter().map(|(token, _)| *token));
+            let requests = slices(moved.iter().map(|(_, row)| &row.request));
+            let states: Vec<_> = moved.iter().map(|(_, row)| row.state.name()).collect();
+            let attempts: Vec<_> = moved.iter().map(|(_, row)| row.attempts).collect();
+            let values =
+                async move { client.execute(&sql.move_spent, &[&tokens, &requests, &states, &attempts]).await };
+            sent.push(values.boxed());
+        }
+        let used: Vec<_> = held.uses.changed().collect();
+        if !used.is_empty() {
+            let counters = slices(used.iter().map(|(counter, _)| *counter));
+            let until: Vec<_> = used.iter().map(|(_, row)| row.until).collect();
+            let uses: Vec<_> = used.iter().map(|(_, row)| row.used).collect();
+            sent.push(async move { client.execute(&sql.move_uses, &[&counters, &until, &uses]).await }.boxed());
+        }
+        let (opened, moved): (Vec<_>, Vec<_>) = held.leases.changed().partition(|(_, row)| row.opened.is_some());
+        if !opened.is_empty() {
+            sent.push(self.open_leases(opened).boxed());
+        }
+        if !moved.is_empty() {
+            let ids: Vec<_> = moved.iter().map(|(id, _)| id.to_be_bytes().to_vec()).collect();
+            let states: Vec<_> = moved.iter().map(|(_, row)| row.state.name()).collect();
+            let handles: Vec<_> = moved.iter().map(|(_, row)| row.handle.as_deref()).collect();
+            let possessions: Vec<_> = moved.iter().map(|(_, row)| row.possession.map(Vec::from)).collect();
+            let values =
+                async move { client.execute(&sql.move_leases, &[&ids, &states, &handles, &possessions]).await };
+            sent.push(values.boxed());
+        }
+        let (names, facts): (Vec<_>, Vec<_>) =
+            held.fixed.changed().map(|(name, value)| (*name, value.as_str())).unzip();
+        if !names.is_empty() {
+            sent.push(async move { client.execute(&sql.fix, &[&names, &facts]).await }.boxed());
+        }
+        let mut folders = held.folders.clone();
+        folders.sort_by_key(|(version, _)| *version);
+        if !folders.is_empty() {
+            let versions = slices(folders.iter().map(|(version, _)| *version));
+            let archives: Vec<_> = folders.iter().map(|(_, archive)| *archive).collect();
+            sent.push(async move { client.execute(&sql.keep, &[&versions, &archives]).await }.boxed());
+        }
+        if !records.is_empty() {
+            sent.push(self.insert(id, records).boxed());
+        }
+        let (sequence, head) = (chain.sequence.cast_signed(), &chain.head[..]);
+        sent.push(async move { client.execute(&sql.advance, &[&&id[..], &number, &sequence, &head]).await }.boxed());
+        sent.push(async move { client.batch_execute("COMMIT").await.map(|()| 0) }.boxed());
+        try_join_all(sent).await?;
+        Ok(())
+    }
+
+    async fn open_leases(&self, opened: Vec<(&u128, &Row)>) -> Result<u64, Error> {
+        let leases: Vec<_> = opened
+            .iter()
+            .filter_map(|(id, row)| row.opened.as_ref().map(|(lease, kept)| (id, row, lease, kept)))
+            .collect();
+        macro_rules! column {
+            ($pattern:pat => $value:expr) => {
+                &leases.iter().map(|$pattern| $value).collect::<Vec<_>>()
+            };
+        }
+        let values: [&(dyn ToSql + Sync); 13] = [
+            column!((id, ..) => id.to_be_bytes().to_vec()),
+            column!((_, _, lease, _) => lease.role.as_str()),
+            column!((_, _, lease, _) => lease.mapping.as_str()),
+            column!((_, _, lease, _) => lease.team.as_str()),
+            column!((_, _, lease, _) => lease.principal_issuer.as_str()),
+            column!((_, _, lease, _) => lease.principal_id.as_str()),
+            column!((_, _, lease, _) => lease.opened.0),
+            column!((_, _, lease, _) => lease.expires.0),
+            column!((_, row, ..) => row.handle.as_deref()),
+            column!((_, row, ..) => row.state.name()),
+            column!((_, row, ..) => row.token.map(Vec::from)),
+            column!((_, _, _, kept) => **kept),
+            column!((_, row, ..) => row.possession.map(Vec::from)),
+        ];
+        self.client.execute(&self.sql.open_leases, &values).await
+    }
+
+    async fn insert(&self, id: &[u8; 16], records: &[Linked]) -> Result<u64, Error> {
+        let sequences: Vec<_> = records.iter().map(|linked| linked.sequence.cast_signed()).collect();
+        let links = slices(records.iter().map(|linked| &linked.link));
+        let leaves = slices(records.iter().map(|linked| &linked.entry.leaf));
+        let bodies: Vec<_> = records.iter().map(|linked| &*linked.entry.body).collect();
+        let details: Vec<_> = records.iter().map(|linked| &*linked.entry.details).collect();
+        let decisions: Vec<_> = records
+            .iter()
+            .map(|linked| decision_of(&linked.entry.body).map(|decision| decision.0.to_be_bytes().to_vec()))
+            .collect();
+        let values: [&(dyn ToSql + Sync); 7] = [&&id[..], &sequences, &links, &leaves, &bodies, &details, &decisions];
+        self.client.execute(&self.sql.records, &values).await
+    }
+
+    pub(super) async fn sweep(&self, now: UnixSeconds) -> Result<u64, Error> {
+        let (client, sql) = (&self.client, &self.sql);
+        client.batch_execute("BEGIN").await?;
+        let mut newest = None;
+        let removed = client.query(&sql.sweep_spent, &[&now.0, &SWEEP_ROWS_MAX]).await?;
+        for row in &removed {
+            newest = newest.max(Some(row.try_get::<_, i64>(0)?));
+        }
+        client.execute(&sql.sweep_uses, &[&now.0, &SWEEP_ROWS_MAX]).await?;
+        // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
+        let forgotten = newest.map_or(0, |newest| newest + 1);
+        let told = "UPDATE sweeps SET swept = $1, forgotten = greatest(forgotten, $2)";
+        client.execute(told, &[&now.0, &forgotten]).await?;
+        client.batch_execute("COMMIT").await?;
+        Ok(removed.len() as u64)
+    }
+}

@@ -408,7 +408,7 @@ async fn what_cannot_be_read_ends_with_two_and_says_why() {
     for command in [&["plan", "mappings"][..], &["unused"], &["access", "--role", "r"]] {
         let at = |store| [command, &["--store", store]].concat();
         fails(&broker, &at("sqlite:nowhere.db"), "unable to open").await;
-        fails(&broker, &at("postgres://db/c"), "PostgreSQL is not available").await;
+        fails(&broker, &at("postgres://db/c"), "does not name user, host and database").await;
     }
     assert!(!broker.directory().join("nowhere.db").exists(), "reading creates nothing");
     broker.terminate().await;

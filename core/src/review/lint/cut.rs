@@ -17,10 +17,12 @@ use crate::{
 };
 use std::collections::HashMap;
 
+type Question = (IssuerId, RoleId, Vec<(ClaimKey, Test)>);
+
 /// What was found for conditions that read the same.
 #[derive(Default)]
 pub(super) struct Cuts {
-    known: HashMap<(IssuerId, RoleId, Vec<(ClaimKey, Test)>), Option<Job>>,
+    known: HashMap<Question, Option<Job>>,
 }
 
 impl Cuts {

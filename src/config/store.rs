@@ -35,8 +35,8 @@ impl Judge {
                 }
                 in_directory(path)
             }
-            // Neither place nor text is shown: both would show the password.
-            Some(("postgres" | "postgresql", rest)) if has_password(rest) => {
+            // Of whatever store: neither place nor text is shown, both would show the password.
+            Some((_, rest)) if has_password(rest) => {
                 let help = "put it into a file of the broker's own and write `password = { file = \"PATH\" }`, or \
                             `password = { env = \"NAME\" }`";
                 self.error(VALUE, 0..0, "`url` in `[store]` holds a password".to_owned(), help);

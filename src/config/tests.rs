@@ -60,6 +60,8 @@ fn a_store_is_one_url_without_a_secret() {
         ("url = \"sqlite:\"", "CB1004 `sqlite:` is no store that this version knows"),
         ("url = \"sqlite:s.db\"\npassword = { env = \"P\" }", "CB1004 a SQLite store has no server to sign in to"),
         ("url = \"postgres://c:hunter2@db/c\"", "CB1004 `url` in `[store]` holds a password"),
+        ("url = \"Postgres://c:hunter2@db/c\"", "CB1004 `url` in `[store]` holds a password"),
+        ("url = \"mysql://c:hunter2@db/c\"", "CB1004 `url` in `[store]` holds a password"),
         ("url = \"postgres://c@db/c?password=hunter2\"", "CB1004 `url` in `[store]` holds a password"),
         ("url = \"postgres://c@db/c\"\npassword = {}", "CB1004 `password` names one place where it stands"),
     ] {

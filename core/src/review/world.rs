@@ -203,6 +203,11 @@ impl<'p> World<'p> {
         Ok(Domain::new(gaps, values))
     }
 
+    /// A job of one of these boxes: the first that has one.
+    pub fn first_witness(&self, jobs: &[Jobs]) -> Result<Option<Job>, Undecided> {
+        jobs.iter().find_map(|jobs| self.witness(jobs).transpose()).transpose()
+    }
+
     /// A job of this box, as a `[[test]]` would state it (what it does not state is left out); `None`: there is none.
     pub fn witness(&self, jobs: &Jobs) -> Result<Option<Job>, Undecided> {
         let all: Vec<Axis> = jobs.iter().map(|(axis, _)| axis).collect();

@@ -38,11 +38,14 @@ pub fn of(name: &str, set: &MappingSet, profiles: &Profiles) -> Result<String> {
             continue;
         }
         let narrowed = meet(&jobs, &[only])?;
-        if witness(&world, &narrowed)?.is_some() {
+        if world.first_witness(&narrowed)?.is_some() {
             jobs = narrowed;
         }
     }
-    let job = witness(&world, &jobs)?.with_context(|| format!("no job could get a role by `{name}`"))?;
+    let job = world
+        .first_witness(&jobs)?
+        .map(|job| job.claims)
+        .with_context(|| format!("no job could get a role by `{name}`"))?;
     let given = |job: &[(Claim, String)]| roles(job, set, profiles, mapping.issuer);
     let roles = given(&job).with_context(|| format!("the job of `{name}` is refused"))?;
     let names: Vec<_> = roles.iter().map(|role| quoted(&set.role(*role).name)).collect();
@@ -61,15 +64,6 @@ pub fn of(name: &str, set: &MappingSet, profiles: &Profiles) -> Result<String> {
         quoted(&format!("{name} is not for {what}")),
         quoted(&set.role(role).name),
     ))
-}
-
-fn witness(world: &World<'_>, jobs: &[Jobs]) -> Result<Option<Vec<(Claim, String)>>> {
-    for jobs in jobs {
-        if let Some(job) = world.witness(jobs)? {
-            return Ok(Some(job.claims));
-        }
-    }
-    Ok(None)
 }
 
 /// What a job could be granted; `None`: there is no such job.

@@ -276,11 +276,11 @@ impl Block {
                 }
                 let only: Jobs = Space::of([(Axis::Claim(claim), Domain::of(Lang::exact(&text, false)))])?;
                 let narrowed = meet(&jobs, &[only])?;
-                if witness(&world, &narrowed)?.is_some() {
+                if world.first_witness(&narrowed)?.is_some() {
                     jobs = narrowed;
                 }
             }
-            found = witness(&world, &jobs)?;
+            found = world.first_witness(&jobs)?.map(|job| job.claims);
             if found.is_some() {
                 break;
             }
@@ -348,15 +348,6 @@ impl Block {
         };
         ways.iter().map(|way| test(way, true)).chain(ways.iter().map(|way| test(way, false))).collect()
     }
-}
-
-fn witness(world: &World<'_>, jobs: &[Jobs]) -> Result<Option<Vec<(Claim, String)>>> {
-    for jobs in jobs {
-        if let Some(job) = world.witness(jobs)? {
-            return Ok(Some(job.claims));
-        }
-    }
-    Ok(None)
 }
 
 /// The folder with a text at the end of one of its files.

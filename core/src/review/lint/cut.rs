@@ -1,9 +1,6 @@
 //! Where a role's `require` takes jobs that the mapping's own words promise it to.
 
-use super::{
-    Bound,
-    reach::{first, make_own},
-};
+use super::{Bound, reach::make_own};
 use crate::{
     diag::Diagnostic,
     mapping::{Condition, IssuerId, RoleId, Test, codes},
@@ -71,8 +68,8 @@ fn crosses(asked: &Condition, required: &Condition) -> bool {
 /// gives the role to nobody, which is told by itself.
 fn witness(world: &World<'_>, asked: &[Condition], required: &[Condition]) -> Result<Option<Job>, Undecided> {
     let (granted, required) = (world.granted(asked)?, world.granted(required)?);
-    if first(world, &boxes::meet(&granted, &required)?)?.is_none() {
+    if world.first_witness(&boxes::meet(&granted, &required)?)?.is_none() {
         return Ok(None);
     }
-    first(world, &boxes::subtract(granted, &required)?)
+    world.first_witness(&boxes::subtract(granted, &required)?)
 }

@@ -114,14 +114,14 @@ fn denies_of(set: &MappingSet, issuer: IssuerId, role: RoleId) -> Rc<[usize]> {
 
 fn judge(world: &World<'_>, conditions: &[Condition], denies: &[&Deny]) -> Result<Verdict, Undecided> {
     let granted = world.granted(conditions)?;
-    if first(world, &granted)?.is_none() {
+    if world.first_witness(&granted)?.is_none() {
         return Ok(Verdict::Nowhere);
     }
     let mut taken: Vec<Jobs> = Vec::new();
     let (mut by, mut cut) = (Vec::new(), None);
     for deny in denies {
         let denied = world.denied(&deny.conditions)?;
-        let Some(witness) = first(world, &boxes::meet(&granted, &denied)?)? else { continue };
+        let Some(witness) = world.first_witness(&boxes::meet(&granted, &denied)?)? else { continue };
         by.push(format!("`{}`", deny.name));
         // A deny on what the mapping says nothing about is a rule for everybody, and needs no note at each of them.
         if deny.conditions.iter().any(|denied| conditions.iter().any(|asked| asked.claim == denied.claim)) {
@@ -133,20 +133,11 @@ fn judge(world: &World<'_>, conditions: &[Condition], denies: &[&Deny]) -> Resul
         return Ok(Verdict::Free);
     }
     let left = boxes::subtract(granted, &taken)?;
-    Ok(match (first(world, &left)?, cut) {
+    Ok(match (world.first_witness(&left)?, cut) {
         (None, _) => Verdict::Denied(by),
         (Some(_), Some((name, witness))) => Verdict::Cut(name, witness),
         (Some(_), None) => Verdict::Free,
     })
-}
-
-pub(super) fn first(world: &World<'_>, jobs: &[Jobs]) -> Result<Option<Job>, Undecided> {
-    for jobs in jobs {
-        if let Some(witness) = world.witness(jobs)? {
-            return Ok(Some(witness));
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

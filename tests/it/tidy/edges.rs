@@ -26,6 +26,7 @@ const SERVICE: &[(&str, &str)] = &[
     ("secret", ""),
     ("telemetry", "core::reason core::time"),
     ("net", "secret"),
+    ("operators", ""),
     ("rate", ""),
     ("config", "core::diag"),
     ("folder", "core::diag core::mapping"),
@@ -40,15 +41,15 @@ const SERVICE: &[(&str, &str)] = &[
     ),
     ("exchange", "core issuance keys::issuers rate secret store telemetry"),
     // What builds, speaks and commands.
-    ("broker", "core config exchange folder issuance keys net secret store telemetry"),
+    ("broker", "core config exchange folder issuance keys net operators secret store telemetry"),
     // `Credential`, `Ended`, `Later` and `Down` are words of the broker's face.
     (
         "http",
         "broker config core::diag core::evidence core::mapping core::reason core::time core::workload documents exchange \
-         issuance::Credential issuance::Ended issuance::Later rate secret store::Down telemetry",
+         issuance::Credential issuance::Ended issuance::Later operators rate secret store::Down telemetry",
     ),
     ("dev", "broker config core documents exchange http issuance keys net secret store telemetry"),
-    ("cli", "broker config core dev documents exchange folder http issuance keys net secret store telemetry"),
+    ("cli", "broker config core dev documents exchange folder http issuance keys net operators secret store telemetry"),
 ];
 
 /// Forbidden although the table allows what lies above; so is importing a room that holds it as a whole.

@@ -63,6 +63,8 @@ pub struct Config {
     /// `[backend.NAME]`.
     pub backends: BTreeMap<String, AwsBackend>,
     pub signing_keys: PathBuf,
+    /// Where the newest signed checkpoint of the evidence is kept: what the store is compared with at each start.
+    pub checkpoint_file: PathBuf,
     /// The name in our tokens: `public_url`, unless the documents are published elsewhere.
     pub issuer_url: String,
     /// Accepts loopback issuers over plain HTTP.
@@ -127,6 +129,8 @@ struct File {
     #[serde(default)]
     signing: Signing,
     #[serde(default)]
+    evidence: Evidence,
+    #[serde(default)]
     backend: BTreeMap<Spanned<String>, Backend>,
 }
 #[derive(Deserialize)]
@@ -158,6 +162,11 @@ struct Signing {
     issuer_url: Option<Spanned<String>>,
 }
 
+#[derive(Default, Deserialize)]
+struct Evidence {
+    checkpoint_file: Option<PathBuf>,
+}
+
 #[derive(Deserialize)]
 struct Backend {
     kind: Option<Spanned<String>>,
@@ -173,7 +182,7 @@ struct Backend {
 /// Which keys a table may have; `*` is any name. What stands here and in the structs above is kept equal by the
 /// annotated reference file, which a test loads.
 const KEYS: &[(&str, &[&str])] = &[
-    ("", &["server", "store", "mappings", "issuer", "signing", "backend"]),
+    ("", &["server", "store", "mappings", "issuer", "signing", "evidence", "backend"]),
     ("server", &["listen", "operator_listen", "public_url", "hints", "trusted_proxies", "tls", "limits"]),
     ("server.tls", &["certificate", "key"]),
     ("server.limits", &["connections", "requests_per_second", "repository_requests_per_second", "request_seconds"]),
@@ -195,6 +204,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ),
     ("issuer.*.jwks", &["file", "expires", "warn_before"]),
     ("signing", &["keys", "issuer_url"]),
+    ("evidence", &["checkpoint_file"]),
     ("backend", &["*"]),
     ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout"]),
 ];
@@ -335,7 +345,9 @@ impl Judge {
     }
 
     fn values(&mut self, file: File, directory: &Path, development: bool) -> Config {
-        let File { server, store, mappings, issuer, signing, backend } = file;
+        let File { server, store, mappings, issuer, signing, evidence, backend } = file;
+        let signing_keys = directory.join(signing.keys.unwrap_or_else(|| "keys".into()));
+        let checkpoint_file = evidence.checkpoint_file.map(|file| directory.join(file));
         if server.public_url.is_none() && !development {
             let help = "write `public_url = \"https://claimbound.example.com\"`: it is the audience of CI tokens";
             self.error(VALUE, 0..0, "`[server] public_url` is missing".to_owned(), help);
@@ -376,7 +388,8 @@ impl Judge {
             mappings: directory.join(mappings.path.unwrap_or_else(|| "mappings".into())),
             issuers,
             backends: backend.into_iter().map(|(name, backend)| self.backend(name, backend, development)).collect(),
-            signing_keys: directory.join(signing.keys.unwrap_or_else(|| "keys".into())),
+            checkpoint_file: checkpoint_file.unwrap_or_else(|| signing_keys.join("checkpoint")),
+            signing_keys,
             development,
         }
     }

@@ -1,14 +1,20 @@
 //! Composition root: builds and owns what the exchange needs; background tasks; orderly stop.
 //! Its public methods are the only face that `http` and `cli` see.
 
+mod adopt;
 mod clock;
+mod evidence;
 mod health;
 mod prepare;
 mod reload;
 mod tasks;
 
+pub use adopt::{Adopted, Grounds, Line, adopt};
 pub use clock::SystemClock;
-pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, StoreHealth};
+pub use evidence::{Behind, Witness, is_adopted, standing, witness};
+pub use health::{
+    CheckpointHealth, EvidenceHealth, Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, StoreHealth,
+};
 pub use prepare::{Prepared, StartError, deployment, prepare, trusted};
 
 use crate::{
@@ -22,7 +28,7 @@ use crate::{
     },
     net::Client,
     secret::Secret,
-    store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Outcome, Reader, Writer},
+    store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Outcome, Reader, Watch, Writer},
     telemetry::{Ended, Metrics},
 };
 use arc_swap::ArcSwap;
@@ -31,6 +37,7 @@ use claimbound_core::{
     mapping::{Ask, Folder},
     time::{Clock, Seconds, UnixSeconds},
 };
+use evidence::Evidence;
 use reload::Reload;
 use std::{net::IpAddr, sync::Arc, time::Instant};
 use tokio::{
@@ -96,6 +103,9 @@ pub struct Broker {
     reader: Arc<dyn Reader>,
     /// Other brokers may write the store, too.
     shared_store: bool,
+    /// What the store must hold when it comes back.
+    watch: Arc<Watch>,
+    evidence: Evidence,
     strangers: Strangers,
     repositories: Repositories,
     metrics: Metrics,
@@ -120,9 +130,13 @@ impl Broker {
         // Before anything is read: what changes while it is read shows later.
         let reload = Reload::new(&config, now);
         let prepared = prepare(&config)?;
+        if let Some(behind) = standing(&config, now)? {
+            return Err(StartError::Behind(behind));
+        }
         let opened = store::open(&config.store, now)?;
         record_start(&opened.writer, &config, &prepared, now).await?;
         let signer = Signer::open(&config.signing_keys, now)?;
+        let evidence = Evidence::open(&config, &opened.watch)?;
         let issuers = prepared.issuers.clone();
         let active = prepare::activate(config.clone(), prepared, &signer).await?;
         let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
@@ -139,6 +153,8 @@ impl Broker {
             writer: opened.writer,
             reader: opened.reader,
             shared_store: opened.shared,
+            watch: opened.watch,
+            evidence,
             strangers: Strangers::default(),
             running: Arc::default(),
             stopping: watch::channel(false).0,
@@ -318,6 +334,7 @@ impl Broker {
         }
         // Exchanges whose callers hung up may have been refused after the background task's last look.
         self.strangers.flush(&self.writer, self.clock.now(), true).await;
+        self.sign_evidence(true).await;
         self.writer.stop().await;
     }
 }

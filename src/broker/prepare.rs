@@ -1,6 +1,6 @@
 //! Configuration + folder → everything that can be judged without starting: what `serve --check` does.
 
-use super::Active;
+use super::{Active, Behind};
 use crate::{
     config::{self, AwsBackend, AwsMode, Config},
     exchange::Snapshot,
@@ -54,6 +54,9 @@ pub enum StartError {
     Signing(#[from] SigningError),
     #[error(transparent)]
     Store(#[from] Down),
+    /// The store lacks what a checkpoint was signed over.
+    #[error("the store is behind its checkpoint: {}", .0.why)]
+    Behind(Behind),
     #[error("{0}")]
     Other(String),
 }

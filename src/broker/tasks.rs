@@ -1,6 +1,7 @@
-//! What runs beside exchanges: strangers' records, issuers' keys, leases that a crash left, our keys' files, reloads.
+//! What runs beside exchanges: strangers' records, issuers' keys, leases that a crash left, our keys' files, reloads, the
+//! tree over the evidence.
 
-use super::Broker;
+use super::{Broker, evidence::SIGN_INTERVAL};
 use crate::{
     exchange,
     keys::signing::RELOAD_SECONDS,
@@ -75,7 +76,22 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
             watching.abort();
         })
     };
-    vec![strangers, keys, sweeper, reloader]
+    let evidence = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(SIGN_INTERVAL);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut stop = std::pin::pin!(stopping(&broker));
+            loop {
+                tokio::select! {
+                    _ = tick.tick() => {}
+                    () = &mut stop => return,
+                }
+                broker.sign_evidence(false).await;
+            }
+        })
+    };
+    vec![strangers, keys, sweeper, reloader, evidence]
 }
 
 /// The time that may be forgotten by: the clock's, but no later than this process has lived to see. A clock that jumps

@@ -32,6 +32,7 @@ mod render;
 mod roles;
 mod schema;
 mod serve;
+mod store;
 mod tell;
 mod test;
 mod trust;
@@ -79,6 +80,7 @@ enum Command {
     Issuer(issuer::IssuerArgs),
     Jwks(jwks::JwksArgs),
     Audit(audit::AuditArgs),
+    Store(store::StoreArgs),
 }
 
 /// Runs a command; errors that are no findings are told here, once.
@@ -109,6 +111,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Issuer(args) => issuer::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Jwks(args) => jwks::run(args, &mut std::io::stdout().lock()),
         Command::Audit(args) => audit::run(args),
+        Command::Store(args) => store::run(args, SystemClock.now()),
     };
     match code {
         Ok(code) => ExitCode::from(code),

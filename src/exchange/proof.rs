@@ -50,7 +50,7 @@ where
     let verified = verified(parts, &token).await?;
     // A subject token is always single use, also where its issuer's tokens are reusable as actor tokens.
     let single_use = verified.single_use().ok_or(TrustError::Refused(Reason::Jti))?;
-    let name = verified.issuer().name.clone();
+    let (name, issued) = (verified.issuer().name.clone(), verified.issued_at());
     // While a folder is swapped the table may know another issuer by this name already.
     let same = |(_, issuer): &(_, &Issuer)| *issuer.url == *verified.issuer().url;
     let (_, issuer) = mappings.issuer_named(&name).filter(same).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
@@ -63,6 +63,7 @@ where
     }
     let spend = Spend {
         token: single_use.into(),
+        issued,
         request: request.digest,
         leaves: LeaseState::Issued,
         may_retry: !profile.can_mint_again(),

@@ -173,7 +173,7 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
         sum(reason);
         return refused(reason, Standing::ProvenJob, None);
     }
-    let lost = matches!(refusal, Refusal::Blocked(Blocked::Replay | Blocked::InFlight));
+    let lost = matches!(refusal, Refusal::Blocked(Blocked::Replay | Blocked::InFlight | Blocked::BeforeAdoption));
     if lost {
         give_back();
         if is_summed(Kind::Replay) {

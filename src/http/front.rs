@@ -23,6 +23,14 @@ pub trait Front: Send + Sync {
     fn metrics(&self) -> String;
     fn count_turned_away(&self, status: u16);
     fn now(&self) -> UnixSeconds;
+    /// The newest signed checkpoint of the evidence.
+    fn checkpoint(&self) -> Option<String>;
+    /// What verifies it.
+    fn checkpoint_key(&self) -> String;
+    /// Whether nothing but health is answered.
+    fn closed(&self) -> bool {
+        false
+    }
 }
 
 impl Front for Arc<Broker> {
@@ -49,6 +57,12 @@ impl Front for Arc<Broker> {
     }
     fn now(&self) -> UnixSeconds {
         self.clock().now()
+    }
+    fn checkpoint(&self) -> Option<String> {
+        Broker::checkpoint(self)
+    }
+    fn checkpoint_key(&self) -> String {
+        Broker::checkpoint_key(self)
     }
 }
 

@@ -48,9 +48,14 @@ pub const PUBLIC: &[Endpoint] = &[
     },
     Endpoint { method: Method::GET, path: "/.well-known/claimbound", route: || web::to(wellknown::claimbound) },
     Endpoint { method: Method::GET, path: "/jwks", route: || web::to(wellknown::jwks) },
+    Endpoint { method: Method::GET, path: "/evidence/checkpoint", route: || web::to(wellknown::checkpoint) },
+    Endpoint { method: Method::GET, path: "/evidence/key", route: || web::to(wellknown::checkpoint_key) },
     Endpoint { method: Method::GET, path: "/healthz", route: || web::to(wellknown::healthz) },
     Endpoint { method: Method::GET, path: "/readyz", route: || web::to(wellknown::readyz) },
 ];
+
+/// What is answered also while nothing else is: whether the broker is up, and why it is closed.
+const HEALTH: [&str; 3] = ["/healthz", "/readyz", "/operator/health"];
 
 /// What stands on the operator listener.
 pub const OPERATOR: &[Endpoint] = &[
@@ -106,6 +111,8 @@ pub async fn around(
     let mut response = if limit::head_bytes(request.request()) > limit::HEAD_BYTES_MAX {
         let away = answer::turned_away(&TurnedAway::HeadTooLarge).respond();
         request.into_response(away).map_into_right_body()
+    } else if shared.front.closed() && !HEALTH.contains(&request.path()) {
+        request.into_response(answer::closed().respond()).map_into_right_body()
     } else {
         next.call(request).await?.map_into_left_body()
     };

@@ -1,7 +1,7 @@
 //! The broker as an issuer (OpenID Connect Discovery 1.0 section 4, RFC 8414, RFC 7517), what clients compare, and
 //! whether it is up.
 
-use super::front::Shared;
+use super::{answer, front::Shared};
 use crate::documents;
 use actix_web::{HttpResponse, http::header, web::Data};
 use serde_json::{Value, json};
@@ -30,6 +30,27 @@ pub async fn claimbound(shared: Data<Shared>) -> HttpResponse {
 
 pub async fn jwks(shared: Data<Shared>) -> HttpResponse {
     document(&shared.front.jwks(), CACHE)
+}
+
+/// The newest signed checkpoint (C2SP tlog-checkpoint): text that anybody may keep, so that the past cannot be changed
+/// behind their back.
+pub async fn checkpoint(shared: Data<Shared>) -> HttpResponse {
+    match shared.front.checkpoint() {
+        Some(note) => text(note),
+        None => answer::not_yet("no checkpoint is signed yet; ask again in some seconds").respond(),
+    }
+}
+
+/// What verifies checkpoints (C2SP signed-note).
+pub async fn checkpoint_key(shared: Data<Shared>) -> HttpResponse {
+    text(format!("{}\n", shared.front.checkpoint_key()))
+}
+
+fn text(text: String) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"))
+        .insert_header((header::CACHE_CONTROL, NO_CACHE))
+        .body(text)
 }
 
 /// The process answers.

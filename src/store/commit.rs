@@ -1,5 +1,6 @@
 //! Guard, Change, Commit, Outcome, Engine: the one write operation.
 
+use super::{Epoch, TreeRows};
 use claimbound_core::{
     evidence::{Chain, Entry, LeaseId},
     time::UnixSeconds,
@@ -37,6 +38,8 @@ pub struct Use {
 #[derive(Clone, Copy, Debug)]
 pub struct Spend {
     pub token: SpentKey,
+    /// When the issuer made it: not after the store was last adopted ([`Change::Adopt`]), or it is refused.
+    pub issued: UnixSeconds,
     /// Digest of all parameters of the request: the *same* request may go again after `failed`, no other.
     pub request: [u8; 32],
     /// State of the single-use record that this commit leaves: `Issuing` until the outcome is bound; for any answer that
@@ -95,6 +98,9 @@ pub enum Change {
     GiveBack(Use),
     /// Keeps a mapping folder, or a configuration in the same form, by its version, if it is not kept already (canonical archive, see `store::open`).
     KeepFolder { version: [u8; 32], archive: Vec<u8> },
+    /// Begins another epoch of a store that had lost records: what was spent may be forgotten, so tokens issued until
+    /// then are refused.
+    Adopt(Epoch),
     /// Fixes a fact of this store for ever (`issuer_url`); blocked if it is fixed to another value.
     Fix { name: &'static str, value: String },
 }
@@ -186,6 +192,8 @@ pub enum Blocked {
     Replay,
     /// The same token is being exchanged right now.
     InFlight,
+    /// The token was issued before the store was adopted.
+    BeforeAdoption,
     /// The lease is unknown, ended, or already settled.
     LeaseEnded,
     /// The limit is used up until then.
@@ -214,6 +222,11 @@ pub trait Engine: Send {
     /// success shows that the store can be written. An engine that keeps no such records has nothing to do.
     fn sweep(&mut self, _now: UnixSeconds) -> Result<u64, Down> {
         Ok(0)
+    }
+
+    /// Keeps what others have read the tree to be. An engine that keeps no tree has nothing to do.
+    fn keep_tree(&mut self, _rows: &TreeRows) -> Result<(), Down> {
+        Ok(())
     }
 }
 

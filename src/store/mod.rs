@@ -7,13 +7,16 @@ mod postgres;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod tree;
 pub mod writer;
 
-pub use audit::{Finding, LeaseFault, Report, audit};
+pub use audit::{CheckpointFault, Expected, Finding, LeaseFault, Report, audit, audit_against};
 pub use commit::{
     Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, SpentKey, Use,
 };
 pub use open::{
-    AuditedLease, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, open, open_reader,
+    AuditedLease, Epoch, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, migrate, open,
+    open_reader,
 };
+pub use tree::{Leaf, Node, TreeRows, Watch};
 pub use writer::Writer;

@@ -1,11 +1,11 @@
 //! URL → engine, reader and the chain to go on with.
 
-use super::{Down, LeaseState, Writer, postgres, sqlite};
+use super::{Down, Leaf, LeaseState, Node, Watch, Writer, postgres, sqlite};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{ops::Range, path::PathBuf, sync::Arc};
 
 /// An open store.
 pub struct Opened {
@@ -13,6 +13,8 @@ pub struct Opened {
     pub reader: Arc<dyn Reader>,
     /// Other brokers may write it, too.
     pub shared: bool,
+    /// What must be found again in it when it was away.
+    pub watch: Arc<Watch>,
 }
 
 /// A stored record in its place.
@@ -72,10 +74,27 @@ pub struct Incarnation {
     pub head: [u8; 32],
 }
 
-/// What a snapshot shows; of a store that several brokers write, first all incarnations, and records in stored order.
+/// Which database it is, and since when. The first begins with the store; each other one when a store that had lost
+/// records was adopted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Epoch {
+    /// From 1.
+    pub number: u64,
+    pub id: u128,
+    /// Tokens issued until then are refused; of the first epoch, the beginning of time.
+    pub began: UnixSeconds,
+    /// The epoch whose records were given up for it.
+    pub instead_of: Option<u128>,
+}
+
+/// What a snapshot shows: of a store that several brokers write, first all incarnations; then epochs, signed checkpoints
+/// and nodes of the tree; records in stored order; leases.
 #[derive(Clone, Debug)]
 pub enum Kept {
     Incarnation(Incarnation),
+    Epoch(Epoch),
+    Checkpoint(String),
+    Node(Node),
     Record(Stored),
     Lease(AuditedLease),
 }
@@ -95,6 +114,22 @@ pub trait Reader: Send + Sync {
     /// Body and details of every record in chain order, until `each` says so. In reads of its own for some records at a
     /// time, so that a long walk holds up no checkpoint of who writes meanwhile; what is written meanwhile is not shown.
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down>;
+    /// Every record behind a position, in chain order, until `each` says so; as [`Reader::records`] reads.
+    fn records_after(&self, position: i64, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Down>;
+    /// The position up to which no record can appear any more that is not there now.
+    fn settled(&self) -> Result<i64, Down>;
+    /// Leaves behind a position, up to another one: at most so many, in order.
+    fn leaves(&self, after: i64, upto: i64, most: usize) -> Result<Vec<Leaf>, Down>;
+    /// How many records stand behind a position.
+    fn count_after(&self, position: i64) -> Result<u64, Down>;
+    /// Kept nodes of a level of the tree, by number.
+    fn nodes(&self, level: u8, numbers: Range<u64>) -> Result<Vec<Node>, Down>;
+    /// The last kept node of level 1.
+    fn grown(&self) -> Result<Option<Node>, Down>;
+    /// All epochs, oldest first.
+    fn epochs(&self) -> Result<Vec<Epoch>, Down>;
+    /// The signed checkpoint of the newest epoch that has one.
+    fn checkpoint(&self) -> Result<Option<String>, Down>;
     /// Every record in chain order, then every lease, all as of one moment; stops when `each` says so.
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down>;
     /// Answers a trivial query: for readiness.
@@ -114,14 +149,24 @@ pub fn open(url: &str, now: UnixSeconds) -> Result<Opened, Down> {
         Kind::Sqlite(path) => {
             let (engine, chain) = sqlite::Sqlite::open(&path, now)?;
             let reader = Arc::new(sqlite::SqliteReader::open(&path)?);
-            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: false }
+            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: false, watch: Arc::default() }
         }
         Kind::Postgres(address) => {
             let (engine, chain) = postgres::Postgres::open(*address.clone(), now)?;
             let reader = Arc::new(postgres::PostgresReader::open(*address)?);
-            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: true }
+            let watch = engine.watch();
+            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: true, watch }
         }
     })
+}
+
+/// Makes a store if it is not there, and brings it to the newest version, so that it can be read before anything is
+/// written to it.
+pub fn migrate(url: &str, now: UnixSeconds) -> Result<(), Down> {
+    match kind(url)? {
+        Kind::Sqlite(path) => sqlite::migrate(&path),
+        Kind::Postgres(address) => postgres::migrate(&address, now),
+    }
 }
 
 /// Opens an existing store for reading only: offline, or beside the brokers that hold it.

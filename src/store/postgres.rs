@@ -11,7 +11,7 @@ mod session;
 mod statements;
 
 pub(super) use address::Address;
-pub(super) use engine::Postgres;
+pub(super) use engine::{Postgres, migrate};
 pub(super) use reader::PostgresReader;
 
 use super::{Down, LeaseState};
@@ -20,7 +20,8 @@ use tokio::runtime::Runtime;
 use tokio_postgres::{Row, error::Severity, types::FromSql};
 
 /// Every migration, oldest first; the table `migrations` counts those applied.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/postgres_0001.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/postgres_0001.sql"), include_str!("migrations/postgres_0003.sql")];
 /// Where all of ours stands: one store per database.
 const SCHEMA: &str = "claimbound";
 

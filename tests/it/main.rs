@@ -14,6 +14,7 @@ mod commands;
 mod corpus;
 mod diff;
 mod docs;
+mod evidence;
 mod exceptions;
 mod exchange;
 mod first_mapping;

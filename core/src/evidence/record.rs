@@ -4,7 +4,7 @@
 
 use super::{
     chain::sha256,
-    text::{hex, unhex},
+    text::{hex, unhex, uuid},
 };
 use crate::{reason::Reason, time::UnixSeconds};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ pub const VERSION: u8 = 1;
 const LEAF_PREFIX: &[u8] = &[0];
 /// How every body with a decision begins: an index over decisions needs no parser.
 const DECISION_PREFIX: &[u8] = br#"{"v":1,"decision":""#;
+/// How every body of [`VERSION`] begins.
+const BODY_PREFIX: &[u8] = br#"{"v":1,"#;
 /// How all details begin.
 const SALT_PREFIX: &str = r#"{"salt":""#;
 
@@ -85,6 +87,9 @@ pub enum What<'r> {
     MappingsRefused { version: Option<[u8; 32]> },
     /// A broker process opened the store.
     Started { version: &'r str },
+    /// A store that had lost records was accepted as it is: another epoch begins with this record. `how` is `evidence` or
+    /// `accepted_loss`; `lost` how many records its last checkpoint covers that it has not, where that is known.
+    Adopted { epoch: u64, store: u128, how: &'r str, lost: Option<u64> },
 }
 
 /// What may be erased with its salt after its own retention, the chain intact: claims and addresses.
@@ -115,8 +120,8 @@ pub struct Body<'b> {
     pub decision: Option<DecisionId>,
     /// Seconds since 1970.
     pub at: i64,
-    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `mappings_activated`, `mappings_refused` or
-    /// `started`.
+    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `mappings_activated`, `mappings_refused`,
+    /// `started` or `adopted`.
     #[serde(borrow)]
     pub kind: Cow<'b, str>,
     /// [`Reason::name`].
@@ -143,7 +148,7 @@ pub struct Body<'b> {
     /// Of `settled`: how minting came out.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Cow<'b, str>>,
-    /// Of `ended`: what ended the lease.
+    /// Of `ended`: what ended the lease; of `adopted`: on what grounds.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub how: Option<Cow<'b, str>>,
     /// Of `ended`: what that means for the credential.
@@ -163,6 +168,13 @@ pub struct Body<'b> {
     /// Of `mappings_activated`: the effective configuration's version, hex.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<Cow<'b, str>>,
+    /// Of `adopted`: the number and the identity of the epoch that begins, and how many records were lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<Cow<'b, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
     #[serde(borrow, deserialize_with = "Option::deserialize")]
     pub principal: Option<Named<'b>>,
     #[serde(borrow, deserialize_with = "Option::deserialize")]
@@ -204,6 +216,10 @@ impl<'b> Body<'b> {
         struct Version {
             v: u8,
         }
+        // How this version writes every body: read once, not twice.
+        if bytes.starts_with(BODY_PREFIX) {
+            return Ok(serde_json::from_slice(bytes)?);
+        }
         match serde_json::from_slice::<Version>(bytes)?.v {
             VERSION => Ok(serde_json::from_slice(bytes)?),
             other => Err(BodyError::Version(other)),
@@ -234,6 +250,9 @@ impl<'b> Body<'b> {
             from: None,
             version: None,
             configuration: None,
+            epoch: None,
+            store: None,
+            lost: None,
             principal: record.principal.map(named),
             actor: record.actor.map(named),
             mappings: record.mappings_version.map(|version| hex(&version).into()),
@@ -283,6 +302,12 @@ impl<'b> Body<'b> {
             }
             What::MappingsRefused { version } => self.version = version.map(|version| hex(&version).into()),
             What::Started { version } => self.version = Some(version.into()),
+            What::Adopted { epoch, store, how, lost } => {
+                self.how = Some(how.into());
+                self.epoch = Some(epoch);
+                self.store = Some(uuid(store).into());
+                self.lost = lost;
+            }
         }
     }
 }
@@ -300,6 +325,7 @@ impl What<'_> {
             What::MappingsActivated { .. } => "mappings_activated",
             What::MappingsRefused { .. } => "mappings_refused",
             What::Started { .. } => "started",
+            What::Adopted { .. } => "adopted",
         }
     }
 }

@@ -71,6 +71,10 @@ fn each_kind_has_its_one_encoding() {
             What::MappingsActivated { version: [0xab; 32], configuration: [0xac; 32] },
             r#""kind":"mappings_activated","version":"abababababababababababababababababababababababababababababababab","configuration":"acacacacacacacacacacacacacacacacacacacacacacacacacacacacacacacac""#,
         ),
+        (
+            What::Adopted { epoch: 2, store: 42, how: "accepted_loss", lost: Some(7) },
+            r#""kind":"adopted","how":"accepted_loss","epoch":2,"store":"00000000-0000-0000-0000-00000000002a","lost":7"#,
+        ),
         (What::Started { version: "0.1.0" }, r#""kind":"started","version":"0.1.0""#),
     ];
     for (what, told) in cases {

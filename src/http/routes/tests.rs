@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    broker::{Answer, Asked, AskedGrant, Health, MappingsHealth, StoreHealth},
+    broker::{Answer, Asked, AskedGrant, EvidenceHealth, Health, MappingsHealth, StoreHealth},
     config::{Config, Hints, Limits},
     exchange::{Granted, Issued, Refused},
     http::{answer::tests::answer, front::Front},
@@ -87,6 +87,7 @@ impl Front for Arc<Fake> {
             mappings_version: "abc".into(),
             mappings: MappingsHealth { activated: 0, error: None, restart_needed: false, exceptions: Vec::new() },
             store: StoreHealth { writable: true, waiting: 0 },
+            evidence: EvidenceHealth::default(),
             issuers: vec![],
             keys: vec![],
         }
@@ -99,6 +100,12 @@ impl Front for Arc<Fake> {
     }
     fn now(&self) -> UnixSeconds {
         UnixSeconds(1_000)
+    }
+    fn checkpoint(&self) -> Option<String> {
+        Some("a checkpoint\n".into())
+    }
+    fn checkpoint_key(&self) -> String {
+        "a key".into()
     }
 }
 
@@ -122,6 +129,7 @@ pub fn config() -> Config {
         mappings: "mappings".into(),
         issuers: BTreeMap::new(),
         signing_keys: "keys".into(),
+        checkpoint_file: "keys/checkpoint".into(),
         issuer_url: "https://issuer.example".into(),
         development: false,
     }

@@ -1,7 +1,9 @@
 //! A batch judged in memory. What it may touch has been read and locked before; what comes out is what to write. So a
 //! batch costs the same few statements whatever its size, and a commit that loses undoes itself without a savepoint.
 
-use crate::store::{Blocked, Change, Commit, Down, Guard, Lease, LeaseState, Settled, Spend, Use, commit::RETRIES_MAX};
+use crate::store::{
+    Blocked, Change, Commit, Down, Epoch, Guard, Lease, LeaseState, Settled, Spend, Use, commit::RETRIES_MAX,
+};
 use claimbound_core::{evidence::LeaseId, time::UnixSeconds};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -81,28 +83,33 @@ pub(super) struct Held<'b> {
     pub(super) fresh: HashSet<[u8; 32]>,
     /// Tokens to be kept until before this time may have lost their record.
     pub(super) forgotten: UnixSeconds,
+    /// Tokens issued until then may have lost theirs, too.
+    pub(super) adopted: UnixSeconds,
     pub(super) uses: Table<[u8; 32], Counter>,
     pub(super) leases: Table<u128, Row>,
     pub(super) fixed: Table<&'b str, String>,
     pub(super) folders: Vec<(&'b [u8; 32], &'b [u8])>,
+    pub(super) epochs: Vec<&'b Epoch>,
 }
 
 impl<'b> Held<'b> {
-    pub(super) fn new(forgotten: UnixSeconds) -> Self {
+    pub(super) fn new(forgotten: UnixSeconds, adopted: UnixSeconds) -> Self {
         Self {
             forgotten,
+            adopted,
             spent: Table::default(),
             fresh: HashSet::new(),
             uses: Table::default(),
             leases: Table::default(),
             fixed: Table::default(),
             folders: Vec::new(),
+            epochs: Vec::new(),
         }
     }
 
     /// One commit: all of it behind its guards, or nothing.
     pub(super) fn judge(&mut self, commit: &'b Commit) -> Result<Option<Blocked>, Down> {
-        let folders = self.folders.len();
+        let (folders, epochs) = (self.folders.len(), self.epochs.len());
         let verdict = self.attempt(commit)?;
         let keep = verdict.is_none();
         self.spent.end(keep);
@@ -111,6 +118,10 @@ impl<'b> Held<'b> {
         self.fixed.end(keep);
         if !keep {
             self.folders.truncate(folders);
+            self.epochs.truncate(epochs);
+        }
+        for epoch in &self.epochs[epochs..] {
+            self.adopted = self.adopted.max(epoch.began);
         }
         Ok(verdict)
     }
@@ -143,6 +154,10 @@ impl<'b> Held<'b> {
                     self.folders.push((version, archive));
                     None
                 }
+                Change::Adopt(epoch) => {
+                    self.epochs.push(epoch);
+                    None
+                }
                 Change::Fix { name, value } => self.fix(name, value),
             };
             if blocked.is_some() {
@@ -155,6 +170,9 @@ impl<'b> Held<'b> {
     /// Spends a token, or says why not.
     fn spend(&mut self, spend: &Spend) -> Option<Blocked> {
         let token = *spend.token.key();
+        if spend.issued <= self.adopted {
+            return Some(Blocked::BeforeAdoption);
+        }
         if spend.token.keep_until() < self.forgotten {
             return Some(Blocked::Replay);
         }

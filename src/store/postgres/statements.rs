@@ -6,7 +6,7 @@ use super::{
     engine::Fault,
     get, maybe_bytes, state,
 };
-use crate::store::{Change, Commit, Down, Guard, Spend};
+use crate::store::{Change, Commit, Down, Guard, Spend, TreeRows, tree::Mark};
 use claimbound_core::{
     evidence::{Chain, Linked, record::decision_of},
     time::UnixSeconds,
@@ -27,7 +27,7 @@ const SQL: [&str; 17] = [
     "INSERT INTO uses SELECT counter, 0, 0 FROM unnest($1::bytea[]) AS t (counter)
      ON CONFLICT (counter) DO UPDATE SET used = uses.used RETURNING counter, until, used",
     // After the insert: a sweep that removed one of these tokens before it has said so before this statement begins.
-    "SELECT forgotten FROM sweeps",
+    "SELECT forgotten, (SELECT max(began) FROM epochs) AS adopted FROM sweeps",
     "SELECT token, request, state, attempts FROM spent WHERE token = ANY($1) ORDER BY token FOR UPDATE",
     "UPDATE spent SET request = t.request, state = t.state, attempts = t.attempts
      FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::bigint[]) AS t (token, request, state, attempts)
@@ -124,7 +124,7 @@ impl<'b> Wanted<'b> {
                 Change::End(lease) | Change::Hold { lease, .. } => drop(wanted.leases.insert(lease.0.to_be_bytes())),
                 Change::GiveBack(taken) => drop(wanted.counters.insert(&taken.counter)),
                 Change::Fix { name, .. } => drop(wanted.facts.insert(name)),
-                Change::KeepFolder { .. } => {}
+                Change::KeepFolder { .. } | Change::Adopt(_) => {}
             }
         }
         wanted
@@ -218,7 +218,9 @@ impl Session {
             client.query("SELECT name, value FROM fixed", &[]).await
         };
         // One round trip: all are sent in this order before the first is answered.
+        // Of several errors the first is told: the others only follow from it.
         let (_, seat, leases, fresh, uses, forgotten) = tokio::try_join!(
+            biased;
             client.batch_execute("BEGIN"),
             async { client.query_opt(&sql.seat, &[&&id[..]]).await },
             async { self.rows(!leases.is_empty(), &sql.leases, &[&leases]).await },
@@ -230,7 +232,8 @@ impl Session {
             client.query_one(&sql.forgotten, &[]),
         )?;
         let seat = seat.as_ref().map(Seat::read).transpose()?;
-        let mut held = Held::new(UnixSeconds(get(&forgotten, "forgotten")?));
+        let adopted = UnixSeconds(get(&forgotten, "adopted")?);
+        let mut held = Held::new(UnixSeconds(get(&forgotten, "forgotten")?), adopted);
         for row in &leases {
             let lease = Row {
                 state: state(row)?,
@@ -341,6 +344,12 @@ impl Session {
             let archives: Vec<_> = folders.iter().map(|(_, archive)| *archive).collect();
             sent.push(async move { client.execute(&sql.keep, &[&versions, &archives]).await }.boxed());
         }
+        for epoch in &held.epochs {
+            let (number, began) = (epoch.number.cast_signed(), epoch.began.0);
+            let (id, instead_of) = (epoch.id.to_be_bytes(), epoch.instead_of.map(|id| id.to_be_bytes().to_vec()));
+            let adopt = "INSERT INTO epochs VALUES ($1, $2, $3, $4)";
+            sent.push(async move { client.execute(adopt, &[&number, &&id[..], &began, &instead_of]).await }.boxed());
+        }
         if !records.is_empty() {
             sent.push(self.insert(id, records).boxed());
         }
@@ -391,6 +400,34 @@ impl Session {
             .collect();
         let values: [&(dyn ToSql + Sync); 7] = [&&id[..], &sequences, &links, &leaves, &bodies, &details, &decisions];
         self.client.execute(&self.sql.records, &values).await
+    }
+
+    /// Whether the store holds the record that a checkpoint ends with; of a later epoch, whether it gave that one up.
+    pub(super) async fn holds(&self, mark: &Mark) -> Result<bool, Down> {
+        let sql = "SELECT coalesce((SELECT id FROM epochs ORDER BY number DESC LIMIT 1) = $1, false) AS newest,
+                          EXISTS (SELECT FROM epochs WHERE id = $1 OR instead_of = $1) AS known,
+                          coalesce((SELECT link FROM records WHERE position = $2) = $3, false) AS there";
+        let row =
+            self.client.query_one(sql, &[&&mark.store.to_be_bytes()[..], &mark.position, &&mark.link[..]]).await?;
+        Ok(if get(&row, "newest")? { get(&row, "there")? } else { get(&row, "known")? })
+    }
+
+    pub(super) async fn keep_tree(&self, rows: &TreeRows) -> Result<(), Error> {
+        let (client, nodes) = (&self.client, &rows.nodes);
+        let levels: Vec<_> = nodes.iter().map(|node| i64::from(node.level)).collect();
+        let numbers: Vec<_> = nodes.iter().map(|node| node.number.cast_signed()).collect();
+        let last: Vec<_> = nodes.iter().map(|node| node.last).collect();
+        let hashes = slices(nodes.iter().map(|node| &node.hash));
+        client.batch_execute("BEGIN").await?;
+        let keep = "INSERT INTO tree SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[])
+                    ON CONFLICT DO NOTHING";
+        client.execute(keep, &[&levels, &numbers, &last, &hashes]).await?;
+        if let Some((epoch, size, note)) = &rows.checkpoint {
+            let keep = "INSERT INTO checkpoints VALUES ($1, $2, $3) ON CONFLICT (epoch) DO UPDATE
+                        SET size = excluded.size, note = excluded.note WHERE excluded.size > checkpoints.size";
+            client.execute(keep, &[&epoch.cast_signed(), &size.cast_signed(), note]).await?;
+        }
+        client.batch_execute("COMMIT").await
     }
 
     pub(super) async fn sweep(&self, now: UnixSeconds) -> Result<u64, Error> {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 #[derive(Clone, Debug)]
 enum Step {
     Grant { token: u8, request: u8, issuing: bool, may_retry: bool, also_alive: Option<u8>, within: Option<u8> },
+    Adopt,
     Refuse { token: u8, recorded: bool },
     GiveBack { counter: u8 },
     Settle { lease: u8, from: LeaseState, state: LeaseState },
@@ -21,6 +22,7 @@ struct Model {
     leases: HashMap<u8, (LeaseState, u8)>,
     uses: HashMap<u8, u32>,
     records: u64,
+    epochs: u64,
 }
 
 impl Model {
@@ -30,6 +32,10 @@ impl Model {
     }
 
     fn spend(&mut self, token: u8, request: u8, leaves: LeaseState, may_retry: bool) -> Option<Blocked> {
+        // The first token is of the time before any adoption.
+        if self.epochs > 0 && token == 0 {
+            return Some(Blocked::BeforeAdoption);
+        }
         let attempts = match self.spent.get(&token) {
             None => 0,
             Some((LeaseState::Issuing, ..)) => return Some(Blocked::InFlight),
@@ -68,6 +74,10 @@ impl Model {
                 None
             }
             Step::Refuse { token, .. } => self.spend(token, 1, LeaseState::Issued, false),
+            Step::Adopt => {
+                self.epochs += 1;
+                None
+            }
             Step::GiveBack { counter } => {
                 self.uses.entry(counter).and_modify(|used| *used = used.saturating_sub(1));
                 None
@@ -95,19 +105,24 @@ impl Model {
     }
 }
 
-fn commit(number: u8, step: &Step) -> Commit {
+fn at(token: u8, leaves: LeaseState) -> Spend {
+    Spend { issued: NOW.plus(token.into()), ..spend(token, leaves) }
+}
+
+fn commit(number: u8, epochs: u64, step: &Step) -> Commit {
     match *step {
         Step::Grant { token, request, issuing, may_retry, also_alive, within } => {
             let leaves = if issuing { LeaseState::Issuing } else { LeaseState::Issued };
-            let mut commit = grant(number.into(), Spend { request: [request; 32], may_retry, ..spend(token, leaves) });
+            let mut commit = grant(number.into(), Spend { request: [request; 32], may_retry, ..at(token, leaves) });
             commit.guards.extend(within.map(|counter| Guard::Within(use_at(counter, NOW))));
             commit.guards.extend(also_alive.map(|lease| Guard::LeaseAlive(LeaseId(lease.into()))));
             commit
         }
         Step::Refuse { token, recorded } => {
-            let commit = refuse(number.into(), vec![Guard::Unspent(spend(token, LeaseState::Issued))], vec![]);
+            let commit = refuse(number.into(), vec![Guard::Unspent(at(token, LeaseState::Issued))], vec![]);
             Commit { entry: commit.entry.filter(|_| recorded), ..commit }
         }
+        Step::Adopt => adopt(epochs + 2, NOW),
         Step::GiveBack { counter } => refuse(number.into(), vec![], vec![Change::GiveBack(use_at(counter, NOW))]),
         Step::Settle { lease, from, state } => settle_from(lease.into(), from, state),
         Step::End { lease } => end(lease.into()),
@@ -125,6 +140,7 @@ fn step() -> impl Strategy<Value = Step> {
                 Step::Grant { token, request, issuing, may_retry, also_alive, within }
             }),
         1 => (0..4_u8, any::<bool>()).prop_map(|(token, recorded)| Step::Refuse { token, recorded }),
+        1 => Just(Step::Adopt),
         1 => (0..2_u8).prop_map(|counter| Step::GiveBack { counter }),
         4 => (0..24_u8, from, state).prop_map(|(lease, from, state)| Step::Settle { lease, from, state }),
         2 => (0..24_u8).prop_map(|lease| Step::End { lease }),
@@ -150,7 +166,7 @@ fn answers_as_the_model_does(place: &dyn Place, batches: Batches) -> Result<(), 
         let (mut batch, mut expected) = (Vec::new(), Vec::new());
         let mut sequence = chain.sequence;
         for step in &steps {
-            batch.push(commit(number, step));
+            batch.push(commit(number, model.epochs, step));
             expected.push(match model.step(number, step) {
                 Some(blocked) => Outcome::Blocked(blocked),
                 None if matches!(step, Step::Refuse { recorded: false, .. }) => durable(sequence),

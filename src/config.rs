@@ -212,7 +212,7 @@ impl Config {
         let name: Arc<str> = path.display().to_string().into();
         let text = std::fs::read_to_string(path).map_err(|error| {
             let help = "name the file with `--config FILE`; `docs/claimbound.toml` shows every key";
-            let span = Span { file: name.clone(), bytes: 0..0 };
+            let span = Span::new(&*name, 0..0);
             let diagnostic = Diagnostic::error(SYNTAX, span, format!("cannot read `{name}`: {error}"), help);
             Invalid { text: String::new(), diagnostics: vec![diagnostic] }
         })?;
@@ -227,7 +227,7 @@ impl Config {
         let unreadable = self.issuers.iter().filter_map(|(issuer, network)| {
             let file = network.ca_file.as_ref()?;
             let error = std::fs::File::open(file).err()?;
-            let span = Span { file: name.clone(), bytes: 0..0 };
+            let span = Span::new(&**name, 0..0);
             let message = format!("`ca_file` of `[issuer.{issuer}]` cannot be read: `{}`: {error}", file.display());
             let help = "name a PEM file that this user can read; relative paths count from this file's directory";
             Some(Diagnostic::error(VALUE, span, message, help))
@@ -293,12 +293,12 @@ impl Config {
                     let help = "`docs/claimbound.toml` shows every key with its type";
                     judge.error(TYPE, error.span().unwrap_or(0..0), error.message().to_owned(), help);
                 }
-                judge.found.sort_by_key(|found| found.span.as_ref().map(|span| span.bytes.start));
+                judge.found.sort_by_key(|found| found.span.as_ref().map(|span| span.bytes().start));
                 return Err(judge.found);
             }
         };
         let config = judge.values(file, directory, development);
-        judge.found.sort_by_key(|found| found.span.as_ref().map(|span| span.bytes.start));
+        judge.found.sort_by_key(|found| found.span.as_ref().map(|span| span.bytes().start));
         if judge.found.is_empty() { Ok(config) } else { Err(judge.found) }
     }
 }
@@ -310,7 +310,7 @@ struct Judge {
 
 impl Judge {
     fn error(&mut self, code: Code, bytes: Range<usize>, message: String, help: impl Into<String>) {
-        let span = Span { file: self.file.clone(), bytes };
+        let span = Span::new(&*self.file, bytes);
         self.found.push(Diagnostic::error(code, span, message, help));
     }
 

@@ -80,7 +80,7 @@ pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
     diagnostics.extend(review::run_tests(&set, &profiles, &tests).into_iter().filter_map(|test| test.failure));
     let known = |name: &String| set.issuer_named(name).is_some();
     for name in config.issuers.keys().filter(|name| !known(name)) {
-        let policy = Span { file: "policy.toml".into(), bytes: 0..0 };
+        let policy = Span::new("policy.toml", 0..0);
         let message = format!("the configuration has `[issuer.{name}]`, and policy.toml names no such issuer");
         diagnostics.push(Diagnostic::error(ISSUER_NOT_IN_POLICY, policy, message, "name it in both, or in neither"));
     }

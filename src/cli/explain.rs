@@ -353,7 +353,7 @@ fn place(condition: &ConditionReport, folder: Option<&Folder>) -> String {
     let file = &*condition.span.file;
     let bytes = folder.and_then(|folder| folder.files.get(file));
     match bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()) {
-        Some(text) => format!("{file}:{}", line_column(text, condition.span.bytes.start).0),
+        Some(text) => format!("{file}:{}", line_column(text, condition.span.bytes().start).0),
         None => file.to_owned(),
     }
 }

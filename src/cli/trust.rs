@@ -266,7 +266,7 @@ mod tests {
     }
 
     fn role() -> Role {
-        let span = Span { file: "roles/r.toml".into(), bytes: 0..1 };
+        let span = Span::new("roles/r.toml", 0..1);
         let audience = (toml::Value::from("https://bao.example"), span.clone());
         Role {
             name: "payments-secrets".to_owned(),

@@ -86,7 +86,7 @@ pub fn check(set: &MappingSet, deployment: Option<&Deployment<'_>>) -> Vec<Diagn
     let mut seen = BTreeSet::new();
     let mut found: Vec<Diagnostic> = faults
         .filter(|fault| {
-            let place = fault.span.as_ref().map(|span| (span.file.clone(), span.bytes.start, span.bytes.end));
+            let place = fault.span.as_ref().map(|span| (span.file.clone(), span.bytes().start, span.bytes().end));
             seen.insert((fault.code, place, fault.message.clone()))
         })
         .collect();

@@ -16,7 +16,7 @@ const HERE: Deployment<'static> = Deployment {
 const AUDIENCE: &str = "https://openbao.acme.example";
 
 fn span(from: usize) -> Span {
-    Span { file: "roles/payments.toml".into(), bytes: from..from + 1 }
+    Span::new("roles/payments.toml", from..from + 1)
 }
 
 /// A role whose parameters are this TOML; each value's span begins at its number in name order.
@@ -44,7 +44,7 @@ fn faults(role: &Role) -> Vec<(u16, usize, String)> {
         .into_iter()
         .map(|fault| {
             assert!(fault.help.as_ref().is_some_and(|help| !help.is_empty()), "{}: no remedy", fault.message);
-            (fault.code.0, fault.span.unwrap().bytes.start, format!("{}: {}", fault.message, fault.help.unwrap()))
+            (fault.code.0, fault.span.unwrap().bytes().start, format!("{}: {}", fault.message, fault.help.unwrap()))
         })
         .collect()
 }

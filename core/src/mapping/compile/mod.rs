@@ -28,12 +28,16 @@ use super::{
     syntax::{self, Fields, Findings, Place, Tree},
 };
 use crate::{
-    diag::{Diagnostic, Severity, Span},
+    diag::{Diagnostic, FileName, Severity, Span},
     review::TestCase,
     workload::{Profile, Profiles},
 };
+use foldhash::fast::FixedState;
 use policy::Policy;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 /// What a folder gave.
 #[derive(Debug)]
@@ -99,18 +103,16 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
     for tree in of(Home::Roles) {
         roles.compile(tree, &policy, &mut findings);
     }
-    let unused_targets = policy.unused_targets();
+    let unused_targets = roles.unused_targets(&policy);
     let mut mappings = teams::Mappings::default();
-    for tree in of(Home::Team) {
-        match policy.owner_of(&tree.source.name) {
-            Some(owner) => mappings.compile(tree, owner, &policy, &roles, &mut findings),
-            None => unowned(tree, &policy, &mut findings),
-        }
+    for part in in_parts(&files, &mut findings, |files, findings| of_teams(files, &policy, &roles, findings)) {
+        mappings.append(part);
     }
+    let pairs = mappings.settle(&policy, &mut findings);
     let denies = denies::compile(&policy_fields, &policy, &roles, &mut findings);
     let nevers = denies::nevers(&policy_fields, &policy, &roles, &mut findings);
-    let known = tests::Known { policy: &policy, roles: &roles, pairs: &mappings.pairs };
-    let tests = read_tests(&files, &known, &mut findings);
+    let known = tests::Known { policy: &policy, roles: &roles, pairs: &pairs };
+    let tests = in_parts(&files, &mut findings, |files, findings| read_tests(files, &known, findings)).concat();
 
     let requires = stripped(roles.requires);
     let profiles_of = policy.profiles;
@@ -151,7 +153,7 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
 fn own_profiles(folder: &Folder, given: &Profiles, findings: &mut Findings) -> Vec<Profile> {
     let mut own = Vec::new();
     for (path, bytes) in folder.files.iter().filter(|(path, _)| Home::of(path) == Some(Home::Profile)) {
-        let name: Arc<str> = Arc::from(path.as_str());
+        let name = FileName::from(path.as_str());
         let Some(source) = syntax::text_of(&name, bytes, findings) else { continue };
         let profile = match Profile::parse(path, source.text) {
             Ok(profile) => profile,
@@ -184,7 +186,7 @@ fn own_profiles(folder: &Folder, given: &Profiles, findings: &mut Findings) -> V
 /// Without what only this module asks.
 fn stripped(
     requires: BTreeMap<(RoleId, IssuerId), Vec<conditions::Compiled>>,
-) -> BTreeMap<(RoleId, IssuerId), Vec<super::Condition>> {
+) -> HashMap<(RoleId, IssuerId), Vec<super::Condition>, FixedState> {
     let strip = |compiled: Vec<conditions::Compiled>| compiled.into_iter().map(|compiled| compiled.condition).collect();
     requires.into_iter().map(|(key, compiled)| (key, strip(compiled))).collect()
 }
@@ -192,45 +194,76 @@ fn stripped(
 /// Session policies by path.
 type Policies = BTreeMap<String, Arc<str>>;
 
-/// Fewer files than this are parsed where they are asked for.
+/// Fewer than this are worked through where they are asked for.
 const THREAD_FILES_MIN: usize = 256;
-/// Most threads that parse one folder.
+/// Most threads that one folder is loaded on.
 const THREADS_MAX: usize = 8;
 
-/// The trees of the TOML files, and the session policies: half of what loading takes, on several processors where there
-/// are many files (docs/decisions/0031). What comes out is the same on one.
-fn parse<'f>(folder: &'f Folder, findings: &mut Findings) -> (Vec<(Home, Tree<'f>)>, Policies) {
-    let files: Vec<(&String, &Vec<u8>)> = folder.files.iter().collect();
+/// What `work` makes of the files: in parts, on several processors, where there are many (docs/decisions/0031). The parts
+/// stand in the files' order, and what comes out is the same as of one.
+fn in_parts<F: Sync, T: Send>(
+    files: &[F],
+    findings: &mut Findings,
+    work: impl Fn(&[F], &mut Findings) -> T + Sync,
+) -> Vec<T> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     if threads == 1 || files.len() < THREAD_FILES_MIN {
-        return parse_some(&files, findings);
+        return vec![work(files, findings)];
     }
-    let (mut trees, mut policies) = (Vec::new(), Policies::new());
+    let work = &work;
     std::thread::scope(|scope| {
         let part = |files| {
-            let mut findings = Findings::default();
-            (parse_some(files, &mut findings), findings)
+            scope.spawn(move || {
+                let mut findings = Findings::default();
+                (work(files, &mut findings), findings)
+            })
         };
-        let parts: Vec<_> =
-            files.chunks(files.len().div_ceil(threads)).map(|files| scope.spawn(move || part(files))).collect();
-        for parsed in parts {
-            let ((own, json), told) = parsed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            trees.extend(own);
-            policies.extend(json);
+        let parts: Vec<_> = files.chunks(files.len().div_ceil(threads)).map(part).collect();
+        let joined = parts.into_iter().map(|part| {
+            let (made, told) = part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             findings.append(told);
-        }
-    });
+            made
+        });
+        joined.collect()
+    })
+}
+
+/// The trees of the TOML files, and the session policies.
+fn parse<'f>(folder: &'f Folder, findings: &mut Findings) -> (Vec<(Home, Tree<'f>)>, Policies) {
+    let files: Vec<(&String, &Vec<u8>)> = folder.files.iter().collect();
+    let (mut trees, mut policies) = (Vec::with_capacity(files.len()), Policies::new());
+    for (own, json) in in_parts(&files, findings, parse_some) {
+        trees.extend(own);
+        policies.extend(json);
+    }
     (trees, policies)
 }
 
-fn parse_some<'f>(folder: &[(&String, &'f Vec<u8>)], findings: &mut Findings) -> (Vec<(Home, Tree<'f>)>, Policies) {
-    let (mut files, mut policies) = (Vec::new(), Policies::new());
-    for &(path, bytes) in folder {
-        let name: Arc<str> = Arc::from(path.as_str());
+/// The mappings of the teams' files.
+fn of_teams(
+    files: &[(Home, Tree<'_>)],
+    policy: &Policy<'_>,
+    roles: &roles::Roles,
+    findings: &mut Findings,
+) -> teams::Mappings {
+    let mut mappings = teams::Mappings::default();
+    for (_, tree) in files.iter().filter(|(home, _)| *home == Home::Team) {
+        match policy.owner_of(&tree.source.name) {
+            Some(owner) => mappings.compile(tree, owner, policy, roles, findings),
+            None => unowned(tree, policy, findings),
+        }
+    }
+    mappings
+}
+
+fn parse_some<'f>(files: &[(&String, &'f Vec<u8>)], findings: &mut Findings) -> (Vec<(Home, Tree<'f>)>, Policies) {
+    let (mut trees, mut policies) = (Vec::new(), Policies::new());
+    for &(path, bytes) in files {
+        let name = FileName::from(path.as_str());
         let Some(home) = Home::of(path) else {
             findings.error(
                 codes::UNEXPECTED_FILE,
-                Span { file: name, bytes: 0..0 },
+                Span::new(name, 0..0),
                 format!("`{path}` is no file of a mapping folder"),
                 "a folder holds `policy.toml`, `roles/*.toml`, `policies/*.json`, `profiles/*.toml`, `teams/<team>/*.toml` and `tests/*.toml`: move it or remove it",
             );
@@ -244,10 +277,10 @@ fn parse_some<'f>(folder: &[(&String, &'f Vec<u8>)], findings: &mut Findings) ->
             json(&source, findings);
             policies.insert(path.clone(), source.text.into());
         } else if let Some(tree) = syntax::parse(source, findings) {
-            files.push((home, tree));
+            trees.push((home, tree));
         }
     }
-    (files, policies)
+    (trees, policies)
 }
 
 /// A session policy must at least be JSON; its backend reads it.

@@ -11,7 +11,6 @@ use crate::{
     workload::{Claim, Profile, Profiles, Tenancy},
 };
 use std::{
-    cell::Cell,
     collections::{BTreeMap, HashSet},
     sync::Arc,
 };
@@ -45,7 +44,6 @@ pub(super) struct Sensitivity {
 pub(super) struct Target {
     pub(super) sensitivity: Option<String>,
     pub(super) values: BTreeMap<String, String>,
-    pub(super) used: Cell<bool>,
     pub(super) span: Span,
 }
 
@@ -520,18 +518,10 @@ fn sensitivity(entry: Entry<'_, '_>, policy: &mut Policy<'_>, findings: &mut Fin
     policy.sensitivities.insert(name.to_owned(), Sensitivity { max, needs_any });
 }
 
-impl Policy<'_> {
-    /// Targets that no role listed, once all roles are read.
-    pub(super) fn unused_targets(&self) -> Vec<(String, Span)> {
-        let unused = self.targets.iter().filter(|(_, target)| !target.used.get());
-        unused.map(|(name, target)| (name.clone(), target.span.clone())).collect()
-    }
-}
-
 fn target(entry: Entry<'_, '_>, policy: &mut Policy<'_>, findings: &mut Findings) {
     names::check("target", entry.name(), &entry.key_span(), findings);
     let span = entry.key_span();
-    let mut target = Target { sensitivity: None, values: BTreeMap::new(), used: Cell::new(false), span };
+    let mut target = Target { sensitivity: None, values: BTreeMap::new(), span };
     for value in entry.entries(findings) {
         if value.name() == "sensitivity" {
             if let Some((name, span)) = value.text(findings)

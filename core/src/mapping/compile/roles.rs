@@ -31,11 +31,19 @@ pub(super) struct Roles {
     pub(super) requires: BTreeMap<(RoleId, IssuerId), Vec<Compiled>>,
     /// Claims in parameters that each mapping must fix.
     pub(super) to_fix: BTreeMap<RoleId, Vec<(Claim, Span)>>,
+    /// Targets that some role lists.
+    targets: HashSet<String>,
     declared: HashMap<String, Span>,
     by_team: HashMap<String, HashSet<RoleId>>,
 }
 
 impl Roles {
+    /// Targets that no role lists, once all roles are read.
+    pub(super) fn unused_targets(&self, policy: &Policy<'_>) -> Vec<(String, Span)> {
+        let unused = policy.targets.iter().filter(|(name, _)| !self.targets.contains(*name));
+        unused.map(|(name, target)| (name.clone(), target.span.clone())).collect()
+    }
+
     /// Whether a team may bind a role.
     pub(super) fn bound_by(&self, team: &str, role: RoleId) -> bool {
         self.by_team.get(team).is_some_and(|roles| roles.contains(&role))
@@ -97,6 +105,7 @@ impl Roles {
         let draft = Draft::read(&fields, name, policy, findings);
         let mut expanded = Vec::new();
         for target in draft.targets() {
+            self.targets.extend(target.map(|(name, _)| name.clone()));
             if let Some((role, to_fix)) = draft.expand(&fields, target, policy, findings) {
                 let id = RoleId(self.all.len() as u32);
                 expanded.push(id);
@@ -297,7 +306,6 @@ impl Draft {
                 let known = policy.targets.keys().map(String::as_str);
                 names::known(codes::UNKNOWN_TARGET, "target", name, known, span, "`policy.toml`", findings);
                 let target = policy.targets.get(name)?;
-                target.used.set(true);
                 Some((name.as_str(), target))
             }
         };

@@ -4,18 +4,18 @@
 use super::conditions::Compiled;
 use crate::{
     lang::pattern::{Lang, PatternError},
-    mapping::{Condition, Test},
+    mapping::{Condition, Pairs, Test},
     workload::Claim,
 };
 use foldhash::fast::FixedState;
 use std::{
-    cell::RefCell,
     collections::{HashMap, HashSet, hash_map::Entry},
+    sync::{Mutex, PoisonError},
 };
 
 /// Patterns by what they are of and how they are written.
 #[derive(Default, Debug)]
-pub(super) struct Patterns(RefCell<HashMap<Pattern, Lang, FixedState>>);
+pub(super) struct Patterns(Mutex<HashMap<Pattern, Lang, FixedState>>);
 
 /// Of this claim, whether names are folded, operator, prefix and text.
 pub(super) type Pattern = (Claim, bool, [String; 3]);
@@ -26,16 +26,19 @@ impl Patterns {
         pattern: Pattern,
         compile: impl FnOnce() -> Result<Lang, PatternError>,
     ) -> Result<Lang, PatternError> {
-        match self.0.borrow_mut().entry(pattern) {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(pattern) {
             Entry::Occupied(known) => Ok(known.get().clone()),
             Entry::Vacant(free) => Ok(free.insert(compile()?).clone()),
         }
     }
 }
 
-/// Sets of texts, each kept once.
+/// Sets of texts, and of pairs of repositories, each kept once.
 #[derive(Default, Debug)]
-pub(super) struct Values(HashSet<Lang, FixedState>);
+pub(super) struct Values {
+    texts: HashSet<Lang, FixedState>,
+    pairs: HashSet<Pairs, FixedState>,
+}
 
 impl Values {
     /// Conditions as a set keeps them: no larger than they are, their values shared with equal ones.
@@ -44,11 +47,17 @@ impl Values {
         // It took the place of a longer list.
         conditions.shrink_to_fit();
         for condition in &mut conditions {
-            let Test::Text(lang) = &mut condition.test else { continue };
-            match self.0.get(lang) {
-                Some(known) if known.is_written_like(lang) => *lang = known.clone(),
-                Some(_) => {}
-                None => drop(self.0.insert(lang.clone())),
+            match &mut condition.test {
+                Test::Text(lang) => match self.texts.get(lang) {
+                    Some(known) if known.is_written_like(lang) => *lang = known.clone(),
+                    Some(_) => {}
+                    None => drop(self.texts.insert(lang.clone())),
+                },
+                Test::Repository(pairs) => match self.pairs.get(pairs) {
+                    Some(known) => *pairs = known.clone(),
+                    None => drop(self.pairs.insert(pairs.clone())),
+                },
+                _ => {}
             }
         }
         conditions

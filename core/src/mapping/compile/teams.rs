@@ -19,16 +19,18 @@ use super::{
 use crate::{
     diag::{Diagnostic, Span},
     mapping::{
-        Exempt, Issuer, IssuerId, Mapping, Origin, RoleId, Team, codes,
+        Exempt, Issuer, IssuerId, Mapping, Origin, Pairs as Members, RoleId, Team, Test, codes,
         syntax::{Entry, Fields, Findings, Place, Tree, empty_list},
     },
     time::UnixSeconds,
     workload::Profile,
 };
 use judged::Judged;
+use foldhash::fast::FixedState;
 use std::{
     cell::Cell,
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map},
+    sync::Arc,
 };
 use toml::de::DeValue;
 
@@ -39,11 +41,12 @@ const ALTERNATIVES_MAX: usize = 64;
 #[derive(Default, Debug)]
 pub(super) struct Mappings {
     pub(super) all: Vec<Mapping>,
-    /// Names with the ids they are paired with, for tests.
-    pub(super) pairs: Pairs,
     /// Days on which somebody wanted to look at a file again.
     pub(super) reviews: Vec<(UnixSeconds, Span)>,
-    declared: HashMap<String, Span>,
+    /// Names, where each stands, and its mapping.
+    declared: Vec<(String, Span, Span)>,
+    /// Pairs of repositories, and where they stand.
+    paired: Vec<(IssuerId, Members, Span)>,
     values: shared::Values,
 }
 
@@ -75,9 +78,9 @@ impl Mappings {
         self.reviews.extend(file.review_by.clone());
         let known = file.issuer.as_ref().is_none_or(|(name, span)| policy.knows_issuer(name, span, findings));
         let sets = self.sets(&fields, &file, policy, findings);
+        let reading = Reading { policy, roles, owner, team: owner.team.name.as_str().into(), file: &file, sets: &sets };
         for value in fields.array("mapping", findings) {
             let Some(mapping) = Fields::read(&tree.source, Place::Mapping, value, findings) else { continue };
-            let reading = Reading { policy, roles, owner, file: &file, sets: &sets };
             // A fault of the file's issuer is one finding, not one for each mapping.
             if known || mapping.entry("issuer").is_some() {
                 self.mapping(&mapping, &reading, findings);
@@ -112,7 +115,8 @@ impl Mappings {
         let mut sets = Sets::new();
         for entry in fields.named("set", findings) {
             names::check("set", entry.name(), &entry.key_span(), findings);
-            let set = Set { pairs: Vec::new(), span: entry.key_span(), used: Cell::new(false) };
+            let mut pairs = Vec::new();
+            let set = Set { pairs: Members::default(), span: entry.key_span(), used: Cell::new(false) };
             let set = sets.entry(entry.name().to_owned()).or_insert(set);
             let Some(fields) = Fields::read(entry.source, Place::Set, entry.value, findings) else { continue };
             let Some(list) = fields.need("repositories", findings) else { continue };
@@ -143,24 +147,44 @@ impl Mappings {
                     );
                     continue;
                 }
-                set.pairs.push((name, id));
+                pairs.push((name, id));
             }
+            set.pairs = pairs.into_iter().collect();
         }
         sets
     }
 
-    /// Takes note of a name, which stands once in all teams' files.
-    fn declare(&mut self, name: &str, span: Span, findings: &mut Findings) {
-        names::check("mapping", name, &span, findings);
-        match self.declared.get(name) {
-            None => drop(self.declared.insert(name.to_owned(), span)),
-            Some(other) => {
-                let help = "give one of the two another name: mappings are known by name, across teams";
-                let message = format!("there are two mappings `{name}`");
-                let finding = Diagnostic::error(codes::NAME_TAKEN, span, message, help);
-                findings.push(finding.and(other.clone(), "the other one"));
+    /// Takes those of files further on.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.all.append(&mut other.all);
+        self.reviews.append(&mut other.reviews);
+        self.declared.append(&mut other.declared);
+        self.paired.append(&mut other.paired);
+    }
+
+    /// Once all files are read: each name stands once in all of them, and goes with one id. Returns names with the ids
+    /// they are paired with, for tests.
+    pub(super) fn settle(&mut self, policy: &Policy<'_>, findings: &mut Findings) -> Pairs {
+        let mut known: HashMap<&str, &Span, FixedState> = HashMap::default();
+        let mut repeated: HashSet<&Span> = HashSet::new();
+        for (name, span, mapping) in &self.declared {
+            match known.entry(name) {
+                hash_map::Entry::Vacant(free) => drop(free.insert(span)),
+                hash_map::Entry::Occupied(other) => {
+                    let help = "give one of the two another name: mappings are known by name, across teams";
+                    let message = format!("there are two mappings `{name}`");
+                    let finding = Diagnostic::error(codes::NAME_TAKEN, span.clone(), message, help);
+                    findings.push(finding.and((*other.get()).clone(), "the other one"));
+                    repeated.insert(mapping);
+                }
             }
         }
+        self.all.retain(|mapping| repeated.is_empty() || !repeated.contains(&mapping.span));
+        let mut pairs = Pairs::default();
+        for (issuer, members, span) in std::mem::take(&mut self.paired) {
+            pairs.learn(issuer, &policy.issuers[usize::from(issuer.0)], &members, &span, findings);
+        }
+        pairs
     }
 
     fn mapping(&mut self, fields: &Fields<'_, '_>, reading: &Reading<'_, '_, '_>, findings: &mut Findings) {
@@ -168,7 +192,8 @@ impl Mappings {
         let named = fields.need_text("name", findings);
         let name = named.as_ref().map_or("without name", |(name, _)| *name);
         if let Some((name, span)) = named {
-            self.declare(name, span, findings);
+            names::check("mapping", name, &span, findings);
+            self.declared.push((name.to_owned(), span, fields.span()));
         }
         if fields.lacks("description", findings) {
             let finding = Diagnostic::error(
@@ -179,7 +204,8 @@ impl Mappings {
             );
             findings.push(finding.warning());
         }
-        let description = fields.text("description", findings).map(|(text, _)| text.to_owned()).unwrap_or_default();
+        // For readers of the file: nothing else asks for it.
+        let _ = fields.text("description", findings);
         let max = duration::read(fields.entry("max_duration"), findings);
         let given = duration::read(fields.entry("duration"), findings);
         if let (Some((given, span)), Some((max, other))) = (&given, &max)
@@ -208,7 +234,11 @@ impl Mappings {
             let conditions_before = findings.errors();
             let mut used = Vec::new();
             let mut compiled = reading.conditions(fields, keys, issuer, profile, findings);
-            self.pairs.learn(issuer_id, issuer, &compiled, findings);
+            let pairs = compiled.iter().filter_map(|Compiled { condition, .. }| match &condition.test {
+                Test::Repository(pairs) => Some((issuer_id, pairs.clone(), condition.span.clone())),
+                _ => None,
+            });
+            self.paired.extend(pairs);
             // Rules over what the conditions are would only repeat the fault of one that could not be read.
             if findings.errors() == conditions_before {
                 let name = match alternatives.len() {
@@ -250,8 +280,7 @@ impl Mappings {
             self.all.push(Mapping {
                 name: name.to_owned(),
                 alternative: several.then_some(number),
-                description: description.clone(),
-                team: reading.owner.team.name.clone(),
+                team: reading.team.clone(),
                 issuer: issuer_id,
                 roles: roles.iter().map(|(role, _)| *role).collect(),
                 conditions: self.values.share(compiled),
@@ -305,6 +334,8 @@ struct Reading<'r, 'a, 'f> {
     policy: &'r Policy<'r>,
     roles: &'r Roles,
     owner: &'r TeamRules,
+    /// The owner's name, shared by its mappings.
+    team: Arc<str>,
     file: &'r File<'a, 'f>,
     sets: &'r Sets,
 }

@@ -1,7 +1,7 @@
 //! `[[test]]` blocks → test cases, with the ids filled in that the folder itself pairs with their names.
 
 use super::{
-    conditions::{Compiled, owner_of},
+    conditions::owner_of,
     duration,
     policy::Policy,
     raw::CLAIMS,
@@ -11,19 +11,20 @@ use super::{
 use crate::{
     diag::{Diagnostic, Span, did_you_mean},
     mapping::{
-        EXPIRES, Issuer, IssuerId, Test, codes,
+        EXPIRES, Issuer, IssuerId, codes,
         syntax::{Entry, Fields, Findings, Place, Source, Value, describe},
     },
     review::{Expect, Given, Job, TestCase},
     workload::{Claim, ClaimKey, Kind, Profile},
 };
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use toml::de::DeValue;
 
 /// Repository names with the ids they are paired with, per issuer.
 #[derive(Default, Debug)]
 pub(super) struct Pairs {
-    ids: HashMap<(IssuerId, String), (String, Span)>,
+    ids: HashMap<(IssuerId, String), (String, Span), FixedState>,
 }
 
 impl Pairs {
@@ -31,31 +32,28 @@ impl Pairs {
         let name = if issuer.folds_names { name.to_ascii_lowercase() } else { name.to_owned() };
         (issuer_id, name)
     }
-    /// Takes note of the pairs in a mapping's conditions.
+    /// Takes note of the pairs of a mapping's condition.
     pub(super) fn learn(
         &mut self,
         issuer_id: IssuerId,
         issuer: &Issuer,
-        compiled: &[Compiled],
+        pairs: &[(String, String)],
+        span: &Span,
         findings: &mut Findings,
     ) {
-        for compiled in compiled {
-            let Test::Repository(pairs) = &compiled.condition.test else { continue };
-            for (name, id) in pairs.iter().filter(|(name, _)| !name.is_empty()) {
-                let span = compiled.condition.span.clone();
-                let (known, other) =
-                    self.ids.entry(Self::key(issuer_id, issuer, name)).or_insert_with(|| (id.clone(), span.clone()));
-                if known == id {
-                    continue;
-                }
-                let finding = Diagnostic::error(
-                    codes::PAIRED_TWICE,
-                    span,
-                    format!("`{name}` is paired with id {id} here and with {known} elsewhere"),
-                    "one of the two ids is of another repository, a deleted one perhaps: keep the one that the forge shows now",
-                );
-                findings.push(finding.and(other.clone(), "the other pair").warning());
+        for (name, id) in pairs.iter().filter(|(name, _)| !name.is_empty()) {
+            let (known, other) =
+                self.ids.entry(Self::key(issuer_id, issuer, name)).or_insert_with(|| (id.clone(), span.clone()));
+            if known == id {
+                continue;
             }
+            let finding = Diagnostic::error(
+                codes::PAIRED_TWICE,
+                span.clone(),
+                format!("`{name}` is paired with id {id} here and with {known} elsewhere"),
+                "one of the two ids is of another repository, a deleted one perhaps: keep the one that the forge shows now",
+            );
+            findings.push(finding.and(other.clone(), "the other pair").warning());
         }
     }
     fn id(&self, issuer_id: IssuerId, issuer: &Issuer, name: &str) -> Option<&str> {

@@ -321,7 +321,7 @@ impl Values<'_, '_> {
         if claim == Claim::Repository && list.iter().all(is_pair) {
             let pairs: Vec<_> = list.iter().filter_map(|element| self.pair(spot.source, element)).collect();
             if pairs.len() == list.len() {
-                self.push(claim, Test::Repository(pairs), Shape::Pin, spot);
+                self.push(claim, Test::Repository(pairs.into_iter().collect()), Shape::Pin, spot);
             }
             return;
         }
@@ -358,7 +358,7 @@ impl Values<'_, '_> {
         let DeValue::Table(table) = value.get_ref() else { return };
         if claim == Claim::Repository && (table.contains_key("name") || table.contains_key("id")) {
             if let Some(pair) = self.pair(spot.source, value) {
-                self.push(claim, Test::Repository(vec![pair]), Shape::Pin, spot);
+                self.push(claim, Test::Repository([pair].into_iter().collect()), Shape::Pin, spot);
             }
             return;
         }
@@ -511,7 +511,7 @@ impl Values<'_, '_> {
         set.used.set(true);
         // The set was judged where it stands; a mapping of another issuer than its file's is judged here.
         let at = spot.source.span(value.span());
-        for (member, _) in &set.pairs {
+        for (member, _) in set.pairs.iter() {
             if let Some((owner, _)) = member.rsplit_once('/')
                 && !self.listed(&spot.name, &at, owner)
             {

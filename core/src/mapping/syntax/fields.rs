@@ -60,22 +60,23 @@ impl Findings {
             .filter(|finding| finding.code == codes::TOML_SYNTAX)
             .filter_map(|f| f.span.clone())
             .collect();
-        unread.sort_by(|a, b| (&a.file, a.bytes.start).cmp(&(&b.file, b.bytes.start)));
+        unread.sort_by(|a, b| (&a.file, a.bytes().start).cmp(&(&b.file, b.bytes().start)));
         // Each reaches as far as any before it in its file, so that the last one that begins before a place decides.
         for at in 1..unread.len() {
             if unread[at].file == unread[at - 1].file {
-                unread[at].bytes.end = unread[at].bytes.end.max(unread[at - 1].bytes.end);
+                let bytes = unread[at].bytes();
+                unread[at] = Span::new(unread[at].file.clone(), bytes.start..bytes.end.max(unread[at - 1].bytes().end));
             }
         }
         let is_unread = |span: &Span| {
-            let after = unread.partition_point(|bad| (&bad.file, bad.bytes.start) <= (&span.file, span.bytes.start));
+            let after = unread.partition_point(|bad| (&bad.file, bad.bytes().start) <= (&span.file, span.bytes().start));
             let last = unread[..after].last();
-            last.is_some_and(|bad| bad.file == span.file && bad.bytes.contains(&span.bytes.start))
+            last.is_some_and(|bad| bad.file == span.file && bad.bytes().contains(&span.bytes().start))
         };
         self.all.retain(|finding| finding.code == codes::TOML_SYNTAX || !finding.span.as_ref().is_some_and(&is_unread));
         self.all.sort_by(|a, b| {
             let key = |finding: &Diagnostic| {
-                finding.span.as_ref().map(|span| (span.file.clone(), span.bytes.start, span.bytes.end))
+                finding.span.as_ref().map(|span| (span.file.clone(), span.bytes().start, span.bytes().end))
             };
             key(a).cmp(&key(b)).then(a.code.cmp(&b.code))
         });

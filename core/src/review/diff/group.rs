@@ -247,7 +247,7 @@ pub(super) fn ours(issuer: &Issuer) -> Option<Condition> {
         test: Test::Text(Lang::one_of(values, false)),
         if_unknown_ignore: false,
         origin: Origin::File,
-        span: Span { file: "policy.toml".into(), bytes: 0..0 },
+        span: Span::new("policy.toml", 0..0),
     })
 }
 
@@ -522,7 +522,6 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
         name: _,
         // Alternatives are mappings of their own.
         alternative: _,
-        description: _,
         team: _,
         issuer: _,
         roles: _,

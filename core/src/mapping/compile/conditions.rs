@@ -2,7 +2,7 @@
 
 use super::{
     raw::CLAIMS,
-    shared::Patterns,
+    shared::Known,
     values::{Spot, Values},
 };
 use crate::{
@@ -51,8 +51,8 @@ pub(super) struct Ground<'c> {
     /// One, but for a deny of several issuers.
     pub(super) issuers: Vec<(&'c Issuer, &'c Profile)>,
     pub(super) sets: Option<&'c Sets>,
-    /// `None`: no pattern stands here twice.
-    pub(super) patterns: Option<&'c Patterns>,
+    /// `None`: nothing stands here twice.
+    pub(super) known: Option<&'c Known>,
     pub(super) deny: bool,
 }
 
@@ -139,7 +139,7 @@ pub(super) fn compile(ground: &Ground<'_>, keys: &[(Entry<'_, '_>, Origin)], fin
 
 /// The keys of a rule whose issuer is not known: what is no claim at all can still be told.
 pub(super) fn keys_alone(keys: &[(Entry<'_, '_>, Origin)], findings: &mut Findings) {
-    let ground = Ground { issuers: Vec::new(), sets: None, patterns: None, deny: false };
+    let ground = Ground { issuers: Vec::new(), sets: None, known: None, deny: false };
     for (entry, origin) in keys.iter().filter(|(entry, _)| !is_match_key(entry.name())) {
         unknown(&ground, *entry, *origin, findings);
     }

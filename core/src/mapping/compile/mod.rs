@@ -34,6 +34,7 @@ use crate::{
 };
 use foldhash::fast::FixedState;
 use policy::Policy;
+use shared::Known;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -99,9 +100,9 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
         return Loaded { set: None, tests: Vec::new(), diagnostics: findings.into_sorted(), profiles };
     };
     let policy = policy::compile(policy_tree, &policy_fields, &profiles, &mut findings);
-    let mut roles = roles::Roles::default();
+    let (mut roles, known) = (roles::Roles::default(), Known::default());
     for tree in of(Home::Roles) {
-        roles.compile(tree, &policy, &mut findings);
+        roles.compile(tree, &policy, &known, &mut findings);
     }
     let unused_targets = roles.unused_targets(&policy);
     let mut mappings = teams::Mappings::default();
@@ -246,10 +247,10 @@ fn of_teams(
     roles: &roles::Roles,
     findings: &mut Findings,
 ) -> teams::Mappings {
-    let mut mappings = teams::Mappings::default();
+    let (mut mappings, known) = (teams::Mappings::default(), Known::default());
     for (_, tree) in files.iter().filter(|(home, _)| *home == Home::Team) {
         match policy.owner_of(&tree.source.name) {
-            Some(owner) => mappings.compile(tree, owner, policy, roles, findings),
+            Some(owner) => mappings.compile(tree, owner, (policy, roles, &known), findings),
             None => unowned(tree, policy, findings),
         }
     }

@@ -1,6 +1,6 @@
 //! `policy.toml`: issuers, teams, sensitivities, targets. Denies wait until roles are known.
 
-use super::{conditions::is_match_key, duration, names, shared::Patterns, teams::may};
+use super::{conditions::is_match_key, duration, names, teams::may};
 use crate::{
     diag::{Diagnostic, Span, did_you_mean},
     mapping::{
@@ -65,8 +65,6 @@ pub(super) struct Policy<'p> {
     /// Positions in `teams`.
     by_path: BTreeMap<String, usize>,
     team_names: HashSet<String>,
-    /// Patterns that were compiled before.
-    pub(super) patterns: Patterns,
     pub(super) sensitivities: BTreeMap<String, Sensitivity>,
     pub(super) targets: BTreeMap<String, Target>,
     /// Declared, but without profile or URL: no second finding for who uses them.

@@ -82,7 +82,7 @@ impl Values<'_, '_> {
             }
             seen.push((raw.clone(), key.span()));
             let before = self.findings.errors();
-            let mut spot = Spot { name: raw.name().to_owned(), ..Spot::of(key) };
+            let mut spot = Spot { name: raw.name().into(), ..Spot::of(key) };
             let Some(tests) = self.raw_value(&mut spot, key.value) else {
                 debug_assert!(self.findings.errors() > before, "what cannot be read is told");
                 continue;

@@ -9,27 +9,41 @@ use crate::{
 };
 use foldhash::fast::FixedState;
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet, hash_map::Entry},
-    sync::{Mutex, PoisonError},
 };
 
-/// Patterns by what they are of and how they are written.
+/// What was compiled before: patterns by what they are of and how they are written, and single texts.
 #[derive(Default, Debug)]
-pub(super) struct Patterns(Mutex<HashMap<Pattern, Lang, FixedState>>);
+pub(super) struct Known {
+    patterns: RefCell<HashMap<Pattern, Lang, FixedState>>,
+    texts: RefCell<[HashMap<Box<str>, Lang, FixedState>; 2]>,
+}
 
 /// Of this claim, whether names are folded, operator, prefix and text.
 pub(super) type Pattern = (Claim, bool, [String; 3]);
 
-impl Patterns {
-    pub(super) fn get(
+impl Known {
+    pub(super) fn pattern(
         &self,
         pattern: Pattern,
         compile: impl FnOnce() -> Result<Lang, PatternError>,
     ) -> Result<Lang, PatternError> {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(pattern) {
+        match self.patterns.borrow_mut().entry(pattern) {
             Entry::Occupied(known) => Ok(known.get().clone()),
             Entry::Vacant(free) => Ok(free.insert(compile()?).clone()),
         }
+    }
+
+    /// Exactly this text.
+    pub(super) fn exact(&self, text: &str, fold: bool) -> Lang {
+        let texts = &mut self.texts.borrow_mut()[usize::from(fold)];
+        if let Some(known) = texts.get(text) {
+            return known.clone();
+        }
+        let lang = Lang::exact(text, fold);
+        texts.insert(text.into(), lang.clone());
+        lang
     }
 }
 

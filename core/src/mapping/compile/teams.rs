@@ -12,7 +12,7 @@ use super::{
     policy::{Policy, TeamRules},
     raw::CLAIMS,
     roles::Roles,
-    shared,
+    shared::{self, Known},
     tests::Pairs,
     values::Values,
 };
@@ -69,20 +69,20 @@ impl Mappings {
         &mut self,
         tree: &Tree<'_>,
         owner: &TeamRules,
-        policy: &Policy<'_>,
-        roles: &Roles,
+        (policy, roles, known): (&Policy<'_>, &Roles, &Known),
         findings: &mut Findings,
     ) {
         let Some(fields) = Fields::read(&tree.source, Place::TeamFile, &tree.root, findings) else { return };
         let file = file(&fields, findings);
         self.reviews.extend(file.review_by.clone());
-        let known = file.issuer.as_ref().is_none_or(|(name, span)| policy.knows_issuer(name, span, findings));
+        let is_known = file.issuer.as_ref().is_none_or(|(name, span)| policy.knows_issuer(name, span, findings));
         let sets = self.sets(&fields, &file, policy, findings);
-        let reading = Reading { policy, roles, owner, team: owner.team.name.as_str().into(), file: &file, sets: &sets };
+        let team = owner.team.name.as_str().into();
+        let reading = Reading { policy, roles, known, owner, team, file: &file, sets: &sets };
         for value in fields.array("mapping", findings) {
             let Some(mapping) = Fields::read(&tree.source, Place::Mapping, value, findings) else { continue };
             // A fault of the file's issuer is one finding, not one for each mapping.
-            if known || mapping.entry("issuer").is_some() {
+            if is_known || mapping.entry("issuer").is_some() {
                 self.mapping(&mapping, &reading, findings);
             } else {
                 conditions::keys_alone(&keys_of(mapping.entry("match"), Origin::Match, findings), findings);
@@ -111,7 +111,7 @@ impl Mappings {
             Some((_, issuer, profile)) => vec![(issuer, profile)],
             None => policy.issuers.iter().zip(policy.profiles.iter().copied()).collect(),
         };
-        let ground = Ground { issuers, sets: None, patterns: None, deny: false };
+        let ground = Ground { issuers, sets: None, known: None, deny: false };
         let mut sets = Sets::new();
         for entry in fields.named("set", findings) {
             names::check("set", entry.name(), &entry.key_span(), findings);
@@ -132,7 +132,7 @@ impl Mappings {
                     "list its repositories, or remove it and what uses it",
                 );
             }
-            let (mut names, mut ids) = (HashSet::new(), HashSet::new());
+            let (mut names, mut ids) = (HashSet::with_hasher(FixedState::default()), HashSet::with_hasher(FixedState::default()));
             for member in members.iter() {
                 let mut ignored = Vec::new();
                 let mut values = Values { ground: &ground, origin: Origin::Match, findings, out: &mut ignored };
@@ -166,7 +166,7 @@ impl Mappings {
     /// they are paired with, for tests.
     pub(super) fn settle(&mut self, policy: &Policy<'_>, findings: &mut Findings) -> Pairs {
         let mut known: HashMap<&str, &Span, FixedState> = HashMap::default();
-        let mut repeated: HashSet<&Span> = HashSet::new();
+        let mut repeated: HashSet<&Span, FixedState> = HashSet::default();
         for (name, span, mapping) in &self.declared {
             match known.entry(name) {
                 hash_map::Entry::Vacant(free) => drop(free.insert(span)),
@@ -333,6 +333,7 @@ fn file<'a, 'f>(fields: &Fields<'a, 'f>, findings: &mut Findings) -> File<'a, 'f
 struct Reading<'r, 'a, 'f> {
     policy: &'r Policy<'r>,
     roles: &'r Roles,
+    known: &'r Known,
     owner: &'r TeamRules,
     /// The owner's name, shared by its mappings.
     team: Arc<str>,
@@ -418,8 +419,8 @@ impl<'r> Reading<'r, '_, '_> {
                 "write `[mapping.match]` with at least the repository",
             );
         }
-        let patterns = Some(&self.policy.patterns);
-        let ground = Ground { issuers: vec![(issuer, profile)], sets: Some(self.sets), patterns, deny: false };
+        let known = Some(self.known);
+        let ground = Ground { issuers: vec![(issuer, profile)], sets: Some(self.sets), known, deny: false };
         conditions::compile(&ground, &keys, findings)
     }
 }

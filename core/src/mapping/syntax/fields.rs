@@ -5,6 +5,7 @@ use crate::{
     diag::{Code, Diagnostic, Span, Suggestion, did_you_mean},
     mapping::codes,
 };
+use foldhash::fast::FixedState;
 use std::{collections::HashSet, ops::Range};
 use toml::de::{DeTable, DeValue};
 
@@ -140,11 +141,11 @@ impl<'a, 'f> Entry<'a, 'f> {
             empty_list(*self, findings);
         }
         let mut texts: Vec<(&str, Span)> = Vec::new();
-        let mut seen = HashSet::new();
+        let mut seen: HashSet<&str, FixedState> = HashSet::default();
         for element in list.iter() {
             let span = self.source.span(element.span());
             match element.get_ref().as_str() {
-                Some(text) if !seen.insert(text) => findings.error(
+                Some(text) if list.len() > 1 && !seen.insert(text) => findings.error(
                     codes::MEMBER_REPEATED,
                     span,
                     format!("`{text}` is listed twice in `{}`", self.name()),
@@ -226,8 +227,8 @@ impl<'a, 'f> Fields<'a, 'f> {
             wrong_type(source, place.title(), value, "a table", findings);
             return None;
         };
-        for entry in entries(source, table) {
-            if !place.has(entry.name()) {
+        if table.keys().any(|key| !place.has(key.get_ref())) {
+            for entry in entries(source, table).into_iter().filter(|entry| !place.has(entry.name())) {
                 unknown_key(place, entry, findings);
             }
         }

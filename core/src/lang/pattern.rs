@@ -388,9 +388,7 @@ impl Lang {
             _ if other.is_anything() || self.is_empty() => Ok(self.clone()),
             (Set::Listed(list), _) if !list.fold || other.folds() => Ok(list.filtered(|text| other.matches(text))),
             (_, Set::Listed(list)) if !list.fold || self.folds() => Ok(list.filtered(|text| self.matches(text))),
-            (Set::AllBut(a), Set::AllBut(b)) if let Some(list) = a.merged(b) => {
-                Ok(Self::new(Set::AllBut(list), None))
-            }
+            (Set::AllBut(a), Set::AllBut(b)) if let Some(list) = a.merged(b) => Ok(Self::new(Set::AllBut(list), None)),
             // What is missing may be a long list of which little concerns the other set.
             (_, Set::AllBut(missing)) => self.without(missing, words),
             (Set::AllBut(missing), _) => other.without(missing, words),
@@ -417,9 +415,7 @@ impl Lang {
         match (&self.0.set, &other.0.set) {
             _ if self.is_anything() || other.is_empty() => Ok(self.clone()),
             _ if other.is_anything() || self.is_empty() => Ok(other.clone()),
-            (Set::Listed(a), Set::Listed(b)) if let Some(list) = a.merged(b) => {
-                Ok(Self::new(Set::Listed(list), None))
-            }
+            (Set::Listed(a), Set::Listed(b)) if let Some(list) = a.merged(b) => Ok(Self::new(Set::Listed(list), None)),
             (Set::AllBut(_), _) | (_, Set::AllBut(_)) => {
                 self.complement()?.intersect(&other.complement()?)?.complement()
             }

@@ -431,7 +431,9 @@ fn part_of(
             let claims = [Claim::Repository, Claim::RepositoryId];
             return pair(issuer, condition, workload, side, claims, finely, pairs);
         }
-        Test::ById(pairs) if side == Side::Grants && pairs.iter().any(|(_, id)| workload.text(Claim::RepositoryId) == Some(id)) => {
+        Test::ById(pairs)
+            if side == Side::Grants && pairs.iter().any(|(_, id)| workload.text(Claim::RepositoryId) == Some(id)) =>
+        {
             true
         }
         Test::ById(pairs) => {

@@ -299,16 +299,20 @@ fn expected_of(condition: &Condition, test: &Test, workload: &Workload<'_>) -> (
             let holds_ids = condition.claim.canonical().is_some_and(|claim| ids.contains(&claim));
             (lang.describe(), holds_ids)
         }
-        Test::ById(pairs) if let Some((name, id)) = pairs.first() => (format!("{} under any name", pair(name, id)), !own(id)),
-        Test::Repository(pairs) | Test::ById(pairs) | Test::Owner(pairs) => match pairs.iter().find(|(_, id)| own(id)) {
-            // The job's own pair says enough; the other members of a set are nobody else's business.
-            Some((name, id)) if pairs.len() == 1 => (pair(name, id), false),
-            Some((name, id)) => (pair(name, id) + &others(pairs.len() - 1), false),
-            None => {
-                let shown: Vec<_> = pairs.iter().take(PAIRS_SHOWN_MAX).map(|(name, id)| pair(name, id)).collect();
-                (shown.join(" or ") + &others(pairs.len() - shown.len()), true)
+        Test::ById(pairs) if let Some((name, id)) = pairs.first() => {
+            (format!("{} under any name", pair(name, id)), !own(id))
+        }
+        Test::Repository(pairs) | Test::ById(pairs) | Test::Owner(pairs) => {
+            match pairs.iter().find(|(_, id)| own(id)) {
+                // The job's own pair says enough; the other members of a set are nobody else's business.
+                Some((name, id)) if pairs.len() == 1 => (pair(name, id), false),
+                Some((name, id)) => (pair(name, id) + &others(pairs.len() - 1), false),
+                None => {
+                    let shown: Vec<_> = pairs.iter().take(PAIRS_SHOWN_MAX).map(|(name, id)| pair(name, id)).collect();
+                    (shown.join(" or ") + &others(pairs.len() - shown.len()), true)
+                }
             }
-        },
+        }
     }
 }
 
@@ -496,7 +500,8 @@ mod tests {
 
     #[test]
     fn an_owners_mapping_concerns_its_jobs_unless_it_pins_another_repository() {
-        let owner = || condition(C::RepositoryOwner, Test::Owner([("acme".to_owned(), "65".to_owned())].into_iter().collect()));
+        let owner =
+            || condition(C::RepositoryOwner, Test::Owner([("acme".to_owned(), "65".to_owned())].into_iter().collect()));
         let set = Builder::new()
             .mapping("wide", "a", [owner(), text(C::Branch, &["x"])])
             .excepted(Exempt::AnyRepository)

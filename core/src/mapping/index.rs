@@ -44,6 +44,8 @@ pub(crate) struct Index {
     buckets: HashMap<u64, Range<u32>, FixedState>,
     /// Mappings, those of one bucket beside each other.
     candidates: Vec<Candidate>,
+    /// By issuer: the levels at which any mapping is filed. The others are not worth a look into memory.
+    levels: Vec<[bool; 5]>,
     /// By issuer.
     unpinned: Vec<Vec<Candidate>>,
     /// By issuer: positions in the set's denies.
@@ -60,6 +62,7 @@ impl Index {
     pub(crate) fn build(set: &MappingSet) -> Self {
         let issuers = set.issuers.len();
         let mut index = Self {
+            levels: vec![[false; 5]; issuers],
             unpinned: vec![Vec::new(); issuers],
             gives: vec![Vec::new(); set.roles.len()],
             roles: (0..).zip(&set.roles).map(|(at, role)| (role.name.as_str().into(), RoleId(at))).collect(),
@@ -80,7 +83,11 @@ impl Index {
             }
             let sole = if let [role] = mapping.roles[..] { Some(role) } else { None };
             let candidate = Candidate { mapping: id, sole };
-            let mut file = |level, value: &str| filed.push((fingerprint(mapping.issuer, level, value), candidate));
+            let levels = &mut index.levels[usize::from(mapping.issuer.0)];
+            let mut file = |level, value: &str| {
+                levels[level as usize] = true;
+                filed.push((fingerprint(mapping.issuer, level, value), candidate));
+            };
             if !pins(mapping, &mut file) {
                 index.unpinned[usize::from(mapping.issuer.0)].push(candidate);
             }
@@ -143,8 +150,9 @@ impl Index {
         places: [(Level, Claim); N],
     ) -> impl Iterator<Item = Candidate> {
         let bucket = |(level, claim)| -> &[Candidate] {
-            let key = workload.text(claim).map(|value| fingerprint(issuer, level, value));
-            let range = key.and_then(|key| self.buckets.get(&key));
+            let used = self.levels[usize::from(issuer.0)][level as usize];
+            let value = workload.text(claim).filter(|_| used);
+            let range = value.and_then(|value| self.buckets.get(&fingerprint(issuer, level, value)));
             range.map_or(&[], |range| &self.candidates[range.start as usize..range.end as usize])
         };
         places.map(bucket).into_iter().flatten().copied()

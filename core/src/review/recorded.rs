@@ -209,7 +209,9 @@ mod tests {
 
     #[test]
     fn a_repository_is_concerned_unless_a_condition_rules_it_out() {
-        let owner = || condition(Claim::RepositoryOwner, Test::Owner([("acme".to_owned(), "65".to_owned())].into_iter().collect()));
+        let owner = || {
+            condition(Claim::RepositoryOwner, Test::Owner([("acme".to_owned(), "65".to_owned())].into_iter().collect()))
+        };
         let under = || condition(Claim::Repository, Test::Text(Lang::under("acme", false).unwrap()));
         for (conditions, asked, expected) in [
             (vec![pin()], "acme/api", true),

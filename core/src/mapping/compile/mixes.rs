@@ -173,7 +173,9 @@ impl Mix {
         };
         let mut tests = self.others;
         tests.extend(self.texts.map(Test::Text));
-        tests.extend((!self.repositories.is_empty()).then_some(Test::Repository(self.repositories.into_iter().collect())));
+        tests.extend(
+            (!self.repositories.is_empty()).then_some(Test::Repository(self.repositories.into_iter().collect())),
+        );
         tests.extend((!self.owners.is_empty()).then_some(Test::Owner(self.owners.into_iter().collect())));
         match <[Test; 1]>::try_from(tests) {
             Ok([test]) => (test, shape),

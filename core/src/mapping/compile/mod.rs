@@ -86,39 +86,44 @@ impl Home {
 pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
     let mut findings = Findings::default();
     let profiles = profiles.with(own_profiles(folder, profiles, &mut findings));
-    let (files, policies) = parse(folder, &mut findings);
-    let of = |home: Home| files.iter().filter(move |(at, _)| *at == home).map(|(_, tree)| tree);
+    let files = files(folder, &mut findings);
+    let of = |homes: &[Home]| files.iter().filter(|file| homes.contains(&file.home)).copied().collect::<Vec<_>>();
+    let (roles_files, teams_files) = (of(&[Home::Roles]), of(&[Home::Team, Home::Tests]));
+    let policies = policies(&of(&[Home::Json]), &mut findings);
 
-    let policy_tree = of(Home::Policy).next();
-    let policy_fields =
-        policy_tree.and_then(|tree| Fields::read(&tree.source, Place::Policy, &tree.root, &mut findings));
-    let (Some(policy_tree), Some(policy_fields)) = (policy_tree, policy_fields) else {
+    let policy_tree = of(&[Home::Policy]).first().and_then(|file| file.parse(&mut findings));
+    let policy_fields = policy_tree
+        .as_ref()
+        .and_then(|tree| Some((tree, Fields::read(&tree.source, Place::Policy, &tree.root, &mut findings)?)));
+    let Some((policy_tree, policy_fields)) = policy_fields else {
         if !folder.files.contains_key(POLICY) {
             findings.push(no_policy());
         }
-        // Every reference would be unknown: more findings would not be more help.
+        // Every reference would be unknown: more findings than those of syntax would not be more help.
+        for part in [roles_files, teams_files] {
+            in_parts(&part, &mut findings, |files, findings| drop(parse(files, findings)));
+        }
         return Loaded { set: None, tests: Vec::new(), diagnostics: findings.into_sorted(), profiles };
     };
     let policy = policy::compile(policy_tree, &policy_fields, &profiles, &mut findings);
     let (mut roles, known) = (roles::Roles::default(), Known::default());
-    for tree in of(Home::Roles) {
+    for tree in in_parts(&roles_files, &mut findings, parse).iter().flatten() {
         roles.compile(tree, &policy, &known, &mut findings);
     }
     let unused_targets = roles.unused_targets(&policy);
     let mut mappings = teams::Mappings::default();
-    for part in in_parts(&files, &mut findings, |files, findings| of_teams(files, &policy, &roles, findings)) {
+    for part in in_parts(&teams_files, &mut findings, |files, findings| read(files, &policy, &roles, findings)) {
         mappings.append(part);
     }
-    let pairs = mappings.settle(&policy, &mut findings);
+    mappings.settle(&policy, &mut findings);
     let denies = denies::compile(&policy_fields, &policy, &roles, &mut findings);
     let nevers = denies::nevers(&policy_fields, &policy, &roles, &mut findings);
-    let known = tests::Known { policy: &policy, roles: &roles, pairs: &pairs };
-    let tests = in_parts(&files, &mut findings, |files, findings| read_tests(files, &known, findings)).concat();
 
     let requires = stripped(roles.requires);
     let profiles_of = policy.profiles;
     let teams = policy.teams.into_iter().map(|rules| rules.team).collect();
-    let (issuers, roles, reviews, mappings) = (policy.issuers, roles.all, mappings.reviews, mappings.all);
+    let (issuers, roles, tests) = (policy.issuers, roles.all, mappings.tests);
+    let (reviews, mappings) = (mappings.reviews, mappings.all);
     let version = folder.version();
     let set = MappingSet {
         version,
@@ -192,23 +197,56 @@ fn stripped(
     requires.into_iter().map(|(key, compiled)| (key, strip(compiled))).collect()
 }
 
-/// Session policies by path.
-type Policies = BTreeMap<String, Arc<str>>;
+/// A file that was not read yet.
+#[derive(Clone, Copy)]
+struct File<'f> {
+    home: Home,
+    path: &'f str,
+    bytes: &'f [u8],
+}
 
-/// Fewer than this are worked through where they are asked for.
-const THREAD_FILES_MIN: usize = 256;
+impl<'f> File<'f> {
+    fn text(&self, findings: &mut Findings) -> Option<syntax::Source<'f>> {
+        syntax::text_of(&self.path.into(), self.bytes, findings)
+    }
+    fn parse(&self, findings: &mut Findings) -> Option<Tree<'f>> {
+        syntax::parse(self.text(findings)?, findings)
+    }
+}
+
+/// The folder's files, in order, but for profiles. One that has no place in a folder is told.
+fn files<'f>(folder: &'f Folder, findings: &mut Findings) -> Vec<File<'f>> {
+    let mut files = Vec::with_capacity(folder.files.len());
+    for (path, bytes) in &folder.files {
+        match Home::of(path) {
+            Some(Home::Profile) => {}
+            Some(home) => files.push(File { home, path, bytes }),
+            None => findings.error(
+                codes::UNEXPECTED_FILE,
+                Span::new(path.as_str(), 0..0),
+                format!("`{path}` is no file of a mapping folder"),
+                "a folder holds `policy.toml`, `roles/*.toml`, `policies/*.json`, `profiles/*.toml`, `teams/<team>/*.toml` and `tests/*.toml`: move it or remove it",
+            ),
+        }
+    }
+    files
+}
+
+/// Less than this is worked through where it is asked for.
+const THREADS_BYTES_MIN: usize = 512 * 1024;
 /// Most threads that one folder is loaded on.
 const THREADS_MAX: usize = 8;
 
-/// What `work` makes of the files: in parts, on several processors, where there are many (docs/decisions/0031). The parts
+/// What `work` makes of the files: in parts, on several processors, where there is much (docs/decisions/0031). The parts
 /// stand in the files' order, and what comes out is the same as of one.
-fn in_parts<F: Sync, T: Send>(
-    files: &[F],
+fn in_parts<'f, T: Send>(
+    files: &[File<'f>],
     findings: &mut Findings,
-    work: impl Fn(&[F], &mut Findings) -> T + Sync,
+    work: impl Fn(&[File<'f>], &mut Findings) -> T + Sync,
 ) -> Vec<T> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
-    if threads == 1 || files.len() < THREAD_FILES_MIN {
+    let bytes: usize = files.iter().map(|file| file.bytes.len()).sum();
+    if threads == 1 || bytes < THREADS_BYTES_MIN {
         return vec![work(files, findings)];
     }
     let work = &work;
@@ -229,59 +267,33 @@ fn in_parts<F: Sync, T: Send>(
     })
 }
 
-/// The trees of the TOML files, and the session policies.
-fn parse<'f>(folder: &'f Folder, findings: &mut Findings) -> (Vec<(Home, Tree<'f>)>, Policies) {
-    let files: Vec<(&String, &Vec<u8>)> = folder.files.iter().collect();
-    let (mut trees, mut policies) = (Vec::with_capacity(files.len()), Policies::new());
-    for (own, json) in in_parts(&files, findings, parse_some) {
-        trees.extend(own);
-        policies.extend(json);
-    }
-    (trees, policies)
+fn parse<'f>(files: &[File<'f>], findings: &mut Findings) -> Vec<Tree<'f>> {
+    files.iter().filter_map(|file| file.parse(findings)).collect()
 }
 
-/// The mappings of the teams' files.
-fn of_teams(
-    files: &[(Home, Tree<'_>)],
-    policy: &Policy<'_>,
-    roles: &roles::Roles,
-    findings: &mut Findings,
-) -> teams::Mappings {
+/// Mappings and tests, file by file: no more than one tree stands in memory, and it is in the processor's cache.
+fn read(files: &[File<'_>], policy: &Policy<'_>, roles: &roles::Roles, findings: &mut Findings) -> teams::Mappings {
     let (mut mappings, known) = (teams::Mappings::default(), Known::default());
-    for (_, tree) in files.iter().filter(|(home, _)| *home == Home::Team) {
-        match policy.owner_of(&tree.source.name) {
-            Some(owner) => mappings.compile(tree, owner, (policy, roles, &known), findings),
-            None => unowned(tree, policy, findings),
+    for file in files {
+        let Some(tree) = file.parse(findings) else { continue };
+        match policy.owner_of(file.path) {
+            _ if file.home == Home::Tests => mappings.of_platform(&tree, policy, roles, findings),
+            Some(owner) => mappings.compile(&tree, owner, (policy, roles, &known), findings),
+            None => unowned(&tree, policy, findings),
         }
     }
     mappings
 }
 
-fn parse_some<'f>(files: &[(&String, &'f Vec<u8>)], findings: &mut Findings) -> (Vec<(Home, Tree<'f>)>, Policies) {
-    let (mut trees, mut policies) = (Vec::new(), Policies::new());
-    for &(path, bytes) in files {
-        let name = FileName::from(path.as_str());
-        let Some(home) = Home::of(path) else {
-            findings.error(
-                codes::UNEXPECTED_FILE,
-                Span::new(name, 0..0),
-                format!("`{path}` is no file of a mapping folder"),
-                "a folder holds `policy.toml`, `roles/*.toml`, `policies/*.json`, `profiles/*.toml`, `teams/<team>/*.toml` and `tests/*.toml`: move it or remove it",
-            );
-            continue;
-        };
-        if home == Home::Profile {
-            continue;
-        }
-        let Some(source) = syntax::text_of(&name, bytes, findings) else { continue };
-        if home == Home::Json {
-            json(&source, findings);
-            policies.insert(path.clone(), source.text.into());
-        } else if let Some(tree) = syntax::parse(source, findings) {
-            trees.push((home, tree));
-        }
+/// Session policies by path.
+fn policies(files: &[File<'_>], findings: &mut Findings) -> BTreeMap<String, Arc<str>> {
+    let mut policies = BTreeMap::new();
+    for file in files {
+        let Some(source) = file.text(findings) else { continue };
+        json(&source, findings);
+        policies.insert(file.path.to_owned(), source.text.into());
     }
-    (trees, policies)
+    policies
 }
 
 /// A session policy must at least be JSON; its backend reads it.
@@ -326,22 +338,4 @@ fn unowned(tree: &Tree<'_>, policy: &Policy<'_>, findings: &mut Findings) {
         ),
     };
     findings.error(codes::UNOWNED_FILE, tree.source.span(0..0), format!("no team owns `{file}`"), help);
-}
-
-fn read_tests(files: &[(Home, Tree<'_>)], known: &tests::Known<'_>, findings: &mut Findings) -> Vec<TestCase> {
-    let mut out = Vec::new();
-    for (home, tree) in files {
-        let place = match home {
-            Home::Tests => Place::Tests,
-            Home::Team if known.policy.owner_of(&tree.source.name).is_some() => Place::TeamFile,
-            _ => continue,
-        };
-        // A team's file was read before, and its findings told; the same ones again are dropped at the end.
-        let Some(fields) = Fields::read(&tree.source, place, &tree.root, findings) else { continue };
-        let issuer = if place == Place::TeamFile { teams::file_issuer(&fields) } else { None };
-        for value in fields.array("test", findings) {
-            out.extend(tests::compile(&tree.source, value, issuer, known, findings));
-        }
-    }
-    out
 }

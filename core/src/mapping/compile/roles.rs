@@ -178,8 +178,7 @@ impl Roles {
         };
         for (name, table) in tables {
             let Some((number, issuer, profile)) = policy.issuer(name) else { continue };
-            let ground =
-                Ground { issuers: vec![(issuer, profile)], sets: None, known: Some(known), deny: false };
+            let ground = Ground { issuers: vec![(issuer, profile)], sets: None, known: Some(known), deny: false };
             let keys = keys_of(Some(table), Origin::Require, findings);
             let compiled = conditions::compile(&ground, &keys, findings);
             for role in expanded {

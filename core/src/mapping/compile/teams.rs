@@ -13,7 +13,7 @@ use super::{
     raw::CLAIMS,
     roles::Roles,
     shared::{self, Known},
-    tests::Pairs,
+    tests::{self, Pairs},
     values::Values,
 };
 use crate::{
@@ -22,11 +22,12 @@ use crate::{
         Exempt, Issuer, IssuerId, Mapping, Origin, Pairs as Members, RoleId, Team, Test, codes,
         syntax::{Entry, Fields, Findings, Place, Tree, empty_list},
     },
+    review::{Given, TestCase},
     time::UnixSeconds,
     workload::Profile,
 };
-use judged::Judged;
 use foldhash::fast::FixedState;
+use judged::Judged;
 use std::{
     cell::Cell,
     collections::{HashMap, HashSet, hash_map},
@@ -41,6 +42,8 @@ const ALTERNATIVES_MAX: usize = 64;
 #[derive(Default, Debug)]
 pub(super) struct Mappings {
     pub(super) all: Vec<Mapping>,
+    /// Also of the platform's files.
+    pub(super) tests: Vec<TestCase>,
     /// Days on which somebody wanted to look at a file again.
     pub(super) reviews: Vec<(UnixSeconds, Span)>,
     /// Names, where each stands, and its mapping.
@@ -58,7 +61,7 @@ struct File<'a, 'f> {
 }
 
 /// The issuer that `[file]` names, for the tests of the file.
-pub(super) fn file_issuer<'a>(fields: &Fields<'a, '_>) -> Option<&'a str> {
+fn file_issuer<'a>(fields: &Fields<'a, '_>) -> Option<&'a str> {
     let file = fields.entry("file")?;
     file.value.get_ref().as_table()?.get("issuer")?.get_ref().as_str()
 }
@@ -98,6 +101,7 @@ impl Mappings {
             );
             findings.push(finding.warning());
         }
+        self.tests_of(&fields, file_issuer(&fields), policy, roles, findings);
     }
 
     fn sets(
@@ -132,7 +136,8 @@ impl Mappings {
                     "list its repositories, or remove it and what uses it",
                 );
             }
-            let (mut names, mut ids) = (HashSet::with_hasher(FixedState::default()), HashSet::with_hasher(FixedState::default()));
+            let (mut names, mut ids) =
+                (HashSet::with_hasher(FixedState::default()), HashSet::with_hasher(FixedState::default()));
             for member in members.iter() {
                 let mut ignored = Vec::new();
                 let mut values = Values { ground: &ground, origin: Origin::Match, findings, out: &mut ignored };
@@ -157,14 +162,33 @@ impl Mappings {
     /// Takes those of files further on.
     pub(super) fn append(&mut self, mut other: Self) {
         self.all.append(&mut other.all);
+        self.tests.append(&mut other.tests);
         self.reviews.append(&mut other.reviews);
         self.declared.append(&mut other.declared);
         self.paired.append(&mut other.paired);
     }
 
-    /// Once all files are read: each name stands once in all of them, and goes with one id. Returns names with the ids
-    /// they are paired with, for tests.
-    pub(super) fn settle(&mut self, policy: &Policy<'_>, findings: &mut Findings) -> Pairs {
+    /// Reads one file of `tests/`.
+    pub(super) fn of_platform(&mut self, tree: &Tree<'_>, policy: &Policy<'_>, roles: &Roles, findings: &mut Findings) {
+        let Some(fields) = Fields::read(&tree.source, Place::Tests, &tree.root, findings) else { return };
+        self.tests_of(&fields, None, policy, roles, findings);
+    }
+
+    fn tests_of(
+        &mut self,
+        fields: &Fields<'_, '_>,
+        issuer: Option<&str>,
+        policy: &Policy<'_>,
+        roles: &Roles,
+        findings: &mut Findings,
+    ) {
+        for value in fields.array("test", findings) {
+            self.tests.extend(tests::compile(fields.source, value, issuer, (policy, roles), findings));
+        }
+    }
+
+    /// Once all files are read: each name stands once in all of them, and goes with one id, which tests learn.
+    pub(super) fn settle(&mut self, policy: &Policy<'_>, findings: &mut Findings) {
         let mut known: HashMap<&str, &Span, FixedState> = HashMap::default();
         let mut repeated: HashSet<&Span, FixedState> = HashSet::default();
         for (name, span, mapping) in &self.declared {
@@ -184,7 +208,11 @@ impl Mappings {
         for (issuer, members, span) in std::mem::take(&mut self.paired) {
             pairs.learn(issuer, &policy.issuers[usize::from(issuer.0)], &members, &span, findings);
         }
-        pairs
+        for test in &mut self.tests {
+            if let Given::Workload(job) = &mut test.given {
+                tests::fill(&mut job.claims, test.issuer, &policy.issuers[usize::from(test.issuer.0)], &pairs);
+            }
+        }
     }
 
     fn mapping(&mut self, fields: &Fields<'_, '_>, reading: &Reading<'_, '_, '_>, findings: &mut Findings) {

@@ -1,13 +1,6 @@
 //! `[[test]]` blocks → test cases, with the ids filled in that the folder itself pairs with their names.
 
-use super::{
-    conditions::owner_of,
-    duration,
-    policy::Policy,
-    raw::CLAIMS,
-    roles::Roles,
-    workflows::WorkflowClaims,
-};
+use super::{conditions::owner_of, duration, policy::Policy, raw::CLAIMS, roles::Roles, workflows::WorkflowClaims};
 use crate::{
     diag::{Diagnostic, Span, did_you_mean},
     mapping::{
@@ -61,28 +54,21 @@ impl Pairs {
     }
 }
 
-/// What tests are read against.
-pub(super) struct Known<'k> {
-    pub(super) policy: &'k Policy<'k>,
-    pub(super) roles: &'k Roles,
-    pub(super) pairs: &'k Pairs,
-}
-
-/// Reads one block. `file_issuer`: of `[file]`, where there is one.
+/// Reads one block; [`fill`] ends it. `file_issuer`: of `[file]`, where there is one.
 pub(super) fn compile(
     source: &Source<'_>,
     value: &Value<'_>,
     file_issuer: Option<&str>,
-    known: &Known<'_>,
+    (policy, roles): (&Policy<'_>, &Roles),
     findings: &mut Findings,
 ) -> Option<TestCase> {
     let before = findings.errors();
     let fields = Fields::read(source, Place::Test, value, findings)?;
     let name = fields.need_text("name", findings).map(|(name, _)| name.to_owned());
-    let expect = expect(&fields, known.roles, findings);
+    let expect = expect(&fields, roles, findings);
     let at = fields.entry("at").and_then(|entry| duration::moment(entry, findings));
     let issuer_name = match fields.text("issuer", findings) {
-        Some((name, span)) => known.policy.knows_issuer(name, &span, findings).then_some(name),
+        Some((name, span)) => policy.knows_issuer(name, &span, findings).then_some(name),
         None if fields.entry("issuer").is_some() => None,
         None => match file_issuer {
             Some(name) => Some(name),
@@ -98,9 +84,9 @@ pub(super) fn compile(
             }
         },
     };
-    let (number, issuer, profile) = known.policy.issuer(issuer_name?)?;
+    let (number, _, profile) = policy.issuer(issuer_name?)?;
     let issuer_id = IssuerId(number);
-    let given = given(&fields, issuer_id, issuer, profile, known.pairs, findings);
+    let given = given(&fields, profile, findings);
     if findings.errors() != before {
         return None;
     }
@@ -184,14 +170,7 @@ fn expect(fields: &Fields<'_, '_>, roles: &Roles, findings: &mut Findings) -> Op
     })
 }
 
-fn given(
-    fields: &Fields<'_, '_>,
-    issuer_id: IssuerId,
-    issuer: &Issuer,
-    profile: &Profile,
-    pairs: &Pairs,
-    findings: &mut Findings,
-) -> Option<Given> {
+fn given(fields: &Fields<'_, '_>, profile: &Profile, findings: &mut Findings) -> Option<Given> {
     match (fields.entry("workload"), fields.entry("claims")) {
         (Some(_), Some(claims)) => {
             let help = "keep one: `workload` in canonical claims, or `claims` as the token has them";
@@ -220,7 +199,6 @@ fn given(
                     _ => claim(entry, profile, &mut given, findings),
                 }
             }
-            fill(&mut given, issuer_id, issuer, pairs);
             Some(Given::Workload(Job { claims: given, raw }))
         }
     }
@@ -305,7 +283,7 @@ fn workflow(name: &str, entry: Entry<'_, '_>, given: &mut Vec<(Claim, String)>, 
 }
 
 /// Fills ids from the folder's own pairs, and a workflow's repository from the job's.
-fn fill(given: &mut Vec<(Claim, String)>, issuer_id: IssuerId, issuer: &Issuer, pairs: &Pairs) {
+pub(super) fn fill(given: &mut Vec<(Claim, String)>, issuer_id: IssuerId, issuer: &Issuer, pairs: &Pairs) {
     let has = |given: &[(Claim, String)], claim| given.iter().any(|(known, _)| *known == claim);
     let Some(repository) = given.iter().find(|(claim, _)| *claim == Claim::Repository).map(|(_, name)| name.clone())
     else {

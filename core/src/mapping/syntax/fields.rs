@@ -70,7 +70,8 @@ impl Findings {
             }
         }
         let is_unread = |span: &Span| {
-            let after = unread.partition_point(|bad| (&bad.file, bad.bytes().start) <= (&span.file, span.bytes().start));
+            let after =
+                unread.partition_point(|bad| (&bad.file, bad.bytes().start) <= (&span.file, span.bytes().start));
             let last = unread[..after].last();
             last.is_some_and(|bad| bad.file == span.file && bad.bytes().contains(&span.bytes().start))
         };

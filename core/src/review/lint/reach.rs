@@ -175,8 +175,9 @@ mod tests {
     }
 
     fn denied() -> Vec<Condition> {
-        let owner =
-            |name: &str, id: &str| condition(C::RepositoryOwner, Test::Owner([(name.to_owned(), id.to_owned())].into_iter().collect()));
+        let owner = |name: &str, id: &str| {
+            condition(C::RepositoryOwner, Test::Owner([(name.to_owned(), id.to_owned())].into_iter().collect()))
+        };
         vec![
             text(C::RunnerEnvironment, &["self-hosted"]),
             text(C::Branch, &["main"]),

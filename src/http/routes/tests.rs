@@ -121,6 +121,8 @@ pub fn config() -> Config {
         store: String::new(),
         mappings: "mappings".into(),
         issuers: BTreeMap::new(),
+        sign_ins: Vec::new(),
+        operators: Vec::new(),
         signing_keys: "keys".into(),
         issuer_url: "https://issuer.example".into(),
         development: false,

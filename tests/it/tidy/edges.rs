@@ -28,7 +28,7 @@ const SERVICE: &[(&str, &str)] = &[
     ("net", "secret"),
     ("operators", ""),
     ("rate", ""),
-    ("config", "core::diag"),
+    ("config", "core::diag operators"),
     ("folder", "core::diag core::mapping"),
     // The floors of an exchange.
     ("keys", "core::claims core::time core::trust net secret telemetry"),

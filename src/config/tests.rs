@@ -258,7 +258,7 @@ fn people_and_jobs_become_operators() {
     let Who::Job { issuer, matches } = &parse(&format!("{base}{job}"), false).unwrap().operators[0].who else {
         panic!("a job")
     };
-    assert_eq!((issuer.as_str(), matches.as_str()), ("github", "repository = \"acme/ops\"\nbranch = \"main\"\n"));
+    assert_eq!((issuer.as_str(), matches.as_str()), ("github", "branch = \"main\"\nrepository = \"acme/ops\"\n"));
     let secret = |line: &str| parse(&format!("{base}client_secret = {line}\n"), false).unwrap().sign_ins[0].clone();
     assert_eq!(secret("{ env = \"S\" }").client_secret, Some(SecretAt::Env("S".into())));
     assert_eq!(secret("{ file = \"s\" }").client_secret, Some(SecretAt::File("/etc/claimbound/s".into())));

@@ -13,6 +13,7 @@ pub mod dev;
 pub mod documents;
 pub mod exchange;
 pub mod folder;
+pub mod history;
 pub mod http;
 pub mod issuance;
 pub mod keys;

@@ -12,10 +12,10 @@ use crate::{
     net::Client,
     secret::Secret,
 };
-use claims::{AllClaims, Provider, Relying};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use claimbound_core::time::{LEEWAY_SECONDS, UnixSeconds};
+use claims::{AllClaims, Provider, Relying};
 use openidconnect::{
     AuthType, AuthenticationFlow, AuthorizationCode, ClientId, ClientSecret, CsrfToken, DeviceAuthorizationUrl,
     IdTokenVerifier, IssuerUrl, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, TokenResponse as _,
@@ -131,7 +131,14 @@ impl People {
         let (state, nonce) = (derived("state", &challenge), derived("nonce", &challenge));
         let flow = AuthenticationFlow::<CoreResponseType>::AuthorizationCode;
         let mut request = relying
-            .authorize_url(flow, { let state = state.clone(); || CsrfToken::new(state) }, || Nonce::new(nonce))
+            .authorize_url(
+                flow,
+                {
+                    let state = state.clone();
+                    || CsrfToken::new(state)
+                },
+                || Nonce::new(nonce),
+            )
             .add_scopes(sign_in.scopes.iter().cloned().map(Scope::new))
             .set_pkce_challenge(challenge);
         if let Some(seconds) = sign_in.max_age_seconds {

@@ -5,7 +5,7 @@ use crate::{
     config::{Config, SignIn, Who as Rule},
     exchange::{self, OperatorJob, Refusal, operator_job},
     operators::{May, Operator},
-    people::{BegunDevice, Begun, Person, Polled, Returned, SignInError},
+    people::{Begun, BegunDevice, Person, Polled, Returned, SignInError},
     secret::Secret,
     store::{Blocked, Change, Commit, Down, Guard, Outcome, Reader, Session},
 };
@@ -39,7 +39,9 @@ const BY_DEVICE: [May; 3] = [May::Explain, May::Leases, May::Audit];
 pub enum NoOperator {
     /// Whatever the cause: one answer.
     Unknown,
-    TooOften { retry_after_seconds: u32 },
+    TooOften {
+        retry_after_seconds: u32,
+    },
     /// Store or issuer cannot be asked.
     Down,
 }
@@ -262,14 +264,8 @@ impl Broker {
     }
 
     async fn record_operator(&self, what: What<'_>, changes: Vec<Change>, details: Details) -> Result<(), Down> {
-        let record = Record {
-            decision: None,
-            at: self.clock.now(),
-            what,
-            principal: None,
-            actor: None,
-            mappings_version: None,
-        };
+        let record =
+            Record { decision: None, at: self.clock.now(), what, principal: None, actor: None, mappings_version: None };
         let entry = Some(record.seal(&details, exchange::salt()));
         match self.writer.commit(Commit { guards: vec![], changes, entry }).await? {
             Outcome::Durable { .. } => Ok(()),

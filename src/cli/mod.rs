@@ -8,7 +8,6 @@ mod access;
 mod audit;
 mod check;
 mod codeowners;
-mod decision;
 mod demo;
 mod deployment;
 mod dev;

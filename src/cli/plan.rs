@@ -1,25 +1,16 @@
 //! `claimbound plan`: what was granted and refused, decided again by a proposed folder.
 
-mod json;
-mod judge;
-mod markdown;
-mod text;
-
 use super::{
     diff::{self, DiffFormat},
     loaded,
-    log::{self, LogArgs, Reach},
+    log::LogArgs,
 };
-use crate::broker::SystemClock;
+use crate::{
+    broker::SystemClock,
+    history::{log, plan},
+};
 use anyhow::Result;
-use claimbound_core::{
-    evidence::hex,
-    time::{Clock as _, Seconds},
-};
-use judge::{Judge, Kind, Replay};
-
-/// A recorded grant would change.
-const CHANGES: u8 = 1;
+use claimbound_core::time::{Clock as _, Seconds};
 
 /// Decide recorded exchanges again by a proposed mapping folder
 ///
@@ -47,15 +38,6 @@ pub struct PlanArgs {
     format: DiffFormat,
 }
 
-/// What was asked, and what came of it.
-struct Plan<'a> {
-    head: &'a str,
-    version: String,
-    from: i64,
-    reach: Reach,
-    replay: Replay,
-}
-
 /// Runs the command; the exit code.
 ///
 /// # Errors
@@ -64,41 +46,5 @@ pub fn run(args: &PlanArgs) -> Result<u8> {
     let log = args.log.open()?;
     let Some(head) = diff::side(&args.head, "")? else { return Ok(2) };
     let from = SystemClock.now().plus(-i64::from(args.since.0)).0;
-    let mut judge = Judge::new(&head, &log, from);
-    let reach = log.walk(|body, details| {
-        judge.record(body, details);
-        Ok(())
-    })?;
-    let replay = judge.finish();
-    let plan = Plan { head: &args.head, version: hex(&head.set.version), from, reach, replay };
-    let text = match args.format {
-        DiffFormat::Human => text::render(&plan),
-        DiffFormat::Json => format!("{:#}\n", json::render(&plan)),
-        DiffFormat::Markdown => markdown::render(&plan),
-    };
-    loaded::print(&text)?;
-    Ok(if plan.changes_grants() { CHANGES } else { 0 })
-}
-
-impl Plan<'_> {
-    fn changes_grants(&self) -> bool {
-        self.replay.count(Kind::Refused) + self.replay.count(Kind::Otherwise) > 0
-    }
-
-    /// One line.
-    fn summary(&self) -> String {
-        let told = |number: u64, one: &str, many: &str| {
-            (number > 0).then(|| format!("{number} {}", if number == 1 { one } else { many }))
-        };
-        let replay = &self.replay;
-        let parts = [
-            told(replay.count(Kind::Refused), "grant would be refused", "grants would be refused"),
-            told(replay.count(Kind::Otherwise), "grant would change", "grants would change"),
-            told(replay.count(Kind::Granted), "refusal would be granted", "refusals would be granted"),
-            told(replay.unjudged_count(), "exchange could not be judged", "exchanges could not be judged"),
-            told(replay.same_granted + replay.same_refused, "stays as it was", "stay as they were"),
-        ];
-        let parts: Vec<String> = parts.into_iter().flatten().collect();
-        if parts.is_empty() { "no exchange of this time is on record".to_owned() } else { parts.join(", ") }
-    }
+    loaded::tell(plan::answer(&log, &args.head, &head, from, args.format.into())?)
 }

@@ -120,7 +120,8 @@ impl Judge {
             plain && (url.scheme() == "https" || (development && is_loopback(url)))
         };
         if !url.is_some_and(|url| fits(&url)) {
-            let help = "write the `issuer` of the provider's `/.well-known/openid-configuration`, character by character";
+            let help =
+                "write the `issuer` of the provider's `/.well-known/openid-configuration`, character by character";
             self.error(VALUE, file.issuer.span(), format!("`{}` is no provider's issuer", file.issuer.get_ref()), help);
         }
         let empty = |text: &str| text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control());
@@ -226,7 +227,9 @@ impl Judge {
         for key in matches.get_ref().keys().filter(|key| !PERSON_KEYS.contains(&key.as_str())) {
             let help = match did_you_mean(key, PERSON_KEYS) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("people are matched by {}; conditions on jobs go with `issuer`", PERSON_KEYS.join(", ")),
+                None => {
+                    format!("people are matched by {}; conditions on jobs go with `issuer`", PERSON_KEYS.join(", "))
+                }
             };
             self.error(VALUE, matches.span(), format!("a person has no `{key}`"), help);
         }

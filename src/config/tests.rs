@@ -246,7 +246,8 @@ fn an_operator_listener_on_a_network_needs_tls() {
 #[test]
 fn people_and_jobs_become_operators() {
     let base = "[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"127.0.0.1:8081\"\n[[sign_in]]\nname = \"okta\"\nissuer = \"https://acme.okta.example\"\nclient_id = \"cb\"\n";
-    let operator = "[[operator]]\nsign_in = \"okta\"\nmatch = { groups = \"oncall\" }\nmay = [\"suspend\", \"claim-reset\"]\n";
+    let operator =
+        "[[operator]]\nsign_in = \"okta\"\nmatch = { groups = \"oncall\" }\nmay = [\"suspend\", \"claim-reset\"]\n";
     let config = parse(&format!("{base}{operator}"), false).unwrap();
     let okta = &config.sign_ins[0];
     assert_eq!((okta.groups_claim.as_str(), okta.scopes.len(), &okta.client_secret), ("groups", 2, &None));

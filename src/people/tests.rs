@@ -19,9 +19,7 @@ fn sign_in() -> SignIn {
 
 #[test]
 fn state_and_nonce_belong_to_one_beginning() {
-    let challenge = |text: &str| {
-        PkceCodeChallenge::from_code_verifier_sha256(&PkceCodeVerifier::new(text.repeat(43)))
-    };
+    let challenge = |text: &str| PkceCodeChallenge::from_code_verifier_sha256(&PkceCodeVerifier::new(text.repeat(43)));
     let (one, other) = (challenge("a"), challenge("b"));
     let all = [derived("state", &one), derived("nonce", &one), derived("state", &other), derived("nonce", &other)];
     assert!(all.iter().all(|text| text.len() == 43));
@@ -60,12 +58,14 @@ fn a_person_is_read_from_the_claims() {
             serde_json::from_value(claims).unwrap();
         AllClaims::person(&claims, groups_claim)
     };
-    let bob = read(json!({ "groups": ["a", 1, "b"], "email": "bob@acme.example", "name": "Bob", "auth_time": 5 }), "groups");
+    let bob =
+        read(json!({ "groups": ["a", 1, "b"], "email": "bob@acme.example", "name": "Bob", "auth_time": 5 }), "groups");
     assert_eq!((bob.subject.as_str(), bob.groups.as_slice()), ("00u1", &["a".to_owned(), "b".to_owned()][..]));
     assert_eq!((bob.email, bob.name.as_deref(), bob.signed_in_at), (None, Some("Bob"), Some(5)), "not verified");
     let verified = read(json!({ "email": "bob@acme.example", "email_verified": true }), "groups");
     assert_eq!(verified.email.as_deref(), Some("bob@acme.example"));
-    let nested = json!({ "realm_access": { "roles": ["oncall"] }, "one": "alone", "https://acme.example/groups": ["c"] });
+    let nested =
+        json!({ "realm_access": { "roles": ["oncall"] }, "one": "alone", "https://acme.example/groups": ["c"] });
     for (claim, groups) in [
         ("/realm_access/roles", vec!["oncall"]),
         ("one", vec!["alone"]),

@@ -12,9 +12,8 @@ const PINNED: &str =
     "repository = { name = \"acme/ops\", id = 740000009 }\nbranch = \"main\"\nenvironment = \"oncall\"\n";
 
 fn compile(operators: &str) -> Result<OperatorJobs, Vec<String>> {
-    let text = format!(
-        "[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"127.0.0.1:8081\"\n{operators}"
-    );
+    let text =
+        format!("[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"127.0.0.1:8081\"\n{operators}");
     let directory = std::path::Path::new("/etc/claimbound");
     let config = Config::parse(&text, &"claimbound.toml".into(), directory, false).unwrap();
     let mut folder = Folder::default();
@@ -22,8 +21,9 @@ fn compile(operators: &str) -> Result<OperatorJobs, Vec<String>> {
     // Roles and teams of the real folder are not asked for.
     let issuers = made_up(&folder, &[]).unwrap();
     let known = load(&issuers, &Profiles::builtin()).set.expect("the issuers load");
-    OperatorJobs::compile(&config, &known, &folder)
-        .map_err(|found| found.into_iter().map(|one| format!("{} {}", one.message, one.help.unwrap_or_default())).collect())
+    OperatorJobs::compile(&config, &known, &folder).map_err(|found| {
+        found.into_iter().map(|one| format!("{} {}", one.message, one.help.unwrap_or_default())).collect()
+    })
 }
 
 fn operator(issuer: &str, matches: &str) -> String {
@@ -42,7 +42,10 @@ fn conditions_are_those_of_a_mapping_for_production() {
     ] {
         let found = compile(&operator(issuer, matches)).err().expect(told);
         let first = &found[0];
-        assert!(first.starts_with("the `[[operator]]` in line 4 of the configuration: ") && first.contains(told), "{found:?}");
+        assert!(
+            first.starts_with("the `[[operator]]` in line 4 of the configuration: ") && first.contains(told),
+            "{found:?}"
+        );
     }
     let two = format!("{}\n{}", operator("github", PINNED), operator("github", "branch = 1\n"));
     let found = compile(&two).err().expect("the second");

@@ -1,7 +1,9 @@
 //! A batch judged in memory. What it may touch has been read and locked before; what comes out is what to write. So a
 //! batch costs the same few statements whatever its size, and a commit that loses undoes itself without a savepoint.
 
-use crate::store::{Blocked, Change, Commit, Down, Guard, Lease, LeaseState, Session, Settled, Spend, Use, commit::RETRIES_MAX};
+use crate::store::{
+    Blocked, Change, Commit, Down, Guard, Lease, LeaseState, Session, Settled, Spend, Use, commit::RETRIES_MAX,
+};
 use claimbound_core::{evidence::LeaseId, time::UnixSeconds};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},

@@ -9,6 +9,15 @@ pub struct Moment {
     last: i64,
 }
 
+impl Moment {
+    pub fn first(self) -> i64 {
+        self.first
+    }
+    pub fn last(self) -> i64 {
+        self.last
+    }
+}
+
 /// The seconds from `from` to `to`, both included; without `from`, as far back as the log reaches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Span {

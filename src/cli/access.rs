@@ -1,18 +1,28 @@
 //! `claimbound access`: who could have a role, or what a repository could have, and who did.
 
-use super::{loaded, log::LogArgs, render::Format};
+use super::{
+    loaded,
+    log::{LogArgs, Source},
+    render::Format,
+};
 use crate::{
     broker::SystemClock,
-    history::access::{self, Moment, Question, moment},
+    history::{
+        self,
+        access::{self, Moment, Question, moment},
+        log::date,
+    },
 };
 use anyhow::Result;
 use claimbound_core::time::Clock as _;
+use serde_json::json;
 
 /// Say who could have a role, or what a repository could have, at a time or now, and who did
 ///
 /// Who could is told as conditions, of each mapping folder that judged in that time; who did, from the grants on record whose
 /// credential was alive in it. Both come from the store alone. Without `--at`, `--from` and `--to` it is now that is meant. A date
-/// is the whole day, UTC. Exit code 0, whatever is found; 2: usage, or the store cannot be read.
+/// is the whole day, UTC. Exit code 0, whatever is found; 2: usage, or the store cannot be read. With
+/// `--broker` a running broker answers, from its own store, an operator who may `audit`; 3: it refused; 4: it cannot be asked.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("whose").required(true).args(["role", "repository"]))]
 #[command(after_help = "Examples:
@@ -47,8 +57,27 @@ pub struct AccessArgs {
 /// # Errors
 /// A span that ends before it begins, or a store that cannot be read.
 pub fn run(args: &AccessArgs) -> Result<u8> {
-    let log = args.log.open()?;
     let (role, repository) = (args.role.as_deref(), args.repository.as_deref());
-    let question = Question { role, repository, at: args.at, from: args.from, to: args.to };
-    loaded::tell(access::answer(&log, &question, SystemClock.now().0, args.format.into())?)
+    let format: history::Format = args.format.into();
+    loaded::tell(match args.log.open()? {
+        Source::Store(log) => {
+            let question = Question { role, repository, at: args.at, from: args.from, to: args.to };
+            access::answer(&log, &question, SystemClock.now().0, format)?
+        }
+        Source::Broker(client) => {
+            let time = |moment: Option<Moment>, end: fn(Moment) -> i64| moment.map(|moment| date(end(moment)));
+            let (from, to) = match args.at {
+                Some(at) => (Some(date(at.first())), Some(date(at.last()))),
+                None => (time(args.from, Moment::first), time(args.to, Moment::last)),
+            };
+            client.history(&json!({
+                "question": "access",
+                "format": format,
+                "role": role,
+                "repository": repository,
+                "from": from,
+                "to": to,
+            }))?
+        }
+    })
 }

@@ -3,6 +3,7 @@
 use super::{
     deployment::Deployment,
     loaded::{self, Loaded},
+    operator::client::{self, BrokerArgs},
     render::Format,
 };
 use crate::broker::SystemClock;
@@ -28,8 +29,9 @@ const CLAIMS_BYTES_MAX: u64 = 64 * 1024;
 ///
 /// Shows every candidate mapping, each condition with what was expected and what the job has, and the edit that would
 /// allow it. The job is a token's payload (`--claims`), or is stated by the other flags; ids that are left out are
-/// taken from the mappings. `--decision` explains an answer that the broker gave, from its store. Exit code 0: granted;
-/// 1: denied; 2: usage, or the folder does not load.
+/// taken from the mappings. `--decision` explains an answer that the broker gave, from its store, or asks the
+/// broker itself (`--broker`) for an operator who may `explain`. Exit code 0: granted; 1: denied; 2: usage, or the folder does
+/// not load; of a broker, 3: it refused; 4: it cannot be asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   claimbound explain --repository acme/payments-api --branch main --role payments-secrets
@@ -54,8 +56,10 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "ID", conflicts_with_all = ["job", "claims", "issuer", "role", "mappings"])]
     pub decision: Option<DecisionId>,
     /// The store of `--decision`; by default the configuration's
-    #[arg(long, value_name = "URL", requires = "decision")]
+    #[arg(long, value_name = "URL", requires = "decision", conflicts_with = "url")]
     pub store: Option<String>,
+    #[command(flatten)]
+    pub broker: BrokerArgs,
     #[command(flatten)]
     pub deployment: Deployment,
     /// How to answer
@@ -119,7 +123,20 @@ impl JobArgs {
 /// # Errors
 /// When folder or claims cannot be read, and for a line that names no job or no issuer.
 pub fn run(args: ExplainArgs) -> Result<u8> {
+    if args.broker.is_named() && args.decision.is_none() {
+        bail!("`--broker` goes with `--decision`: what a folder would say needs no broker");
+    }
     if let Some(id) = args.decision {
+        if args.store.is_none()
+            && let Some(client) = args.broker.client()?
+        {
+            let format = match args.format {
+                Format::Human => "human",
+                Format::Json => "json",
+            };
+            let answer = client.get(&format!("/operator/decisions/{id}"), &[("format", format)])?;
+            return loaded::tell(client::told(answer)?);
+        }
         let url = args.deployment.or(args.store.as_ref(), |config| config.store)?;
         let Some(told) = decision::answer(&*store::open_reader(&url)?, id, args.format.into())? else {
             bail!("the store `{url}` has no decision `{id}`; refusals beyond their rate stand in a sum alone");

@@ -12,6 +12,7 @@ use claimbound_core::{
     workload::Profiles,
 };
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write as _},
     path::Path,
@@ -82,6 +83,21 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
 /// When standard output is closed.
 pub fn print(text: &str) -> io::Result<()> {
     io::stdout().lock().write_all(without_control(text).as_bytes())
+}
+
+/// A folder's files as texts, to be sent.
+///
+/// # Errors
+/// One is no text.
+pub fn texts(folder: &Folder) -> Result<BTreeMap<&str, &str>> {
+    folder
+        .files
+        .iter()
+        .map(|(path, bytes)| {
+            let text = std::str::from_utf8(bytes).with_context(|| format!("`{path}` is not UTF-8"))?;
+            Ok((path.as_str(), text))
+        })
+        .collect()
 }
 
 /// Prints an answer of the evidence; the exit code.

@@ -1,6 +1,9 @@
 //! Where commands over the evidence find it.
 
-use super::deployment::Deployment;
+use super::{
+    deployment::Deployment,
+    operator::client::{BrokerArgs, Client},
+};
 use crate::{history::log::Log, store};
 use anyhow::Result;
 
@@ -8,16 +11,30 @@ use anyhow::Result;
 #[derive(clap::Args, Clone, Debug)]
 pub struct LogArgs {
     /// The store, like `sqlite:claimbound.db`; a broker may hold it meanwhile; by default the configuration's
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with = "url")]
     store: Option<String>,
     #[command(flatten)]
     deployment: Deployment,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+/// Whom to ask.
+pub enum Source {
+    Store(Log),
+    /// A running broker, which asks its own store.
+    Broker(Client),
 }
 
 impl LogArgs {
-    /// Opens the store for reading.
-    pub fn open(&self) -> Result<Log> {
+    /// A broker if one is named; else the store, opened for reading.
+    pub fn open(&self) -> Result<Source> {
+        if self.store.is_none()
+            && let Some(client) = self.broker.client()?
+        {
+            return Ok(Source::Broker(client));
+        }
         let url = self.deployment.or(self.store.as_ref(), |config| config.store)?;
-        Ok(Log::new(store::open_reader(&url)?))
+        Ok(Source::Store(Log::new(store::open_reader(&url)?)))
     }
 }

@@ -3,14 +3,15 @@
 use super::{
     diff::{self, DiffFormat},
     loaded,
-    log::LogArgs,
+    log::{LogArgs, Source},
 };
 use crate::{
     broker::SystemClock,
-    history::{log, plan},
+    history::{Format, log, plan},
 };
 use anyhow::Result;
 use claimbound_core::time::{Clock as _, Seconds};
+use serde_json::json;
 
 /// Decide recorded exchanges again by a proposed mapping folder
 ///
@@ -18,12 +19,14 @@ use claimbound_core::time::{Clock as _, Seconds};
 /// with its claims, as of its time: which grants would be refused, which refusals granted, who would get another role, duration
 /// or other parameters, and what could not be judged. Signatures, token lifetimes and used-up limits are not asked again.
 /// Exit code 0: every recorded grant that can be judged stays as it was; 1: one would be refused or would change; 2: usage,
-/// or the folder does not load, or the store cannot be read.
+/// or the folder does not load, or the store cannot be read. With `--broker` a running broker decides, over its own store, for
+/// an operator who may `audit`; 3: it refused; 4: it cannot be asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   claimbound plan mappings
   claimbound plan origin/proposal --since 30d --format markdown
-  claimbound plan ../proposed --store sqlite:copy.db")]
+  claimbound plan ../proposed --store sqlite:copy.db
+  claimbound plan origin/proposal --broker https://claimbound.internal.example:8081")]
 pub struct PlanArgs {
     /// The proposed folder or git revision
     #[arg(value_name = "HEAD")]
@@ -43,8 +46,20 @@ pub struct PlanArgs {
 /// # Errors
 /// When store or folder cannot be read.
 pub fn run(args: &PlanArgs) -> Result<u8> {
-    let log = args.log.open()?;
+    let source = args.log.open()?;
     let Some(head) = diff::side(&args.head, "")? else { return Ok(2) };
-    let from = SystemClock.now().plus(-i64::from(args.since.0)).0;
-    loaded::tell(plan::answer(&log, &args.head, &head, from, args.format.into())?)
+    let format: Format = args.format.into();
+    loaded::tell(match source {
+        Source::Store(log) => {
+            let from = SystemClock.now().plus(-i64::from(args.since.0)).0;
+            plan::answer(&log, &args.head, &head, from, format)?
+        }
+        Source::Broker(client) => client.history(&json!({
+            "question": "plan",
+            "format": format,
+            "since": format!("{}s", args.since.0),
+            "name": args.head,
+            "folder": loaded::texts(&head.folder)?,
+        }))?,
+    })
 }

@@ -118,8 +118,9 @@ pub enum TurnedAway {
     BodyTooLarge,
     BodyBroken,
     NotAForm,
-    /// An operator's request whose body is no JSON of the form that is asked for.
-    NotJson(String),
+    /// An operator's request whose body is not said to be JSON, or is not of the form that is asked for.
+    NotJson,
+    BadJson(String),
     HeadTooLarge,
     TooManyRequests {
         retry_after_seconds: u32,
@@ -154,7 +155,12 @@ pub fn turned_away(why: &TurnedAway) -> Reply {
             "the body must be a form: `Content-Type: application/x-www-form-urlencoded`, in UTF-8, without \
                 `Content-Encoding`",
         ),
-        TurnedAway::NotJson(why) => (415, "invalid_request", why.as_str()),
+        TurnedAway::NotJson => (
+            415,
+            "invalid_request",
+            "the body must be JSON: `Content-Type: application/json`, without `Content-Encoding`",
+        ),
+        TurnedAway::BadJson(why) => (400, "invalid_request", why.as_str()),
         TurnedAway::HeadTooLarge => (431, "invalid_request", "the request's headers are larger than 16 KiB together"),
         TurnedAway::TooManyRequests { .. } => {
             (429, "temporarily_unavailable", "too many requests from this network; wait as `Retry-After` says")

@@ -52,11 +52,10 @@ pub async fn json<T: DeserializeOwned>(
 ) -> Result<T, HttpResponse> {
     let read = async {
         if request.content_type() != "application/json" || request.headers().contains_key(header::CONTENT_ENCODING) {
-            let why = "the body must be JSON: `Content-Type: application/json`, without `Content-Encoding`";
-            return Err(TurnedAway::NotJson(why.to_owned()));
+            return Err(TurnedAway::NotJson);
         }
         let body = read(request, shared, bytes_max).await?;
-        serde_json::from_slice(&body).map_err(|error| TurnedAway::NotJson(format!("the body cannot be read: {error}")))
+        serde_json::from_slice(&body).map_err(|error| TurnedAway::BadJson(format!("the body cannot be read: {error}")))
     };
     read.await.map_err(|why| answer::turned_away(&why).respond())
 }

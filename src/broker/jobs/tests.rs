@@ -7,7 +7,6 @@ use claimbound_core::{
 };
 use serde_json::json;
 
-const POLICY: &str = include_str!("../../../mappings/policy.toml");
 const PINNED: &str =
     "repository = { name = \"acme/ops\", id = 740000009 }\nbranch = \"main\"\nenvironment = \"oncall\"\n";
 
@@ -16,11 +15,16 @@ fn compile(operators: &str) -> Result<OperatorJobs, Vec<String>> {
         format!("[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"127.0.0.1:8081\"\n{operators}");
     let directory = std::path::Path::new("/etc/claimbound");
     let config = Config::parse(&text, &"claimbound.toml".into(), directory, false).unwrap();
-    let mut folder = Folder::default();
-    folder.files.insert("policy.toml".into(), POLICY.into());
-    // Roles and teams of the real folder are not asked for.
-    let issuers = made_up(&folder, &[]).unwrap();
-    let known = load(&issuers, &Profiles::builtin()).set.expect("the issuers load");
+    let files = [
+        ("policy.toml", include_str!("../../../mappings/policy.toml")),
+        ("roles/payments.toml", include_str!("../../../mappings/roles/payments.toml")),
+        ("roles/search.toml", include_str!("../../../mappings/roles/search.toml")),
+        ("teams/payments/deploy.toml", include_str!("../../../mappings/teams/payments/deploy.toml")),
+        ("teams/search/index.toml", include_str!("../../../mappings/teams/search/index.toml")),
+    ];
+    let files = files.into_iter().map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())).collect();
+    let folder = Folder { files };
+    let known = load(&folder, &Profiles::builtin()).set.expect("the sample loads");
     OperatorJobs::compile(&config, &known, &folder).map_err(|found| {
         found.into_iter().map(|one| format!("{} {}", one.message, one.help.unwrap_or_default())).collect()
     })

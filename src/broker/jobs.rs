@@ -84,6 +84,11 @@ impl OperatorJobs {
         }
     }
 
+    /// Whether no job is one.
+    pub(super) fn is_empty(&self) -> bool {
+        self.may.is_empty()
+    }
+
     /// What this job may do; nothing, if it is no operator.
     pub(super) fn may(&self, case: &Case<'_>, now: UnixSeconds) -> BTreeSet<May> {
         let Some(set) = &self.set else { return BTreeSet::new() };

@@ -21,6 +21,7 @@ use claimbound_core::{
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
+use tokio::sync::oneshot;
 
 /// How long a person stays signed in.
 pub const SESSION_SECONDS: i64 = 900;
@@ -116,6 +117,9 @@ impl Broker {
     async fn job(&self, token: &Secret) -> Result<Who, NoOperator> {
         let (now, active) = (self.clock.now(), self.active());
         let Active { snapshot, jobs, config, .. } = &*active;
+        if jobs.is_empty() {
+            return Err(NoOperator::Unknown);
+        }
         let audience = format!("{}/operator", config.public_url);
         let parts = self.parts(snapshot, now);
         let proven = operator_job(&parts, token.reveal(), &audience, |case| jobs.may(case, now)).await;
@@ -273,21 +277,25 @@ impl Broker {
         }
     }
 
-    /// Asks the evidence something that may take long. `None`: as many such questions as may run at once do.
+    /// Asks the evidence something that may take long, on a thread of its own. `None`: as many such questions as may run
+    /// at once do.
     pub async fn question<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Arc<dyn Reader>) -> T + Send + 'static,
     ) -> Option<T> {
         let turn = self.questions.clone().try_acquire_owned().ok()?;
         let reader = self.reader.clone();
-        let asked = self.runtime.spawn_blocking(move || {
+        let (answer, answered) = oneshot::channel();
+        // No runtime's: those wait at their end for what they run, and a stop must not wait for a question.
+        let thread = std::thread::Builder::new().name("question".to_owned()).spawn(move || {
             let _turn = turn;
-            ask(&reader)
+            // Whoever asked may have gone.
+            let _ = answer.send(ask(&reader));
         });
-        match asked.await {
-            Ok(answer) => Some(answer),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        if let Err(error) = thread {
+            tracing::error!(%error, "no thread for a question to the evidence");
         }
+        answered.await.ok()
     }
 }
 

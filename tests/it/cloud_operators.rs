@@ -122,8 +122,12 @@ async fn login(broker: &Broker, arguments: &[&str], login: &str) -> (Exit, Strin
 async fn a_person_signs_in_looks_and_signs_out() {
     let (issuer, provider) = (Issuer::github(), Provider::start(&accounts()).await);
     let broker = Broker::start(BINARY, config(&issuer, &provider)).await;
-    let answer =
-        broker.exchange_for(&issuer.job().branch("main").environment("production").token(broker.audience()), "payments-release").await;
+    let answer = broker
+        .exchange_for(
+            &issuer.job().branch("main").environment("production").token(broker.audience()),
+            "payments-release",
+        )
+        .await;
     let decision = answer.text_of("decision_id").to_owned();
     let url = broker.operator_url().to_owned();
 
@@ -188,7 +192,8 @@ async fn what_does_not_fit_a_sign_in_is_refused() {
     let (issuer, provider) = (Issuer::github(), Provider::start(&accounts()).await);
     let broker = Broker::start(BINARY, config(&issuer, &provider)).await;
     // Two sign-ins of one person: nothing of the one ends the other.
-    let (one, other) = (returned(&broker, "00u1bob", str::to_owned).await, returned(&broker, "00u1bob", str::to_owned).await);
+    let (one, other) =
+        (returned(&broker, "00u1bob", str::to_owned).await, returned(&broker, "00u1bob", str::to_owned).await);
     let change = |changes: &[(&str, Value)]| {
         let mut finish = one.finish();
         changes.iter().for_each(|(name, value)| finish[*name] = value.clone());
@@ -217,7 +222,11 @@ async fn what_does_not_fit_a_sign_in_is_refused() {
     let crossed = returned(&broker, "00u1bob", nonce).await;
     assert_refused(&post(&broker, "/operator/session", &crossed.finish()).await, "log says why");
     assert!(broker.log().lines().any(|line| line.contains("a sign-in failed") && line.contains("nonce")));
-    for body in [json!({ "sign_in": "idp" }), json!({ "sign_in": "idp", "code": "c" }), json!({ "sign_in": "other", "device_code": "d" })] {
+    for body in [
+        json!({ "sign_in": "idp" }),
+        json!({ "sign_in": "idp", "code": "c" }),
+        json!({ "sign_in": "other", "device_code": "d" }),
+    ] {
         assert_eq!(post(&broker, "/operator/session", &body).await.status, 400, "{body}");
     }
 
@@ -225,7 +234,10 @@ async fn what_does_not_fit_a_sign_in_is_refused() {
     let eve = session(&broker, "00u2eve").await;
     assert_refused(&eve, "you are `idp:00u2eve`, and no `[[operator]]`");
     let (body, details) = records::all(&broker).into_iter().find(|(b, _)| b["kind"] == "operator_refused").unwrap();
-    assert_eq!((&body["operator"], &details["name"], &details["email"]), (&json!("idp:00u2eve"), &json!("Eve Other"), &json!(null)));
+    assert_eq!(
+        (&body["operator"], &details["name"], &details["email"]),
+        (&json!("idp:00u2eve"), &json!("Eve Other"), &json!(null))
+    );
 
     // Bob is one, once: his code is good for one session.
     let bob = returned(&broker, "00u1bob", str::to_owned).await;
@@ -242,7 +254,8 @@ async fn what_does_not_fit_a_sign_in_is_refused() {
     assert!(page.is_err(), "the way ends at the provider");
     let done = post(&broker, "/operator/session", &poll).await;
     assert_eq!((done.status, &done.body["may"]), (200, &json!(["explain", "audit"])), "{}", done.text);
-    let how: Vec<Value> = records::of_kind(&broker, "operator_signed_in").iter().map(|body| body["how"].clone()).collect();
+    let how: Vec<Value> =
+        records::of_kind(&broker, "operator_signed_in").iter().map(|body| body["how"].clone()).collect();
     assert_eq!(how, ["code", "device"]);
     assert_refused(&post(&broker, "/operator/session", &poll).await, "log says why");
 }
@@ -252,10 +265,8 @@ async fn a_session_is_good_at_every_replica() {
     let (issuer, provider, server) = (Issuer::github(), Provider::start(&accounts()).await, Postgres::start());
     let public = people(&provider)
         .replace("client_id = \"confidential\"\nclient_secret = { env = \"IDP_SECRET\" }", "client_id = \"public\"");
-    let config = BrokerConfig::new(&issuer)
-        .store(&server.url())
-        .server("public_url = \"https://cb.example\"")
-        .toml(&public);
+    let config =
+        BrokerConfig::new(&issuer).store(&server.url()).server("public_url = \"https://cb.example\"").toml(&public);
     let first = Broker::start(BINARY, config).await;
     let second = first.replica().await;
     // Begun at the one, ended at the other, good at both until it is ended at either.

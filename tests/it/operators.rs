@@ -64,7 +64,8 @@ async fn a_job_s_token_is_good_for_one_request_and_for_one_listener() {
     assert_eq!((me.status, &me.body), (200, &told), "{}", me.text);
     let constant = ask(&broker, session, &first).await;
     assert_nobody(&constant);
-    let (signed_in, details) = records::all(&broker).into_iter().find(|(b, _)| b["kind"] == "operator_signed_in").unwrap();
+    let (signed_in, details) =
+        records::all(&broker).into_iter().find(|(b, _)| b["kind"] == "operator_signed_in").unwrap();
     assert_eq!((&signed_in["operator"], &signed_in["how"]), (&json!("github:740000001"), &json!("job")));
     assert_eq!((&signed_in["may"], signed_in.get("expires")), (&json!(["explain", "audit"]), None));
     assert_eq!(signed_in["principal"]["name"], "acme/payments-api");
@@ -119,7 +120,7 @@ async fn the_evidence_answers_operators_as_it_answers_commands() {
     for (job, role) in [
         (release("main"), "payments-release"),
         (release("dev"), "payments-release"),
-        (issuer.job().branch("dev").environment("staging").initiator("hubot"), "payments-secrets"),
+        (issuer.job().branch("dev").environment("staging").claim("actor", "hubot"), "payments-secrets"),
     ] {
         let answer = broker.exchange_for(&job.token(broker.audience()), role).await;
         decisions.push(answer.text_of("decision_id").to_owned());
@@ -142,7 +143,10 @@ async fn the_evidence_answers_operators_as_it_answers_commands() {
     assert_eq!(found(&format!("handle={handle}")).await, [json!(decisions[2])]);
     let first = asked(&broker, &issuer, "/operator/decisions?outcome=granted&limit=1").await;
     let rest = format!("outcome=granted&cursor={}", first["next"]);
-    assert_eq!((&first["records"][0]["record"]["decision"], found(&rest).await), (&json!(decisions[2]), vec![json!(decisions[0])]));
+    assert_eq!(
+        (&first["records"][0]["record"]["decision"], found(&rest).await),
+        (&json!(decisions[2]), vec![json!(decisions[0])])
+    );
 
     for (query, status) in [
         ("/operator/decisions?limit=0", 400),
@@ -171,7 +175,8 @@ async fn the_evidence_answers_operators_as_it_answers_commands() {
         assert_eq!(of_broker.code, of_store.code, "{arguments:?}: {}{}", of_broker.stdout, of_broker.stderr);
         // The question itself is on record by then, and time goes on.
         let settled = |text: &str| {
-            let lines = text.lines().filter(|line| !["_at\":", "\"records\"", "since "].iter().any(|own| line.contains(own)));
+            let lines =
+                text.lines().filter(|line| !["_at\":", "\"records\"", "since "].iter().any(|own| line.contains(own)));
             lines.map(|line| format!("{line}\n")).collect::<String>()
         };
         assert_eq!(settled(&of_broker.stdout), settled(&of_store.stdout), "{arguments:?}");
@@ -191,7 +196,9 @@ async fn the_evidence_answers_operators_as_it_answers_commands() {
     assert_eq!(bare.code, Some(2), "{}", bare.stderr);
     assert!(bare.stderr.contains("claimbound operator login"), "{}", bare.stderr);
     let mut other = broker.prepared(&["unused"]);
-    other.env("CLAIMBOUND_OPERATOR_URL", &operator_url).env("CLAIMBOUND_TOKEN", oncall(&issuer).token(broker.audience()));
+    other
+        .env("CLAIMBOUND_OPERATOR_URL", &operator_url)
+        .env("CLAIMBOUND_TOKEN", oncall(&issuer).token(broker.audience()));
     let refused = claimbound_test_support::command::finish(&mut other).await;
     assert_eq!(refused.code, Some(3), "{}", refused.stderr);
     let away = broker.command(&["operator", "status", "--broker", "http://127.0.0.1:9"]).await;
@@ -209,7 +216,8 @@ async fn the_evidence_answers_operators_as_it_answers_commands() {
 async fn what_an_operator_may_be_is_judged_at_the_start_and_taken_up_while_it_runs() {
     let issuer = Issuer::github();
     let config = || BrokerConfig::new(&issuer);
-    let unpinned = OPERATORS.replace(", id = 740000001", "").replace("{ name = \"acme/payments-api\" }", "\"acme/payments-api\"");
+    let unpinned =
+        OPERATORS.replace(", id = 740000001", "").replace("{ name = \"acme/payments-api\" }", "\"acme/payments-api\"");
     for (operators, told) in [
         (unpinned.as_str(), "the `[[operator]]` in line"),
         (&OPERATORS.replace("issuer = \"github\"", "issuer = \"githbu\""), "did you mean `github`?"),

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::Child,
+    process::{Child, ChildStdout},
     time::timeout,
 };
 
@@ -22,6 +22,8 @@ const STEPS_MAX: usize = 20;
 /// A running provider; stopped by its own process id when it is dropped.
 pub struct Provider {
     issuer: String,
+    /// It writes there later, too, and ends if nobody could read it.
+    _stdout: BufReader<ChildStdout>,
     _child: Child,
     _home: TempDir,
 }
@@ -53,7 +55,7 @@ impl Provider {
         let told = || std::fs::read_to_string(home.path().join("log")).unwrap_or_default();
         let ready = ready.unwrap_or_else(|| panic!("the provider does not start: {line}{}", told()));
         let issuer = ready["issuer"].as_str().expect("it says its issuer").to_owned();
-        Self { issuer, _child: child, _home: home }
+        Self { issuer, _stdout: stdout, _child: child, _home: home }
     }
 
     /// Its exact `iss`.

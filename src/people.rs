@@ -189,7 +189,10 @@ impl People {
     pub async fn begin_device(&self, sign_in: &SignIn) -> Result<BegunDevice, SignInError> {
         let relying = self.relying(sign_in).await?.set_device_authorization_url(self.device_url(sign_in).await?);
         let wire = self.wire(sign_in);
-        let request = relying.exchange_device_code().add_scopes(sign_in.scopes.iter().cloned().map(Scope::new));
+        let mut request = relying.exchange_device_code().add_scopes(sign_in.scopes.iter().cloned().map(Scope::new));
+        if let Some(seconds) = sign_in.max_age_seconds {
+            request = request.add_extra_param("max_age", seconds.to_string());
+        }
         let begun: CoreDeviceAuthorizationResponse =
             request.request_async(&wire).await.map_err(|error| wire::told(sign_in, &error))?;
         Ok(BegunDevice {

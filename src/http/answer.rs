@@ -36,12 +36,14 @@ const NOT_ACCEPTED_TEXT: &str = "The token was not accepted. Ask for it with the
     `/.well-known/claimbound` names, and send it once, before it expires. The operator finds the cause under the \
     `decision_id`";
 
-/// An answer, ready to be sent. `/token` and `/revoke` and nothing else give these; they are never cached.
+/// An answer, ready to be sent; never cached.
 pub struct Reply {
     pub status: StatusCode,
     pub retry_after_seconds: Option<u32>,
     pub body: Vec<u8>,
     pub noted: Noted,
+    /// What a 401 asks for (RFC 9110 section 11.6.1).
+    pub challenge: Option<&'static str>,
     /// The rest of the request is not read: the connection ends with the answer.
     pub close: bool,
 }
@@ -57,7 +59,7 @@ impl Reply {
     /// A status and a JSON body.
     pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
         let body = serde_json::to_vec(body).expect("text, numbers and lists of them always encode");
-        Self { status, retry_after_seconds: None, body, noted: Noted::default(), close: false }
+        Self { status, retry_after_seconds: None, body, noted: Noted::default(), challenge: None, close: false }
     }
 
     /// As actix sends it.
@@ -69,6 +71,9 @@ impl Reply {
             .insert_header((header::PRAGMA, "no-cache"));
         if let Some(seconds) = self.retry_after_seconds {
             response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if let Some(challenge) = self.challenge {
+            response.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
         if self.close {
             response.force_close();

@@ -1,12 +1,12 @@
 //! Everything that is judged before a byte of a token is read: who sends, how fast, how much, and in which form.
 
 use super::{
-    answer::{self, TurnedAway},
+    answer::{self, Reply, TurnedAway},
     form::{Form, FormError},
     front::Shared,
 };
 use crate::rate::Rate;
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, dev::Payload, http::header};
+use actix_web::{HttpMessage, HttpRequest, dev::Payload, http::header};
 use futures_util::StreamExt;
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
@@ -45,11 +45,7 @@ pub async fn receive(request: &HttpRequest, shared: &Shared) -> Result<Form, Tur
 }
 
 /// Reads the JSON of an operator's request, who was let in already, or is about to sign in.
-pub async fn json<T: DeserializeOwned>(
-    request: &HttpRequest,
-    shared: &Shared,
-    bytes_max: usize,
-) -> Result<T, HttpResponse> {
+pub async fn json<T: DeserializeOwned>(request: &HttpRequest, shared: &Shared, bytes_max: usize) -> Result<T, Reply> {
     let read = async {
         if request.content_type() != "application/json" || request.headers().contains_key(header::CONTENT_ENCODING) {
             return Err(TurnedAway::NotJson);
@@ -57,7 +53,7 @@ pub async fn json<T: DeserializeOwned>(
         let body = read(request, shared, bytes_max).await?;
         serde_json::from_slice(&body).map_err(|error| TurnedAway::BadJson(format!("the body cannot be read: {error}")))
     };
-    read.await.map_err(|why| answer::turned_away(&why).respond())
+    read.await.map_err(|why| answer::turned_away(&why))
 }
 
 /// One request off the rate of the sender's network, or in how many seconds there is one.

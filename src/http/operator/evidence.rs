@@ -1,6 +1,6 @@
 //! Questions to the evidence: the same that commands ask of a store, answered by the same code.
 
-use super::{broker, say};
+use super::{broker, respond, say};
 use crate::{
     folder::FOLDER_MAX_BYTES,
     history::{
@@ -10,7 +10,7 @@ use crate::{
         log::{Log, since},
         plan, unused,
     },
-    http::{front::Shared, limit},
+    http::{answer::Reply, front::Shared, limit},
     store::Down,
 };
 use actix_web::{
@@ -81,7 +81,7 @@ enum Which {
 }
 
 /// The parameters of a URL. Each stands there once, and none is unknown.
-fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, HttpResponse> {
+fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Reply> {
     actix_web::web::Query::<T>::from_query(request.query_string())
         .map(actix_web::web::Query::into_inner)
         .map_err(|error| say::invalid(&format!("the parameters cannot be read: {error}")))
@@ -89,25 +89,23 @@ fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, HttpResponse> 
 
 /// `GET /operator/decisions/{id}`: the record, and the evaluation made again.
 pub async fn decision(request: HttpRequest, id: Path<String>, shared: Data<Shared>) -> HttpResponse {
-    let Ok(id) = id.parse::<DecisionId>() else { return say::invalid("a decision's id is a UUID") };
-    let asked: One = match query(&request) {
-        Ok(asked) => asked,
-        Err(response) => return response,
-    };
-    let told = ask(&shared, move |log| history::decision::answer(&*log.reader, id, asked.format)).await;
-    match told {
-        Ok(Some(told)) => answered(told),
-        Ok(None) => say::not_found("there is no such decision; refusals beyond their rate stand in a sum alone"),
-        Err(response) => response,
-    }
+    respond(explained(&request, &id, &shared).await)
+}
+
+async fn explained(request: &HttpRequest, id: &str, shared: &Shared) -> Result<Reply, Reply> {
+    let id: DecisionId = id.parse().map_err(|_| say::invalid("a decision's id is a UUID"))?;
+    let One { format } = query(request)?;
+    let told = ask(shared, move |log| history::decision::answer(&*log.reader, id, format)).await?;
+    let nothing = "there is no such decision; refusals beyond their rate stand in a sum alone";
+    Ok(answered(told.ok_or_else(|| say::not_found(nothing))?))
 }
 
 /// `GET /operator/decisions`: records by what they are about, the latest first.
 pub async fn decisions(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
-    page(&request, &shared).await.unwrap_or_else(|response| response)
+    respond(page(&request, &shared).await)
 }
 
-async fn page(request: &HttpRequest, shared: &Shared) -> Result<HttpResponse, HttpResponse> {
+async fn page(request: &HttpRequest, shared: &Shared) -> Result<Reply, Reply> {
     let asked: Page = query(request)?;
     let limit = asked.limit.unwrap_or(PAGE);
     if limit == 0 || limit > PAGE_MAX {
@@ -130,21 +128,21 @@ async fn page(request: &HttpRequest, shared: &Shared) -> Result<HttpResponse, Ht
 
 /// `GET /operator/history`: who could and did, what nobody used.
 pub async fn history(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
-    match query(&request) {
-        Ok(question) => asked(question, &shared).await.unwrap_or_else(|response| response),
-        Err(response) => response,
-    }
+    respond(match query(&request) {
+        Ok(question) => asked(question, &shared).await,
+        Err(reply) => Err(reply),
+    })
 }
 
 /// `POST /operator/history`: the same, and what needs a mapping folder.
 pub async fn history_of(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
-    match limit::json(&request, &shared, FOLDER_BODY_BYTES_MAX).await {
-        Ok(question) => asked(question, &shared).await.unwrap_or_else(|response| response),
-        Err(response) => response,
-    }
+    respond(match limit::json(&request, &shared, FOLDER_BODY_BYTES_MAX).await {
+        Ok(question) => asked(question, &shared).await,
+        Err(reply) => Err(reply),
+    })
 }
 
-async fn asked(question: Question, shared: &Shared) -> Result<HttpResponse, HttpResponse> {
+async fn asked(question: Question, shared: &Shared) -> Result<Reply, Reply> {
     let now = shared.front.now();
     let Question { question: which, format, role, repository, at, from, to, since: ago, folder, name } = question;
     let only = |wanted: bool, what: &str| match wanted {
@@ -184,12 +182,12 @@ async fn asked(question: Question, shared: &Shared) -> Result<HttpResponse, Http
     Ok(answered(told))
 }
 
-fn began(ago: Option<&str>, now: UnixSeconds) -> Result<i64, HttpResponse> {
+fn began(ago: Option<&str>, now: UnixSeconds) -> Result<i64, Reply> {
     let Seconds(seconds) = since(ago.unwrap_or(history::log::SINCE)).map_err(|why| say::invalid(&why))?;
     Ok(now.plus(-i64::from(seconds)).0)
 }
 
-fn compiled(files: BTreeMap<String, String>) -> Result<Loaded, HttpResponse> {
+fn compiled(files: BTreeMap<String, String>) -> Result<Loaded, Reply> {
     let folder = Folder { files: files.into_iter().map(|(path, text)| (path, text.into_bytes())).collect() };
     let loaded = load(&folder, &Profiles::builtin());
     match loaded.set {
@@ -198,7 +196,7 @@ fn compiled(files: BTreeMap<String, String>) -> Result<Loaded, HttpResponse> {
     }
 }
 
-fn answered(told: Told) -> HttpResponse {
+fn answered(told: Told) -> Reply {
     say::ok(&match told.answer {
         Answer::Text(text) => json!({ "code": told.code, "text": text }),
         Answer::Json(answer) => json!({ "code": told.code, "answer": answer }),
@@ -209,7 +207,7 @@ fn answered(told: Told) -> HttpResponse {
 async fn ask<T: Send + 'static>(
     shared: &Shared,
     ask: impl FnOnce(&Log) -> anyhow::Result<T> + Send + 'static,
-) -> Result<T, HttpResponse> {
+) -> Result<T, Reply> {
     let asked = broker(shared)?.question(move |reader| ask(&Log::new(reader.clone()))).await;
     asked.ok_or_else(say::unavailable)?.map_err(|error| match error.downcast_ref::<Down>() {
         Some(down) => {

@@ -4,6 +4,7 @@ use super::say;
 use crate::{
     broker::NoOperator,
     http::{
+        answer::Reply,
         front::Shared,
         limit,
         routes::{Endpoint, at},
@@ -12,7 +13,7 @@ use crate::{
     secret::Secret,
 };
 use actix_web::{
-    Error, HttpMessage as _, HttpRequest, HttpResponse,
+    Error, HttpMessage as _, HttpRequest,
     body::BoxBody,
     dev::{ServiceRequest, ServiceResponse},
     http::header,
@@ -44,14 +45,14 @@ pub async fn gate(
         return next.call(request).await;
     };
     if endpoint.needs != Needs::Nothing
-        && let Err(response) = let_through(endpoint.needs, &shared, request.request()).await
+        && let Err(reply) = let_through(endpoint.needs, &shared, request.request()).await
     {
-        return Ok(request.into_response(response));
+        return Ok(request.into_response(reply.respond()));
     }
     next.call(request).await
 }
 
-async fn let_through(needs: Needs, shared: &Shared, request: &HttpRequest) -> Result<(), HttpResponse> {
+async fn let_through(needs: Needs, shared: &Shared, request: &HttpRequest) -> Result<(), Reply> {
     limit::rate(request, shared).map_err(say::later)?;
     let presented = presented(request).ok_or_else(say::nobody)?;
     let who = shared.front.operator(Secret::new(presented.reveal().to_owned())).await;

@@ -16,12 +16,17 @@ pub use openapi::openapi;
 pub use session::{finish, sign_in, sign_out, whoami};
 pub use state::{health, metrics};
 
-use super::front::Shared;
+use super::{answer::Reply, front::Shared};
 use crate::broker::Broker;
 use actix_web::HttpResponse;
 use std::sync::Arc;
 
+/// An answer, whichever way it came about.
+fn respond(answer: Result<Reply, Reply>) -> HttpResponse {
+    answer.unwrap_or_else(|reply| reply).respond()
+}
+
 /// The broker behind an operator's request; in its place an answer, where there is none.
-fn broker(shared: &Shared) -> Result<&Arc<Broker>, HttpResponse> {
+fn broker(shared: &Shared) -> Result<&Arc<Broker>, Reply> {
     shared.front.broker().ok_or_else(say::unavailable)
 }

@@ -47,7 +47,7 @@ const PARAMETERS: &[(&str, &[(&str, &str)])] = &[
 
 /// `GET /openapi.json`.
 pub async fn openapi(shared: Data<Shared>) -> HttpResponse {
-    say::ok(&document(&shared.config.public_url))
+    say::ok(&document(&shared.config.public_url)).respond()
 }
 
 fn document(public_url: &str) -> Value {

@@ -1,9 +1,9 @@
 //! Sign-in of people, step by step, and what they hold afterwards.
 
-use super::{broker, say};
+use super::{broker, respond, say};
 use crate::{
     broker::{SignInFailed, SignedIn, Who},
-    http::{front::Shared, limit},
+    http::{answer::Reply, front::Shared, limit},
     operators::Operator,
     people::{PRESENTED_BYTES_MAX, Returned, SIGN_IN_SECONDS},
     secret::Secret,
@@ -53,10 +53,10 @@ struct Finish {
 
 /// `POST /operator/sign-in`: where to go on, in a browser or on another device.
 pub async fn sign_in(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
-    begin(&request, &shared).await.unwrap_or_else(|response| response)
+    respond(begin(&request, &shared).await)
 }
 
-async fn begin(request: &HttpRequest, shared: &Shared) -> Result<HttpResponse, HttpResponse> {
+async fn begin(request: &HttpRequest, shared: &Shared) -> Result<Reply, Reply> {
     limit::sign_in_rate(request, shared).map_err(say::later)?;
     let Begin { sign_in, port, device } = limit::json(request, shared, limit::BODY_BYTES_MAX).await?;
     let broker = broker(shared)?;
@@ -90,10 +90,10 @@ async fn begin(request: &HttpRequest, shared: &Shared) -> Result<HttpResponse, H
 
 /// `POST /operator/session`: the end of a sign-in.
 pub async fn finish(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
-    end(&request, &shared).await.unwrap_or_else(|response| response)
+    respond(end(&request, &shared).await)
 }
 
-async fn end(request: &HttpRequest, shared: &Shared) -> Result<HttpResponse, HttpResponse> {
+async fn end(request: &HttpRequest, shared: &Shared) -> Result<Reply, Reply> {
     limit::sign_in_rate(request, shared).map_err(say::later)?;
     let asked: Finish = limit::json(request, shared, limit::BODY_BYTES_MAX).await?;
     let broker = broker(shared)?;
@@ -121,7 +121,7 @@ async fn end(request: &HttpRequest, shared: &Shared) -> Result<HttpResponse, Htt
     }
 }
 
-fn session(signed_in: &SignedIn) -> HttpResponse {
+fn session(signed_in: &SignedIn) -> Reply {
     let SignedIn { token, operator, expires } = signed_in;
     say::ok(&json!({
         "token": token.reveal(),
@@ -131,7 +131,7 @@ fn session(signed_in: &SignedIn) -> HttpResponse {
     }))
 }
 
-fn failed(why: SignInFailed) -> HttpResponse {
+fn failed(why: SignInFailed) -> Reply {
     match why {
         SignInFailed::Which(names) if names.is_empty() => {
             say::not_found("nobody can sign in here: the configuration has no `[[sign_in]]`")
@@ -153,19 +153,20 @@ pub async fn whoami(who: ReqData<Who>) -> HttpResponse {
         "may": operator.may().collect::<Vec<_>>(),
         "expires_at": who.expires.map(|at| at.0),
     }))
+    .respond()
 }
 
 /// `DELETE /operator/session`: ends it.
 pub async fn sign_out(request: HttpRequest, shared: Data<Shared>, operator: ReqData<Operator>) -> HttpResponse {
-    let Some(presented) = request.extensions_mut().remove::<Secret>() else { return say::nobody() };
-    match broker(&shared) {
-        Ok(broker) => match broker.sign_out(&operator, &presented).await {
-            Ok(()) => say::ok(&json!({ "signed_out": true })),
-            Err(error) => {
-                tracing::error!(%error, "a session could not be ended");
-                say::unavailable()
-            }
-        },
-        Err(response) => response,
-    }
+    respond(over(&request, &shared, &operator).await)
+}
+
+async fn over(request: &HttpRequest, shared: &Shared, operator: &Operator) -> Result<Reply, Reply> {
+    let presented: Option<Secret> = request.extensions_mut().remove();
+    let presented = presented.ok_or_else(say::nobody)?;
+    broker(shared)?.sign_out(operator, &presented).await.map_err(|error| {
+        tracing::error!(%error, "a session could not be ended");
+        say::unavailable()
+    })?;
+    Ok(say::ok(&json!({ "signed_out": true })))
 }

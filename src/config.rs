@@ -5,15 +5,19 @@
 
 mod issuer;
 mod limits;
+mod people;
 mod store;
+mod urls;
 
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
+pub use people::{OperatorRule, SecretAt, SignIn, Who};
 
 use claimbound_core::diag::{Code, Diagnostic, Span, did_you_mean};
 use ipnet::IpNet;
 use issuer::Issuer;
 use limits::LimitsFile;
+use people::{OperatorFile, SignInFile};
 use serde::{Deserialize, Serialize, Serializer};
 use std::{
     collections::BTreeMap,
@@ -29,6 +33,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 use url::Url;
+use urls::is_loopback;
 
 /// What a proven job may learn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
@@ -62,6 +67,9 @@ pub struct Config {
     pub issuers: BTreeMap<String, IssuerNetwork>,
     /// `[backend.NAME]`.
     pub backends: BTreeMap<String, AwsBackend>,
+    /// `[[sign_in]]`, each under a name of its own.
+    pub sign_ins: Vec<SignIn>,
+    pub operators: Vec<OperatorRule>,
     pub signing_keys: PathBuf,
     /// The name in our tokens: `public_url`, unless the documents are published elsewhere.
     pub issuer_url: String,
@@ -128,6 +136,10 @@ struct File {
     signing: Signing,
     #[serde(default)]
     backend: BTreeMap<Spanned<String>, Backend>,
+    #[serde(default)]
+    sign_in: Vec<SignInFile>,
+    #[serde(default)]
+    operator: Vec<Spanned<OperatorFile>>,
 }
 #[derive(Deserialize)]
 struct Server {
@@ -173,7 +185,7 @@ struct Backend {
 /// Which keys a table may have; `*` is any name. What stands here and in the structs above is kept equal by the
 /// annotated reference file, which a test loads.
 const KEYS: &[(&str, &[&str])] = &[
-    ("", &["server", "store", "mappings", "issuer", "signing", "backend"]),
+    ("", &["server", "store", "mappings", "issuer", "signing", "backend", "sign_in", "operator"]),
     ("server", &["listen", "operator_listen", "public_url", "hints", "trusted_proxies", "tls", "limits"]),
     ("server.tls", &["certificate", "key"]),
     ("server.limits", &["connections", "requests_per_second", "repository_requests_per_second", "request_seconds"]),
@@ -197,6 +209,22 @@ const KEYS: &[(&str, &[&str])] = &[
     ("signing", &["keys", "issuer_url"]),
     ("backend", &["*"]),
     ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout"]),
+    (
+        "sign_in",
+        &[
+            "name",
+            "issuer",
+            "client_id",
+            "client_secret",
+            "groups_claim",
+            "scopes",
+            "max_age",
+            "ca_file",
+            "allow_private_network",
+        ],
+    ),
+    // What a job is matched by is the mapping language's, and judged with the folder.
+    ("operator", &["sign_in", "issuer", "match", "may"]),
 ];
 
 fn default_listen() -> SocketAddr {
@@ -224,11 +252,13 @@ impl Config {
 
     /// A file of authorities that is not there would only show as an issuer that is down.
     fn with_files(self, name: &Arc<str>) -> Result<Self, Vec<Diagnostic>> {
-        let unreadable = self.issuers.iter().filter_map(|(issuer, network)| {
-            let file = network.ca_file.as_ref()?;
+        let of_issuers = self.issuers.iter().map(|(issuer, network)| (format!("[issuer.{issuer}]"), &network.ca_file));
+        let of_people = self.sign_ins.iter().map(|one| (format!("[[sign_in]]` `{}", one.name), &one.ca_file));
+        let unreadable = of_issuers.chain(of_people).filter_map(|(whose, file)| {
+            let file = file.as_ref()?;
             let error = std::fs::File::open(file).err()?;
             let span = Span::new(&**name, 0..0);
-            let message = format!("`ca_file` of `[issuer.{issuer}]` cannot be read: `{}`: {error}", file.display());
+            let message = format!("`ca_file` of `{whose}` cannot be read: `{}`: {error}", file.display());
             let help = "name a PEM file that this user can read; relative paths count from this file's directory";
             Some(Diagnostic::error(VALUE, span, message, help))
         });
@@ -297,7 +327,7 @@ impl Config {
                 return Err(judge.found);
             }
         };
-        let config = judge.values(file, directory, development);
+        let config = judge.values(file, directory, development, text);
         judge.found.sort_by_key(|found| found.span.as_ref().map(|span| span.bytes().start));
         if judge.found.is_empty() { Ok(config) } else { Err(judge.found) }
     }
@@ -324,18 +354,30 @@ impl Judge {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("known here: {}", known.join(", ")),
                 };
-                let place = if path.is_empty() { "at the top".to_owned() } else { format!("in `[{path}]`") };
+                let place = match path {
+                    "" => "at the top".to_owned(),
+                    "sign_in" | "operator" => format!("in `[[{path}]]`"),
+                    _ => format!("in `[{path}]`"),
+                };
                 self.error(UNKNOWN_KEY, key.span(), format!("unknown key `{name}` {place}"), help);
-            } else if let DeValue::Table(inner) = value.get_ref() {
+            } else {
                 let name = if any { "*" } else { name };
                 let below = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-                self.keys(inner, &below);
+                let tables = match value.get_ref() {
+                    DeValue::Array(many) => many.iter().collect(),
+                    _ => vec![value],
+                };
+                for table in tables {
+                    if let DeValue::Table(inner) = table.get_ref() {
+                        self.keys(inner, &below);
+                    }
+                }
             }
         }
     }
 
-    fn values(&mut self, file: File, directory: &Path, development: bool) -> Config {
-        let File { server, store, mappings, issuer, signing, backend } = file;
+    fn values(&mut self, file: File, directory: &Path, development: bool, text: &str) -> Config {
+        let File { server, store, mappings, issuer, signing, backend, sign_in, operator } = file;
         if server.public_url.is_none() && !development {
             let help = "write `public_url = \"https://claimbound.example.com\"`: it is the audience of CI tokens";
             self.error(VALUE, 0..0, "`[server] public_url` is missing".to_owned(), help);
@@ -355,6 +397,15 @@ impl Judge {
             let help = "give it a port of its own: it is not for the public";
             self.error(VALUE, operator.span(), "`operator_listen` is the address of `listen`".to_owned(), help);
         }
+        if server.operator_listen.is_none()
+            && let Some(first) = operator.first()
+        {
+            let help = "add `operator_listen = \"127.0.0.1:8081\"` to `[server]`";
+            let message = "there are operators, and no listener for them".to_owned();
+            self.error(VALUE, first.span().start..first.span().start, message, help);
+        }
+        let sign_ins = self.sign_ins(sign_in, directory, development);
+        let operators = self.operators(operator, &sign_ins, text);
         let trusted_proxies = server.trusted_proxies.iter().filter_map(|text| self.network(text)).collect();
         let issuers =
             issuer.into_iter().map(|(name, issuer)| (name, self.issuer(issuer, directory, development))).collect();
@@ -376,6 +427,8 @@ impl Judge {
             mappings: directory.join(mappings.path.unwrap_or_else(|| "mappings".into())),
             issuers,
             backends: backend.into_iter().map(|(name, backend)| self.backend(name, backend, development)).collect(),
+            sign_ins,
+            operators,
             signing_keys: directory.join(signing.keys.unwrap_or_else(|| "keys".into())),
             development,
         }
@@ -474,51 +527,6 @@ impl Judge {
         };
         (name.into_inner(), backend)
     }
-
-    /// An origin with an optional path: exactly as it will be compared, so nothing is normalised.
-    fn url(&mut self, text: Spanned<String>, key: &str, development: bool) -> String {
-        let given = text.get_ref();
-        let fault = match Url::parse(given) {
-            Err(error) => Some(format!("`{key}` is no URL: {error}")),
-            Ok(url) if url.scheme() != "https" && !(development && is_loopback(&url)) => {
-                Some(format!("`{key}` must begin with `https://`"))
-            }
-            Ok(url) if !is_origin_and_path(&url) => Some(format!("`{key}` must be an origin and a path, nothing more")),
-            Ok(_) if given.ends_with('/') => Some(format!("`{key}` must not end with a slash: it is compared exactly")),
-            // A client that writes the URL as everybody does would ask for another audience, for ever in vain.
-            Ok(url) if url.as_str().trim_end_matches('/') != given => Some(format!(
-                "`{key}` is written otherwise than it is compared: `{}`",
-                url.as_str().trim_end_matches('/')
-            )),
-            Ok(_) if is_a_clouds_audience(given) => Some(format!("`{key}` is an audience that a cloud uses")),
-            Ok(_) => None,
-        };
-        if let Some(message) = fault {
-            let help = "write the URL under which clients reach this broker, like `\"https://claimbound.example.com\"`";
-            self.error(VALUE, text.span(), message, help);
-        }
-        text.into_inner()
-    }
-}
-
-fn is_origin_and_path(url: &Url) -> bool {
-    url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none()
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
-/// Audiences that many relying parties accept: a broker of this name would take tokens minted for them.
-fn is_a_clouds_audience(url: &str) -> bool {
-    ["https://sts.amazonaws.com", "https://iam.googleapis.com", "https://github.com/"]
-        .iter()
-        .any(|known| url.to_ascii_lowercase().starts_with(known))
 }
 
 fn as_texts<S: Serializer>(networks: &[IpNet], to: S) -> Result<S::Ok, S::Error> {

@@ -3,12 +3,15 @@
 
 mod clock;
 mod health;
+mod jobs;
+mod operators;
 mod prepare;
 mod reload;
 mod tasks;
 
 pub use clock::SystemClock;
 pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, StoreHealth};
+pub use operators::{NoOperator, SignInFailed, SignedIn, Who};
 pub use prepare::{Prepared, StartError, deployment, prepare, trusted};
 
 use crate::{
@@ -21,6 +24,7 @@ use crate::{
         signing::Signer,
     },
     net::Client,
+    people::People,
     secret::Secret,
     store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Outcome, Reader, Writer},
     telemetry::{Ended, Metrics},
@@ -35,7 +39,7 @@ use reload::Reload;
 use std::{net::IpAddr, sync::Arc, time::Instant};
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, RwLock, watch},
+    sync::{Mutex, RwLock, Semaphore, watch},
 };
 use uuid::Uuid;
 
@@ -80,6 +84,8 @@ pub struct Active {
     /// The running configuration, with the present facts about issuers and backends.
     config: Config,
     pub snapshot: Snapshot,
+    /// Whose jobs may act as operators.
+    jobs: jobs::OperatorJobs,
     /// Of the mapping folder; hex.
     version: String,
 }
@@ -98,6 +104,9 @@ pub struct Broker {
     shared_store: bool,
     strangers: Strangers,
     repositories: Repositories,
+    people: People,
+    /// Long questions to the evidence that run at once.
+    questions: Arc<Semaphore>,
     metrics: Metrics,
     /// Every exchange holds it for reading while it runs: who may write knows that none does.
     running: Arc<RwLock<()>>,
@@ -126,6 +135,7 @@ impl Broker {
         let issuers = prepared.issuers.clone();
         let active = prepare::activate(config.clone(), prepared, &signer).await?;
         let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
+        let people = People::new(client.clone(), config.development);
         let issuers = KeyCache::new(issuers, client, clock.clone(), KeyTimes::default());
         let broker = Arc::new(Self {
             metrics: Metrics::new(&active.version),
@@ -138,6 +148,8 @@ impl Broker {
             signer,
             writer: opened.writer,
             reader: opened.reader,
+            people,
+            questions: Arc::new(Semaphore::new(operators::QUESTIONS_MAX)),
             shared_store: opened.shared,
             strangers: Strangers::default(),
             running: Arc::default(),
@@ -214,15 +226,7 @@ impl Broker {
             address: asked.address,
         };
         let active = self.active();
-        let parts = Parts {
-            snapshot: &active.snapshot,
-            issuers: &*self.issuers,
-            writer: &self.writer,
-            strangers: &self.strangers,
-            repositories: &self.repositories,
-            now,
-        };
-        let outcome = exchange::run(&parts, &request).await;
+        let outcome = exchange::run(&self.parts(&active.snapshot, now), &request).await;
         let ended = match &outcome {
             Ok(Granted::Issued(issued)) => Ended::Granted(&issued.role),
             Ok(Granted::DryRun { .. }) => Ended::DryRun,
@@ -230,6 +234,17 @@ impl Broker {
         };
         self.metrics.exchange(ended, started.elapsed());
         Answer { id, at: now, mappings_version: active.version.clone(), outcome }
+    }
+
+    fn parts<'b>(&'b self, snapshot: &'b Snapshot, now: UnixSeconds) -> Parts<'b> {
+        Parts {
+            snapshot,
+            issuers: &*self.issuers,
+            writer: &self.writer,
+            strangers: &self.strangers,
+            repositories: &self.repositories,
+            now,
+        }
     }
 
     /// Ends the lease of the presented credential (RFC 7009): possession of a token that we signed, or of a lease

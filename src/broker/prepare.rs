@@ -1,6 +1,6 @@
 //! Configuration + folder → everything that can be judged without starting: what `serve --check` does.
 
-use super::Active;
+use super::{Active, jobs::OperatorJobs};
 use crate::{
     config::{self, AwsBackend, AwsMode, Config},
     exchange::Snapshot,
@@ -39,6 +39,8 @@ pub struct Prepared {
     /// Warnings and notes.
     pub diagnostics: Vec<Diagnostic>,
     pub folder: Folder,
+    /// Whose jobs may act as operators.
+    pub(super) jobs: OperatorJobs,
 }
 
 /// Why a broker does not start.
@@ -88,11 +90,15 @@ pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
     for (issuer, trusted) in set.issuers.iter().zip(&issuers) {
         diagnostics.extend(judged(issuer, trusted, config.development));
     }
+    let jobs = OperatorJobs::compile(config, &set, &folder).unwrap_or_else(|found| {
+        diagnostics.extend(found);
+        OperatorJobs::default()
+    });
     if diagnostics.iter().any(|d| d.severity == Severity::Error) {
         return Err(StartError::Findings { folder, diagnostics });
     }
     let archive = folder::archive(&folder);
-    Ok(Prepared { mappings: set, profiles, issuers, archive, diagnostics, folder })
+    Ok(Prepared { mappings: set, profiles, issuers, archive, diagnostics, folder, jobs })
 }
 
 /// What judges: the folder's mappings with minters over the configured backends.
@@ -100,7 +106,7 @@ pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
 /// # Errors
 /// Findings about roles' parameters.
 pub(super) async fn activate(config: Config, prepared: Prepared, signer: &Arc<Signer>) -> Result<Active, StartError> {
-    let Prepared { mappings, profiles, folder, diagnostics, .. } = prepared;
+    let Prepared { mappings, profiles, folder, diagnostics, jobs, .. } = prepared;
     for found in diagnostics {
         let file = found.span.as_ref().map(|span| &*span.file);
         tracing::warn!(code = %found.code, file, finding = found.message, "the mapping folder loads with a finding");
@@ -109,7 +115,7 @@ pub(super) async fn activate(config: Config, prepared: Prepared, signer: &Arc<Si
         .map_err(|diagnostics| StartError::Findings { folder, diagnostics })?;
     futures_util::future::join_all(backends.iter().map(|(backend, region)| backend.start(region))).await;
     let version = hex(&mappings.version);
-    Ok(Active { config, snapshot: Snapshot { mappings, minters, profiles }, version })
+    Ok(Active { config, snapshot: Snapshot { mappings, minters, profiles }, jobs, version })
 }
 
 /// What roles' parameters must fit.

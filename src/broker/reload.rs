@@ -187,7 +187,7 @@ impl Broker {
         told
     }
 
-    /// The running configuration with what the file says now about issuers and backends.
+    /// The running configuration with what the file says now about issuers, backends and operators.
     fn read_again(&self) -> Result<Config, Failed> {
         let found = Config::read(&self.config.file, self.config.development);
         let found =
@@ -200,11 +200,18 @@ impl Broker {
                 url.clone_from(own);
             }
         }
-        let fresh = Config { issuers: found.issuers, backends: found.backends, ..self.config.clone() };
+        let fresh = Config {
+            issuers: found.issuers,
+            backends: found.backends,
+            sign_ins: found.sign_ins,
+            operators: found.operators,
+            ..self.config.clone()
+        };
         let restart_needed = told != fresh;
         if restart_needed {
             tracing::warn!(
-                "claimbound.toml has changed beyond `[issuer.*]` and `[backend.*]`: the rest is read at the next start"
+                "claimbound.toml has changed beyond issuers, backends, sign-ins and operators: the rest is read at the next \
+                 start"
             );
         }
         self.reload.lock().restart_needed = restart_needed;

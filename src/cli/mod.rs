@@ -8,7 +8,6 @@ mod access;
 mod audit;
 mod check;
 mod codeowners;
-mod decision;
 mod demo;
 mod deployment;
 mod dev;
@@ -24,6 +23,7 @@ mod keys;
 mod loaded;
 mod log;
 mod new;
+mod operator;
 mod pages;
 mod pin;
 mod plan;
@@ -79,6 +79,7 @@ enum Command {
     Issuer(issuer::IssuerArgs),
     Jwks(jwks::JwksArgs),
     Audit(audit::AuditArgs),
+    Operator(operator::OperatorArgs),
 }
 
 /// Runs a command; errors that are no findings are told here, once.
@@ -109,12 +110,13 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Issuer(args) => issuer::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Jwks(args) => jwks::run(args, &mut std::io::stdout().lock()),
         Command::Audit(args) => audit::run(args),
+        Command::Operator(args) => operator::run(&args),
     };
     match code {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
+            eprintln!("error: {}", loaded::without_control(&format!("{error:#}")));
+            ExitCode::from(error.downcast_ref::<operator::client::Failed>().map_or(2, operator::client::Failed::code))
         }
     }
 }

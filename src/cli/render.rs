@@ -9,6 +9,7 @@ mod sarif;
 pub use github::github;
 pub use sarif::sarif;
 
+use crate::history;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Patch, Renderer, Snippet};
 use claimbound_core::{
     diag::{Diagnostic, Severity, Span, line_column},
@@ -39,6 +40,15 @@ pub enum ReportFormat {
     Sarif,
     /// GitHub's workflow commands: annotations in a pull request.
     Github,
+}
+
+impl From<Format> for history::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Human => Self::Human,
+            Format::Json => Self::Json,
+        }
+    }
 }
 
 impl From<Format> for ReportFormat {

@@ -17,10 +17,15 @@ fn the_annotated_reference_file_loads_and_has_every_key() {
         .fold(String::new(), |all, line| all + line + "\n");
     let tree: toml::Table = uncommented.parse().unwrap();
     for (path, keys) in KEYS {
-        let mut tables = vec![&tree];
+        let mut tables = vec![tree.clone()];
         for step in path.split('.').filter(|step| !step.is_empty()) {
             let below = tables.into_iter().flatten().filter(|(name, _)| step == "*" || *name == step);
-            tables = below.map(|(_, value)| value.as_table().unwrap()).collect();
+            let each = |(_, value): (String, toml::Value)| match value {
+                toml::Value::Array(many) => many,
+                one => vec![one],
+            };
+            let table = |value| if let toml::Value::Table(table) = value { table } else { panic!("{value}") };
+            tables = below.flat_map(each).map(table).collect();
         }
         for key in keys.iter().filter(|key| **key != "*") {
             let shown = tables.iter().any(|table| table.contains_key(*key));
@@ -236,4 +241,47 @@ fn an_operator_listener_on_a_network_needs_tls() {
     let text = "[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"0.0.0.0:8081\"\n";
     assert!(parse(text, false).unwrap_err()[0].contains("needs TLS"));
     parse(&format!("{text}[server.tls]\ncertificate = \"c\"\nkey = \"k\"\n"), false).unwrap();
+}
+
+#[test]
+fn people_and_jobs_become_operators() {
+    let base = "[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"127.0.0.1:8081\"\n[[sign_in]]\nname = \"okta\"\nissuer = \"https://acme.okta.example\"\nclient_id = \"cb\"\n";
+    let operator =
+        "[[operator]]\nsign_in = \"okta\"\nmatch = { groups = \"oncall\" }\nmay = [\"suspend\", \"claim-reset\"]\n";
+    let config = parse(&format!("{base}{operator}"), false).unwrap();
+    let okta = &config.sign_ins[0];
+    assert_eq!((okta.groups_claim.as_str(), okta.scopes.len(), &okta.client_secret), ("groups", 2, &None));
+    let [rule] = &config.operators[..] else { panic!("{config:?}") };
+    assert_eq!((rule.line, rule.may.len()), (8, 2));
+    let who = Who::Person { sign_in: "okta".into(), groups: vec!["oncall".into()], sub: vec![], email: vec![] };
+    assert_eq!(rule.who, who);
+    let job = "[[operator]]\nissuer = \"github\"\nmay = [\"suspend\"]\nmatch.repository = \"acme/ops\"\nmatch.branch = \"main\"\n";
+    let Who::Job { issuer, matches } = &parse(&format!("{base}{job}"), false).unwrap().operators[0].who else {
+        panic!("a job")
+    };
+    assert_eq!((issuer.as_str(), matches.as_str()), ("github", "branch = \"main\"\nrepository = \"acme/ops\"\n"));
+    let secret = |line: &str| parse(&format!("{base}client_secret = {line}\n"), false).unwrap().sign_ins[0].clone();
+    assert_eq!(secret("{ env = \"S\" }").client_secret, Some(SecretAt::Env("S".into())));
+    assert_eq!(secret("{ file = \"s\" }").client_secret, Some(SecretAt::File("/etc/claimbound/s".into())));
+    for (text, why) in [
+        (format!("{base}client_secret = {{}}\n"), "`client_secret` names one place"),
+        (format!("{base}client_sercet = {{}}\n"), "unknown key `client_sercet` in `[[sign_in]]`"),
+        (format!("{base}scopes = [\"a b\"]\n"), "`a b` is no scope"),
+        (format!("{base}max_age = \"1\"\n"), "`1` is no duration"),
+        (base.replace("https://acme", "http://acme"), "is no provider's issuer"),
+        (base.replace("\"okta\"", "\"Okta\""), "can be no sign-in's name"),
+        (format!("{base}{}", &base[base.find("[[").unwrap()..]), "there are two sign-ins `okta`"),
+        (format!("{base}{}", operator.replace("\"okta\"", "\"otka\"")), "there is no sign-in `otka`"),
+        (format!("{base}{}", operator.replace("\"suspend\"", "\"supsend\"")), "nobody can be let `supsend`"),
+        (format!("{base}{}", operator.replace("groups", "group")), "a person has no `group`"),
+        (format!("{base}{}", operator.replace("\"oncall\"", "[]")), "`groups` is a text or a list"),
+        (format!("{base}{}", operator.replace("\"oncall\"", "[1]")), "`groups` is a text or a list"),
+        (format!("{base}{}", operator.replace("groups = \"oncall\"", "")), "matches nobody"),
+        (format!("{base}{}issuer = \"x\"\n", operator), "names one of `sign_in` and `issuer`"),
+        (format!("{base}[[operator]]\nsign_in = \"okta\"\nmatch = {{ sub = \"x\" }}\nmay = []\n"), "may do nothing"),
+        (format!("{base}{operator}").replace("operator_listen", "# "), "no listener for them"),
+    ] {
+        let found = parse(&text, false).unwrap_err();
+        assert!(found.len() == 1 && found[0].contains(why), "{text}: {found:?}");
+    }
 }

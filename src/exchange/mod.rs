@@ -6,6 +6,7 @@
 
 mod handle;
 mod hint;
+mod operator;
 mod proof;
 mod quota;
 mod refusal;
@@ -14,6 +15,7 @@ mod trail;
 
 pub use handle::{is_lease_handle, possession};
 pub use hint::{Condition, Hint, Nearest};
+pub use operator::{OperatorJob, operator_job};
 pub use proof::{Proof, Proven};
 pub use quota::Repositories;
 pub use refusal::Refusal;

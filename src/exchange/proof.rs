@@ -6,9 +6,10 @@ use claimbound_core::{
     delegation,
     mapping::Issuer,
     reason::Reason,
-    trust::{self, TrustError, UnverifiedToken, Verified},
-    workload::{self, Case, WorkloadError},
+    trust::{self, SingleUse, TrustError, UnverifiedToken, Verified},
+    workload::{self, Case, Profile, Workload, WorkloadError},
 };
+use std::sync::Arc;
 
 /// Three ways in, one way through: they differ in how a case is proven and in what is spent for it.
 pub enum Proof<'r> {
@@ -47,20 +48,7 @@ where
     // Nothing is believed of it: a refusal is counted with others of tokens that name this issuer.
     let named = parts.issuers.table().get(token.issuer()).and_then(|known| mappings.issuer_named(&known.name));
     trail.issuer = named.map(|(_, issuer)| &*issuer.name);
-    let verified = verified(parts, &token).await?;
-    // A subject token is always single use, also where its issuer's tokens are reusable as actor tokens.
-    let single_use = verified.single_use().ok_or(TrustError::Refused(Reason::Jti))?;
-    let name = verified.issuer().name.clone();
-    // While a folder is swapped the table may know another issuer by this name already.
-    let same = |(_, issuer): &(_, &Issuer)| *issuer.url == *verified.issuer().url;
-    let (_, issuer) = mappings.issuer_named(&name).filter(same).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
-    let profile = parts.snapshot.profiles.get(&issuer.profile).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
-
-    // 3 Workload
-    let workload = workload::translate(profile, &name, verified.into_claims())?;
-    if !issuer.lists_owner_of(&workload) {
-        return Err(WorkloadError::Stranger.into());
-    }
+    let Job { workload, profile, issuer: name, token: single_use } = job(parts, &token, None).await?;
     let spend = Spend {
         token: single_use.into(),
         request: request.digest,
@@ -79,12 +67,49 @@ where
     Ok(Proven { case, spend })
 }
 
+/// A job that is proven, and the one use of its token.
+pub(super) struct Job<'r, 't> {
+    pub workload: Workload<'t>,
+    pub profile: &'r Profile,
+    /// The issuer's name.
+    pub issuer: Arc<str>,
+    pub token: SingleUse,
+}
+
+/// Steps 2 and 3; `audience` is that of exchanges unless another is named.
+pub(super) async fn job<'r, 't>(
+    parts: &Parts<'r>,
+    token: &UnverifiedToken<'t>,
+    audience: Option<&str>,
+) -> Result<Job<'r, 't>, Refusal> {
+    let verified = verified(parts, token, audience).await?;
+    // A subject token is always single use, also where its issuer's tokens are reusable as actor tokens.
+    let single_use = verified.single_use().ok_or(TrustError::Refused(Reason::Jti))?;
+    let name = verified.issuer().name.clone();
+    // While a folder is swapped the table may know another issuer by this name already.
+    let same = |(_, issuer): &(_, &Issuer)| *issuer.url == *verified.issuer().url;
+    let known = parts.snapshot.mappings.issuer_named(&name).filter(same);
+    let (_, issuer) = known.ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
+    let profile = parts.snapshot.profiles.get(&issuer.profile).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
+
+    // 3 Workload
+    let workload = workload::translate(profile, &name, verified.into_claims())?;
+    if !issuer.lists_owner_of(&workload) {
+        return Err(WorkloadError::Stranger.into());
+    }
+    Ok(Job { workload, profile, issuer: name, token: single_use })
+}
+
 /// Verifies; on an unknown `kid`, or keys that are too old, asks for the issuer's keys once and verifies once more.
-async fn verified<'t>(parts: &Parts<'_>, token: &UnverifiedToken<'t>) -> Result<Verified<'t>, Refusal> {
-    match trust::verify(token, &parts.issuers.table(), parts.now) {
+async fn verified<'t>(
+    parts: &Parts<'_>,
+    token: &UnverifiedToken<'t>,
+    audience: Option<&str>,
+) -> Result<Verified<'t>, Refusal> {
+    match trust::verify_for(audience, token, &parts.issuers.table(), parts.now) {
         Err(TrustError::KeyUnknown { issuer } | TrustError::KeysTooOld { issuer }) => {
             let table = parts.issuers.refresh(&issuer).await?;
-            Ok(trust::verify(token, &table, parts.now)?)
+            Ok(trust::verify_for(audience, token, &table, parts.now)?)
         }
         verdict => Ok(verdict?),
     }

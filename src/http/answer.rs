@@ -36,12 +36,14 @@ const NOT_ACCEPTED_TEXT: &str = "The token was not accepted. Ask for it with the
     `/.well-known/claimbound` names, and send it once, before it expires. The operator finds the cause under the \
     `decision_id`";
 
-/// An answer, ready to be sent. `/token` and `/revoke` and nothing else give these; they are never cached.
+/// An answer, ready to be sent; never cached.
 pub struct Reply {
     pub status: StatusCode,
     pub retry_after_seconds: Option<u32>,
     pub body: Vec<u8>,
     pub noted: Noted,
+    /// What a 401 asks for (RFC 9110 section 11.6.1).
+    pub challenge: Option<&'static str>,
     /// The rest of the request is not read: the connection ends with the answer.
     pub close: bool,
 }
@@ -54,9 +56,10 @@ pub struct Noted {
 }
 
 impl Reply {
-    fn new(status: StatusCode, body: &impl Serialize) -> Self {
+    /// A status and a JSON body.
+    pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
         let body = serde_json::to_vec(body).expect("text, numbers and lists of them always encode");
-        Self { status, retry_after_seconds: None, body, noted: Noted::default(), close: false }
+        Self { status, retry_after_seconds: None, body, noted: Noted::default(), challenge: None, close: false }
     }
 
     /// As actix sends it.
@@ -68,6 +71,9 @@ impl Reply {
             .insert_header((header::PRAGMA, "no-cache"));
         if let Some(seconds) = self.retry_after_seconds {
             response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if let Some(challenge) = self.challenge {
+            response.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
         if self.close {
             response.force_close();
@@ -81,8 +87,8 @@ impl Reply {
 /// The answer to an exchange.
 pub fn exchanged(answer: &Answer, hints: Hints) -> Reply {
     let mut reply = match &answer.outcome {
-        Ok(Granted::Issued(issued)) => Reply::new(StatusCode::OK, &Success::of(answer, issued, answer.at)),
-        Ok(Granted::DryRun { role, mapping, duration }) => Reply::new(
+        Ok(Granted::Issued(issued)) => Reply::json(StatusCode::OK, &Success::of(answer, issued, answer.at)),
+        Ok(Granted::DryRun { role, mapping, duration }) => Reply::json(
             StatusCode::OK,
             &DryRun {
                 dry_run: true,
@@ -102,10 +108,10 @@ pub fn exchanged(answer: &Answer, hints: Hints) -> Reply {
 /// RFC 7009 section 2.2: a token that is unknown is answered like one that was ended.
 pub fn revoked(recorded: bool) -> Reply {
     if recorded {
-        return Reply::new(StatusCode::OK, &serde_json::json!({}));
+        return Reply::json(StatusCode::OK, &serde_json::json!({}));
     }
     let away = Early::of("temporarily_unavailable", Reason::StoreDown.name(), words(Reason::StoreDown).to_owned());
-    Reply { retry_after_seconds: Some(RETRY_SECONDS), ..Reply::new(StatusCode::SERVICE_UNAVAILABLE, &away) }
+    Reply { retry_after_seconds: Some(RETRY_SECONDS), ..Reply::json(StatusCode::SERVICE_UNAVAILABLE, &away) }
 }
 
 /// A request that ends before its token is read.
@@ -117,8 +123,13 @@ pub enum TurnedAway {
     BodyTooLarge,
     BodyBroken,
     NotAForm,
+    /// An operator's request whose body is not said to be JSON, or is not of the form that is asked for.
+    NotJson,
+    BadJson(String),
     HeadTooLarge,
-    TooManyRequests { retry_after_seconds: u32 },
+    TooManyRequests {
+        retry_after_seconds: u32,
+    },
 }
 
 /// The answer to a request that is turned away.
@@ -149,6 +160,12 @@ pub fn turned_away(why: &TurnedAway) -> Reply {
             "the body must be a form: `Content-Type: application/x-www-form-urlencoded`, in UTF-8, without \
                 `Content-Encoding`",
         ),
+        TurnedAway::NotJson => (
+            415,
+            "invalid_request",
+            "the body must be JSON: `Content-Type: application/json`, without `Content-Encoding`",
+        ),
+        TurnedAway::BadJson(why) => (400, "invalid_request", why.as_str()),
         TurnedAway::HeadTooLarge => (431, "invalid_request", "the request's headers are larger than 16 KiB together"),
         TurnedAway::TooManyRequests { .. } => {
             (429, "temporarily_unavailable", "too many requests from this network; wait as `Retry-After` says")
@@ -159,7 +176,7 @@ pub fn turned_away(why: &TurnedAway) -> Reply {
         _ => Reason::FormInvalid,
     };
     let status = StatusCode::from_u16(status).expect("the statuses above are valid");
-    let mut reply = Reply::new(status, &Early::of(error, reason.name(), text.to_owned()));
+    let mut reply = Reply::json(status, &Early::of(error, reason.name(), text.to_owned()));
     if let TurnedAway::TooManyRequests { retry_after_seconds } = why {
         reply.retry_after_seconds = Some(*retry_after_seconds);
     }
@@ -170,7 +187,7 @@ pub fn turned_away(why: &TurnedAway) -> Reply {
 
 /// A path or method that does not exist: RFC 9110 has no body for these, people have eyes.
 pub fn no_such_way(status: StatusCode, error: &str, text: &str) -> Reply {
-    Reply::new(status, &serde_json::json!({ "error": error, "error_description": text }))
+    Reply::json(status, &serde_json::json!({ "error": error, "error_description": text }))
 }
 
 /// What the table says about one refusal.
@@ -337,7 +354,7 @@ fn refusal(answer: &Answer, refused: &Refused, hints: Hints) -> Reply {
     };
     let status = StatusCode::from_u16(verdict.status).expect("the table's statuses are valid");
     let retry_after_seconds = refused.retry_after_seconds.or(verdict.retry_after_seconds);
-    Reply { retry_after_seconds, ..Reply::new(status, &told) }
+    Reply { retry_after_seconds, ..Reply::json(status, &told) }
 }
 
 /// The sentence, and what the hint adds to it: the line to paste, the roles, whom to ask.

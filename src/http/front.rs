@@ -1,8 +1,8 @@
 //! What the endpoints need of the broker, as a trait: so that they can be tested without one.
 
-use super::limit::NETWORKS_MAX;
+use super::limit::{NETWORKS_MAX, SIGN_IN_STEPS_PER_SECOND};
 use crate::{
-    broker::{Answer, Asked, Broker, Health},
+    broker::{Answer, Asked, Broker, Health, NoOperator, Who},
     config::Config,
     rate::Rate,
     secret::Secret,
@@ -23,6 +23,10 @@ pub trait Front: Send + Sync {
     fn metrics(&self) -> String;
     fn count_turned_away(&self, status: u16);
     fn now(&self) -> UnixSeconds;
+    /// Who it is that presents this; a job's token is spent by it.
+    fn operator(&self, presented: Secret) -> BoxFuture<'_, Result<Who, NoOperator>>;
+    /// What operators act on; `None` in tests of everything else.
+    fn broker(&self) -> Option<&Arc<Broker>>;
 }
 
 impl Front for Arc<Broker> {
@@ -50,6 +54,12 @@ impl Front for Arc<Broker> {
     fn now(&self) -> UnixSeconds {
         self.clock().now()
     }
+    fn operator(&self, presented: Secret) -> BoxFuture<'_, Result<Who, NoOperator>> {
+        Box::pin(Broker::operator(self, presented))
+    }
+    fn broker(&self) -> Option<&Arc<Broker>> {
+        Some(self)
+    }
 }
 
 /// What all workers share. Built once, outside the factory that runs once per worker.
@@ -58,6 +68,8 @@ pub struct Shared {
     pub config: Config,
     /// By network.
     pub rate: Option<Rate<IpAddr>>,
+    /// By network, of steps of sign-ins.
+    pub sign_in_rate: Option<Rate<IpAddr>>,
     /// The rate's clock: it never steps back.
     pub started: Instant,
 }
@@ -66,6 +78,7 @@ impl Shared {
     /// Over a broker, by its configuration.
     pub fn new(front: Box<dyn Front>, config: Config) -> Self {
         let rate = Rate::new(config.limits.requests_per_second, NETWORKS_MAX);
-        Self { front, config, rate, started: Instant::now() }
+        let sign_in_rate = Rate::new(SIGN_IN_STEPS_PER_SECOND, NETWORKS_MAX);
+        Self { front, config, rate, sign_in_rate, started: Instant::now() }
     }
 }

@@ -95,6 +95,10 @@ pub enum Change {
     GiveBack(Use),
     /// Keeps a mapping folder, or a configuration in the same form, by its version, if it is not kept already (canonical archive, see `store::open`).
     KeepFolder { version: [u8; 32], archive: Vec<u8> },
+    /// Opens a session of an operator.
+    OpenSession(Session),
+    /// Ends a session, by the SHA-256 of what is presented for it; nothing, if there is none.
+    EndSession([u8; 32]),
     /// Fixes a fact of this store for ever (`issuer_url`); blocked if it is fixed to another value.
     Fix { name: &'static str, value: String },
 }
@@ -116,6 +120,23 @@ pub struct Lease {
     pub state: LeaseState,
     /// The token that it cost, so that settling finds its single-use record.
     pub token: Option<[u8; 32]>,
+}
+
+/// A person who signed in as an operator.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Session {
+    /// SHA-256 of what is presented for it.
+    pub session: [u8; 32],
+    /// What evidence calls them.
+    pub operator: String,
+    /// The name of the sign-in that they came by.
+    pub sign_in: String,
+    /// What they may do, words with spaces between them.
+    pub may: String,
+    /// Of the configuration that let them in: under another one the session is over.
+    pub binding: [u8; 32],
+    /// The caller's to judge.
+    pub expires: UnixSeconds,
 }
 
 /// Where a lease, or the token spent for it, stands (design, section 3, step 8).
@@ -208,8 +229,8 @@ pub struct Down {
 pub trait Engine: Send {
     fn apply(&mut self, batch: &[Commit], chain: &mut Chain) -> Result<Vec<Outcome>, Down>;
 
-    /// Removes single-use records that are to be kept until before `now`, and counters whose window is over by then: a
-    /// bounded number of each. Says how many single-use records it removed.
+    /// Removes single-use records that are to be kept until before `now`, and counters whose window and sessions whose time
+    /// is over by then: a bounded number of each. Says how many single-use records it removed.
     /// A token whose record may be gone is refused from then on, whatever the clock says. Always writes, so that its
     /// success shows that the store can be written. An engine that keeps no such records has nothing to do.
     fn sweep(&mut self, _now: UnixSeconds) -> Result<u64, Down> {

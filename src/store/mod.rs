@@ -11,7 +11,7 @@ pub mod writer;
 
 pub use audit::{Finding, LeaseFault, Report, audit};
 pub use commit::{
-    Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, SpentKey, Use,
+    Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Session, Settled, Spend, SpentKey, Use,
 };
 pub use open::{
     AuditedLease, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, open, open_reader,

@@ -1,6 +1,6 @@
 //! URL → engine, reader and the chain to go on with.
 
-use super::{Down, LeaseState, Writer, postgres, sqlite};
+use super::{Down, LeaseState, Session, Writer, postgres, sqlite};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
@@ -88,6 +88,10 @@ pub trait Reader: Send + Sync {
     fn lease(&self, id: LeaseId) -> Result<Option<HeldLease>, Down>;
     /// The lease that the handle of this SHA-256 ends, whatever its state.
     fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down>;
+    /// The operator's session of this SHA-256, also one that has expired.
+    fn session(&self, session: &[u8; 32]) -> Result<Option<Session>, Down>;
+    /// At most `rows` records that stand before this position, the latest first; without one, from the end.
+    fn before(&self, position: Option<i64>, rows: u32) -> Result<Vec<Stored>, Down>;
     /// Leases still `issuing` that were opened before `before`: a crash left them.
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down>;
     /// A kept mapping folder.

@@ -83,6 +83,13 @@ pub enum What<'r> {
     MappingsActivated { version: [u8; 32], configuration: [u8; 32] },
     /// A changed folder or configuration did not load; the last good one goes on. No version: it could not be read.
     MappingsRefused { version: Option<[u8; 32]> },
+    /// Someone was let in as an operator: a person (`how` is `code` or `device`) until `expires`, or a job for the one
+    /// request that its token is good for (`job`). `may` are words of the configuration.
+    OperatorSignedIn { operator: &'r str, how: &'r str, may: &'r [&'r str], expires: Option<UnixSeconds> },
+    /// Someone proved who they are, and is no operator.
+    OperatorRefused { operator: &'r str, how: &'r str },
+    /// An operator ended their session.
+    OperatorSignedOut { operator: &'r str },
     /// A broker process opened the store.
     Started { version: &'r str },
 }
@@ -115,8 +122,8 @@ pub struct Body<'b> {
     pub decision: Option<DecisionId>,
     /// Seconds since 1970.
     pub at: i64,
-    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `mappings_activated`, `mappings_refused` or
-    /// `started`.
+    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `mappings_activated`, `mappings_refused`,
+    /// `operator_signed_in`, `operator_refused`, `operator_signed_out` or `started`.
     #[serde(borrow)]
     pub kind: Cow<'b, str>,
     /// [`Reason::name`].
@@ -143,7 +150,7 @@ pub struct Body<'b> {
     /// Of `settled`: how minting came out.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Cow<'b, str>>,
-    /// Of `ended`: what ended the lease.
+    /// Of `ended`: what ended the lease; of operators: how they showed who they are.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub how: Option<Cow<'b, str>>,
     /// Of `ended`: what that means for the credential.
@@ -163,6 +170,12 @@ pub struct Body<'b> {
     /// Of `mappings_activated`: the effective configuration's version, hex.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<Cow<'b, str>>,
+    /// Of what operators do: `<sign-in or issuer>:<subject>`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<Cow<'b, str>>,
+    /// Of `operator_signed_in`: what they may do.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub may: Vec<Cow<'b, str>>,
     #[serde(borrow, deserialize_with = "Option::deserialize")]
     pub principal: Option<Named<'b>>,
     #[serde(borrow, deserialize_with = "Option::deserialize")]
@@ -234,6 +247,8 @@ impl<'b> Body<'b> {
             from: None,
             version: None,
             configuration: None,
+            operator: None,
+            may: Vec::new(),
             principal: record.principal.map(named),
             actor: record.actor.map(named),
             mappings: record.mappings_version.map(|version| hex(&version).into()),
@@ -282,6 +297,17 @@ impl<'b> Body<'b> {
                 self.configuration = Some(hex(&configuration).into());
             }
             What::MappingsRefused { version } => self.version = version.map(|version| hex(&version).into()),
+            What::OperatorSignedIn { operator, how, may, expires } => {
+                self.operator = Some(operator.into());
+                self.how = Some(how.into());
+                self.may = may.iter().map(|word| Cow::Borrowed(*word)).collect();
+                self.expires = expires.map(|at| at.0);
+            }
+            What::OperatorRefused { operator, how } => {
+                self.operator = Some(operator.into());
+                self.how = Some(how.into());
+            }
+            What::OperatorSignedOut { operator } => self.operator = Some(operator.into()),
             What::Started { version } => self.version = Some(version.into()),
         }
     }
@@ -299,6 +325,9 @@ impl What<'_> {
             What::Ended { .. } => "ended",
             What::MappingsActivated { .. } => "mappings_activated",
             What::MappingsRefused { .. } => "mappings_refused",
+            What::OperatorSignedIn { .. } => "operator_signed_in",
+            What::OperatorRefused { .. } => "operator_refused",
+            What::OperatorSignedOut { .. } => "operator_signed_out",
             What::Started { .. } => "started",
         }
     }

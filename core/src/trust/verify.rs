@@ -95,6 +95,16 @@ pub fn verify<'t>(
     issuers: &IssuerTable,
     now: UnixSeconds,
 ) -> Result<Verified<'t>, TrustError> {
+    verify_for(None, token, issuers, now)
+}
+
+/// The same for another audience than the one of exchanges: a token that is good here is good for nothing there.
+pub fn verify_for<'t>(
+    audience: Option<&str>,
+    token: &UnverifiedToken<'t>,
+    issuers: &IssuerTable,
+    now: UnixSeconds,
+) -> Result<Verified<'t>, TrustError> {
     let issuer = issuers.get(token.issuer()).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
     // What an operator cut off is refused before anything that could set off a fetch.
     if issuer.cut.disabled {
@@ -115,15 +125,20 @@ pub fn verify<'t>(
     if !key.verifies(token.signed_part.as_bytes(), token.signature) {
         return Err(TrustError::Refused(Reason::BadSignature));
     }
-    let (issued_at, expires, single_use) = read_claims(token, issuer, now).map_err(TrustError::Refused)?;
+    let (issued_at, expires, single_use) = read_claims(token, issuer, audience, now).map_err(TrustError::Refused)?;
     Ok(Verified { issuer: issuer.clone(), claims: token.claims.clone(), issued_at, expires, single_use })
 }
 
 type Standing = (UnixSeconds, UnixSeconds, Option<SingleUse>);
 
-fn read_claims(token: &UnverifiedToken<'_>, issuer: &IssuerSnapshot, now: UnixSeconds) -> Result<Standing, Reason> {
+fn read_claims(
+    token: &UnverifiedToken<'_>,
+    issuer: &IssuerSnapshot,
+    audience: Option<&str>,
+    now: UnixSeconds,
+) -> Result<Standing, Reason> {
     let (claims, rules) = (&token.claims, &issuer.rules);
-    check_audience(claims.get("aud"), &rules.audience)?;
+    check_audience(claims.get("aud"), audience.unwrap_or(&rules.audience))?;
     let exp = time(claims, "exp")?.ok_or(Reason::Exp)?;
     let iat = time(claims, "iat")?.ok_or(Reason::Iat)?;
     let nbf = time(claims, "nbf")?;

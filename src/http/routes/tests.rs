@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::{
-    broker::{Answer, Asked, AskedGrant, Health, MappingsHealth, StoreHealth},
+    broker::{Answer, Asked, AskedGrant, Broker, Health, MappingsHealth, NoOperator, StoreHealth, Who},
     config::{Config, Hints, Limits},
     exchange::{Granted, Issued, Refused},
     http::{answer::tests::answer, front::Front},
     issuance::Credential,
+    operators::Operator,
     secret::Secret,
 };
 use actix_web::{
@@ -29,7 +30,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -44,6 +45,8 @@ pub struct Fake {
     pub asked: Mutex<Vec<Asked>>,
     pub turned_away: Mutex<Vec<u16>>,
     pub not_ready: AtomicBool,
+    /// How often somebody showed something to be let in as an operator.
+    pub presented: AtomicUsize,
 }
 
 impl Front for Arc<Fake> {
@@ -100,6 +103,22 @@ impl Front for Arc<Fake> {
     fn now(&self) -> UnixSeconds {
         UnixSeconds(1_000)
     }
+    /// `auditor` may audit; `limited` comes too often; the store is down for `down`.
+    fn operator(&self, presented: Secret) -> BoxFuture<'_, Result<Who, NoOperator>> {
+        self.presented.fetch_add(1, Ordering::Relaxed);
+        let who = match presented.reveal() {
+            "auditor" => {
+                Ok(Who { operator: Operator::new("okta:eve", [May::Audit]), expires: Some(UnixSeconds(1_900)) })
+            }
+            "limited" => Err(NoOperator::TooOften { retry_after_seconds: 7 }),
+            "down" => Err(NoOperator::Down),
+            _ => Err(NoOperator::Unknown),
+        };
+        Box::pin(async { who })
+    }
+    fn broker(&self) -> Option<&Arc<Broker>> {
+        None
+    }
 }
 
 pub fn config() -> Config {
@@ -121,6 +140,8 @@ pub fn config() -> Config {
         store: String::new(),
         mappings: "mappings".into(),
         issuers: BTreeMap::new(),
+        sign_ins: Vec::new(),
+        operators: Vec::new(),
         signing_keys: "keys".into(),
         issuer_url: "https://issuer.example".into(),
         development: false,
@@ -178,22 +199,26 @@ fn post(path: &str, body: impl Into<String>) -> TestRequest {
 async fn every_endpoint_answers_its_method_and_names_it_to_others() {
     for (table, other) in [(PUBLIC, OPERATOR), (OPERATOR, PUBLIC)] {
         for endpoint in table {
-            let fake = Arc::default();
+            let fake: Arc<Fake> = Arc::default();
             let ask = |method| ask_at(table, &fake, config(), from(STRANGER).method(method).uri(endpoint.path));
             for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
                 let got = ask(method.clone()).await;
-                assert_eq!(got.status == 405, !endpoint.answers(&method), "{method} {}: {}", endpoint.path, got.status);
+                let answers = at(table, endpoint.path).any(|row| row.answers(&method));
+                assert_eq!(got.status == 405, !answers, "{method} {}: {}", endpoint.path, got.status);
                 assert_eq!(got.header("x-content-type-options"), "nosniff");
                 assert_eq!(got.header("access-control-allow-origin"), "");
                 if got.status == 405 {
-                    assert_eq!(got.header("allow"), endpoint.allow());
+                    assert_eq!(got.header("allow"), allow(table, endpoint.path));
                     assert_eq!(got.json()["error"], "method_not_allowed");
                 }
             }
-            assert_eq!(
-                ask(endpoint.method.clone()).await.status,
-                if endpoint.method == Method::GET { 200 } else { 415 }
-            );
+            let expected = match (endpoint.needs, &endpoint.method) {
+                (Needs::Nothing, &Method::GET) => 200,
+                (Needs::Nothing, _) => 415,
+                _ => 401,
+            };
+            assert_eq!(ask(endpoint.method.clone()).await.status, expected, "{}", endpoint.path);
+            assert_eq!(fake.presented.load(Ordering::Relaxed), 0, "nothing was shown");
         }
         for endpoint in other {
             let request = from(STRANGER).method(endpoint.method.clone()).uri(endpoint.path);
@@ -347,6 +372,66 @@ async fn operators_see_metrics_and_health() {
     assert_eq!((metrics.status, metrics.body.as_str()), (200, "# EOF\n"));
     assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
     assert_eq!(ask("/operator/health").await.json()["store"]["writable"], json!(true));
+}
+
+#[actix_web::test]
+async fn operators_are_let_in_by_what_they_show_and_by_what_they_may() {
+    let fake: Arc<Fake> = Arc::default();
+    let ask = async |method: Method, path: &str, token: Option<&str>| {
+        let request = from(STRANGER).method(method).uri(path);
+        let request = match token {
+            Some(token) => request.insert_header(("authorization", format!("Bearer {token}"))),
+            None => request,
+        };
+        ask_at(OPERATOR, &fake, config(), request).await
+    };
+    let constant = ask(Method::GET, "/operator/decisions", None).await;
+    assert_eq!((constant.status, constant.header("cache-control")), (401, "no-store"));
+    assert_eq!(constant.header("www-authenticate"), "Bearer realm=\"claimbound operators\"");
+    let stranger = ask(Method::GET, "/operator/decisions", Some("other")).await;
+    assert_eq!((stranger.status, &stranger.body), (401, &constant.body), "one answer, whatever the cause");
+    for (token, status, retry) in [("limited", 429, "7"), ("down", 503, "5")] {
+        let got = ask(Method::GET, "/operator/decisions", Some(token)).await;
+        assert_eq!((got.status, got.header("retry-after")), (status, retry), "{token}");
+    }
+    // Let in; behind the gate there is no broker here.
+    assert_eq!(ask(Method::GET, "/operator/decisions", Some("auditor")).await.status, 503);
+    let me = ask(Method::GET, "/operator/session", Some("auditor")).await;
+    assert_eq!(me.json(), json!({ "operator": "okta:eve", "may": ["audit"], "expires_at": 1_900 }));
+    let denied = ask(Method::GET, "/operator/decisions/00000000-0000-7000-8000-000000000001", Some("auditor")).await;
+    assert_eq!((denied.status, &denied.json()["error"]), (403, &json!("insufficient_scope")));
+    assert!(denied.json()["error_description"].as_str().unwrap().starts_with("`okta:eve` may not `explain`"));
+    // Costs nothing: a job's token is good once.
+    let before = fake.presented.load(Ordering::Relaxed);
+    assert_eq!(ask(Method::PUT, "/operator/decisions", Some("auditor")).await.status, 405);
+    assert_eq!(ask(Method::GET, "/operator/nothing", Some("auditor")).await.status, 404);
+    assert_eq!(fake.presented.load(Ordering::Relaxed), before);
+}
+
+#[actix_web::test]
+async fn steps_of_a_sign_in_are_few_and_json() {
+    let fake: Arc<Fake> = Arc::default();
+    let shared = Data::new(Shared::new(Box::new(fake), config()));
+    let app = init_service(App::new().app_data(shared).wrap(from_fn(around)).configure(configure(OPERATOR))).await;
+    let ask = async |kind: &str, body: &str| {
+        let request = from(STRANGER).method(Method::POST).uri("/operator/sign-in");
+        let request = request.insert_header(("content-type", kind)).set_payload(body.to_owned());
+        got(app.call(request.to_request()).await.unwrap()).await
+    };
+    for (kind, body, status) in [
+        ("application/x-www-form-urlencoded", "port=1", 415),
+        ("application/json", "{", 400),
+        ("application/json", "{\"prot\":1}", 400),
+        ("application/json", "{\"port\":70000}", 400),
+        ("application/json", "{\"port\":1}", 503),
+    ] {
+        assert_eq!(ask(kind, body).await.status, status, "{body}");
+    }
+    for _ in 5..limit::SIGN_IN_STEPS_PER_SECOND as u64 * crate::rate::BURST_SECONDS {
+        assert_ne!(ask("application/json", "{").await.status, 429);
+    }
+    let refused = ask("application/json", "{").await;
+    assert_eq!((refused.status, refused.header("retry-after").is_empty()), (429, false));
 }
 
 #[actix_web::test]

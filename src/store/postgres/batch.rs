@@ -1,7 +1,9 @@
 //! A batch judged in memory. What it may touch has been read and locked before; what comes out is what to write. So a
 //! batch costs the same few statements whatever its size, and a commit that loses undoes itself without a savepoint.
 
-use crate::store::{Blocked, Change, Commit, Down, Guard, Lease, LeaseState, Settled, Spend, Use, commit::RETRIES_MAX};
+use crate::store::{
+    Blocked, Change, Commit, Down, Guard, Lease, LeaseState, Session, Settled, Spend, Use, commit::RETRIES_MAX,
+};
 use claimbound_core::{evidence::LeaseId, time::UnixSeconds};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -85,6 +87,9 @@ pub(super) struct Held<'b> {
     pub(super) leases: Table<u128, Row>,
     pub(super) fixed: Table<&'b str, String>,
     pub(super) folders: Vec<(&'b [u8; 32], &'b [u8])>,
+    /// Inserted, then removed.
+    pub(super) opened_sessions: Vec<&'b Session>,
+    pub(super) ended_sessions: Vec<&'b [u8; 32]>,
 }
 
 impl<'b> Held<'b> {
@@ -97,12 +102,15 @@ impl<'b> Held<'b> {
             leases: Table::default(),
             fixed: Table::default(),
             folders: Vec::new(),
+            opened_sessions: Vec::new(),
+            ended_sessions: Vec::new(),
         }
     }
 
     /// One commit: all of it behind its guards, or nothing.
     pub(super) fn judge(&mut self, commit: &'b Commit) -> Result<Option<Blocked>, Down> {
         let folders = self.folders.len();
+        let sessions = (self.opened_sessions.len(), self.ended_sessions.len());
         let verdict = self.attempt(commit)?;
         let keep = verdict.is_none();
         self.spent.end(keep);
@@ -111,6 +119,8 @@ impl<'b> Held<'b> {
         self.fixed.end(keep);
         if !keep {
             self.folders.truncate(folders);
+            self.opened_sessions.truncate(sessions.0);
+            self.ended_sessions.truncate(sessions.1);
         }
         Ok(verdict)
     }
@@ -141,6 +151,14 @@ impl<'b> Held<'b> {
                 }
                 Change::KeepFolder { version, archive } => {
                     self.folders.push((version, archive));
+                    None
+                }
+                Change::OpenSession(session) => {
+                    self.opened_sessions.push(session);
+                    None
+                }
+                Change::EndSession(session) => {
+                    self.ended_sessions.push(session);
                     None
                 }
                 Change::Fix { name, value } => self.fix(name, value),

@@ -1,7 +1,7 @@
 //! Reading: own connections on a runtime of their own, so that whoever asks may be anywhere; it waits meanwhile.
 
 use super::{Address, Own, aside, bytes, get, is_fatal, session::reading, state};
-use crate::store::{AuditedLease, Down, HeldLease, Incarnation, Kept, Reader, Stored, StoredLease};
+use crate::store::{AuditedLease, Down, HeldLease, Incarnation, Kept, Reader, Session, Stored, StoredLease};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
@@ -154,6 +154,16 @@ impl Reader for PostgresReader {
         Ok(self.all(sql, vec![Box::new(possession.to_vec())], held_lease)?.pop())
     }
 
+    fn session(&self, session: &[u8; 32]) -> Result<Option<Session>, Down> {
+        let sql = "SELECT * FROM sessions WHERE session = $1";
+        Ok(self.all(sql, vec![Box::new(session.to_vec())], one_session)?.pop())
+    }
+
+    fn before(&self, position: Option<i64>, rows: u32) -> Result<Vec<Stored>, Down> {
+        let sql = "SELECT * FROM records WHERE position < $1 ORDER BY position DESC LIMIT $2";
+        self.all(sql, vec![Box::new(position.unwrap_or(i64::MAX)), Box::new(i64::from(rows))], stored)
+    }
+
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down> {
         let sql = "SELECT * FROM leases WHERE state = 'issuing' AND opened < $1 ORDER BY opened LIMIT $2";
         self.all(sql, vec![Box::new(before.0), Box::new(UNSETTLED_ROWS_MAX)], stored_lease)
@@ -237,6 +247,17 @@ fn held_lease(row: &Row) -> Result<HeldLease, Down> {
         handle: get(row, "handle")?,
         expires: UnixSeconds(get(row, "expires")?),
         state: state(row)?,
+    })
+}
+
+fn one_session(row: &Row) -> Result<Session, Down> {
+    Ok(Session {
+        session: bytes(row, "session")?,
+        operator: get(row, "operator")?,
+        sign_in: get(row, "sign_in")?,
+        may: get(row, "may")?,
+        binding: bytes(row, "binding")?,
+        expires: UnixSeconds(get(row, "expires")?),
     })
 }
 

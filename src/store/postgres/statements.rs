@@ -15,10 +15,10 @@ use futures_util::future::{BoxFuture, FutureExt as _, try_join_all};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::{Client, Error, Statement, types::ToSql};
 
-/// Single-use records, and counters, that one sweep removes, at most: it runs between batches, and nobody should feel it.
+/// Single-use records, counters and sessions that one sweep removes, at most: it runs between batches, and nobody should feel it.
 const SWEEP_ROWS_MAX: i64 = 5_000;
 
-const SQL: [&str; 17] = [
+const SQL: [&str; 20] = [
     "SELECT batch, sequence, head FROM incarnations WHERE id = $1 FOR UPDATE",
     "SELECT id, state, token, handle, possession FROM leases WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     "INSERT INTO spent SELECT token, keep_until, request, state, 0
@@ -55,6 +55,11 @@ const SQL: [&str; 17] = [
     "WITH gone AS MATERIALIZED (SELECT counter FROM uses WHERE until <= $1 ORDER BY until LIMIT $2
                                 FOR UPDATE SKIP LOCKED)
      DELETE FROM uses USING gone WHERE uses.counter = gone.counter",
+    "INSERT INTO sessions VALUES ($1, $2, $3, $4, $5, $6)",
+    "DELETE FROM sessions WHERE session = ANY($1)",
+    "WITH gone AS MATERIALIZED (SELECT session FROM sessions WHERE expires <= $1 ORDER BY expires LIMIT $2
+                                FOR UPDATE SKIP LOCKED)
+     DELETE FROM sessions USING gone WHERE sessions.session = gone.session",
 ];
 
 /// [`SQL`], prepared.
@@ -76,6 +81,9 @@ struct Prepared {
     advance: Statement,
     sweep_spent: Statement,
     sweep_uses: Statement,
+    open_session: Statement,
+    end_sessions: Statement,
+    sweep_sessions: Statement,
 }
 
 /// Where an incarnation's chain stands.
@@ -124,7 +132,7 @@ impl<'b> Wanted<'b> {
                 Change::End(lease) | Change::Hold { lease, .. } => drop(wanted.leases.insert(lease.0.to_be_bytes())),
                 Change::GiveBack(taken) => drop(wanted.counters.insert(&taken.counter)),
                 Change::Fix { name, .. } => drop(wanted.facts.insert(name)),
-                Change::KeepFolder { .. } => {}
+                Change::KeepFolder { .. } | Change::OpenSession(_) | Change::EndSession(_) => {}
             }
         }
         wanted
@@ -163,6 +171,9 @@ impl Session {
             advance,
             sweep_spent,
             sweep_uses,
+            open_session,
+            end_sessions,
+            sweep_sessions,
         ] = prepared.try_into().map_err(|_| Down::new("a statement was lost"))?;
         let sql = Prepared {
             seat,
@@ -182,6 +193,9 @@ impl Session {
             advance,
             sweep_spent,
             sweep_uses,
+            open_session,
+            end_sessions,
+            sweep_sessions,
         };
         Ok(Self { client, sql })
     }
@@ -341,6 +355,24 @@ impl Session {
             let archives: Vec<_> = folders.iter().map(|(_, archive)| *archive).collect();
             sent.push(async move { client.execute(&sql.keep, &[&versions, &archives]).await }.boxed());
         }
+        for session in &held.opened_sessions {
+            let open = async move {
+                let values: [&(dyn ToSql + Sync); 6] = [
+                    &&session.session[..],
+                    &session.operator,
+                    &session.sign_in,
+                    &session.may,
+                    &&session.binding[..],
+                    &session.expires.0,
+                ];
+                client.execute(&sql.open_session, &values).await
+            };
+            sent.push(open.boxed());
+        }
+        if !held.ended_sessions.is_empty() {
+            let ended = slices(held.ended_sessions.iter().copied());
+            sent.push(async move { client.execute(&sql.end_sessions, &[&ended]).await }.boxed());
+        }
         if !records.is_empty() {
             sent.push(self.insert(id, records).boxed());
         }
@@ -402,6 +434,7 @@ impl Session {
             newest = newest.max(Some(row.try_get::<_, i64>(0)?));
         }
         client.execute(&sql.sweep_uses, &[&now.0, &SWEEP_ROWS_MAX]).await?;
+        client.execute(&sql.sweep_sessions, &[&now.0, &SWEEP_ROWS_MAX]).await?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
         let forgotten = newest.map_or(0, |newest| newest + 1);
         let told = "UPDATE sweeps SET swept = $1, forgotten = greatest(forgotten, $2)";

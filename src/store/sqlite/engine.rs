@@ -11,7 +11,7 @@ use claimbound_core::{
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params};
 use std::{fs::File, path::Path};
 
-/// Single-use records, and counters, that one sweep removes, at most: it runs between batches, and nobody should feel it.
+/// Single-use records, counters and sessions that one sweep removes, at most: it runs between batches, and nobody should feel it.
 const SWEEP_ROWS_MAX: u32 = 5_000;
 /// The log is cut back to this size after a checkpoint, in bytes.
 const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
@@ -130,6 +130,9 @@ impl Engine for Sqlite {
         let over =
             "DELETE FROM uses WHERE counter IN (SELECT counter FROM uses WHERE until <= ?1 ORDER BY until LIMIT ?2)";
         transaction.prepare_cached(over)?.execute((now.0, SWEEP_ROWS_MAX))?;
+        let over = "DELETE FROM sessions WHERE session IN
+             (SELECT session FROM sessions WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
+        transaction.prepare_cached(over)?.execute((now.0, SWEEP_ROWS_MAX))?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
         let forgotten = newest.map_or(self.forgotten, |newest| self.forgotten.max(UnixSeconds(newest).plus(1)));
         transaction.prepare_cached("UPDATE sweeps SET swept = ?1, forgotten = ?2")?.execute((now.0, forgotten.0))?;
@@ -206,6 +209,22 @@ fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> 
             Change::KeepFolder { version, archive } => {
                 let keep = "INSERT INTO folders VALUES (?1, ?2) ON CONFLICT DO NOTHING";
                 connection.prepare_cached(keep)?.execute((version, archive))?;
+                None
+            }
+            Change::OpenSession(session) => {
+                let open = "INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+                connection.prepare_cached(open)?.execute((
+                    session.session,
+                    &session.operator,
+                    &session.sign_in,
+                    &session.may,
+                    session.binding,
+                    session.expires.0,
+                ))?;
+                None
+            }
+            Change::EndSession(session) => {
+                connection.prepare_cached("DELETE FROM sessions WHERE session = ?1")?.execute([session])?;
                 None
             }
             Change::Fix { name, value } => {

@@ -1,7 +1,7 @@
 //! Reading: own connections, each walk in one read transaction, nothing in the writer's way.
 
 use super::{MIGRATIONS, id_at, prepare, version};
-use crate::store::{AuditedLease, Down, HeldLease, Kept, Reader, Stored, StoredLease};
+use crate::store::{AuditedLease, Down, HeldLease, Kept, Reader, Session, Stored, StoredLease};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
@@ -80,6 +80,16 @@ impl Reader for SqliteReader {
     fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down> {
         let sql = "SELECT * FROM leases WHERE possession = ?1";
         self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([possession], held_lease).optional()?))
+    }
+
+    fn session(&self, session: &[u8; 32]) -> Result<Option<Session>, Down> {
+        let sql = "SELECT * FROM sessions WHERE session = ?1";
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([session], one_session).optional()?))
+    }
+
+    fn before(&self, position: Option<i64>, rows: u32) -> Result<Vec<Stored>, Down> {
+        let sql = "SELECT * FROM records WHERE position < ?1 ORDER BY position DESC LIMIT ?2";
+        self.read(|connection| all(connection, sql, (position.unwrap_or(i64::MAX), rows), stored))
     }
 
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down> {
@@ -201,6 +211,17 @@ fn held_lease(row: &Row<'_>) -> rusqlite::Result<HeldLease> {
         handle: row.get("handle")?,
         expires: UnixSeconds(row.get("expires")?),
         state: row.get("state")?,
+    })
+}
+
+fn one_session(row: &Row<'_>) -> rusqlite::Result<Session> {
+    Ok(Session {
+        session: row.get("session")?,
+        operator: row.get("operator")?,
+        sign_in: row.get("sign_in")?,
+        may: row.get("may")?,
+        binding: row.get("binding")?,
+        expires: UnixSeconds(row.get("expires")?),
     })
 }
 

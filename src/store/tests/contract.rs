@@ -20,7 +20,8 @@ macro_rules! contract {
             a_forgotten_token_stays_refused each_start_goes_on_with_the_chain leases_are_found_again
             a_batch_that_fails_leaves_nothing a_limit_holds_until_its_window_is_over
             a_use_is_given_back_in_its_window a_token_is_spent_without_a_record
-            a_walk_shows_every_record_once_and_ends_when_told
+            a_walk_shows_every_record_once_and_ends_when_told a_session_lives_until_it_is_ended_or_swept
+            records_are_shown_from_the_end
         }
     };
 }
@@ -381,4 +382,46 @@ pub(super) fn a_walk_shows_every_record_once_and_ends_when_told(place: &dyn Plac
     engine.apply(&batch, &mut chain).unwrap();
     assert_eq!(walked(usize::MAX), (0..9_000).map(decision).collect::<Vec<_>>());
     assert_eq!(walked(5_000).len(), 5_000);
+}
+
+pub(super) fn a_session_lives_until_it_is_ended_or_swept(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let session = |number: u8| Session {
+        session: [number; 32],
+        operator: "okta:00u1".into(),
+        sign_in: "okta".into(),
+        may: "explain audit".into(),
+        binding: [9; 32],
+        expires: NOW.plus(i64::from(number)),
+    };
+    let open = |number: u8| refuse(number.into(), vec![], vec![Change::OpenSession(session(number))]);
+    let reader = place.reader();
+    assert_eq!(engine.apply(&[open(1), open(2), open(3)], &mut chain).unwrap(), [durable(1), durable(2), durable(3)]);
+    assert_eq!(reader.session(&[2; 32]).unwrap(), Some(session(2)));
+    let mut lost = open(4);
+    lost.guards.push(Guard::LeaseAlive(LeaseId(77)));
+    assert_eq!(one(engine.as_mut(), &mut chain, lost), Outcome::Blocked(Blocked::LeaseEnded));
+    assert_eq!(reader.session(&[4; 32]).unwrap(), None, "what is blocked opens none");
+    let end = |number: u8| refuse(number.into(), vec![], vec![Change::EndSession([number; 32])]);
+    assert_eq!(one(engine.as_mut(), &mut chain, end(2)), durable(4));
+    assert_eq!(one(engine.as_mut(), &mut chain, end(2)), durable(5), "there is none any more");
+    assert_eq!(reader.session(&[2; 32]).unwrap(), None);
+    engine.sweep(NOW.plus(1)).unwrap();
+    let left = [1, 3].map(|number| reader.session(&[number; 32]).unwrap().is_some());
+    assert_eq!(left, [false, true], "swept when it is over");
+    verified(place, 5);
+}
+
+pub(super) fn records_are_shown_from_the_end(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let batch: Vec<Commit> = (1..=5).map(|number| refuse(number, vec![], vec![])).collect();
+    engine.apply(&batch, &mut chain).unwrap();
+    let reader = place.reader();
+    let shown = |position, rows| {
+        let shown = reader.before(position, rows).unwrap();
+        shown.into_iter().map(|stored| (stored.sequence, stored.position)).unzip::<_, _, Vec<_>, Vec<_>>()
+    };
+    let (sequences, positions) = shown(None, 2);
+    assert_eq!(sequences, [5, 4]);
+    assert_eq!(shown(positions.last().copied(), 9).0, [3, 2, 1]);
 }

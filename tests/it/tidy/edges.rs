@@ -28,7 +28,7 @@ const SERVICE: &[(&str, &str)] = &[
     ("net", "secret"),
     ("operators", ""),
     ("rate", ""),
-    ("config", "core::diag"),
+    ("config", "core::diag operators"),
     ("folder", "core::diag core::mapping"),
     // The floors of an exchange.
     ("keys", "core::claims core::time core::trust net secret telemetry"),
@@ -40,16 +40,23 @@ const SERVICE: &[(&str, &str)] = &[
          keys::signing net secret telemetry",
     ),
     ("exchange", "core issuance keys::issuers rate secret store telemetry"),
+    // Questions to the evidence, and people's sign-in.
+    ("history", "config core folder store"),
+    ("people", "config core::time net secret"),
     // What builds, speaks and commands.
-    ("broker", "core config exchange folder issuance keys net operators secret store telemetry"),
+    ("broker", "core config exchange folder issuance keys net operators people secret store telemetry"),
     // `Credential`, `Ended`, `Later` and `Down` are words of the broker's face.
     (
         "http",
         "broker config core::diag core::evidence core::mapping core::reason core::time core::workload documents exchange \
-         issuance::Credential issuance::Ended issuance::Later operators rate secret store::Down telemetry",
+         folder history issuance::Credential issuance::Ended issuance::Later operators people rate secret store::Down \
+         telemetry",
     ),
     ("dev", "broker config core documents exchange http issuance keys net secret store telemetry"),
-    ("cli", "broker config core dev documents exchange folder http issuance keys net operators secret store telemetry"),
+    (
+        "cli",
+        "broker config core dev documents exchange folder history http issuance keys net operators secret store telemetry",
+    ),
 ];
 
 /// Forbidden although the table allows what lies above; so is importing a room that holds it as a whole.

@@ -1,6 +1,6 @@
-//! The operator listener: metrics and detailed health, never on the public port.
+//! Metrics and detailed health: for anyone who reaches the operator listener.
 
-use super::front::Shared;
+use crate::http::front::Shared;
 use actix_web::{
     HttpResponse,
     http::header,

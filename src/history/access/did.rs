@@ -1,19 +1,16 @@
 //! Who did: grants on record, in groups that are bounded; who cannot be named any more is said to be erased.
 
 use super::{
-    super::log::{self, Log, Times, counted, date},
+    super::{
+        find::initiator,
+        log::{Log, Times, counted, date},
+    },
     Asked,
     span::Span,
 };
 use crate::store::LeaseState;
 use anyhow::Result;
-use claimbound_core::{
-    evidence::{Body, DecisionId, LeaseId, unhex},
-    mapping::Ask,
-    review::recorded::{Told, ask_again},
-    time::UnixSeconds,
-    workload::Claim,
-};
+use claimbound_core::evidence::{Body, DecisionId, LeaseId};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -99,7 +96,7 @@ impl<'a> Did<'a> {
             return Ok(());
         }
         let state = self.log.reader.lease(lease)?.map(|lease| lease.state);
-        let initiator = self.initiator(body, stored);
+        let initiator = initiator(self.log, body, stored);
         let grant = Grant { at: body.at, expires, lease, decision: body.decision, initiator, state };
         let times = Times::once(body.at, body.decision);
         let empty = Group { times, latest: VecDeque::new(), initiators: BTreeMap::new(), unnamed: 0, failed: 0 };
@@ -111,17 +108,6 @@ impl<'a> Did<'a> {
             None => self.groups.entry(key).or_insert(empty).add(grant),
         }
         Ok(())
-    }
-
-    /// Who started the run, by the profile of the folder that judged.
-    fn initiator(&self, body: &Body<'_>, stored: &[u8]) -> Option<String> {
-        let details = log::details(body, stored).ok()?;
-        let folder = self.log.folder(&unhex(body.mappings.as_deref()?)?).ok()?;
-        let at = UnixSeconds(body.at);
-        match ask_again(&folder.set, &folder.profiles, &details["claims"], &Ask::default(), at).ok()? {
-            Told::Judged { case, .. } => case.principal.text(Claim::Initiator).map(str::to_owned),
-            Told::Unheard(_) => None,
-        }
     }
 
     /// Grants in all groups.

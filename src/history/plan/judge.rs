@@ -1,7 +1,7 @@
 //! Records in, groups of what would be otherwise out. Memory grows with the groups, which are bounded, not with the log.
 
 use super::super::{
-    loaded::{self, Loaded},
+    Loaded, duration as in_words,
     log::{self, Log, Times},
 };
 use claimbound_core::{
@@ -264,7 +264,7 @@ impl<'a> Judge<'a> {
             return found;
         };
         let old = &loaded.set;
-        let lasts = |seconds| loaded::duration(seconds);
+        let lasts = |seconds| in_words(seconds);
         differ("duration", &lasts(duration(old, old_mapping, old_role, ask.duration)), &lasts(grant.duration));
         let pairs = [(old_mapping, old_role), (grant.mapping, grant.role)];
         let fixed = past.terms.entry(pairs).or_insert_with(|| {

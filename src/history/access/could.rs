@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        loaded::{self, Loaded},
+        Loaded, duration,
         log::{Activation, Log, date},
     },
     Asked,
@@ -175,7 +175,7 @@ impl Could {
                 let told = conditions.iter().map(|[claim, asks, _]| format!("{claim} {asks}"));
                 writeln!(text, "    unless deny `{name}` holds ({reason}): {}", told.collect::<Vec<_>>().join(", "))?;
             }
-            writeln!(text, "    for at most {}", loaded::duration(way.max_duration))?;
+            writeln!(text, "    for at most {}", duration(way.max_duration))?;
             if let Some(limit) = &way.limit {
                 writeln!(text, "    limited for each repository: {limit}")?;
             }

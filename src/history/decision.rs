@@ -1,16 +1,15 @@
-//! `claimbound explain --decision`: a recorded answer, and the evaluation made again from the recorded claims and the
+//! One recorded answer, and the evaluation made again from the recorded claims and the
 //! folder that judged then, which the store keeps by its hash.
 
 use super::{
-    explain::{Explanation, explain_case},
-    loaded,
-    render::Format,
+    Answer, Format, Told,
+    explanation::{Explanation, explain_case},
 };
 use crate::{
     folder,
-    store::{self, Reader, Stored},
+    store::{Reader, Stored},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use claimbound_core::{
     evidence::{Body, DecisionId, unhex},
     mapping::{Folder, MappingSet, load},
@@ -27,28 +26,25 @@ struct Again {
     explanation: Explanation,
 }
 
-/// Prints the record and the evaluation; exit code 0 for a grant, 1 for a refusal.
+/// The record and the evaluation; code 0 for a grant, 1 for a refusal. `None`: there is no such decision.
 ///
 /// # Errors
-/// An id that the store does not know; a store, record or kept folder that cannot be read.
-pub fn explain(id: DecisionId, url: &str, format: Format) -> Result<u8> {
-    let reader = store::open_reader(url)?;
+/// A store, record or kept folder that cannot be read.
+pub fn answer(reader: &dyn Reader, id: DecisionId, format: Format) -> Result<Option<Told>> {
     let records = reader.decision(id)?;
-    let Some(stored) = records.first() else {
-        bail!("the store `{url}` has no decision `{id}`; refusals beyond their rate stand in a sum alone");
-    };
+    let Some(stored) = records.first() else { return Ok(None) };
     let body = Body::parse(&stored.body)?;
-    let again = again(&body, stored, reader.as_ref())?;
+    let again = again(&body, stored, reader)?;
     let granted = matches!(&*body.kind, "granted" | "dry_run");
-    match format {
-        Format::Human => loaded::print(&human(id, &body, again.as_ref()))?,
+    let told = match format {
         Format::Json => {
             let record: Value = serde_json::from_slice(&stored.body)?;
             let explanation = again.map(|again| again.explanation.to_json(&again.set));
-            loaded::print(&format!("{:#}\n", json!({ "record": record, "explanation": explanation })))?;
+            Answer::Json(json!({ "record": record, "explanation": explanation }))
         }
-    }
-    Ok(u8::from(!granted))
+        Format::Human | Format::Markdown => Answer::Text(human(id, &body, again.as_ref())),
+    };
+    Ok(Some(Told { code: u8::from(!granted), answer: told }))
 }
 
 /// `None` where the record holds no claims: a stranger's, or erased ones.

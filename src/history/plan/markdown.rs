@@ -2,8 +2,8 @@
 
 use super::{
     super::{
-        diff::markdown::{Page, code, prose},
         log::{counted, date},
+        page::{Page, code, prose},
     },
     Plan,
     judge::{Group, Key, Kind},

@@ -4,9 +4,18 @@ use anyhow::{Result, ensure};
 
 /// What was written: its first and last second; one and the same for a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Moment {
+pub struct Moment {
     first: i64,
     last: i64,
+}
+
+impl Moment {
+    pub fn first(self) -> i64 {
+        self.first
+    }
+    pub fn last(self) -> i64 {
+        self.last
+    }
 }
 
 /// The seconds from `from` to `to`, both included; without `from`, as far back as the log reaches.
@@ -19,7 +28,7 @@ pub(super) struct Span {
 const DAY_SECONDS: i64 = 86_400;
 
 /// Reads a day or a time (RFC 3339).
-pub(super) fn moment(text: &str) -> Result<Moment, String> {
+pub fn moment(text: &str) -> Result<Moment, String> {
     if let Ok(day) = text.parse::<jiff::civil::Date>()
         && text.len() == "2026-03-05".len()
     {

@@ -1,6 +1,6 @@
 //! What can be used of a folder, and what records say of its use. Memory grows with the folder, not with the log.
 
-use super::super::{loaded::Loaded, log};
+use super::super::{Loaded, log};
 use claimbound_core::{
     evidence::Body,
     mapping::{Ask, Decision, Folder, Mapping, MappingId},

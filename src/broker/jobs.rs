@@ -45,9 +45,10 @@ impl OperatorJobs {
             return Ok(Self::default());
         }
         let at = |rule: &OperatorRule, code: Code, message: &str, help: String| {
-            let span = Span::new(config.file.display().to_string(), 0..0);
-            let message = format!("the `[[operator]]` in line {} of the configuration: {message}", rule.line);
-            Diagnostic::error(code, span, message, help)
+            // Not a place of the folder.
+            let span = Span::new("policy.toml", 0..0);
+            let message = format!("the `[[operator]]` in line {} of `{}`: {message}", rule.line, config.file.display());
+            Diagnostic { span: None, ..Diagnostic::error(code, span, message, help) }
         };
         let issuers: Vec<Arc<str>> = known.issuers.iter().map(|issuer| issuer.name.clone()).collect();
         let unknown = |(rule, issuer, _): &(&OperatorRule, &str, &str)| {

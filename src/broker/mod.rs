@@ -11,7 +11,7 @@ mod tasks;
 
 pub use clock::SystemClock;
 pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, StoreHealth};
-pub use operators::{NoOperator, SignInFailed, SignedIn, Who};
+pub use operators::{NoOperator, Question, SignInFailed, SignedIn, Who};
 pub use prepare::{Prepared, StartError, deployment, prepare, trusted};
 
 use crate::{
@@ -39,7 +39,7 @@ use reload::Reload;
 use std::{net::IpAddr, sync::Arc, time::Instant};
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, RwLock, Semaphore, watch},
+    sync::{Mutex, RwLock, watch},
 };
 use uuid::Uuid;
 
@@ -105,8 +105,7 @@ pub struct Broker {
     strangers: Strangers,
     repositories: Repositories,
     people: People,
-    /// Long questions to the evidence that run at once.
-    questions: Arc<Semaphore>,
+    questions: operators::Questions,
     metrics: Metrics,
     /// Every exchange holds it for reading while it runs: who may write knows that none does.
     running: Arc<RwLock<()>>,
@@ -149,7 +148,7 @@ impl Broker {
             writer: opened.writer,
             reader: opened.reader,
             people,
-            questions: Arc::new(Semaphore::new(operators::QUESTIONS_MAX)),
+            questions: operators::Questions::default(),
             shared_store: opened.shared,
             strangers: Strangers::default(),
             running: Arc::default(),

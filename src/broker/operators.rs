@@ -21,12 +21,14 @@ use claimbound_core::{
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// How long a person stays signed in.
 pub const SESSION_SECONDS: i64 = 900;
-/// Long questions to the evidence that run at once.
-pub(super) const QUESTIONS_MAX: usize = 2;
+/// Questions to the whole evidence that run at once.
+const LONG_QUESTIONS_MAX: usize = 2;
+/// Questions to a bounded part of it that run at once.
+const SHORT_QUESTIONS_MAX: usize = 8;
 /// So that people and scanners see what it is.
 const PREFIX: &str = "cbs_";
 const RANDOM_BYTES: usize = 32;
@@ -58,6 +60,28 @@ pub enum SignInFailed {
     NoOperator { name: String },
     /// The provider or the store cannot be asked.
     Down,
+}
+
+/// How much of the evidence a question reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Question {
+    /// A bounded part.
+    Short,
+    /// All of it.
+    Long,
+}
+
+/// Room for questions that run at once: long ones leave room for short ones.
+pub(super) struct Questions {
+    short: Arc<Semaphore>,
+    long: Arc<Semaphore>,
+}
+
+impl Default for Questions {
+    fn default() -> Self {
+        let room = |questions| Arc::new(Semaphore::new(questions));
+        Self { short: room(SHORT_QUESTIONS_MAX), long: room(LONG_QUESTIONS_MAX) }
+    }
 }
 
 /// A person who signed in.
@@ -277,13 +301,17 @@ impl Broker {
         }
     }
 
-    /// Asks the evidence something that may take long, on a thread of its own. `None`: as many such questions as may run
-    /// at once do.
+    /// Asks the evidence, on a thread of the question's own. `None`: as many such questions as may run at once do.
     pub async fn question<T: Send + 'static>(
         &self,
+        question: Question,
         ask: impl FnOnce(&Arc<dyn Reader>) -> T + Send + 'static,
     ) -> Option<T> {
-        let turn = self.questions.clone().try_acquire_owned().ok()?;
+        let room = match question {
+            Question::Short => &self.questions.short,
+            Question::Long => &self.questions.long,
+        };
+        let turn = room.clone().try_acquire_owned().ok()?;
         let reader = self.reader.clone();
         let (answer, answered) = oneshot::channel();
         // No runtime's: those wait at their end for what they run, and a stop must not wait for a question.

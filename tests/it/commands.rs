@@ -164,6 +164,7 @@ async fn the_annotated_configuration_is_one_that_serves() {
     std::fs::create_dir(directory.path().join("tls")).unwrap();
     let files = [
         ("gitlab-ca.pem", cert.pem()),
+        ("okta-ca.pem", cert.pem()),
         ("tls/certificate.pem", cert.pem()),
         ("tls/key.pem", signing_key.serialize_pem()),
         ("store-password", "secret".to_owned()),

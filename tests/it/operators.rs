@@ -165,6 +165,13 @@ async fn the_evidence_answers_operators_as_it_answers_commands() {
         assert_eq!(answer.status, status, "{query}: {}", answer.text);
     }
 
+    let sent = http::client().post(format!("{}/operator/history", broker.operator_url()));
+    let folder = json!({ "question": "plan", "folder": { "policy.toml": "nonsense = 1" } });
+    let sent = sent.bearer_auth(oncall(&issuer).token(&audience(&broker))).json(&folder);
+    let answer = http::send(sent).await.unwrap();
+    assert_eq!(answer.status, 400, "{}", answer.text);
+    assert!(answer.text_of("error_description").contains("does not load"), "{}", answer.text);
+
     // Commands say the same of a broker as of its store.
     let operator_url = broker.operator_url().to_owned();
     let both = async |arguments: &[&str]| {
@@ -219,7 +226,7 @@ async fn what_an_operator_may_be_is_judged_at_the_start_and_taken_up_while_it_ru
     let unpinned =
         OPERATORS.replace(", id = 740000001", "").replace("{ name = \"acme/payments-api\" }", "\"acme/payments-api\"");
     for (operators, told) in [
-        (unpinned.as_str(), "the `[[operator]]` in line"),
+        (unpinned.as_str(), "the `[[operator]]` in line 14 of `claimbound.toml`"),
         (&OPERATORS.replace("issuer = \"github\"", "issuer = \"githbu\""), "did you mean `github`?"),
         (&OPERATORS.replace("branch", "brnach"), "brnach"),
     ] {

@@ -14,7 +14,8 @@ fn compile(operators: &str) -> Result<OperatorJobs, Vec<String>> {
     let text =
         format!("[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"127.0.0.1:8081\"\n{operators}");
     let directory = std::path::Path::new("/etc/claimbound");
-    let config = Config::parse(&text, &"claimbound.toml".into(), directory, false).unwrap();
+    let mut config = Config::parse(&text, &"claimbound.toml".into(), directory, false).unwrap();
+    config.file = "claimbound.toml".into();
     let files = [
         ("policy.toml", include_str!("../../../mappings/policy.toml")),
         ("roles/payments.toml", include_str!("../../../mappings/roles/payments.toml")),
@@ -47,7 +48,7 @@ fn conditions_are_those_of_a_mapping_for_production() {
         let found = compile(&operator(issuer, matches)).err().expect(told);
         let first = &found[0];
         assert!(
-            first.starts_with("the `[[operator]]` in line 4 of the configuration: ") && first.contains(told),
+            first.starts_with("the `[[operator]]` in line 4 of `claimbound.toml`: ") && first.contains(told),
             "{found:?}"
         );
     }

@@ -2,6 +2,7 @@
 
 use super::{broker, respond, say};
 use crate::{
+    broker::Question as Reads,
     folder::FOLDER_MAX_BYTES,
     history::{
         self, Answer, Format, Loaded, Told,
@@ -17,6 +18,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     web::{Data, Path},
 };
+use anyhow::Context as _;
 use claimbound_core::{
     evidence::DecisionId,
     mapping::{Folder, load},
@@ -95,7 +97,7 @@ pub async fn decision(request: HttpRequest, id: Path<String>, shared: Data<Share
 async fn explained(request: &HttpRequest, id: &str, shared: &Shared) -> Result<Reply, Reply> {
     let id: DecisionId = id.parse().map_err(|_| say::invalid("a decision's id is a UUID"))?;
     let One { format } = query(request)?;
-    let told = ask(shared, move |log| history::decision::answer(&*log.reader, id, format)).await?;
+    let told = ask(shared, Reads::Short, move |log| history::decision::answer(&*log.reader, id, format)).await?;
     let nothing = "there is no such decision; refusals beyond their rate stand in a sum alone";
     Ok(answered(told.ok_or_else(|| say::not_found(nothing))?))
 }
@@ -122,7 +124,7 @@ async fn page(request: &HttpRequest, shared: &Shared) -> Result<Reply, Reply> {
         handle: asked.handle,
         outcome: asked.outcome,
     };
-    let found = ask(shared, move |log| Ok(find::page(log, &wanted, asked.cursor, limit)?)).await?;
+    let found = ask(shared, Reads::Short, move |log| Ok(find::page(log, &wanted, asked.cursor, limit)?)).await?;
     Ok(say::ok(&json!({ "records": found.records, "next": found.next })))
 }
 
@@ -155,7 +157,7 @@ async fn asked(question: Question, shared: &Shared) -> Result<Reply, Reply> {
             let time =
                 |text: &Option<String>| text.as_deref().map(moment).transpose().map_err(|why| say::invalid(&why));
             let (at, from, to) = (time(&at)?, time(&from)?, time(&to)?);
-            ask(shared, move |log| {
+            ask(shared, Reads::Long, move |log| {
                 let (role, repository) = (role.as_deref(), repository.as_deref());
                 access::answer(log, &access::Question { role, repository, at, from, to }, now.0, format)
             })
@@ -166,15 +168,18 @@ async fn asked(question: Question, shared: &Shared) -> Result<Reply, Reply> {
             only(role.is_none() && repository.is_none() && no_time, "`role`, `repository`, `at`, `from` or `to`")?;
             let from = began(ago.as_deref(), now)?;
             let name = name.unwrap_or_else(|| "the folder that was sent".to_owned());
-            let folder = folder.map(compiled).transpose()?;
             match (which, folder) {
                 (Which::Plan, Some(head)) => {
-                    ask(shared, move |log| plan::answer(log, &name, &head, from, format)).await?
+                    ask(shared, Reads::Long, move |log| plan::answer(log, &name, &compiled(head)?, from, format))
+                        .await?
                 }
                 (Which::Plan, None) => return Err(say::invalid("`plan` needs the proposed `folder`, by POST")),
                 (_, given) => {
-                    let given = given.map(|folder| (folder, name));
-                    ask(shared, move |log| unused::answer(log, given, from, format)).await?
+                    ask(shared, Reads::Long, move |log| {
+                        let given = given.map(compiled).transpose()?.map(|folder| (folder, name));
+                        unused::answer(log, given, from, format)
+                    })
+                    .await?
                 }
             }
         }
@@ -187,13 +192,12 @@ fn began(ago: Option<&str>, now: UnixSeconds) -> Result<i64, Reply> {
     Ok(now.plus(-i64::from(seconds)).0)
 }
 
-fn compiled(files: BTreeMap<String, String>) -> Result<Loaded, Reply> {
+/// Not on a worker: a large folder takes a second.
+fn compiled(files: BTreeMap<String, String>) -> anyhow::Result<Loaded> {
     let folder = Folder { files: files.into_iter().map(|(path, text)| (path, text.into_bytes())).collect() };
     let loaded = load(&folder, &Profiles::builtin());
-    match loaded.set {
-        Some(set) => Ok(Loaded { folder, set, profiles: loaded.profiles }),
-        None => Err(say::invalid("the folder does not load; `claimbound check` says why")),
-    }
+    let set = loaded.set.context("the folder does not load here; `claimbound check` says why")?;
+    Ok(Loaded { folder, set, profiles: loaded.profiles })
 }
 
 fn answered(told: Told) -> Reply {
@@ -206,9 +210,10 @@ fn answered(told: Told) -> Reply {
 /// Asks where waiting holds up nobody; only so many at once.
 async fn ask<T: Send + 'static>(
     shared: &Shared,
+    reads: Reads,
     ask: impl FnOnce(&Log) -> anyhow::Result<T> + Send + 'static,
 ) -> Result<T, Reply> {
-    let asked = broker(shared)?.question(move |reader| ask(&Log::new(reader.clone()))).await;
+    let asked = broker(shared)?.question(reads, move |reader| ask(&Log::new(reader.clone()))).await;
     asked.ok_or_else(say::unavailable)?.map_err(|error| match error.downcast_ref::<Down>() {
         Some(down) => {
             tracing::error!(error = %down, "a question to the evidence cannot be answered");

@@ -5,16 +5,19 @@
 
 mod issuer;
 mod limits;
+mod signing;
 mod store;
 
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
+pub use signing::Signing;
 
 use claimbound_core::diag::{Code, Diagnostic, Span, did_you_mean};
 use ipnet::IpNet;
 use issuer::Issuer;
 use limits::LimitsFile;
 use serde::{Deserialize, Serialize, Serializer};
+use signing::SigningFile;
 use std::{
     collections::BTreeMap,
     fmt::Display,
@@ -62,7 +65,7 @@ pub struct Config {
     pub issuers: BTreeMap<String, IssuerNetwork>,
     /// `[backend.NAME]`.
     pub backends: BTreeMap<String, AwsBackend>,
-    pub signing_keys: PathBuf,
+    pub signing: Signing,
     /// The name in our tokens: `public_url`, unless the documents are published elsewhere.
     pub issuer_url: String,
     /// Accepts loopback issuers over plain HTTP.
@@ -125,7 +128,7 @@ struct File {
     #[serde(default)]
     issuer: BTreeMap<String, Issuer>,
     #[serde(default)]
-    signing: Signing,
+    signing: SigningFile,
     #[serde(default)]
     backend: BTreeMap<Spanned<String>, Backend>,
 }
@@ -152,12 +155,6 @@ struct TlsFile {
 struct Mappings {
     path: Option<PathBuf>,
 }
-#[derive(Default, Deserialize)]
-struct Signing {
-    keys: Option<PathBuf>,
-    issuer_url: Option<Spanned<String>>,
-}
-
 #[derive(Deserialize)]
 struct Backend {
     kind: Option<Spanned<String>>,
@@ -194,7 +191,7 @@ const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("issuer.*.jwks", &["file", "expires", "warn_before"]),
-    ("signing", &["keys", "issuer_url"]),
+    ("signing", &["keys", "issuer_url", "seal", "rotate_every", "allow_private_network", "ca_file"]),
     ("backend", &["*"]),
     ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout"]),
 ];
@@ -335,7 +332,7 @@ impl Judge {
     }
 
     fn values(&mut self, file: File, directory: &Path, development: bool) -> Config {
-        let File { server, store, mappings, issuer, signing, backend } = file;
+        let File { server, store, mappings, issuer, mut signing, backend } = file;
         if server.public_url.is_none() && !development {
             let help = "write `public_url = \"https://claimbound.example.com\"`: it is the audience of CI tokens";
             self.error(VALUE, 0..0, "`[server] public_url` is missing".to_owned(), help);
@@ -359,7 +356,7 @@ impl Judge {
         let issuers =
             issuer.into_iter().map(|(name, issuer)| (name, self.issuer(issuer, directory, development))).collect();
         let public_url = server.public_url.map(|url| self.url(url, "public_url", development)).unwrap_or_default();
-        let issuer_url = signing.issuer_url.map(|url| self.url(url, "issuer_url", development));
+        let issuer_url = signing.issuer_url.take().map(|url| self.url(url, "issuer_url", development));
         Config {
             file: PathBuf::new(),
             listen: server.listen,
@@ -376,7 +373,7 @@ impl Judge {
             mappings: directory.join(mappings.path.unwrap_or_else(|| "mappings".into())),
             issuers,
             backends: backend.into_iter().map(|(name, backend)| self.backend(name, backend, development)).collect(),
-            signing_keys: directory.join(signing.keys.unwrap_or_else(|| "keys".into())),
+            signing: self.signing(signing, directory),
             development,
         }
     }

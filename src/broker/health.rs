@@ -17,7 +17,25 @@ pub struct Health {
     pub mappings: MappingsHealth,
     pub store: StoreHealth,
     pub issuers: Vec<IssuerHealth>,
+    pub signing: SigningHealth,
     pub keys: Vec<KeyHealth>,
+}
+
+/// Our signing keys' part.
+#[derive(Clone, Default, Debug, Serialize)]
+pub struct SigningHealth {
+    /// The name in our tokens.
+    pub issuer_url: String,
+    /// Private keys are encrypted at rest.
+    pub sealed: bool,
+    /// Why nothing is signed, and what to do: every exchange for a token of ours, or through one, is answered 503.
+    pub stopped: Option<String>,
+    /// What is wrong, and does not stop it.
+    pub warning: Option<String>,
+    /// Unix time of the last look at documents that are published elsewhere.
+    pub published_read: Option<i64>,
+    /// Unix time at which `rotate_every` makes the next keys.
+    pub next_rotation: Option<i64>,
 }
 
 /// The part of what judges.
@@ -109,6 +127,8 @@ pub struct KeyHealth {
     pub kid: String,
     pub algorithm: &'static str,
     pub state: &'static str,
+    /// Unix time since which it is revoked.
+    pub revoked: Option<i64>,
 }
 
 impl Broker {
@@ -141,6 +161,7 @@ impl Broker {
             kid: key.kid,
             algorithm: key.algorithm.name(),
             state: key.state.name(),
+            revoked: key.revoked.map(|at| at.0),
         });
         Health {
             ready: self.ready(),
@@ -157,7 +178,24 @@ impl Broker {
                 waiting: self.writer.waiting(),
             },
             issuers: issuers.collect(),
+            signing: self.signing_health(),
             keys: keys.collect(),
+        }
+    }
+
+    fn signing_health(&self) -> SigningHealth {
+        let trust = self.trust();
+        let unread = trust.unread.as_ref().map(|why| format!("the published documents could not be read: {why}"));
+        let warnings: Vec<_> =
+            [&trust.ring, &trust.published.differs, &unread].into_iter().flatten().cloned().collect();
+        let every = self.config.signing.rotate_every_seconds;
+        SigningHealth {
+            issuer_url: self.config.issuer_url.clone(),
+            sealed: self.config.signing.seal.is_some(),
+            stopped: self.signer.stopped().map(|why| (*why).clone()),
+            warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
+            published_read: trust.read.map(|at| at.0),
+            next_rotation: every.and_then(|every| self.signer.next_rotation(every)).map(|at| at.0),
         }
     }
 

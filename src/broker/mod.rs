@@ -5,11 +5,13 @@ mod clock;
 mod health;
 mod prepare;
 mod reload;
+mod signing;
 mod tasks;
 
 pub use clock::SystemClock;
-pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, StoreHealth};
+pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, SigningHealth, StoreHealth};
 pub use prepare::{Prepared, StartError, deployment, prepare, trusted};
+pub use signing::made_fact;
 
 use crate::{
     config::Config,
@@ -92,6 +94,9 @@ pub struct Broker {
     reload: Reload,
     issuers: Arc<KeyCache>,
     signer: Arc<Signer>,
+    /// How far the ring agrees with the store, and what is published with both.
+    trust: std::sync::Mutex<signing::Trust>,
+    published: Option<signing::Published>,
     writer: Writer,
     reader: Arc<dyn Reader>,
     /// Other brokers may write the store, too.
@@ -122,12 +127,16 @@ impl Broker {
         let prepared = prepare(&config)?;
         let opened = store::open(&config.store, now)?;
         record_start(&opened.writer, &config, &prepared, now).await?;
-        let signer = Signer::open(&config.signing_keys, now)?;
+        let signer = Signer::open(&config.signing.keys, config.signing.seal.clone(), now)?;
+        let trust = signing::agree(&opened, &signer, now).await?;
         let issuers = prepared.issuers.clone();
         let active = prepare::activate(config.clone(), prepared, &signer).await?;
         let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
+        let published = signing::Published::new(&config, client.clone());
         let issuers = KeyCache::new(issuers, client, clock.clone(), KeyTimes::default());
         let broker = Arc::new(Self {
+            trust: trust.into(),
+            published,
             metrics: Metrics::new(&active.version),
             repositories: Repositories::new(config.limits.repository_requests_per_second),
             config,
@@ -145,6 +154,7 @@ impl Broker {
             runtime: Handle::current(),
             background: Mutex::default(),
         });
+        broker.look_at_published().await;
         *broker.background.lock().await = tasks::spawn(&broker);
         Ok(broker)
     }
@@ -330,7 +340,7 @@ async fn record_start(
     now: UnixSeconds,
 ) -> Result<(), StartError> {
     let version = prepared.mappings.version;
-    let fix = Change::Fix { name: ISSUER_URL, value: config.issuer_url.clone() };
+    let fix = Change::Fix { name: ISSUER_URL.into(), value: config.issuer_url.clone() };
     let started = of_folder(What::Started { version: env!("CARGO_PKG_VERSION") }, vec![fix], version, now);
     if writer.commit(started).await? == Outcome::Blocked(Blocked::FixedOtherwise) {
         return Err(StartError::Other(format!(

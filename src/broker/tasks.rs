@@ -1,6 +1,6 @@
 //! What runs beside exchanges: strangers' records, issuers' keys, leases that a crash left, our keys' files, reloads.
 
-use super::Broker;
+use super::{Broker, signing};
 use crate::{
     exchange,
     keys::signing::RELOAD_SECONDS,
@@ -63,7 +63,7 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
                 if let Err(error) = broker.writer.sweep(surely_past(now, started, lived.elapsed())).await {
                     tracing::error!(%error, "the store could not be swept");
                 }
-                read_keys_again(&broker, now).await;
+                broker.read_keys_again(now).await;
             }
         })
     };
@@ -75,7 +75,19 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
             watching.abort();
         })
     };
-    vec![strangers, keys, sweeper, reloader]
+    let published = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            let mut stop = std::pin::pin!(stopping(&broker));
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(signing::LOOK_INTERVAL) => broker.look_at_published().await,
+                    () = &mut stop => return,
+                }
+            }
+        })
+    };
+    vec![strangers, keys, sweeper, reloader, published]
 }
 
 /// The time that may be forgotten by: the clock's, but no later than this process has lived to see. A clock that jumps
@@ -88,15 +100,6 @@ async fn stopping(broker: &Broker) {
     let mut stopping = broker.stopping.subscribe();
     // An error means that the broker is gone: stopped as well.
     let _ = stopping.wait_for(|stop| *stop).await;
-}
-
-/// Another process may have rotated; keys whose time is over lose their private files.
-async fn read_keys_again(broker: &Arc<Broker>, now: UnixSeconds) {
-    let signer = broker.signer.clone();
-    let read = tokio::task::spawn_blocking(move || signer.reload().and_then(|()| signer.remove_gone(now)));
-    if let Ok(Err(error)) = read.await {
-        tracing::error!(%error, "the signing keys could not be read again; the ones in memory stay");
-    }
 }
 
 /// Settles leases left `issuing` as `unknown`: their credential may exist, and they stay open until they expire.

@@ -35,8 +35,7 @@ pub struct LogArgs {
 impl LogArgs {
     /// Opens the store for reading.
     pub fn open(&self) -> Result<Log> {
-        let url = self.deployment.or(self.store.as_ref(), |config| config.store)?;
-        Ok(Log { reader: store::open_reader(&url)?, folders: RefCell::default() })
+        Log::at(&self.deployment.or(self.store.as_ref(), |config| config.store)?)
     }
 }
 
@@ -111,6 +110,11 @@ impl Reach {
 }
 
 impl Log {
+    /// Opens the store at this URL for reading.
+    pub fn at(url: &str) -> Result<Self> {
+        Ok(Self { reader: store::open_reader(url)?, folders: RefCell::default() })
+    }
+
     /// Shows every record that can be read, oldest first.
     ///
     /// # Errors

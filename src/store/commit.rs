@@ -5,6 +5,7 @@ use claimbound_core::{
     time::UnixSeconds,
     trust::SingleUse,
 };
+use std::borrow::Cow;
 
 /// What must hold, checked and spent inside the transaction. Every feature that makes a grant conditional on state
 /// adds a variant here and no `if` anywhere else.
@@ -95,8 +96,8 @@ pub enum Change {
     GiveBack(Use),
     /// Keeps a mapping folder, or a configuration in the same form, by its version, if it is not kept already (canonical archive, see `store::open`).
     KeepFolder { version: [u8; 32], archive: Vec<u8> },
-    /// Fixes a fact of this store for ever (`issuer_url`); blocked if it is fixed to another value.
-    Fix { name: &'static str, value: String },
+    /// Fixes a fact of this store for ever (`issuer_url`, a signing key that was made); blocked if it is fixed to another value.
+    Fix { name: Cow<'static, str>, value: String },
 }
 
 /// A credential's record.

@@ -5,7 +5,7 @@ use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// An open store.
 pub struct Opened {
@@ -92,6 +92,8 @@ pub trait Reader: Send + Sync {
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down>;
     /// A kept mapping folder.
     fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down>;
+    /// Every fact that is fixed, by name.
+    fn facts(&self) -> Result<BTreeMap<String, String>, Down>;
     /// Body and details of every record in chain order, until `each` says so. In reads of its own for some records at a
     /// time, so that a long walk holds up no checkpoint of who writes meanwhile; what is written meanwhile is not shown.
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down>;

@@ -85,6 +85,8 @@ pub enum What<'r> {
     MappingsRefused { version: Option<[u8; 32]> },
     /// A broker process opened the store.
     Started { version: &'r str },
+    /// A signing key was met for the first time (`made`), or ended before its time (`revoked`).
+    SigningKey { kid: &'r str, algorithm: &'r str, state: &'r str },
 }
 
 /// What may be erased with its salt after its own retention, the chain intact: claims and addresses.
@@ -115,8 +117,8 @@ pub struct Body<'b> {
     pub decision: Option<DecisionId>,
     /// Seconds since 1970.
     pub at: i64,
-    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `mappings_activated`, `mappings_refused` or
-    /// `started`.
+    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `mappings_activated`, `mappings_refused`,
+    /// `started` or `signing_key`.
     #[serde(borrow)]
     pub kind: Cow<'b, str>,
     /// [`Reason::name`].
@@ -140,7 +142,7 @@ pub struct Body<'b> {
     /// The credential's expiry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<i64>,
-    /// Of `settled`: how minting came out.
+    /// Of `settled`: how minting came out; of `signing_key`: what became of the key.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Cow<'b, str>>,
     /// Of `ended`: what ended the lease.
@@ -163,6 +165,12 @@ pub struct Body<'b> {
     /// Of `mappings_activated`: the effective configuration's version, hex.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<Cow<'b, str>>,
+    /// Of `signing_key`: the key's thumbprint (RFC 7638).
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<Cow<'b, str>>,
+    /// Of `signing_key`: the JWS name.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<Cow<'b, str>>,
     #[serde(borrow, deserialize_with = "Option::deserialize")]
     pub principal: Option<Named<'b>>,
     #[serde(borrow, deserialize_with = "Option::deserialize")]
@@ -234,6 +242,8 @@ impl<'b> Body<'b> {
             from: None,
             version: None,
             configuration: None,
+            kid: None,
+            algorithm: None,
             principal: record.principal.map(named),
             actor: record.actor.map(named),
             mappings: record.mappings_version.map(|version| hex(&version).into()),
@@ -283,6 +293,11 @@ impl<'b> Body<'b> {
             }
             What::MappingsRefused { version } => self.version = version.map(|version| hex(&version).into()),
             What::Started { version } => self.version = Some(version.into()),
+            What::SigningKey { kid, algorithm, state } => {
+                self.kid = Some(kid.into());
+                self.algorithm = Some(algorithm.into());
+                self.state = Some(state.into());
+            }
         }
     }
 }
@@ -300,6 +315,7 @@ impl What<'_> {
             What::MappingsActivated { .. } => "mappings_activated",
             What::MappingsRefused { .. } => "mappings_refused",
             What::Started { .. } => "started",
+            What::SigningKey { .. } => "signing_key",
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    broker::{Answer, Asked, AskedGrant, Health, MappingsHealth, StoreHealth},
-    config::{Config, Hints, Limits},
+    broker::{Answer, Asked, AskedGrant, Health, MappingsHealth, SigningHealth, StoreHealth},
+    config::{Config, Hints, Limits, Signing},
     exchange::{Granted, Issued, Refused},
     http::{answer::tests::answer, front::Front},
     issuance::Credential,
@@ -88,6 +88,7 @@ impl Front for Arc<Fake> {
             mappings: MappingsHealth { activated: 0, error: None, restart_needed: false, exceptions: Vec::new() },
             store: StoreHealth { writable: true, waiting: 0 },
             issuers: vec![],
+            signing: SigningHealth::default(),
             keys: vec![],
         }
     }
@@ -121,7 +122,7 @@ pub fn config() -> Config {
         store: String::new(),
         mappings: "mappings".into(),
         issuers: BTreeMap::new(),
-        signing_keys: "keys".into(),
+        signing: Signing::default(),
         issuer_url: "https://issuer.example".into(),
         development: false,
     }

@@ -7,6 +7,7 @@ use claimbound_core::{
     time::UnixSeconds,
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError, mpsc},
     time::Duration,
 };
@@ -162,6 +163,12 @@ impl Reader for PostgresReader {
     fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down> {
         let sql = "SELECT archive FROM folders WHERE version = $1";
         Ok(self.all(sql, vec![Box::new(version.to_vec())], |row| get(row, "archive"))?.pop())
+    }
+
+    fn facts(&self) -> Result<BTreeMap<String, String>, Down> {
+        let sql = "SELECT name, value FROM fixed";
+        let facts = self.all(sql, Vec::new(), |row| Ok((get(row, "name")?, get(row, "value")?)))?;
+        Ok(facts.into_iter().collect())
     }
 
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down> {

@@ -8,6 +8,7 @@ use claimbound_core::{
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Params, Row};
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -90,6 +91,12 @@ impl Reader for SqliteReader {
     fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down> {
         let sql = "SELECT archive FROM folders WHERE version = ?1";
         self.read(|connection| Ok(connection.query_row(sql, [version], |row| row.get(0)).optional()?))
+    }
+
+    fn facts(&self) -> Result<BTreeMap<String, String>, Down> {
+        let sql = "SELECT name, value FROM fixed";
+        let facts = self.read(|connection| all(connection, sql, (), |row| Ok((row.get(0)?, row.get(1)?))))?;
+        Ok(facts.into_iter().collect())
     }
 
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down> {

@@ -69,7 +69,7 @@ pub(super) fn what_is_blocked_writes_nothing(place: &dyn Place) {
     let head = chain.head;
     let mut late_guard = grant(1, spend(1, Issued));
     late_guard.guards.push(Guard::LeaseAlive(LeaseId(77)));
-    let fix = |value: &str| Change::Fix { name: "issuer_url", value: value.into() };
+    let fix = |value: &str| Change::Fix { name: "issuer_url".into(), value: value.into() };
     let mut late_change = grant(2, spend(2, Issued));
     late_change.changes.extend([keep_folder(b"late"), fix("https://a"), fix("https://b")]);
     assert_eq!(
@@ -157,7 +157,7 @@ pub(super) fn a_lease_is_settled_once_and_ended_once(place: &dyn Place) {
 
 pub(super) fn a_fact_is_fixed_for_ever(place: &dyn Place) {
     let (mut engine, mut chain) = place.engine().unwrap();
-    let fix = |value: &str| refuse(1, vec![], vec![Change::Fix { name: "issuer_url", value: value.into() }]);
+    let fix = |value: &str| refuse(1, vec![], vec![Change::Fix { name: "issuer_url".into(), value: value.into() }]);
     assert_eq!(
         engine.apply(&[fix("https://a"), fix("https://a"), fix("https://b")], &mut chain).unwrap(),
         [durable(1), durable(2), Outcome::Blocked(Blocked::FixedOtherwise)]
@@ -166,6 +166,7 @@ pub(super) fn a_fact_is_fixed_for_ever(place: &dyn Place) {
     let (mut engine, mut chain) = place.engine().unwrap();
     assert_eq!(one(engine.as_mut(), &mut chain, fix("https://b")), Outcome::Blocked(Blocked::FixedOtherwise));
     assert_eq!(one(engine.as_mut(), &mut chain, fix("https://a")), durable(1));
+    assert_eq!(place.reader().facts().unwrap(), [("issuer_url".to_owned(), "https://a".to_owned())].into());
 }
 
 fn keep_folder(archive: &[u8]) -> Change {

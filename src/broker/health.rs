@@ -3,10 +3,12 @@
 use super::Broker;
 use crate::{
     keys::issuers::KeyState,
-    telemetry::{IssuerSample, Sample},
+    keys::signing::KeyState as SigningState,
+    telemetry::{IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, StoreSample},
 };
 use claimbound_core::mapping::{Exception, Mapping, MappingSet};
 use serde::Serialize;
+use std::sync::PoisonError;
 
 /// Detailed health, for the operator listener.
 #[derive(Clone, Debug, Serialize)]
@@ -211,11 +213,46 @@ impl Broker {
             believed_until: health.believed_until.map(|at| at.0),
         });
         let issuers: Vec<_> = issuers.collect();
+        let reload = self.reload.state();
         self.metrics.text(&Sample {
             store_waiting: self.writer.waiting(),
             store_writable: self.writer.healthy(),
             issuers: &issuers,
             summed: self.strangers.summed(),
+            reload_refused: reload.error.is_some(),
+            restart_needed: reload.restart_needed,
+            signing: self.signing_sample(),
+            store: self.census.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         })
+    }
+
+    fn signing_sample(&self) -> SigningSample {
+        let keys = self.signer.list(self.clock.now()).into_iter().filter(|key| key.state != SigningState::Gone);
+        let every = self.config.signing.rotate_every_seconds;
+        SigningSample {
+            stopped: self.signer.stopped().is_some(),
+            keys: keys
+                .map(|key| SigningKeySample {
+                    algorithm: key.algorithm.name(),
+                    state: key.state.name(),
+                    signs: (key.state == SigningState::Signing)
+                        .then_some((key.signs_from.0, key.retires.map(|at| at.0))),
+                })
+                .collect(),
+            next_rotation: every.and_then(|every| self.signer.next_rotation(every)).map(|at| at.0),
+        }
+    }
+
+    /// Counts what is alive, beside everything else: metrics show the last count.
+    pub(super) async fn count_store(&self) {
+        let now = self.clock.now();
+        match self.read(move |reader| reader.census(now)).await {
+            Ok(census) => {
+                let leases = census.live.into_iter().map(|(state, count)| LeaseSample { state: state.name(), count });
+                let sample = StoreSample { at: now.0, leases: leases.collect(), bytes: census.bytes };
+                *self.census.lock().unwrap_or_else(PoisonError::into_inner) = sample;
+            }
+            Err(error) => tracing::warn!(%error, "leases could not be counted; metrics show the last count"),
+        }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     net::Client,
     secret::Secret,
     store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Outcome, Reader, Writer},
-    telemetry::{Ended, Metrics},
+    telemetry::{Ended, Metrics, StoreSample},
 };
 use arc_swap::ArcSwap;
 use claimbound_core::{
@@ -97,6 +97,8 @@ pub struct Broker {
     /// How far the ring agrees with the store, and what is published with both.
     trust: std::sync::Mutex<signing::Trust>,
     published: Option<signing::Published>,
+    /// What was last counted in the store.
+    census: std::sync::Mutex<StoreSample>,
     writer: Writer,
     reader: Arc<dyn Reader>,
     /// Other brokers may write the store, too.
@@ -137,7 +139,8 @@ impl Broker {
         let broker = Arc::new(Self {
             trust: trust.into(),
             published,
-            metrics: Metrics::new(&active.version),
+            census: std::sync::Mutex::default(),
+            metrics: Metrics::new(&active.version, opened.writer.series()),
             repositories: Repositories::new(config.limits.repository_requests_per_second),
             config,
             clock,
@@ -232,13 +235,13 @@ impl Broker {
             repositories: &self.repositories,
             now,
         };
-        let outcome = exchange::run(&parts, &request).await;
+        let (outcome, about) = exchange::run(&parts, &request).await;
         let ended = match &outcome {
-            Ok(Granted::Issued(issued)) => Ended::Granted(&issued.role),
+            Ok(Granted::Issued(_)) => Ended::Granted,
             Ok(Granted::DryRun { .. }) => Ended::DryRun,
             Err(refused) => Ended::Refused(refused.reason),
         };
-        self.metrics.exchange(ended, started.elapsed());
+        self.metrics.exchange(ended, about, started.elapsed());
         Answer { id, at: now, mappings_version: active.version.clone(), outcome }
     }
 

@@ -16,11 +16,8 @@ use claimbound_core::{
 use std::{
     collections::BTreeMap,
     sync::{Arc, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-/// How often the published documents are looked at, where they are published elsewhere.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// Facts of the store: a key that was made, by its algorithm; a key that was revoked, by when.
 const MADE: &str = "signing_key:";
 const REVOKED: &str = "signing_key_revoked:";

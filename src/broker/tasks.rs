@@ -1,6 +1,6 @@
 //! What runs beside exchanges: strangers' records, issuers' keys, leases that a crash left, our keys' files, reloads.
 
-use super::{Broker, signing};
+use super::Broker;
 use crate::{
     exchange,
     keys::signing::RELOAD_SECONDS,
@@ -19,6 +19,8 @@ use tokio::task::JoinHandle;
 /// How often leases that a crash left are looked for, the store is swept, and our keys' directory is read again.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 const _: () = assert!(SWEEP_INTERVAL.as_secs() <= RELOAD_SECONDS, "a rotation counts on being read in time");
+/// How often leases are counted, and the published documents looked at, where they are published elsewhere.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// A lease may be `issuing` for so long before it counts as left: longer than any backend's time limit.
 const ISSUING_SECONDS_MAX: i64 = 120;
 
@@ -75,19 +77,20 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
             watching.abort();
         })
     };
-    let published = {
+    let looks = {
         let broker = broker.clone();
         tokio::spawn(async move {
             let mut stop = std::pin::pin!(stopping(&broker));
             loop {
+                broker.count_store().await;
                 tokio::select! {
-                    () = tokio::time::sleep(signing::LOOK_INTERVAL) => broker.look_at_published().await,
+                    () = tokio::time::sleep(LOOK_INTERVAL) => broker.look_at_published().await,
                     () = &mut stop => return,
                 }
             }
         })
     };
-    vec![strangers, keys, sweeper, reloader, published]
+    vec![strangers, keys, sweeper, reloader, looks]
 }
 
 /// The time that may be forgotten by: the clock's, but no later than this process has lived to see. A clock that jumps

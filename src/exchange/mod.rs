@@ -20,10 +20,11 @@ pub use refusal::Refusal;
 pub use strangers::{Network, Strangers};
 
 use crate::{
-    issuance::{Credential, Minter, Order},
+    issuance::{Credential, MintError, Minter, Order},
     keys::issuers::Issuers,
     secret::Secret,
     store::{Change, Guard, Lease, LeaseState, Settled, Spend, Writer},
+    telemetry::{About, Minted},
 };
 use claimbound_core::{
     evidence::{DecisionId, Eased, LeaseId, What},
@@ -32,7 +33,7 @@ use claimbound_core::{
     time::{Seconds, UnixSeconds},
     workload::{Claim, Profiles},
 };
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Instant};
 use trail::Trail;
 pub(crate) use trail::salt;
 
@@ -99,12 +100,15 @@ pub struct Refused {
     pub hint: Option<Box<Hint>>,
 }
 
-/// One exchange from bytes to credential, or to a refusal that is on record.
-pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> Result<Granted, Refused> {
+/// One exchange from bytes to credential, or to a refusal that is on record; and for metrics, what it was about.
+pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> (Result<Granted, Refused>, About) {
     let mut trail = Trail::new(request);
     match grant(parts, request, &mut trail).await {
-        Ok(granted) => Ok(granted),
-        Err(refusal) => Err(trail::record_refusal(parts, trail, refusal).await),
+        Ok(granted) => (Ok(granted), trail.about(parts, None)),
+        Err(refusal) => {
+            let about = trail.about(parts, Some(&refusal));
+            (Err(trail::record_refusal(parts, trail, refusal).await), about)
+        }
     }
 }
 
@@ -139,7 +143,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         duration: grant.duration,
     })?;
     let exceptions: Vec<&str> = mapping.exceptions.iter().map(|exception| exception.exempt.name()).collect();
-    let (role, mapping) = (role.name.as_str(), mapping.name.as_str());
+    let (backend, role, mapping) = (role.backend.as_str(), role.name.as_str(), mapping.name.as_str());
     let duration = plan.duration();
 
     // 6 Admission: one transaction, durable before anything leaves. Whatever else must hold is one more guard on it.
@@ -182,7 +186,11 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     }
 
     // 7 Issuance. A failure's refusal closes the lease in the same transaction that records it.
-    let minted = match plan.mint().await {
+    let began = Instant::now();
+    let minted = plan.mint().await;
+    let outcome = minted.as_ref().map_or_else(MintError::name, |_| "issued");
+    trail.minted = Some(Minted { backend: backend.into(), outcome, took: began.elapsed() });
+    let minted = match minted {
         Ok(minted) => minted,
         Err(error) => {
             let out = refusal::lease_state(&error);

@@ -72,6 +72,25 @@ pub struct Incarnation {
     pub head: [u8; 32],
 }
 
+/// How much there is, for metrics.
+#[derive(Clone, Default, Debug)]
+pub struct Census {
+    /// Leases that have not expired, `failed` and `ended` ones aside.
+    pub live: Vec<(LeaseState, u64)>,
+    /// Of the database.
+    pub bytes: u64,
+}
+
+/// No lease lives longer; with room for clocks that differ. Ids begin with the time (RFC 9562, section 5.7), so those
+/// that may be alive are one range of them, however many there ever were.
+const LEASE_SECONDS_MAX: i64 = 25 * 3600;
+
+/// The smallest id of a lease that may be alive.
+pub(super) fn oldest_live(now: UnixSeconds) -> [u8; 16] {
+    let opened = now.plus(-LEASE_SECONDS_MAX).0.max(0).unsigned_abs();
+    (u128::from(opened) * 1000 << 80).to_be_bytes()
+}
+
 /// What a snapshot shows; of a store that several brokers write, first all incarnations, and records in stored order.
 #[derive(Clone, Debug)]
 pub enum Kept {
@@ -99,6 +118,8 @@ pub trait Reader: Send + Sync {
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down>;
     /// Every record in chain order, then every lease, all as of one moment; stops when `each` says so.
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down>;
+    /// Counts what is alive. Reads every lease of the last day.
+    fn census(&self, now: UnixSeconds) -> Result<Census, Down>;
     /// Answers a trivial query: for readiness.
     fn ping(&self) -> Result<(), Down>;
 }

@@ -1,7 +1,9 @@
 //! Reading: own connections on a runtime of their own, so that whoever asks may be anywhere; it waits meanwhile.
 
 use super::{Address, Own, aside, bytes, get, is_fatal, session::reading, state};
-use crate::store::{AuditedLease, Down, HeldLease, Incarnation, Kept, Reader, Stored, StoredLease};
+use crate::store::{
+    AuditedLease, Census, Down, HeldLease, Incarnation, Kept, Reader, Stored, StoredLease, open::oldest_live,
+};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
@@ -200,6 +202,18 @@ impl Reader for PostgresReader {
             self.walk(client, leases, &mut |row| Ok(each(Kept::Lease(audited_lease(row)?))))?;
         }
         Ok(())
+    }
+
+    fn census(&self, now: UnixSeconds) -> Result<Census, Down> {
+        let live = "SELECT state, count(*) AS number FROM leases
+                    WHERE id >= $1 AND expires > $2 AND state NOT IN ('failed', 'ended') GROUP BY state ORDER BY state";
+        let values: Vec<Value> = vec![Box::new(oldest_live(now).to_vec()), Box::new(now.0)];
+        let live = self.all(live, values, |row| Ok((state(row)?, get::<i64>(row, "number")?.unsigned_abs())))?;
+        let size = "SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::BIGINT AS bytes
+                    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                    WHERE nspname = 'claimbound' AND relkind = 'r'";
+        let bytes = self.all(size, Vec::new(), |row| get::<i64>(row, "bytes"))?.pop().unwrap_or(0).unsigned_abs();
+        Ok(Census { live, bytes })
     }
 
     fn ping(&self) -> Result<(), Down> {

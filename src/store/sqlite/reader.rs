@@ -1,7 +1,7 @@
 //! Reading: own connections, each walk in one read transaction, nothing in the writer's way.
 
 use super::{MIGRATIONS, id_at, prepare, version};
-use crate::store::{AuditedLease, Down, HeldLease, Kept, Reader, Stored, StoredLease};
+use crate::store::{AuditedLease, Census, Down, HeldLease, Kept, Reader, Stored, StoredLease, open::oldest_live};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
@@ -140,6 +140,18 @@ impl Reader for SqliteReader {
                 walk(&transaction, sql, |row| Ok(audited_lease(row)?), &mut |lease| each(Kept::Lease(lease)))?;
             }
             Ok(())
+        })
+    }
+
+    fn census(&self, now: UnixSeconds) -> Result<Census, Down> {
+        let live = "SELECT state, count(*) FROM leases
+                    WHERE id >= ?1 AND expires > ?2 AND state NOT IN ('failed', 'ended') GROUP BY state ORDER BY state";
+        let size = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+        self.read(|connection| {
+            let live = all(connection, live, (oldest_live(now), now.0), |row| {
+                Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+            })?;
+            Ok(Census { live, bytes: connection.query_row(size, [], |row| row.get::<_, i64>(0))?.unsigned_abs() })
         })
     }
 

@@ -16,7 +16,7 @@ macro_rules! contract {
         contract! { $place;
             a_token_is_spent_once_in_a_batch a_token_is_spent_once_across_waiters what_is_blocked_writes_nothing
             only_the_same_request_goes_again_after_a_failure a_token_in_flight_says_so_until_it_is_settled
-            a_lease_is_settled_once_and_ended_once a_fact_is_fixed_for_ever a_folder_is_kept_once
+            a_lease_is_settled_once_and_ended_once a_fact_is_fixed_for_ever a_census_counts_what_is_alive a_folder_is_kept_once
             a_forgotten_token_stays_refused each_start_goes_on_with_the_chain leases_are_found_again
             a_batch_that_fails_leaves_nothing a_limit_holds_until_its_window_is_over
             a_use_is_given_back_in_its_window a_token_is_spent_without_a_record
@@ -167,6 +167,22 @@ pub(super) fn a_fact_is_fixed_for_ever(place: &dyn Place) {
     assert_eq!(one(engine.as_mut(), &mut chain, fix("https://b")), Outcome::Blocked(Blocked::FixedOtherwise));
     assert_eq!(one(engine.as_mut(), &mut chain, fix("https://a")), durable(1));
     assert_eq!(place.reader().facts().unwrap(), [("issuer_url".to_owned(), "https://a".to_owned())].into());
+}
+
+pub(super) fn a_census_counts_what_is_alive(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    let today = u128::from_be_bytes(open::oldest_live(NOW));
+    go(grant(today + 1, spend(1, Issued)));
+    go(grant(today + 2, spend(2, Issuing)));
+    go(grant(today + 3, spend(3, Issued)));
+    go(end(today + 3));
+    go(grant(today - 1, spend(4, Issued)));
+    let census = place.reader().census(NOW).unwrap();
+    assert_eq!(census.live, [(Issued, 1), (Issuing, 1)], "neither ended nor older than any lease lives");
+    assert!(census.bytes > 0);
+    let expires = lease(today + 1, 1, Issued).expires;
+    assert!(place.reader().census(expires).unwrap().live.is_empty());
 }
 
 fn keep_folder(archive: &[u8]) -> Change {

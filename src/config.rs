@@ -3,16 +3,21 @@
 //! A file is judged whole: unknown keys, wrong types and values that cannot be are all reported in one run, each with
 //! its place. Relative paths count from the file's own directory, so that a broker can be started from anywhere.
 
+mod evidence;
 mod issuer;
 mod limits;
 mod signing;
 mod store;
+mod telemetry;
 
+pub use evidence::{Evidence, Sink, SinkKind};
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
 pub use signing::Signing;
+pub use telemetry::Traces;
 
 use claimbound_core::diag::{Code, Diagnostic, Span, did_you_mean};
+use evidence::EvidenceFile;
 use ipnet::IpNet;
 use issuer::Issuer;
 use limits::LimitsFile;
@@ -27,6 +32,7 @@ use std::{
     sync::Arc,
 };
 use store::Store;
+use telemetry::TelemetryFile;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -68,6 +74,9 @@ pub struct Config {
     pub signing: Signing,
     /// The name in our tokens: `public_url`, unless the documents are published elsewhere.
     pub issuer_url: String,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Traces>,
+    pub evidence: Evidence,
     /// Accepts loopback issuers over plain HTTP.
     pub development: bool,
 }
@@ -131,6 +140,10 @@ struct File {
     signing: SigningFile,
     #[serde(default)]
     backend: BTreeMap<Spanned<String>, Backend>,
+    #[serde(default)]
+    telemetry: TelemetryFile,
+    #[serde(default)]
+    evidence: EvidenceFile,
 }
 #[derive(Deserialize)]
 struct Server {
@@ -170,7 +183,7 @@ struct Backend {
 /// Which keys a table may have; `*` is any name. What stands here and in the structs above is kept equal by the
 /// annotated reference file, which a test loads.
 const KEYS: &[(&str, &[&str])] = &[
-    ("", &["server", "store", "mappings", "issuer", "signing", "backend"]),
+    ("", &["server", "store", "mappings", "issuer", "signing", "backend", "telemetry", "evidence"]),
     ("server", &["listen", "operator_listen", "public_url", "hints", "trusted_proxies", "tls", "limits"]),
     ("server.tls", &["certificate", "key"]),
     ("server.limits", &["connections", "requests_per_second", "repository_requests_per_second", "request_seconds"]),
@@ -192,6 +205,10 @@ const KEYS: &[(&str, &[&str])] = &[
     ),
     ("issuer.*.jwks", &["file", "expires", "warn_before"]),
     ("signing", &["keys", "issuer_url", "seal", "rotate_every", "allow_private_network", "ca_file"]),
+    ("telemetry", &["otlp"]),
+    ("telemetry.otlp", &["endpoint", "headers", "ca_file", "sample_percent"]),
+    ("evidence", &["sink", "positions"]),
+    ("evidence.sink", &["kind", "name", "path", "details", "endpoint", "headers", "ca_file"]),
     ("backend", &["*"]),
     ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout"]),
 ];
@@ -323,16 +340,24 @@ impl Judge {
                 };
                 let place = if path.is_empty() { "at the top".to_owned() } else { format!("in `[{path}]`") };
                 self.error(UNKNOWN_KEY, key.span(), format!("unknown key `{name}` {place}"), help);
-            } else if let DeValue::Table(inner) = value.get_ref() {
+            } else {
                 let name = if any { "*" } else { name };
                 let below = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-                self.keys(inner, &below);
+                match value.get_ref() {
+                    DeValue::Table(inner) => self.keys(inner, &below),
+                    DeValue::Array(tables) => {
+                        for table in tables.iter().filter_map(|table| table.get_ref().as_table()) {
+                            self.keys(table, &below);
+                        }
+                    }
+                    _ => {}
+                }
             }
         }
     }
 
     fn values(&mut self, file: File, directory: &Path, development: bool) -> Config {
-        let File { server, store, mappings, issuer, mut signing, backend } = file;
+        let File { server, store, mappings, issuer, mut signing, backend, telemetry, evidence } = file;
         if server.public_url.is_none() && !development {
             let help = "write `public_url = \"https://claimbound.example.com\"`: it is the audience of CI tokens";
             self.error(VALUE, 0..0, "`[server] public_url` is missing".to_owned(), help);
@@ -374,6 +399,8 @@ impl Judge {
             issuers,
             backends: backend.into_iter().map(|(name, backend)| self.backend(name, backend, development)).collect(),
             signing: self.signing(signing, directory),
+            traces: self.telemetry(telemetry, directory),
+            evidence: self.evidence(evidence, directory),
             development,
         }
     }

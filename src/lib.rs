@@ -18,6 +18,7 @@ pub mod issuance;
 pub mod keys;
 pub mod net;
 pub mod operators;
+pub mod otlp;
 pub mod rate;
 pub mod secret;
 pub mod store;

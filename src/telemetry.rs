@@ -2,28 +2,35 @@
 
 mod metrics;
 mod sampled;
+mod traces;
 
 pub use metrics::{About, Ended, Metrics, Minted, Reloaded, StoreSeries};
 pub use sampled::{IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, StoreSample};
+pub use traces::{Caller, Exporter, Tracing, exchange, step};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// What is logged unless `CLAIMBOUND_LOG` says otherwise. The HTTP library calls every malformed request an error:
 /// anyone could set off alarms with it. Our own line and counter for a request say what an operator needs.
 const FILTER: &str = "info,actix_http=off,actix_server=warn";
 
-/// JSON lines on standard error. `CLAIMBOUND_LOG` takes a filter (`info`, `claimbound=debug`).
-pub fn init() {
+/// JSON lines on standard error; `CLAIMBOUND_LOG` takes a filter (`info`, `claimbound=debug`). Spans, where a collector
+/// wants them: then what must be run to send them.
+pub fn init(tracing: Option<Tracing>) -> Option<Exporter> {
     let asked = std::env::var("CLAIMBOUND_LOG").ok().filter(|text| !text.is_empty());
     let (filter, fault) = match asked.as_deref().map(EnvFilter::try_new) {
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (EnvFilter::new(FILTER), Some(error)),
         None => (EnvFilter::new(FILTER), None),
     };
-    let lines = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter);
+    let (spans, exporter) = tracing.map(traces::layer).unzip();
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true);
+    // Spans are for the collector: a log line says what it has to say itself.
+    let lines = lines.with_current_span(false).with_span_list(false).with_writer(std::io::stderr);
     // A second call, as tests make it, keeps the first.
-    let _ = lines.with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::registry().with(spans).with(lines.with_filter(filter)).try_init();
     if let Some(error) = fault {
         tracing::warn!(%error, "`CLAIMBOUND_LOG` is no filter and is not used; write one like `info,claimbound=debug`");
     }
+    exporter
 }

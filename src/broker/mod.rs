@@ -25,12 +25,13 @@ use crate::{
     net::Client,
     secret::Secret,
     store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Outcome, Reader, Writer},
-    telemetry::{Ended, Metrics, StoreSample},
+    telemetry::{self, About, Caller, Ended, Metrics, StoreSample},
 };
 use arc_swap::ArcSwap;
 use claimbound_core::{
     evidence::{DecisionId, Details, Record, What},
     mapping::{Ask, Folder},
+    reason::Reason,
     time::{Clock, Seconds, UnixSeconds},
 };
 use reload::Reload;
@@ -39,6 +40,7 @@ use tokio::{
     runtime::Handle,
     sync::{Mutex, RwLock, watch},
 };
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 /// One exchange as the form gave it, owned: it outlives the connection that asked.
@@ -51,6 +53,8 @@ pub struct Asked {
     /// SHA-256 over all parameters as sent (length-prefixed, in name order).
     pub digest: [u8; 32],
     pub address: Option<IpAddr>,
+    /// A trace that it is part of, by the word of a trusted proxy.
+    pub caller: Option<Caller>,
 }
 
 /// Which door. Tokens are wiped when dropped and do not print.
@@ -235,12 +239,15 @@ impl Broker {
             repositories: &self.repositories,
             now,
         };
-        let (outcome, about) = exchange::run(&parts, &request).await;
+        let span = telemetry::exchange(&id, asked.caller.as_ref());
+        let (outcome, about) = exchange::run(&parts, &request).instrument(span.clone()).await;
         let ended = match &outcome {
             Ok(Granted::Issued(_)) => Ended::Granted,
             Ok(Granted::DryRun { .. }) => Ended::DryRun,
             Err(refused) => Ended::Refused(refused.reason),
         };
+        describe(&span, ended, &about);
+        drop(span);
         self.metrics.exchange(ended, about, started.elapsed());
         Answer { id, at: now, mappings_version: active.version.clone(), outcome }
     }
@@ -332,6 +339,23 @@ impl Broker {
         // Exchanges whose callers hung up may have been refused after the background task's last look.
         self.strangers.flush(&self.writer, self.clock.now(), true).await;
         self.writer.stop().await;
+    }
+}
+
+/// The same as metrics' labels say.
+fn describe(span: &Span, ended: Ended, about: &About) {
+    if span.is_disabled() {
+        return;
+    }
+    for (name, value) in [("issuer", &about.issuer), ("mapping", &about.mapping), ("role", &about.role)] {
+        if let Some(value) = value {
+            span.record(name, value.as_str());
+        }
+    }
+    let (outcome, reason) = ended.names();
+    span.record("outcome", outcome).record("reason", reason);
+    if let Ended::Refused(Reason::StoreDown | Reason::BackendDown | Reason::IssuerDown) = ended {
+        span.record("otel.status_code", "error");
     }
 }
 

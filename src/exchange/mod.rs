@@ -24,7 +24,7 @@ use crate::{
     keys::issuers::Issuers,
     secret::Secret,
     store::{Change, Guard, Lease, LeaseState, Settled, Spend, Writer},
-    telemetry::{About, Minted},
+    telemetry::{About, Minted, step},
 };
 use claimbound_core::{
     evidence::{DecisionId, Eased, LeaseId, What},
@@ -34,6 +34,7 @@ use claimbound_core::{
     workload::{Claim, Profiles},
 };
 use std::{net::IpAddr, time::Instant};
+use tracing::Instrument as _;
 use trail::Trail;
 pub(crate) use trail::salt;
 
@@ -107,7 +108,8 @@ pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> (Result<Granted, R
         Ok(granted) => (Ok(granted), trail.about(parts, None)),
         Err(refusal) => {
             let about = trail.about(parts, Some(&refusal));
-            (Err(trail::record_refusal(parts, trail, refusal).await), about)
+            let recorded = trail::record_refusal(parts, trail, refusal).instrument(step::refuse());
+            (Err(recorded.await), about)
         }
     }
 }
@@ -118,12 +120,15 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     // 1 Limits: sizes, form and the network's rate were judged by `http`, before a byte of the token was read.
     // 2 Trust, 3 Workload, 4 Delegation: bytes become a proven case, or nothing does.
     let mut decoded = Vec::new();
-    let Proven { case, spend } = proof::prove(parts, request, &mut decoded, trail).await?;
+    let Proven { case, spend } = proof::prove(parts, request, &mut decoded, trail).instrument(step::prove()).await?;
 
     // 5 Decision. Pure; a denial is told by asking again, watched. The plan is pure too: text that does not fit its
     // target is a denial like any other.
-    trail.shadowed(&snapshot.mappings, &mapping::shadowed(&snapshot.mappings, &case, &request.ask, now));
-    let grant = match mapping::decide(&snapshot.mappings, &case, &request.ask, now) {
+    let decided = step::decide().in_scope(|| {
+        trail.shadowed(&snapshot.mappings, &mapping::shadowed(&snapshot.mappings, &case, &request.ask, now));
+        mapping::decide(&snapshot.mappings, &case, &request.ask, now)
+    });
+    let grant = match decided {
         Decision::Grant(grant) => grant,
         Decision::Deny(denial) => return Err(Refusal::decision(snapshot, &case, &request.ask, denial, now)),
     };
@@ -149,7 +154,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     // 6 Admission: one transaction, durable before anything leaves. Whatever else must hold is one more guard on it.
     if request.dry_run {
         let guards = vec![Guard::Unspent(spend)];
-        trail.commit(parts, guards, vec![], What::DryRun { mapping, role }).await?;
+        trail.commit(parts, guards, vec![], What::DryRun { mapping, role }).instrument(step::admit()).await?;
         return Ok(Granted::DryRun { role: role.into(), mapping: mapping.into(), duration });
     }
     let handle = plan.handle();
@@ -178,7 +183,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let eased = Eased { exceptions: &exceptions, renamed };
     let granted = What::Granted { mapping, role, lease, handle, expires, eased };
     trail.opens(lease, state, uses);
-    trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
+    trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).instrument(step::admit()).await?;
     trail.admitted();
     if let Some(written) = renamed {
         let now_called = trail.principal_name();
@@ -187,7 +192,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
 
     // 7 Issuance. A failure's refusal closes the lease in the same transaction that records it.
     let began = Instant::now();
-    let minted = plan.mint().await;
+    let minted = plan.mint().instrument(step::mint()).await;
     let outcome = minted.as_ref().map_or_else(MintError::name, |_| "issued");
     trail.minted = Some(Minted { backend: backend.into(), outcome, took: began.elapsed() });
     let minted = match minted {
@@ -209,7 +214,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         if let Some(secret) = &lease_handle {
             changes.push(Change::Hold { lease, possession: possession(secret.reveal()) });
         }
-        trail.commit(parts, vec![], changes, settled).await?;
+        trail.commit(parts, vec![], changes, settled).instrument(step::bind()).await?;
     }
 
     // 9 Answer: only now does the credential leave.

@@ -1,7 +1,10 @@
 //! What is counted as it happens. Labels are from closed lists or from configuration, never from a token, and the number
 //! of series is bounded: what comes beyond is counted under `other`.
 
-use super::sampled::{Sample, Sampled};
+use super::{
+    sampled::{Sample, Sampled},
+    traces::TraceSeries,
+};
 use claimbound_core::reason::Reason;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -83,6 +86,17 @@ pub enum Ended {
     Granted,
     DryRun,
     Refused(Reason),
+}
+
+impl Ended {
+    /// Outcome and reason, as labels say them.
+    pub fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Granted => ("granted", ""),
+            Self::DryRun => ("dry_run", ""),
+            Self::Refused(reason) => ("refused", reason.name()),
+        }
+    }
 }
 
 /// What came of reading folder and configuration again.
@@ -188,6 +202,7 @@ impl Metrics {
         ours.register("turned_away", "Requests refused before a token was read", new.turned_away.clone());
         ours.register("revocations", "Leases ended by their holders", new.revocations.clone());
         store.register(ours);
+        TraceSeries::register(ours);
         new.sampled.register(ours);
         new.sampled.register_process(&mut registry);
         new.registry = registry;
@@ -208,11 +223,7 @@ impl Metrics {
 
     /// An exchange ended.
     pub fn exchange(&self, ended: Ended, about: About, took: Duration) {
-        let (outcome, reason) = match ended {
-            Ended::Granted => ("granted", ""),
-            Ended::DryRun => ("dry_run", ""),
-            Ended::Refused(reason) => ("refused", reason.name()),
-        };
+        let (outcome, reason) = ended.names();
         let About { issuer, role, mapping, minted } = about;
         let [issuer, mapping, role] = [issuer, mapping, role].map(Option::unwrap_or_default);
         let labels = self.bounded(ExchangeLabels { issuer, mapping, role, outcome, reason });

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     broker::{Answer, Asked, AskedGrant, Health, MappingsHealth, SigningHealth, StoreHealth},
-    config::{Config, Hints, Limits, Signing},
+    config::{Config, Evidence, Hints, Limits, Signing},
     exchange::{Granted, Issued, Refused},
     http::{answer::tests::answer, front::Front},
     issuance::Credential,
@@ -123,6 +123,8 @@ pub fn config() -> Config {
         mappings: "mappings".into(),
         issuers: BTreeMap::new(),
         signing: Signing::default(),
+        traces: None,
+        evidence: Evidence::default(),
         issuer_url: "https://issuer.example".into(),
         development: false,
     }

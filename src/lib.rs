@@ -21,5 +21,6 @@ pub mod operators;
 pub mod otlp;
 pub mod rate;
 pub mod secret;
+pub mod sinks;
 pub mod store;
 pub mod telemetry;

@@ -4,7 +4,8 @@ use super::Broker;
 use crate::{
     keys::issuers::KeyState,
     keys::signing::KeyState as SigningState,
-    telemetry::{IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, StoreSample},
+    sinks::SinkHealth,
+    telemetry::{IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, SinkSample, StoreSample},
 };
 use claimbound_core::mapping::{Exception, Mapping, MappingSet};
 use serde::Serialize;
@@ -20,6 +21,8 @@ pub struct Health {
     pub store: StoreHealth,
     pub issuers: Vec<IssuerHealth>,
     pub signing: SigningHealth,
+    /// Copies of the records: one that is down is behind, and stops nothing.
+    pub sinks: Vec<SinkHealth>,
     pub keys: Vec<KeyHealth>,
 }
 
@@ -181,6 +184,7 @@ impl Broker {
             },
             issuers: issuers.collect(),
             signing: self.signing_health(),
+            sinks: self.sinks.health(),
             keys: keys.collect(),
         }
     }
@@ -213,6 +217,15 @@ impl Broker {
             believed_until: health.believed_until.map(|at| at.0),
         });
         let issuers: Vec<_> = issuers.collect();
+        let sinks = self.sinks.health().into_iter().map(|sink| SinkSample {
+            up: sink.error.is_none(),
+            behind: sink.behind,
+            sent: sink.sent,
+            failures: sink.failures,
+            last: sink.last_sent,
+            sink: sink.name,
+        });
+        let sinks: Vec<_> = sinks.collect();
         let reload = self.reload.state();
         self.metrics.text(&Sample {
             store_waiting: self.writer.waiting(),
@@ -221,6 +234,7 @@ impl Broker {
             summed: self.strangers.summed(),
             reload_refused: reload.error.is_some(),
             restart_needed: reload.restart_needed,
+            sinks: &sinks,
             signing: self.signing_sample(),
             store: self.census.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         })

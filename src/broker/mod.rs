@@ -24,7 +24,8 @@ use crate::{
     },
     net::Client,
     secret::Secret,
-    store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Outcome, Reader, Writer},
+    sinks::{Sinks, Source},
+    store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Opened, Outcome, Reader, Writer},
     telemetry::{self, About, Caller, Ended, Metrics, StoreSample},
 };
 use arc_swap::ArcSwap;
@@ -105,6 +106,7 @@ pub struct Broker {
     census: std::sync::Mutex<StoreSample>,
     writer: Writer,
     reader: Arc<dyn Reader>,
+    sinks: Sinks,
     /// Other brokers may write the store, too.
     shared_store: bool,
     strangers: Strangers,
@@ -135,16 +137,20 @@ impl Broker {
         record_start(&opened.writer, &config, &prepared, now).await?;
         let signer = Signer::open(&config.signing.keys, config.signing.seal.clone(), now)?;
         let trust = signing::agree(&opened, &signer, now).await?;
+        let Opened { writer, reader, shared, incarnation } = opened;
+        let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
+        let source = Source { reader: reader.clone(), writer: writer.clone(), incarnation, clock: clock.clone() };
+        let sinks = Sinks::start(&config.evidence.sinks, &config.evidence.positions, &source, &client)
+            .map_err(|error| StartError::Other(error.to_string()))?;
         let issuers = prepared.issuers.clone();
         let active = prepare::activate(config.clone(), prepared, &signer).await?;
-        let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
         let published = signing::Published::new(&config, client.clone());
         let issuers = KeyCache::new(issuers, client, clock.clone(), KeyTimes::default());
         let broker = Arc::new(Self {
             trust: trust.into(),
             published,
             census: std::sync::Mutex::default(),
-            metrics: Metrics::new(&active.version, opened.writer.series()),
+            metrics: Metrics::new(&active.version, writer.series()),
             repositories: Repositories::new(config.limits.repository_requests_per_second),
             config,
             clock,
@@ -152,9 +158,10 @@ impl Broker {
             reload,
             issuers,
             signer,
-            writer: opened.writer,
-            reader: opened.reader,
-            shared_store: opened.shared,
+            writer,
+            reader,
+            sinks,
+            shared_store: shared,
             strangers: Strangers::default(),
             running: Arc::default(),
             stopping: watch::channel(false).0,
@@ -179,6 +186,11 @@ impl Broker {
     /// What it judges by.
     pub fn active(&self) -> Arc<Active> {
         self.active.load_full()
+    }
+
+    /// Copies of its records.
+    pub fn sinks(&self) -> &Sinks {
+        &self.sinks
     }
 
     /// Reads of its store.
@@ -339,6 +351,7 @@ impl Broker {
         // Exchanges whose callers hung up may have been refused after the background task's last look.
         self.strangers.flush(&self.writer, self.clock.now(), true).await;
         self.writer.stop().await;
+        self.sinks.stop().await;
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Opened {
     pub reader: Arc<dyn Reader>,
     /// Other brokers may write it, too.
     pub shared: bool,
+    /// The chain that it goes on with.
+    pub incarnation: u128,
 }
 
 /// A stored record in its place.
@@ -116,6 +118,8 @@ pub trait Reader: Send + Sync {
     /// Body and details of every record in chain order, until `each` says so. In reads of its own for some records at a
     /// time, so that a long walk holds up no checkpoint of who writes meanwhile; what is written meanwhile is not shown.
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down>;
+    /// Records of one incarnation behind this sequence, at most so many.
+    fn chain(&self, incarnation: u128, after: u64, most: u32) -> Result<Vec<Stored>, Down>;
     /// Every record in chain order, then every lease, all as of one moment; stops when `each` says so.
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down>;
     /// Counts what is alive. Reads every lease of the last day.
@@ -137,12 +141,14 @@ pub fn open(url: &str, now: UnixSeconds) -> Result<Opened, Down> {
         Kind::Sqlite(path) => {
             let (engine, chain) = sqlite::Sqlite::open(&path, now)?;
             let reader = Arc::new(sqlite::SqliteReader::open(&path)?);
-            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: false }
+            let incarnation = chain.incarnation;
+            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: false, incarnation }
         }
         Kind::Postgres(address) => {
             let (engine, chain) = postgres::Postgres::open(*address.clone(), now)?;
             let reader = Arc::new(postgres::PostgresReader::open(*address)?);
-            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: true }
+            let incarnation = chain.incarnation;
+            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: true, incarnation }
         }
     })
 }

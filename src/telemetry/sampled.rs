@@ -21,6 +21,7 @@ pub struct Sample<'a> {
     /// What stands on disk is not what judges; it differs in keys that are read at start alone.
     pub reload_refused: bool,
     pub restart_needed: bool,
+    pub sinks: &'a [SinkSample],
     pub signing: SigningSample,
     pub store: StoreSample,
 }
@@ -40,6 +41,20 @@ pub struct IssuerSample {
     pub fetched: Option<i64>,
     /// Unix time of the last moment at which the keys that are held are believed.
     pub believed_until: Option<i64>,
+}
+
+/// One sink of the evidence.
+#[derive(Clone, Debug)]
+pub struct SinkSample {
+    pub sink: String,
+    /// It took what it was last given.
+    pub up: bool,
+    pub behind: u64,
+    /// Records, and tries that failed, since the start.
+    pub sent: u64,
+    pub failures: u64,
+    /// Unix time at which it last took something.
+    pub last: Option<i64>,
 }
 
 /// Our signing keys.
@@ -87,6 +102,10 @@ struct IssuerStateLabels {
     state: &'static str,
 }
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct SinkLabels {
+    sink: String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct StandingLabels {
     standing: &'static str,
 }
@@ -120,6 +139,11 @@ pub(super) struct Sampled {
     signs_from: Family<AlgorithmLabels, Gauge>,
     retires: Family<AlgorithmLabels, Gauge>,
     next_rotation: Gauge,
+    sink_up: Family<SinkLabels, Gauge>,
+    sink_behind: Family<SinkLabels, Gauge>,
+    sink_sent: Family<SinkLabels, Counter>,
+    sink_failures: Family<SinkLabels, Counter>,
+    sink_last: Family<SinkLabels, Gauge>,
     issuers: IssuerSeries,
     memory: Gauge,
     files: Gauge,
@@ -147,7 +171,13 @@ impl Sampled {
         let told = "When another key takes over; 0 while no rotation is under way";
         registry.register_with_unit("signing_key_retires_timestamp", told, at.clone(), self.retires.clone());
         let told = "When new keys are made by `rotate_every`; 0 without it";
-        registry.register_with_unit("signing_next_rotation_timestamp", told, at, self.next_rotation.clone());
+        registry.register_with_unit("signing_next_rotation_timestamp", told, at.clone(), self.next_rotation.clone());
+        registry.register("sink_up", "Whether a sink took what it was last given", self.sink_up.clone());
+        registry.register("sink_behind_records", "Records that a sink does not have yet", self.sink_behind.clone());
+        registry.register("sink_records", "Records that a sink took", self.sink_sent.clone());
+        registry.register("sink_failures", "Tries of a sink that failed", self.sink_failures.clone());
+        let told = "When a sink last took something; 0 before the first time";
+        registry.register_with_unit("sink_last_sent_timestamp", told, at, self.sink_last.clone());
         self.issuers.register(registry);
     }
 
@@ -174,11 +204,25 @@ impl Sampled {
         self.reload_refused.set(sample.reload_refused.into());
         self.restart_needed.set(sample.restart_needed.into());
         self.signing(&sample.signing);
+        self.sinks(sample.sinks);
         self.issuers.set(sample.issuers);
         let process = Process::read();
         self.memory.set(process.resident_bytes);
         self.files.set(process.files);
         self.cpu.inner().store(process.cpu_seconds.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Sinks are named at start: none goes away.
+    fn sinks(&self, samples: &[SinkSample]) {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        for sample in samples {
+            let labels = SinkLabels { sink: sample.sink.clone() };
+            self.sink_up.get_or_create(&labels).set(sample.up.into());
+            self.sink_behind.get_or_create(&labels).set(number(sample.behind));
+            self.sink_sent.get_or_create(&labels).inner().store(sample.sent, Ordering::Relaxed);
+            self.sink_failures.get_or_create(&labels).inner().store(sample.failures, Ordering::Relaxed);
+            self.sink_last.get_or_create(&labels).set(sample.last.unwrap_or(0));
+        }
     }
 
     fn signing(&self, sample: &SigningSample) {

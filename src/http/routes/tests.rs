@@ -89,6 +89,7 @@ impl Front for Arc<Fake> {
             store: StoreHealth { writable: true, waiting: 0 },
             issuers: vec![],
             signing: SigningHealth::default(),
+            sinks: vec![],
             keys: vec![],
         }
     }

@@ -126,6 +126,11 @@ impl Reader for SqliteReader {
         Ok(())
     }
 
+    fn chain(&self, incarnation: u128, after: u64, most: u32) -> Result<Vec<Stored>, Down> {
+        let sql = "SELECT * FROM records WHERE incarnation = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
+        self.read(|connection| all(connection, sql, (incarnation.to_be_bytes(), after.cast_signed(), most), stored))
+    }
+
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down> {
         self.read(|connection| {
             let transaction = connection.unchecked_transaction()?;

@@ -398,4 +398,10 @@ pub(super) fn a_walk_shows_every_record_once_and_ends_when_told(place: &dyn Plac
     engine.apply(&batch, &mut chain).unwrap();
     assert_eq!(walked(usize::MAX), (0..9_000).map(decision).collect::<Vec<_>>());
     assert_eq!(walked(5_000).len(), 5_000);
+    let reader = place.reader();
+    let sequences = |after, most| -> Vec<u64> {
+        reader.chain(chain.incarnation, after, most).unwrap().iter().map(|stored| stored.sequence).collect()
+    };
+    assert_eq!((sequences(8_998, 5), sequences(3, 2), sequences(9_000, 5)), (vec![8_999, 9_000], vec![4, 5], vec![]));
+    assert!(reader.chain(7, 0, 5).unwrap().is_empty(), "another incarnation");
 }

@@ -24,11 +24,12 @@ const CORE: &[(&str, &str)] = &[
 const SERVICE: &[(&str, &str)] = &[
     // Leaves.
     ("secret", ""),
-    ("telemetry", "core::reason core::time"),
+    ("telemetry", "core::reason core::time otlp"),
     ("net", "secret"),
+    ("otlp", "net secret"),
     ("operators", ""),
     ("rate", ""),
-    ("config", "core::diag"),
+    ("config", "core::diag otlp secret"),
     ("folder", "core::diag core::mapping"),
     // The floors of an exchange.
     ("keys", "core::claims core::time core::trust net secret telemetry"),
@@ -40,8 +41,10 @@ const SERVICE: &[(&str, &str)] = &[
          keys::signing net secret telemetry",
     ),
     ("exchange", "core issuance keys::issuers rate secret store telemetry"),
+    // Copies of what the store keeps; it never waits for them.
+    ("sinks", "config core::evidence core::time net otlp store telemetry"),
     // What builds, speaks and commands.
-    ("broker", "core config exchange folder issuance keys net operators secret store telemetry"),
+    ("broker", "core config exchange folder issuance keys net operators secret sinks store telemetry"),
     // `Credential`, `Ended`, `Later` and `Down` are words of the broker's face.
     (
         "http",
@@ -49,7 +52,10 @@ const SERVICE: &[(&str, &str)] = &[
          issuance::Credential issuance::Ended issuance::Later operators rate secret store::Down telemetry",
     ),
     ("dev", "broker config core documents exchange http issuance keys net secret store telemetry"),
-    ("cli", "broker config core dev documents exchange folder http issuance keys net operators secret store telemetry"),
+    (
+        "cli",
+        "broker config core dev documents exchange folder http issuance keys net operators otlp secret store telemetry",
+    ),
 ];
 
 /// Forbidden although the table allows what lies above; so is importing a room that holds it as a whole.

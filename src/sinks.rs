@@ -150,6 +150,7 @@ impl Sinks {
                 target,
                 details: sink.details,
                 notes: noted,
+                waiting: Vec::new(),
                 stopping: stopping.subscribe(),
             };
             sinks.push(Running { shared, notes, task: Mutex::new(Some(tokio::spawn(sender.run()))) });
@@ -207,6 +208,8 @@ struct Sender {
     target: Target,
     details: bool,
     notes: mpsc::Receiver<Line>,
+    /// Notes that were taken and not sent yet.
+    waiting: Vec<Line>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -237,15 +240,18 @@ impl Sender {
 
     /// Sends all that is there: of the incarnation before a restart first, then of this one, then notes.
     async fn catch_up(&mut self) -> Result<(), String> {
-        let mut waiting = Vec::new();
-        while let Ok(note) = self.notes.try_recv() {
-            waiting.push(note);
+        // Before the records: those that were there before a note stand before it. Kept while the sink is down.
+        while self.waiting.len() < NOTES_MAX
+            && let Ok(note) = self.notes.try_recv()
+        {
+            self.waiting.push(note);
         }
-        let sent = self.records().await;
-        if sent.is_ok() && !waiting.is_empty() {
-            self.target.write(waiting).await?;
+        self.records().await?;
+        if !self.waiting.is_empty() {
+            self.target.write(self.waiting.clone()).await?;
+            self.waiting.clear();
         }
-        sent
+        Ok(())
     }
 
     async fn records(&mut self) -> Result<(), String> {

@@ -5,6 +5,7 @@ use crate::{
     keys::issuers::KeyState,
     keys::signing::KeyState as SigningState,
     sinks::SinkHealth,
+    store::LeaseState,
     telemetry::{IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, SinkSample, StoreSample},
 };
 use claimbound_core::mapping::{Exception, Mapping, MappingSet};
@@ -262,7 +263,11 @@ impl Broker {
         let now = self.clock.now();
         match self.read(move |reader| reader.census(now)).await {
             Ok(census) => {
-                let leases = census.live.into_iter().map(|(state, count)| LeaseSample { state: state.name(), count });
+                let alive = LeaseState::ALL
+                    .into_iter()
+                    .filter(|state| ![LeaseState::Failed, LeaseState::Ended].contains(state));
+                let count = |state| census.live.iter().find(|(of, _)| *of == state).map_or(0, |(_, count)| *count);
+                let leases = alive.map(|state| LeaseSample { state: state.name(), count: count(state) });
                 let sample = StoreSample { at: now.0, leases: leases.collect(), bytes: census.bytes };
                 *self.census.lock().unwrap_or_else(PoisonError::into_inner) = sample;
             }

@@ -186,17 +186,20 @@ impl Exporter {
         let (mut stopping, mut failing) = (false, false);
         let mut batch = Vec::new();
         loop {
-            let until = Instant::now() + BATCH_WAIT;
+            let mut until = None;
             while batch.len() < BATCH_SPANS_MAX {
                 let room = BATCH_SPANS_MAX - batch.len();
                 tokio::select! {
                     biased;
-                    taken = self.queue.recv_many(&mut batch, room) => if taken == 0 { break },
+                    taken = self.queue.recv_many(&mut batch, room) => match taken {
+                        0 => break,
+                        _ => until = until.or_else(|| Some(Instant::now() + BATCH_WAIT)),
+                    },
                     () = &mut stop, if !stopping => {
                         stopping = true;
                         self.queue.close();
                     }
-                    () = tokio::time::sleep_until(until), if !batch.is_empty() => break,
+                    () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => break,
                 }
             }
             if batch.is_empty() {

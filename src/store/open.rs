@@ -90,7 +90,7 @@ const LEASE_SECONDS_MAX: i64 = 25 * 3600;
 /// The smallest id of a lease that may be alive.
 pub(super) fn oldest_live(now: UnixSeconds) -> [u8; 16] {
     let opened = now.plus(-LEASE_SECONDS_MAX).0.max(0).unsigned_abs();
-    (u128::from(opened) * 1000 << 80).to_be_bytes()
+    ((u128::from(opened) * 1000) << 80).to_be_bytes()
 }
 
 /// What a snapshot shows; of a store that several brokers write, first all incarnations, and records in stored order.

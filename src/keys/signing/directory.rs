@@ -236,11 +236,11 @@ impl Locked<'_> {
         }
         let read = match self.read_file(&sealed, NOT_OURS)? {
             Some(file) => {
-                let none = "is sealed; say where its secret stands, with `seal` in `[signing]` or `--seal`".to_owned();
-                let opened = self
-                    .seals
-                    .iter()
-                    .fold(Err(none), |opened, seal| opened.or_else(|_| seal.open(dates.algorithm, &dates.kid, &file)));
+                let mut opened =
+                    Err("is sealed; say where its secret stands, with `seal` in `[signing]` or `--seal`".to_owned());
+                for seal in &self.seals {
+                    opened = opened.or_else(|_| seal.open(dates.algorithm, &dates.kid, &file));
+                }
                 Some((&sealed, opened.map_err(|why| self.error(format!("`{sealed}` {why}")))?, true))
             }
             None => self.read_file(&plain, NOT_OURS)?.map(|bytes| (&plain, bytes, false)),

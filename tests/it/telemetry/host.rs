@@ -65,10 +65,10 @@ impl Host {
         let head = String::from_utf8(read[..end].to_vec()).unwrap();
         let mut words = head.split(' ');
         let (method, path) = (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
-        let lengths = head
+        let mut lengths = head
             .lines()
             .filter_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
-        let length: usize = lengths.last().map_or(0, |length| length.parse().unwrap());
+        let length: usize = lengths.next().map_or(0, |length| length.parse().unwrap());
         while read.len() < end + length {
             if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
                 return;

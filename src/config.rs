@@ -3,22 +3,30 @@
 //! A file is judged whole: unknown keys, wrong types and values that cannot be are all reported in one run, each with
 //! its place. Relative paths count from the file's own directory, so that a broker can be started from anywhere.
 
+mod evidence;
 mod issuer;
 mod limits;
 mod people;
+mod signing;
 mod store;
+mod telemetry;
 mod urls;
 
+pub use evidence::{Evidence, Sink, SinkKind};
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
 pub use people::{OperatorRule, SecretAt, SignIn, Who};
+pub use signing::Signing;
+pub use telemetry::Traces;
 
 use claimbound_core::diag::{Code, Diagnostic, Span, did_you_mean};
+use evidence::EvidenceFile;
 use ipnet::IpNet;
 use issuer::Issuer;
 use limits::LimitsFile;
 use people::{OperatorFile, SignInFile};
 use serde::{Deserialize, Serialize, Serializer};
+use signing::SigningFile;
 use std::{
     collections::BTreeMap,
     fmt::Display,
@@ -28,6 +36,7 @@ use std::{
     sync::Arc,
 };
 use store::Store;
+use telemetry::TelemetryFile;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -70,9 +79,12 @@ pub struct Config {
     /// `[[sign_in]]`, each under a name of its own.
     pub sign_ins: Vec<SignIn>,
     pub operators: Vec<OperatorRule>,
-    pub signing_keys: PathBuf,
+    pub signing: Signing,
     /// The name in our tokens: `public_url`, unless the documents are published elsewhere.
     pub issuer_url: String,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Traces>,
+    pub evidence: Evidence,
     /// Accepts loopback issuers over plain HTTP.
     pub development: bool,
 }
@@ -133,13 +145,16 @@ struct File {
     #[serde(default)]
     issuer: BTreeMap<String, Issuer>,
     #[serde(default)]
-    signing: Signing,
+    signing: SigningFile,
     #[serde(default)]
     backend: BTreeMap<Spanned<String>, Backend>,
     #[serde(default)]
     sign_in: Vec<SignInFile>,
     #[serde(default)]
     operator: Vec<Spanned<OperatorFile>>,
+    telemetry: TelemetryFile,
+    #[serde(default)]
+    evidence: EvidenceFile,
 }
 #[derive(Deserialize)]
 struct Server {
@@ -164,12 +179,6 @@ struct TlsFile {
 struct Mappings {
     path: Option<PathBuf>,
 }
-#[derive(Default, Deserialize)]
-struct Signing {
-    keys: Option<PathBuf>,
-    issuer_url: Option<Spanned<String>>,
-}
-
 #[derive(Deserialize)]
 struct Backend {
     kind: Option<Spanned<String>>,
@@ -185,7 +194,12 @@ struct Backend {
 /// Which keys a table may have; `*` is any name. What stands here and in the structs above is kept equal by the
 /// annotated reference file, which a test loads.
 const KEYS: &[(&str, &[&str])] = &[
-    ("", &["server", "store", "mappings", "issuer", "signing", "backend", "sign_in", "operator"]),
+    (
+        "",
+        &[
+            "server", "store", "mappings", "issuer", "signing", "backend", "telemetry", "evidence", "sign_in", "operator",
+        ],
+    ),
     ("server", &["listen", "operator_listen", "public_url", "hints", "trusted_proxies", "tls", "limits"]),
     ("server.tls", &["certificate", "key"]),
     ("server.limits", &["connections", "requests_per_second", "repository_requests_per_second", "request_seconds"]),
@@ -206,7 +220,11 @@ const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("issuer.*.jwks", &["file", "expires", "warn_before"]),
-    ("signing", &["keys", "issuer_url"]),
+    ("signing", &["keys", "issuer_url", "seal", "rotate_every", "allow_private_network", "ca_file"]),
+    ("telemetry", &["otlp"]),
+    ("telemetry.otlp", &["endpoint", "headers", "ca_file", "sample_percent"]),
+    ("evidence", &["sink", "positions"]),
+    ("evidence.sink", &["kind", "name", "path", "details", "endpoint", "headers", "ca_file"]),
     ("backend", &["*"]),
     ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout"]),
     (
@@ -363,21 +381,21 @@ impl Judge {
             } else {
                 let name = if any { "*" } else { name };
                 let below = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-                let tables = match value.get_ref() {
-                    DeValue::Array(many) => many.iter().collect(),
-                    _ => vec![value],
-                };
-                for table in tables {
-                    if let DeValue::Table(inner) = table.get_ref() {
-                        self.keys(inner, &below);
+                match value.get_ref() {
+                    DeValue::Table(inner) => self.keys(inner, &below),
+                    DeValue::Array(tables) => {
+                        for table in tables.iter().filter_map(|table| table.get_ref().as_table()) {
+                            self.keys(table, &below);
+                        }
                     }
+                    _ => {}
                 }
             }
         }
     }
 
     fn values(&mut self, file: File, directory: &Path, development: bool, text: &str) -> Config {
-        let File { server, store, mappings, issuer, signing, backend, sign_in, operator } = file;
+        let File { server, store, mappings, issuer, mut signing, backend, telemetry, evidence, sign_in, operator } = file;
         if server.public_url.is_none() && !development {
             let help = "write `public_url = \"https://claimbound.example.com\"`: it is the audience of CI tokens";
             self.error(VALUE, 0..0, "`[server] public_url` is missing".to_owned(), help);
@@ -410,7 +428,7 @@ impl Judge {
         let issuers =
             issuer.into_iter().map(|(name, issuer)| (name, self.issuer(issuer, directory, development))).collect();
         let public_url = server.public_url.map(|url| self.url(url, "public_url", development)).unwrap_or_default();
-        let issuer_url = signing.issuer_url.map(|url| self.url(url, "issuer_url", development));
+        let issuer_url = signing.issuer_url.take().map(|url| self.url(url, "issuer_url", development));
         Config {
             file: PathBuf::new(),
             listen: server.listen,
@@ -429,7 +447,9 @@ impl Judge {
             backends: backend.into_iter().map(|(name, backend)| self.backend(name, backend, development)).collect(),
             sign_ins,
             operators,
-            signing_keys: directory.join(signing.keys.unwrap_or_else(|| "keys".into())),
+            signing: self.signing(signing, directory),
+            traces: self.telemetry(telemetry, directory),
+            evidence: self.evidence(evidence, directory),
             development,
         }
     }

@@ -62,7 +62,7 @@ impl Answer {
 pub struct Call<'a> {
     pub method: &'static str,
     pub url: &'a str,
-    pub headers: &'a [(&'static str, &'a Secret)],
+    pub headers: &'a [(&'a str, &'a Secret)],
     /// With its content type.
     pub body: Option<(&'a str, &'a [u8])>,
 }
@@ -117,7 +117,7 @@ impl Client {
     pub async fn ask(
         &self,
         url: &str,
-        headers: &[(&'static str, &Secret)],
+        headers: &[(&str, &Secret)],
         rules: &FetchRules<'_>,
     ) -> Result<Answer, FetchError> {
         self.call(&Call { method: "GET", url, headers, body: None }, rules).await

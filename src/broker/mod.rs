@@ -7,12 +7,14 @@ mod jobs;
 mod operators;
 mod prepare;
 mod reload;
+mod signing;
 mod tasks;
 
 pub use clock::SystemClock;
-pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, StoreHealth};
+pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, SigningHealth, StoreHealth};
 pub use operators::{NoOperator, Question, SignInFailed, SignedIn, Who};
 pub use prepare::{Prepared, StartError, deployment, prepare, trusted};
+pub use signing::made_fact;
 
 use crate::{
     config::Config,
@@ -26,13 +28,15 @@ use crate::{
     net::Client,
     people::People,
     secret::Secret,
-    store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Outcome, Reader, Writer},
-    telemetry::{Ended, Metrics},
+    sinks::{Sinks, Source},
+    store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Opened, Outcome, Reader, Writer},
+    telemetry::{self, About, Caller, Ended, Metrics, StoreSample},
 };
 use arc_swap::ArcSwap;
 use claimbound_core::{
     evidence::{DecisionId, Details, Record, What},
     mapping::{Ask, Folder},
+    reason::Reason,
     time::{Clock, Seconds, UnixSeconds},
 };
 use reload::Reload;
@@ -41,6 +45,7 @@ use tokio::{
     runtime::Handle,
     sync::{Mutex, RwLock, watch},
 };
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 /// One exchange as the form gave it, owned: it outlives the connection that asked.
@@ -53,6 +58,8 @@ pub struct Asked {
     /// SHA-256 over all parameters as sent (length-prefixed, in name order).
     pub digest: [u8; 32],
     pub address: Option<IpAddr>,
+    /// A trace that it is part of, by the word of a trusted proxy.
+    pub caller: Option<Caller>,
 }
 
 /// Which door. Tokens are wiped when dropped and do not print.
@@ -98,8 +105,14 @@ pub struct Broker {
     reload: Reload,
     issuers: Arc<KeyCache>,
     signer: Arc<Signer>,
+    /// How far the ring agrees with the store, and what is published with both.
+    trust: std::sync::Mutex<signing::Trust>,
+    published: Option<signing::Published>,
+    /// What was last counted in the store.
+    census: std::sync::Mutex<StoreSample>,
     writer: Writer,
     reader: Arc<dyn Reader>,
+    sinks: Sinks,
     /// Other brokers may write the store, too.
     shared_store: bool,
     strangers: Strangers,
@@ -130,14 +143,24 @@ impl Broker {
         let prepared = prepare(&config)?;
         let opened = store::open(&config.store, now)?;
         record_start(&opened.writer, &config, &prepared, now).await?;
-        let signer = Signer::open(&config.signing_keys, now)?;
+        let signer = Signer::open(&config.signing.keys, config.signing.seal.clone(), now)?;
+        let trust = signing::agree(&opened, &signer, now).await?;
+        let Opened { writer, reader, shared, incarnation } = opened;
+        let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
+        let source = Source { reader: reader.clone(), writer: writer.clone(), incarnation, clock: clock.clone() };
+        let sinks = Sinks::start(&config.evidence.sinks, &config.evidence.positions, &source, &client)
+            .map_err(|error| StartError::Other(error.to_string()))?;
         let issuers = prepared.issuers.clone();
         let active = prepare::activate(config.clone(), prepared, &signer).await?;
         let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
         let people = People::new(client.clone(), config.development);
+        let published = signing::Published::new(&config, client.clone());
         let issuers = KeyCache::new(issuers, client, clock.clone(), KeyTimes::default());
         let broker = Arc::new(Self {
-            metrics: Metrics::new(&active.version),
+            trust: trust.into(),
+            published,
+            census: std::sync::Mutex::default(),
+            metrics: Metrics::new(&active.version, writer.series()),
             repositories: Repositories::new(config.limits.repository_requests_per_second),
             config,
             clock,
@@ -145,17 +168,19 @@ impl Broker {
             reload,
             issuers,
             signer,
-            writer: opened.writer,
-            reader: opened.reader,
+            writer,
+            reader,
+            sinks,
             people,
             questions: operators::Questions::default(),
-            shared_store: opened.shared,
+            shared_store: shared,
             strangers: Strangers::default(),
             running: Arc::default(),
             stopping: watch::channel(false).0,
             runtime: Handle::current(),
             background: Mutex::default(),
         });
+        broker.look_at_published().await;
         *broker.background.lock().await = tasks::spawn(&broker);
         Ok(broker)
     }
@@ -173,6 +198,11 @@ impl Broker {
     /// What it judges by.
     pub fn active(&self) -> Arc<Active> {
         self.active.load_full()
+    }
+
+    /// Copies of its records.
+    pub fn sinks(&self) -> &Sinks {
+        &self.sinks
     }
 
     /// Reads of its store.
@@ -225,13 +255,17 @@ impl Broker {
             address: asked.address,
         };
         let active = self.active();
-        let outcome = exchange::run(&self.parts(&active.snapshot, now), &request).await;
+        let parts = self.parts(&active.snapshot, now);
+        let span = telemetry::exchange(&id, asked.caller.as_ref());
+        let (outcome, about) = exchange::run(&parts, &request).instrument(span.clone()).await;
         let ended = match &outcome {
-            Ok(Granted::Issued(issued)) => Ended::Granted(&issued.role),
+            Ok(Granted::Issued(_)) => Ended::Granted,
             Ok(Granted::DryRun { .. }) => Ended::DryRun,
             Err(refused) => Ended::Refused(refused.reason),
         };
-        self.metrics.exchange(ended, started.elapsed());
+        describe(&span, ended, &about);
+        drop(span);
+        self.metrics.exchange(ended, about, started.elapsed());
         Answer { id, at: now, mappings_version: active.version.clone(), outcome }
     }
 
@@ -333,6 +367,24 @@ impl Broker {
         // Exchanges whose callers hung up may have been refused after the background task's last look.
         self.strangers.flush(&self.writer, self.clock.now(), true).await;
         self.writer.stop().await;
+        self.sinks.stop().await;
+    }
+}
+
+/// The same as metrics' labels say.
+fn describe(span: &Span, ended: Ended, about: &About) {
+    if span.is_disabled() {
+        return;
+    }
+    for (name, value) in [("issuer", &about.issuer), ("mapping", &about.mapping), ("role", &about.role)] {
+        if let Some(value) = value {
+            span.record(name, value.as_str());
+        }
+    }
+    let (outcome, reason) = ended.names();
+    span.record("outcome", outcome).record("reason", reason);
+    if let Ended::Refused(Reason::StoreDown | Reason::BackendDown | Reason::IssuerDown) = ended {
+        span.record("otel.status_code", "error");
     }
 }
 
@@ -344,7 +396,7 @@ async fn record_start(
     now: UnixSeconds,
 ) -> Result<(), StartError> {
     let version = prepared.mappings.version;
-    let fix = Change::Fix { name: ISSUER_URL, value: config.issuer_url.clone() };
+    let fix = Change::Fix { name: ISSUER_URL.into(), value: config.issuer_url.clone() };
     let started = of_folder(What::Started { version: env!("CARGO_PKG_VERSION") }, vec![fix], version, now);
     if writer.commit(started).await? == Outcome::Blocked(Blocked::FixedOtherwise) {
         return Err(StartError::Other(format!(

@@ -74,7 +74,8 @@ impl Reload {
 }
 
 impl Broker {
-    /// Reads configuration and folder again, soon and whether or not they seem to have changed (SIGHUP).
+    /// Reads configuration, folder and signing keys again, soon and whether or not they seem to have changed, and looks at
+    /// what is published elsewhere (SIGHUP).
     pub fn ask_reload(&self) {
         self.reload.asked.notify_one();
     }
@@ -92,6 +93,10 @@ impl Broker {
             let Ok(seen) = tokio::task::spawn_blocking(move || look(&config)).await else { continue };
             wait = LOOK_INTERVAL.max(began.elapsed() * LOOK_SHARE);
             let settled = std::mem::replace(&mut last, seen) == seen;
+            if asked {
+                self.read_keys_again(self.clock.now()).await;
+                self.look_at_published().await;
+            }
             if asked || (settled && seen != judged) {
                 match self.take_up().await {
                     Err(Failed::Store(_)) => {}

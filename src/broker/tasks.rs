@@ -19,6 +19,8 @@ use tokio::task::JoinHandle;
 /// How often leases that a crash left are looked for, the store is swept, and our keys' directory is read again.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 const _: () = assert!(SWEEP_INTERVAL.as_secs() <= RELOAD_SECONDS, "a rotation counts on being read in time");
+/// How often leases are counted, and the published documents looked at, where they are published elsewhere.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// A lease may be `issuing` for so long before it counts as left: longer than any backend's time limit.
 const ISSUING_SECONDS_MAX: i64 = 120;
 
@@ -63,7 +65,7 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
                 if let Err(error) = broker.writer.sweep(surely_past(now, started, lived.elapsed())).await {
                     tracing::error!(%error, "the store could not be swept");
                 }
-                read_keys_again(&broker, now).await;
+                broker.read_keys_again(now).await;
             }
         })
     };
@@ -75,7 +77,20 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
             watching.abort();
         })
     };
-    vec![strangers, keys, sweeper, reloader]
+    let looks = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            let mut stop = std::pin::pin!(stopping(&broker));
+            loop {
+                broker.count_store().await;
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK_INTERVAL) => broker.look_at_published().await,
+                    () = &mut stop => return,
+                }
+            }
+        })
+    };
+    vec![strangers, keys, sweeper, reloader, looks]
 }
 
 /// The time that may be forgotten by: the clock's, but no later than this process has lived to see. A clock that jumps
@@ -88,15 +103,6 @@ async fn stopping(broker: &Broker) {
     let mut stopping = broker.stopping.subscribe();
     // An error means that the broker is gone: stopped as well.
     let _ = stopping.wait_for(|stop| *stop).await;
-}
-
-/// Another process may have rotated; keys whose time is over lose their private files.
-async fn read_keys_again(broker: &Arc<Broker>, now: UnixSeconds) {
-    let signer = broker.signer.clone();
-    let read = tokio::task::spawn_blocking(move || signer.reload().and_then(|()| signer.remove_gone(now)));
-    if let Ok(Err(error)) = read.await {
-        tracing::error!(%error, "the signing keys could not be read again; the ones in memory stay");
-    }
 }
 
 /// Settles leases left `issuing` as `unknown`: their credential may exist, and they stay open until they expire.

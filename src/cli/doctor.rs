@@ -91,7 +91,7 @@ async fn examine(config: &Config, loaded: &Loaded, role: &Role, found: &mut Find
     };
     let parsed = aws::Config::parse(role, &loaded.set.policies, Some(&facts)).map_err(|faults| told(&faults))?;
     found.ok(&format!("the folder's `{}` can be asked for: {}", role.name, parsed.role_arn.text));
-    let signer = Signer::open_existing(&config.signing_keys)?;
+    let signer = Signer::open_existing(&config.signing.keys, config.signing.seal.clone())?;
     let now = SystemClock.now();
     if settings.mode == Mode::WebIdentity {
         if let Some(warning) = config.hidden_from_aws() {

@@ -4,7 +4,11 @@ use super::{check::plural, tell};
 use crate::{
     broker::{self, Broker, StartError, SystemClock},
     config::Config,
-    http, store, telemetry,
+    http,
+    net::Client,
+    otlp::Otlp,
+    store,
+    telemetry::{self, Exporter},
 };
 use anyhow::Context;
 use claimbound_core::{evidence::hex, time::Clock};
@@ -46,11 +50,18 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
     if args.check {
         return check(config);
     }
-    telemetry::init();
+    let exporter = telemetry::init(tracing_of(&config)?);
     if config.development {
         tracing::warn!("development: issuers on loopback are believed over plain HTTP; never so in production");
     }
-    runtime()?.block_on(serve(config))
+    runtime()?.block_on(serve(config, exporter))
+}
+
+/// What traces need, where the configuration wants them.
+fn tracing_of(config: &Config) -> anyhow::Result<Option<telemetry::Tracing>> {
+    let Some(traces) = &config.traces else { return Ok(None) };
+    let otlp = Otlp::new(Client::new()?, traces.otlp.clone());
+    Ok(Some(telemetry::Tracing { otlp, sample: f64::from(traces.sample_percent) / 100.0 }))
 }
 
 /// The runtime of everything but the HTTP workers, which bring their own.
@@ -114,8 +125,8 @@ pub(super) async fn development(
 ) -> anyhow::Result<u8> {
     match Config::read(config, true) {
         Ok(config) => {
-            telemetry::init();
-            start(config, |broker, bound| ready(&broker.config().public_url, bound)).await
+            let exporter = telemetry::init(tracing_of(&config)?);
+            start(config, exporter, |broker, bound| ready(&broker.config().public_url, bound)).await
         }
         Err(invalid) => {
             tell::config(config, &invalid);
@@ -124,7 +135,7 @@ pub(super) async fn development(
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<u8> {
+async fn serve(config: Config, exporter: Option<Exporter>) -> anyhow::Result<u8> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let tell = |broker: &Broker, bound: http::Bound| {
         let ready = serde_json::json!({
@@ -136,11 +147,12 @@ async fn serve(config: Config) -> anyhow::Result<u8> {
         println!("{ready}");
         Ok(())
     };
-    start(config, tell).await
+    start(config, exporter, tell).await
 }
 
 async fn start(
     mut config: Config,
+    exporter: Option<Exporter>,
     tell: impl FnOnce(&Broker, http::Bound) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {
     let root = config.mappings.display().to_string();
@@ -157,9 +169,16 @@ async fn start(
     // Waited for before anybody is told that it is ready: until then a SIGHUP would end the process.
     let reloading = broker.clone();
     let stop = stop_signal(move || reloading.ask_reload())?;
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(async { drop(end.await) })));
     tell(&broker, bound)?;
     tracing::info!(listen = %bound.listen, public_url = broker.config().public_url, "ready");
     listeners.run(broker, stop).await.context("the HTTP server failed")?;
+    drop(ended);
+    if let Some(exporting) = exporting {
+        // It panics nowhere, and ends in time.
+        let _ = exporting.await;
+    }
     tracing::info!("stopped");
     Ok(0)
 }

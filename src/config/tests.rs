@@ -20,12 +20,12 @@ fn the_annotated_reference_file_loads_and_has_every_key() {
         let mut tables = vec![tree.clone()];
         for step in path.split('.').filter(|step| !step.is_empty()) {
             let below = tables.into_iter().flatten().filter(|(name, _)| step == "*" || *name == step);
-            let each = |(_, value): (String, toml::Value)| match value {
-                toml::Value::Array(many) => many,
-                one => vec![one],
-            };
-            let table = |value| if let toml::Value::Table(table) = value { table } else { panic!("{value}") };
-            tables = below.flat_map(each).map(table).collect();
+            tables = below
+                .flat_map(|(_, value)| match value {
+                    toml::Value::Array(tables) => tables.iter().map(|table| table.as_table().unwrap()).collect(),
+                    table => vec![table.as_table().unwrap()],
+                })
+                .collect();
         }
         for key in keys.iter().filter(|key| **key != "*") {
             let shown = tables.iter().any(|table| table.contains_key(*key));
@@ -283,5 +283,54 @@ fn people_and_jobs_become_operators() {
     ] {
         let found = parse(&text, false).unwrap_err();
         assert!(found.len() == 1 && found[0].contains(why), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn collectors_sinks_and_seals_are_read_with_their_faults() {
+    let server = "[server]\npublic_url = \"https://cb.example\"\n";
+    let config = parse(
+        &format!(
+            "{server}[signing]\nseal = {{ env = \"SEAL\" }}\nrotate_every = \"30d\"\n[telemetry.otlp]\nendpoint = \
+             \"http://127.0.0.1:4318\"\nheaders = {{ authorization = {{ file = \"token\" }} }}\n[[evidence.sink]]\nkind = \
+             \"stdout\"\n[[evidence.sink]]\nkind = \"file\"\npath = \"e.jsonl\"\nname = \"siem\"\n"
+        ),
+        false,
+    )
+    .unwrap();
+    assert_eq!(config.signing.rotate_every_seconds, Some(30 * 86_400));
+    let traces = config.traces.unwrap();
+    let token = crate::secret::Place::File("/etc/claimbound/token".into());
+    assert_eq!((traces.sample_percent, &*traces.otlp.headers), (100, &[("authorization".to_owned(), token)][..]));
+    let names: Vec<_> = config.evidence.sinks.iter().map(|sink| (sink.name.as_str(), sink.kind.name())).collect();
+    assert_eq!(names, [("stdout", "stdout"), ("siem", "file")]);
+    assert_eq!(config.evidence.positions, Path::new("/etc/claimbound/evidence-positions"));
+    for (lines, told) in [
+        ("[signing]\nseal = { file = \"a\", env = \"B\" }", "CB1004 `seal` names one place where it stands"),
+        ("[signing]\nrotate_every = \"1d\"", "CB1004 `rotate_every` is too short"),
+        ("[telemetry.otlp]\nendpoint = \"http://otel:4318\"", "CB1004 `http://otel:4318` is no OTLP endpoint"),
+        ("[telemetry.otlp]\nendpoint = \"https://o.example/\"", "CB1004 `https://o.example/` is no OTLP endpoint"),
+        (
+            "[telemetry.otlp]\nendpoint = \"https://o.example\"\nsample_percent = 0",
+            "CB1004 `sample_percent` cannot be 0",
+        ),
+        (
+            "[telemetry.otlp]\nendpoint = \"https://o.example\"\nheaders = { \"a b\" = { env = \"X\" } }",
+            "CB1004 `a b` is no header",
+        ),
+        ("[[evidence.sink]]\nkind = \"kafka\"", "CB1004 `kafka` is no kind of sink"),
+        ("[[evidence.sink]]\nkind = \"file\"", "CB1004 a sink of kind `file` names no file"),
+        ("[[evidence.sink]]\nkind = \"otlp\"", "CB1004 a sink of kind `otlp` names no collector"),
+        ("[[evidence.sink]]\nkind = \"stdout\"\npath = \"x\"", "CB1004 a sink of kind `stdout` has no `path`"),
+        ("[[evidence.sink]]\nkind = \"stdout\"\nendpoint = \"x\"", "CB1004 a sink of kind `stdout` has no collector"),
+        ("[[evidence.sink]]\nkind = \"stdout\"\nname = \"a/b\"", "CB1004 `a/b` can be no sink's name"),
+        (
+            "[[evidence.sink]]\nkind = \"stdout\"\n[[evidence.sink]]\nkind = \"stdout\"",
+            "CB1004 two sinks have the name `stdout`",
+        ),
+        ("[[evidence.sink]]\nkind = \"stdout\"\nrequired = true", "CB1002 unknown key `required` in `[evidence.sink]`"),
+    ] {
+        let found = parse(&format!("{server}{lines}\n"), false).unwrap_err();
+        assert!(found.iter().any(|fault| fault == told), "{lines}: {found:?}");
     }
 }

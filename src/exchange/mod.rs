@@ -22,10 +22,11 @@ pub use refusal::Refusal;
 pub use strangers::{Network, Strangers};
 
 use crate::{
-    issuance::{Credential, Minter, Order},
+    issuance::{Credential, MintError, Minter, Order},
     keys::issuers::Issuers,
     secret::Secret,
     store::{Change, Guard, Lease, LeaseState, Settled, Spend, Writer},
+    telemetry::{About, Minted, step},
 };
 use claimbound_core::{
     evidence::{DecisionId, Eased, LeaseId, What},
@@ -34,7 +35,8 @@ use claimbound_core::{
     time::{Seconds, UnixSeconds},
     workload::{Claim, Profiles},
 };
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Instant};
+use tracing::Instrument as _;
 use trail::Trail;
 pub(crate) use trail::salt;
 
@@ -101,12 +103,16 @@ pub struct Refused {
     pub hint: Option<Box<Hint>>,
 }
 
-/// One exchange from bytes to credential, or to a refusal that is on record.
-pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> Result<Granted, Refused> {
+/// One exchange from bytes to credential, or to a refusal that is on record; and for metrics, what it was about.
+pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> (Result<Granted, Refused>, About) {
     let mut trail = Trail::new(request);
     match grant(parts, request, &mut trail).await {
-        Ok(granted) => Ok(granted),
-        Err(refusal) => Err(trail::record_refusal(parts, trail, refusal).await),
+        Ok(granted) => (Ok(granted), trail.about(parts, None)),
+        Err(refusal) => {
+            let about = trail.about(parts, Some(&refusal));
+            let recorded = trail::record_refusal(parts, trail, refusal).instrument(step::refuse());
+            (Err(recorded.await), about)
+        }
     }
 }
 
@@ -116,12 +122,15 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     // 1 Limits: sizes, form and the network's rate were judged by `http`, before a byte of the token was read.
     // 2 Trust, 3 Workload, 4 Delegation: bytes become a proven case, or nothing does.
     let mut decoded = Vec::new();
-    let Proven { case, spend } = proof::prove(parts, request, &mut decoded, trail).await?;
+    let Proven { case, spend } = proof::prove(parts, request, &mut decoded, trail).instrument(step::prove()).await?;
 
     // 5 Decision. Pure; a denial is told by asking again, watched. The plan is pure too: text that does not fit its
     // target is a denial like any other.
-    trail.shadowed(&snapshot.mappings, &mapping::shadowed(&snapshot.mappings, &case, &request.ask, now));
-    let grant = match mapping::decide(&snapshot.mappings, &case, &request.ask, now) {
+    let decided = step::decide().in_scope(|| {
+        trail.shadowed(&snapshot.mappings, &mapping::shadowed(&snapshot.mappings, &case, &request.ask, now));
+        mapping::decide(&snapshot.mappings, &case, &request.ask, now)
+    });
+    let grant = match decided {
         Decision::Grant(grant) => grant,
         Decision::Deny(denial) => return Err(Refusal::decision(snapshot, &case, &request.ask, denial, now)),
     };
@@ -141,13 +150,13 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         duration: grant.duration,
     })?;
     let exceptions: Vec<&str> = mapping.exceptions.iter().map(|exception| exception.exempt.name()).collect();
-    let (role, mapping) = (role.name.as_str(), mapping.name.as_str());
+    let (backend, role, mapping) = (role.backend.as_str(), role.name.as_str(), mapping.name.as_str());
     let duration = plan.duration();
 
     // 6 Admission: one transaction, durable before anything leaves. Whatever else must hold is one more guard on it.
     if request.dry_run {
         let guards = vec![Guard::Unspent(spend)];
-        trail.commit(parts, guards, vec![], What::DryRun { mapping, role }).await?;
+        trail.commit(parts, guards, vec![], What::DryRun { mapping, role }).instrument(step::admit()).await?;
         return Ok(Granted::DryRun { role: role.into(), mapping: mapping.into(), duration });
     }
     let handle = plan.handle();
@@ -176,7 +185,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let eased = Eased { exceptions: &exceptions, renamed };
     let granted = What::Granted { mapping, role, lease, handle, expires, eased };
     trail.opens(lease, state, uses);
-    trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
+    trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).instrument(step::admit()).await?;
     trail.admitted();
     if let Some(written) = renamed {
         let now_called = trail.principal_name();
@@ -184,7 +193,11 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     }
 
     // 7 Issuance. A failure's refusal closes the lease in the same transaction that records it.
-    let minted = match plan.mint().await {
+    let began = Instant::now();
+    let minted = plan.mint().instrument(step::mint()).await;
+    let outcome = minted.as_ref().map_or_else(MintError::name, |_| "issued");
+    trail.minted = Some(Minted { backend: backend.into(), outcome, took: began.elapsed() });
+    let minted = match minted {
         Ok(minted) => minted,
         Err(error) => {
             let out = refusal::lease_state(&error);
@@ -203,7 +216,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         if let Some(secret) = &lease_handle {
             changes.push(Change::Hold { lease, possession: possession(secret.reveal()) });
         }
-        trail.commit(parts, vec![], changes, settled).await?;
+        trail.commit(parts, vec![], changes, settled).instrument(step::bind()).await?;
     }
 
     // 9 Answer: only now does the credential leave.

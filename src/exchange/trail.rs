@@ -4,7 +4,10 @@ use super::{
     Parts, Refusal, Refused, Request,
     strangers::{Kind, Repository},
 };
-use crate::store::{Blocked, Change, Commit, Guard, LeaseState, Outcome, Settled, Spend, Use};
+use crate::{
+    store::{Blocked, Change, Commit, Guard, LeaseState, Outcome, Settled, Spend, Use},
+    telemetry::{About, Minted},
+};
 use aws_lc_rs::rand;
 use claimbound_core::{
     evidence::{Details, LeaseId, Party, Record, What},
@@ -32,6 +35,8 @@ pub(super) struct Trail<'r> {
     owed: Vec<Change>,
     /// Claims, addresses and what was asked: erasable, hashed with a salt.
     details: Details,
+    /// How minting went, for metrics.
+    pub(super) minted: Option<Minted>,
 }
 
 impl<'r> Trail<'r> {
@@ -55,6 +60,7 @@ impl<'r> Trail<'r> {
             uses: vec![],
             owed: vec![],
             details,
+            minted: None,
         }
     }
 
@@ -107,6 +113,22 @@ impl<'r> Trail<'r> {
             self.owed.extend(self.uses.drain(..).map(Change::GiveBack));
         }
         self.owed.push(Change::Settle(settled));
+    }
+
+    /// For metrics: names that stand in configuration and folder. Roles that strangers ask for are not among them.
+    pub(super) fn about(&mut self, parts: &Parts<'r>, refusal: Option<&Refusal>) -> About {
+        let asked = self.principal.as_ref().and_then(|_| known_role(parts, self.request.ask.role));
+        let nearest = match refusal {
+            Some(Refusal::Decision(denial, _)) => denial.nearest,
+            _ => None,
+        };
+        let nearest = nearest.map(|id| parts.snapshot.mappings.mapping(id).name.as_str());
+        About {
+            issuer: self.issuer.map(str::to_owned),
+            role: self.role.or(asked).map(str::to_owned),
+            mapping: self.mapping.or(nearest).map(str::to_owned),
+            minted: self.minted.take(),
+        }
     }
 
     pub(super) fn principal_id(&self) -> &str {

@@ -138,6 +138,7 @@ impl Form {
             )));
         }
         Ok(Asked {
+            caller: None,
             grant,
             role: self.role()?,
             scope: self.scope()?,

@@ -127,6 +127,14 @@ pub enum MintError {
 }
 
 impl MintError {
+    /// For metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Refused(_) | Self::PolicyTooLarge(_) => "refused",
+            Self::Away(_) => "away",
+            Self::Unknown(_) => "unknown",
+        }
+    }
     /// For evidence and answers.
     pub fn reason(&self) -> Reason {
         match self {

@@ -5,6 +5,7 @@ use claimbound_core::{
     time::UnixSeconds,
     trust::SingleUse,
 };
+use std::borrow::Cow;
 
 /// What must hold, checked and spent inside the transaction. Every feature that makes a grant conditional on state
 /// adds a variant here and no `if` anywhere else.
@@ -99,8 +100,8 @@ pub enum Change {
     OpenSession(Session),
     /// Ends a session, by the SHA-256 of what is presented for it; nothing, if there is none.
     EndSession([u8; 32]),
-    /// Fixes a fact of this store for ever (`issuer_url`); blocked if it is fixed to another value.
-    Fix { name: &'static str, value: String },
+    /// Fixes a fact of this store for ever (`issuer_url`, a signing key that was made); blocked if it is fixed to another value.
+    Fix { name: Cow<'static, str>, value: String },
 }
 
 /// A credential's record.

@@ -14,6 +14,6 @@ pub use commit::{
     Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Session, Settled, Spend, SpentKey, Use,
 };
 pub use open::{
-    AuditedLease, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, open, open_reader,
+    AuditedLease, Census, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, open, open_reader,
 };
 pub use writer::Writer;

@@ -5,7 +5,7 @@ use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// An open store.
 pub struct Opened {
@@ -13,6 +13,8 @@ pub struct Opened {
     pub reader: Arc<dyn Reader>,
     /// Other brokers may write it, too.
     pub shared: bool,
+    /// The chain that it goes on with.
+    pub incarnation: u128,
 }
 
 /// A stored record in its place.
@@ -72,6 +74,25 @@ pub struct Incarnation {
     pub head: [u8; 32],
 }
 
+/// How much there is, for metrics.
+#[derive(Clone, Default, Debug)]
+pub struct Census {
+    /// Leases that have not expired, `failed` and `ended` ones aside.
+    pub live: Vec<(LeaseState, u64)>,
+    /// Of the database.
+    pub bytes: u64,
+}
+
+/// No lease lives longer; with room for clocks that differ. Ids begin with the time (RFC 9562, section 5.7), so those
+/// that may be alive are one range of them, however many there ever were.
+const LEASE_SECONDS_MAX: i64 = 25 * 3600;
+
+/// The smallest id of a lease that may be alive.
+pub(super) fn oldest_live(now: UnixSeconds) -> [u8; 16] {
+    let opened = now.plus(-LEASE_SECONDS_MAX).0.max(0).unsigned_abs();
+    ((u128::from(opened) * 1000) << 80).to_be_bytes()
+}
+
 /// What a snapshot shows; of a store that several brokers write, first all incarnations, and records in stored order.
 #[derive(Clone, Debug)]
 pub enum Kept {
@@ -96,11 +117,17 @@ pub trait Reader: Send + Sync {
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down>;
     /// A kept mapping folder.
     fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down>;
+    /// Every fact that is fixed, by name.
+    fn facts(&self) -> Result<BTreeMap<String, String>, Down>;
     /// Body and details of every record in chain order, until `each` says so. In reads of its own for some records at a
     /// time, so that a long walk holds up no checkpoint of who writes meanwhile; what is written meanwhile is not shown.
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down>;
+    /// Records of one incarnation behind this sequence, at most so many.
+    fn chain(&self, incarnation: u128, after: u64, most: u32) -> Result<Vec<Stored>, Down>;
     /// Every record in chain order, then every lease, all as of one moment; stops when `each` says so.
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down>;
+    /// Counts what is alive. Reads every lease of the last day.
+    fn census(&self, now: UnixSeconds) -> Result<Census, Down>;
     /// Answers a trivial query: for readiness.
     fn ping(&self) -> Result<(), Down>;
 }
@@ -118,12 +145,14 @@ pub fn open(url: &str, now: UnixSeconds) -> Result<Opened, Down> {
         Kind::Sqlite(path) => {
             let (engine, chain) = sqlite::Sqlite::open(&path, now)?;
             let reader = Arc::new(sqlite::SqliteReader::open(&path)?);
-            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: false }
+            let incarnation = chain.incarnation;
+            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: false, incarnation }
         }
         Kind::Postgres(address) => {
             let (engine, chain) = postgres::Postgres::open(*address.clone(), now)?;
             let reader = Arc::new(postgres::PostgresReader::open(*address)?);
-            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: true }
+            let incarnation = chain.incarnation;
+            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: true, incarnation }
         }
     })
 }

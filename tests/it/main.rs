@@ -37,6 +37,8 @@ mod records;
 mod reload;
 mod security;
 mod security_keys;
+mod signing;
+mod telemetry;
 mod tidy;
 mod usage;
 

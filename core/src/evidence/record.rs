@@ -92,6 +92,8 @@ pub enum What<'r> {
     OperatorSignedOut { operator: &'r str },
     /// A broker process opened the store.
     Started { version: &'r str },
+    /// A signing key was met for the first time (`made`), or ended before its time (`revoked`).
+    SigningKey { kid: &'r str, algorithm: &'r str, state: &'r str },
 }
 
 /// What may be erased with its salt after its own retention, the chain intact: claims and addresses.
@@ -123,7 +125,7 @@ pub struct Body<'b> {
     /// Seconds since 1970.
     pub at: i64,
     /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `mappings_activated`, `mappings_refused`,
-    /// `operator_signed_in`, `operator_refused`, `operator_signed_out` or `started`.
+    /// `operator_signed_in`, `operator_refused`, `operator_signed_out`, `started` or `signing_key`.
     #[serde(borrow)]
     pub kind: Cow<'b, str>,
     /// [`Reason::name`].
@@ -147,7 +149,7 @@ pub struct Body<'b> {
     /// The credential's expiry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<i64>,
-    /// Of `settled`: how minting came out.
+    /// Of `settled`: how minting came out; of `signing_key`: what became of the key.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Cow<'b, str>>,
     /// Of `ended`: what ended the lease; of operators: how they showed who they are.
@@ -176,6 +178,12 @@ pub struct Body<'b> {
     /// Of `operator_signed_in`: what they may do.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     pub may: Vec<Cow<'b, str>>,
+    /// Of `signing_key`: the key's thumbprint (RFC 7638).
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<Cow<'b, str>>,
+    /// Of `signing_key`: the JWS name.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<Cow<'b, str>>,
     #[serde(borrow, deserialize_with = "Option::deserialize")]
     pub principal: Option<Named<'b>>,
     #[serde(borrow, deserialize_with = "Option::deserialize")]
@@ -249,6 +257,8 @@ impl<'b> Body<'b> {
             configuration: None,
             operator: None,
             may: Vec::new(),
+            kid: None,
+            algorithm: None,
             principal: record.principal.map(named),
             actor: record.actor.map(named),
             mappings: record.mappings_version.map(|version| hex(&version).into()),
@@ -309,6 +319,11 @@ impl<'b> Body<'b> {
             }
             What::OperatorSignedOut { operator } => self.operator = Some(operator.into()),
             What::Started { version } => self.version = Some(version.into()),
+            What::SigningKey { kid, algorithm, state } => {
+                self.kid = Some(kid.into());
+                self.algorithm = Some(algorithm.into());
+                self.state = Some(state.into());
+            }
         }
     }
 }
@@ -329,6 +344,7 @@ impl What<'_> {
             What::OperatorRefused { .. } => "operator_refused",
             What::OperatorSignedOut { .. } => "operator_signed_out",
             What::Started { .. } => "started",
+            What::SigningKey { .. } => "signing_key",
         }
     }
 }

@@ -72,6 +72,10 @@ fn each_kind_has_its_one_encoding() {
             r#""kind":"mappings_activated","version":"abababababababababababababababababababababababababababababababab","configuration":"acacacacacacacacacacacacacacacacacacacacacacacacacacacacacacacac""#,
         ),
         (What::Started { version: "0.1.0" }, r#""kind":"started","version":"0.1.0""#),
+        (
+            What::SigningKey { kid: "k", algorithm: "ES256", state: "made" },
+            r#""kind":"signing_key","state":"made","kid":"k","algorithm":"ES256""#,
+        ),
     ];
     for (what, told) in cases {
         let kind = what.kind();

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    broker::{Answer, Asked, AskedGrant, Broker, Health, MappingsHealth, NoOperator, StoreHealth, Who},
-    config::{Config, Hints, Limits},
+    broker::{Answer, Asked, AskedGrant, Broker, Health, MappingsHealth, NoOperator, SigningHealth, StoreHealth, Who},
+    config::{Config, Evidence, Hints, Limits, Signing},
     exchange::{Granted, Issued, Refused},
     http::{answer::tests::answer, front::Front},
     issuance::Credential,
@@ -91,6 +91,8 @@ impl Front for Arc<Fake> {
             mappings: MappingsHealth { activated: 0, error: None, restart_needed: false, exceptions: Vec::new() },
             store: StoreHealth { writable: true, waiting: 0 },
             issuers: vec![],
+            signing: SigningHealth::default(),
+            sinks: vec![],
             keys: vec![],
         }
     }
@@ -142,7 +144,9 @@ pub fn config() -> Config {
         issuers: BTreeMap::new(),
         sign_ins: Vec::new(),
         operators: Vec::new(),
-        signing_keys: "keys".into(),
+        signing: Signing::default(),
+        traces: None,
+        evidence: Evidence::default(),
         issuer_url: "https://issuer.example".into(),
         development: false,
     }
@@ -488,4 +492,18 @@ async fn the_access_log_names_the_decision_and_nothing_that_was_sent() {
     }
     assert!(fields[1].get("decision_id").is_none(), "{log}");
     assert_eq!((&fields[2]["method"], &fields[2]["path"]), (&json!("other"), &json!("unknown")));
+}
+
+/// Anybody else could write into others' traces, and decide what is kept.
+#[actix_web::test]
+async fn a_trace_is_continued_for_a_trusted_proxy_alone() {
+    const TRACE: (&str, &str) = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let fake: Arc<Fake> = Arc::default();
+    let post = |peer: &str| post("/token", format!("{EXCHANGE}good")).peer_addr(peer.parse().unwrap());
+    ask(&fake, post("10.0.0.1:1").insert_header(TRACE)).await;
+    ask(&fake, post(STRANGER).insert_header(TRACE)).await;
+    ask(&fake, post("10.0.0.1:1").insert_header(("traceparent", "00-nonsense"))).await;
+    ask(&fake, post("10.0.0.1:1").append_header(TRACE).append_header(TRACE)).await;
+    let known: Vec<bool> = fake.asked.lock().unwrap().iter().map(|asked| asked.caller.is_some()).collect();
+    assert_eq!(known, [true, false, false, false]);
 }

@@ -212,7 +212,7 @@ async fn revoking_says_that_the_token_lives_until_it_expires() {
 #[tokio::test]
 async fn when_no_key_signs_nothing_was_minted() {
     let directory = tempfile::tempdir().unwrap();
-    let signer = Signer::open(directory.path(), UnixSeconds(1_900_000_000)).unwrap();
+    let signer = Signer::open(directory.path(), None, UnixSeconds(1_900_000_000)).unwrap();
     let config = Config { audience: AUDIENCE.to_owned(), algorithm: SigningAlgorithm::Rs256 };
     let minter = JwtRole::new(config, HERE.issuer_url.into(), signer);
     let plan = with_case(|case| minter.plan(&order(case)).unwrap());

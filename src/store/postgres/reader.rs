@@ -1,12 +1,15 @@
 //! Reading: own connections on a runtime of their own, so that whoever asks may be anywhere; it waits meanwhile.
 
 use super::{Address, Own, aside, bytes, get, is_fatal, session::reading, state};
-use crate::store::{AuditedLease, Down, HeldLease, Incarnation, Kept, Reader, Session, Stored, StoredLease};
+use crate::store::{
+    AuditedLease, Census, Down, HeldLease, Incarnation, Kept, Reader, Session, Stored, StoredLease, open::oldest_live,
+};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError, mpsc},
     time::Duration,
 };
@@ -174,10 +177,22 @@ impl Reader for PostgresReader {
         Ok(self.all(sql, vec![Box::new(version.to_vec())], |row| get(row, "archive"))?.pop())
     }
 
+    fn facts(&self) -> Result<BTreeMap<String, String>, Down> {
+        let sql = "SELECT name, value FROM fixed";
+        let facts = self.all(sql, Vec::new(), |row| Ok((get(row, "name")?, get(row, "value")?)))?;
+        Ok(facts.into_iter().collect())
+    }
+
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down> {
         let sql = "SELECT body, details FROM records ORDER BY position";
         self.walk(self.moment()?, sql, &mut |row| Ok(each(get(row, "body")?, get(row, "details")?)))?;
         Ok(())
+    }
+
+    fn chain(&self, incarnation: u128, after: u64, most: u32) -> Result<Vec<Stored>, Down> {
+        let sql = "SELECT * FROM records WHERE incarnation = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
+        let of = incarnation.to_be_bytes().to_vec();
+        self.all(sql, vec![Box::new(of), Box::new(after.cast_signed()), Box::new(i64::from(most))], stored)
     }
 
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down> {
@@ -203,6 +218,18 @@ impl Reader for PostgresReader {
             self.walk(client, leases, &mut |row| Ok(each(Kept::Lease(audited_lease(row)?))))?;
         }
         Ok(())
+    }
+
+    fn census(&self, now: UnixSeconds) -> Result<Census, Down> {
+        let live = "SELECT state, count(*) AS number FROM leases
+                    WHERE id >= $1 AND expires > $2 AND state NOT IN ('failed', 'ended') GROUP BY state ORDER BY state";
+        let values: Vec<Value> = vec![Box::new(oldest_live(now).to_vec()), Box::new(now.0)];
+        let live = self.all(live, values, |row| Ok((state(row)?, get::<i64>(row, "number")?.unsigned_abs())))?;
+        let size = "SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::BIGINT AS bytes
+                    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                    WHERE nspname = 'claimbound' AND relkind = 'r'";
+        let bytes = self.all(size, Vec::new(), |row| get::<i64>(row, "bytes"))?.pop().unwrap_or(0).unsigned_abs();
+        Ok(Census { live, bytes })
     }
 
     fn ping(&self) -> Result<(), Down> {

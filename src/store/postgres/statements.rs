@@ -112,7 +112,7 @@ pub(super) struct Wanted<'b> {
     tokens: BTreeSet<[u8; 32]>,
     counters: BTreeSet<&'b [u8; 32]>,
     leases: BTreeSet<[u8; 16]>,
-    facts: BTreeSet<&'static str>,
+    facts: BTreeSet<&'b str>,
 }
 
 impl<'b> Wanted<'b> {
@@ -131,7 +131,7 @@ impl<'b> Wanted<'b> {
                 Change::Settle(settled) => drop(wanted.leases.insert(settled.lease.0.to_be_bytes())),
                 Change::End(lease) | Change::Hold { lease, .. } => drop(wanted.leases.insert(lease.0.to_be_bytes())),
                 Change::GiveBack(taken) => drop(wanted.counters.insert(&taken.counter)),
-                Change::Fix { name, .. } => drop(wanted.facts.insert(name)),
+                Change::Fix { name, .. } => drop(wanted.facts.insert(&**name)),
                 Change::KeepFolder { .. } | Change::OpenSession(_) | Change::EndSession(_) => {}
             }
         }

@@ -1,13 +1,16 @@
 //! Reading: own connections, each walk in one read transaction, nothing in the writer's way.
 
 use super::{MIGRATIONS, id_at, prepare, version};
-use crate::store::{AuditedLease, Down, HeldLease, Kept, Reader, Session, Stored, StoredLease};
+use crate::store::{
+    AuditedLease, Census, Down, HeldLease, Kept, Reader, Session, Stored, StoredLease, open::oldest_live,
+};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId},
     time::UnixSeconds,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Params, Row};
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -102,6 +105,12 @@ impl Reader for SqliteReader {
         self.read(|connection| Ok(connection.query_row(sql, [version], |row| row.get(0)).optional()?))
     }
 
+    fn facts(&self) -> Result<BTreeMap<String, String>, Down> {
+        let sql = "SELECT name, value FROM fixed";
+        let facts = self.read(|connection| all(connection, sql, (), |row| Ok((row.get(0)?, row.get(1)?))))?;
+        Ok(facts.into_iter().collect())
+    }
+
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down> {
         let last = "SELECT coalesce(max(position), 0) FROM records";
         let last: i64 = self.read(|connection| Ok(connection.query_row(last, [], |row| row.get(0))?))?;
@@ -129,6 +138,11 @@ impl Reader for SqliteReader {
         Ok(())
     }
 
+    fn chain(&self, incarnation: u128, after: u64, most: u32) -> Result<Vec<Stored>, Down> {
+        let sql = "SELECT * FROM records WHERE incarnation = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
+        self.read(|connection| all(connection, sql, (incarnation.to_be_bytes(), after.cast_signed(), most), stored))
+    }
+
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down> {
         self.read(|connection| {
             let transaction = connection.unchecked_transaction()?;
@@ -143,6 +157,18 @@ impl Reader for SqliteReader {
                 walk(&transaction, sql, |row| Ok(audited_lease(row)?), &mut |lease| each(Kept::Lease(lease)))?;
             }
             Ok(())
+        })
+    }
+
+    fn census(&self, now: UnixSeconds) -> Result<Census, Down> {
+        let live = "SELECT state, count(*) FROM leases
+                    WHERE id >= ?1 AND expires > ?2 AND state NOT IN ('failed', 'ended') GROUP BY state ORDER BY state";
+        let size = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+        self.read(|connection| {
+            let live = all(connection, live, (oldest_live(now), now.0), |row| {
+                Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+            })?;
+            Ok(Census { live, bytes: connection.query_row(size, [], |row| row.get::<_, i64>(0))?.unsigned_abs() })
         })
     }
 

@@ -16,7 +16,7 @@ macro_rules! contract {
         contract! { $place;
             a_token_is_spent_once_in_a_batch a_token_is_spent_once_across_waiters what_is_blocked_writes_nothing
             only_the_same_request_goes_again_after_a_failure a_token_in_flight_says_so_until_it_is_settled
-            a_lease_is_settled_once_and_ended_once a_fact_is_fixed_for_ever a_folder_is_kept_once
+            a_lease_is_settled_once_and_ended_once a_fact_is_fixed_for_ever a_census_counts_what_is_alive a_folder_is_kept_once
             a_forgotten_token_stays_refused each_start_goes_on_with_the_chain leases_are_found_again
             a_batch_that_fails_leaves_nothing a_limit_holds_until_its_window_is_over
             a_use_is_given_back_in_its_window a_token_is_spent_without_a_record
@@ -70,7 +70,7 @@ pub(super) fn what_is_blocked_writes_nothing(place: &dyn Place) {
     let head = chain.head;
     let mut late_guard = grant(1, spend(1, Issued));
     late_guard.guards.push(Guard::LeaseAlive(LeaseId(77)));
-    let fix = |value: &str| Change::Fix { name: "issuer_url", value: value.into() };
+    let fix = |value: &str| Change::Fix { name: "issuer_url".into(), value: value.into() };
     let mut late_change = grant(2, spend(2, Issued));
     late_change.changes.extend([keep_folder(b"late"), fix("https://a"), fix("https://b")]);
     assert_eq!(
@@ -158,7 +158,7 @@ pub(super) fn a_lease_is_settled_once_and_ended_once(place: &dyn Place) {
 
 pub(super) fn a_fact_is_fixed_for_ever(place: &dyn Place) {
     let (mut engine, mut chain) = place.engine().unwrap();
-    let fix = |value: &str| refuse(1, vec![], vec![Change::Fix { name: "issuer_url", value: value.into() }]);
+    let fix = |value: &str| refuse(1, vec![], vec![Change::Fix { name: "issuer_url".into(), value: value.into() }]);
     assert_eq!(
         engine.apply(&[fix("https://a"), fix("https://a"), fix("https://b")], &mut chain).unwrap(),
         [durable(1), durable(2), Outcome::Blocked(Blocked::FixedOtherwise)]
@@ -167,6 +167,23 @@ pub(super) fn a_fact_is_fixed_for_ever(place: &dyn Place) {
     let (mut engine, mut chain) = place.engine().unwrap();
     assert_eq!(one(engine.as_mut(), &mut chain, fix("https://b")), Outcome::Blocked(Blocked::FixedOtherwise));
     assert_eq!(one(engine.as_mut(), &mut chain, fix("https://a")), durable(1));
+    assert_eq!(place.reader().facts().unwrap(), [("issuer_url".to_owned(), "https://a".to_owned())].into());
+}
+
+pub(super) fn a_census_counts_what_is_alive(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    let today = u128::from_be_bytes(open::oldest_live(NOW));
+    go(grant(today + 1, spend(1, Issued)));
+    go(grant(today + 2, spend(2, Issuing)));
+    go(grant(today + 3, spend(3, Issued)));
+    go(end(today + 3));
+    go(grant(today - 1, spend(4, Issued)));
+    let census = place.reader().census(NOW).unwrap();
+    assert_eq!(census.live, [(Issued, 1), (Issuing, 1)], "neither ended nor older than any lease lives");
+    assert!(census.bytes > 0);
+    let expires = lease(today + 1, 1, Issued).expires;
+    assert!(place.reader().census(expires).unwrap().live.is_empty());
 }
 
 fn keep_folder(archive: &[u8]) -> Change {
@@ -382,6 +399,12 @@ pub(super) fn a_walk_shows_every_record_once_and_ends_when_told(place: &dyn Plac
     engine.apply(&batch, &mut chain).unwrap();
     assert_eq!(walked(usize::MAX), (0..9_000).map(decision).collect::<Vec<_>>());
     assert_eq!(walked(5_000).len(), 5_000);
+    let reader = place.reader();
+    let sequences = |after, most| -> Vec<u64> {
+        reader.chain(chain.incarnation, after, most).unwrap().iter().map(|stored| stored.sequence).collect()
+    };
+    assert_eq!((sequences(8_998, 5), sequences(3, 2), sequences(9_000, 5)), (vec![8_999, 9_000], vec![4, 5], vec![]));
+    assert!(reader.chain(7, 0, 5).unwrap().is_empty(), "another incarnation");
 }
 
 pub(super) fn a_session_lives_until_it_is_ended_or_swept(place: &dyn Place) {

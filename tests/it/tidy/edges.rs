@@ -24,11 +24,12 @@ const CORE: &[(&str, &str)] = &[
 const SERVICE: &[(&str, &str)] = &[
     // Leaves.
     ("secret", ""),
-    ("telemetry", "core::reason core::time"),
+    ("telemetry", "core::reason core::time otlp"),
     ("net", "secret"),
+    ("otlp", "net secret"),
     ("operators", ""),
     ("rate", ""),
-    ("config", "core::diag operators"),
+    ("config", "core::diag operators otlp secret"),
     ("folder", "core::diag core::mapping"),
     // The floors of an exchange.
     ("keys", "core::claims core::time core::trust net secret telemetry"),
@@ -43,8 +44,10 @@ const SERVICE: &[(&str, &str)] = &[
     // Questions to the evidence, and people's sign-in.
     ("history", "config core folder store"),
     ("people", "config core::time net secret"),
+    // Copies of what the store keeps; it never waits for them.
+    ("sinks", "config core::evidence core::time net otlp store telemetry"),
     // What builds, speaks and commands.
-    ("broker", "core config exchange folder issuance keys net operators people secret store telemetry"),
+    ("broker", "core config exchange folder issuance keys net operators people secret sinks store telemetry"),
     // `Credential`, `Ended`, `Later` and `Down` are words of the broker's face.
     (
         "http",
@@ -55,7 +58,7 @@ const SERVICE: &[(&str, &str)] = &[
     ("dev", "broker config core documents exchange http issuance keys net secret store telemetry"),
     (
         "cli",
-        "broker config core dev documents exchange folder history http issuance keys net operators secret store telemetry",
+        "broker config core dev documents exchange folder history http issuance keys net operators otlp secret store telemetry",
     ),
 ];
 

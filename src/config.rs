@@ -3,10 +3,12 @@
 //! A file is judged whole: unknown keys, wrong types and values that cannot be are all reported in one run, each with
 //! its place. Relative paths count from the file's own directory, so that a broker can be started from anywhere.
 
+mod denial;
 mod issuer;
 mod limits;
 mod store;
 
+pub use denial::AwsDenial;
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
 
@@ -85,6 +87,8 @@ pub struct AwsBackend {
     pub external_id: Option<String>,
     pub timeout_seconds: u32,
     pub connect_timeout_seconds: u32,
+    /// The policy that refuses what was ended, where the broker may write it.
+    pub denial: Option<AwsDenial>,
 }
 
 /// How the broker proves itself to AWS.
@@ -168,6 +172,7 @@ struct Backend {
     external_id: Option<Spanned<String>>,
     timeout: Option<Spanned<String>>,
     connect_timeout: Option<Spanned<String>>,
+    denial: Option<denial::Denial>,
 }
 
 /// Which keys a table may have; `*` is any name. What stands here and in the structs above is kept equal by the
@@ -196,7 +201,8 @@ const KEYS: &[(&str, &[&str])] = &[
     ("issuer.*.jwks", &["file", "expires", "warn_before"]),
     ("signing", &["keys", "issuer_url"]),
     ("backend", &["*"]),
-    ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout"]),
+    ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout", "denial"]),
+    ("backend.*.denial", &["policy_arn", "endpoint_url"]),
 ];
 
 fn default_listen() -> SocketAddr {
@@ -298,6 +304,7 @@ impl Config {
             }
         };
         let config = judge.values(file, directory, development);
+        judge.policies_apart(&config.backends);
         judge.found.sort_by_key(|found| found.span.as_ref().map(|span| span.bytes.start));
         if judge.found.is_empty() { Ok(config) } else { Err(judge.found) }
     }
@@ -441,10 +448,7 @@ impl Judge {
             _ => {}
         }
         if let Some(url) = &backend.endpoint_url {
-            let parsed = Url::parse(url.get_ref()).ok();
-            let fits = |url: &Url| url.scheme() == "https" || (development && is_loopback(url));
-            let plain = |url: &Url| url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
-            if !parsed.is_some_and(|url| fits(&url) && plain(&url)) {
+            if !is_endpoint(url.get_ref(), development) {
                 let help = "write an `https://` URL, like that of a VPC endpoint; leave it out for the region's own";
                 self.error(VALUE, url.span(), format!("`{}` is no endpoint of STS", url.get_ref()), help);
             }
@@ -471,6 +475,7 @@ impl Judge {
             external_id: backend.external_id.map(Spanned::into_inner),
             timeout_seconds,
             connect_timeout_seconds,
+            denial: backend.denial.map(|denial| self.denial(denial, development)),
         };
         (name.into_inner(), backend)
     }
@@ -499,6 +504,13 @@ impl Judge {
         }
         text.into_inner()
     }
+}
+
+/// An `https` URL with nothing secret in it; in development also one of loopback.
+fn is_endpoint(text: &str, development: bool) -> bool {
+    let fits = |url: &Url| url.scheme() == "https" || (development && is_loopback(url));
+    let plain = |url: &Url| url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
+    Url::parse(text).is_ok_and(|url| fits(&url) && plain(&url))
 }
 
 fn is_origin_and_path(url: &Url) -> bool {

@@ -17,6 +17,7 @@ pub mod http;
 pub mod issuance;
 pub mod keys;
 pub mod net;
+pub mod operate;
 pub mod operators;
 pub mod rate;
 pub mod secret;

@@ -10,8 +10,9 @@ mod address;
 use crate::secret::Secret;
 use address::Reach;
 use reqwest::{
+    Method,
     dns::{Addrs, Name, Resolve, Resolving},
-    header::{CONTENT_ENCODING, HeaderMap, HeaderValue},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use std::{
     collections::HashMap,
@@ -35,7 +36,7 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A GET that did not give a usable body.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("GET {url}: {why}")]
+#[error("{url}: {why}")]
 pub struct FetchError {
     pub url: String,
     pub why: String,
@@ -121,22 +122,54 @@ impl Client {
         }
     }
 
+    /// The answer, whatever its status, to a POST of this body. What is sent is sent once.
+    pub async fn post(
+        &self,
+        url: &str,
+        content_type: &'static str,
+        headers: &[(&'static str, &Secret)],
+        sent: Vec<u8>,
+        rules: &FetchRules<'_>,
+    ) -> Result<Answer, FetchError> {
+        let fail = |why: String| FetchError { url: url.to_owned(), why };
+        let asked = async {
+            let request = self.request(Method::POST, url, headers, rules)?.header(CONTENT_TYPE, content_type);
+            let answer = request.body(sent).send().await.map_err(|error| told(&error))?;
+            let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+            Ok(Answer { status, headers, body: body(answer, rules).await? })
+        };
+        match tokio::time::timeout(rules.timeout, asked).await {
+            Ok(answer) => answer.map_err(fail),
+            Err(_) => Err(fail(format!("no whole answer within {:?}", rules.timeout))),
+        }
+    }
+
     async fn send(
         &self,
         url: &str,
         headers: &[(&'static str, &Secret)],
         rules: &FetchRules<'_>,
     ) -> Result<reqwest::Response, String> {
+        self.request(Method::GET, url, headers, rules)?.send().await.map_err(|error| told(&error))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&'static str, &Secret)],
+        rules: &FetchRules<'_>,
+    ) -> Result<reqwest::RequestBuilder, String> {
         let url = Url::parse(url).map_err(|error| format!("not a URL: {error}"))?;
         let (reach, plain) = permit(&url, rules)?;
-        let mut request = self.client(reach, plain, rules.ca_file)?.get(url);
+        let mut request = self.client(reach, plain, rules.ca_file)?.request(method, url);
         for (name, value) in headers {
             let mut value = HeaderValue::from_str(value.reveal())
                 .map_err(|_| format!("the value for the header `{name}` holds characters that no header has"))?;
             value.set_sensitive(true);
             request = request.header(*name, value);
         }
-        request.send().await.map_err(|error| told(&error))
+        Ok(request)
     }
 
     async fn fetch(&self, url: &str, rules: &FetchRules<'_>) -> Result<Vec<u8>, String> {

@@ -68,6 +68,11 @@ struct StandingLabels {
     standing: &'static str,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ScopeLabels {
+    scope: &'static str,
+}
+
 /// How an exchange ended, for its counter.
 #[derive(Clone, Copy, Debug)]
 pub enum Ended<'a> {
@@ -130,6 +135,7 @@ pub struct Metrics {
     credentials: Family<RoleLabels, Counter>,
     turned_away: Family<StatusLabels, Counter>,
     revocations: Counter,
+    suspensions: Family<ScopeLabels, Gauge>,
     mappings: Family<VersionLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
     summed: Family<StandingLabels, Counter>,
@@ -212,6 +218,7 @@ impl Metrics {
             credentials: Family::default(),
             turned_away: Family::default(),
             revocations: Counter::default(),
+            suspensions: Family::default(),
             mappings: Family::default(),
             reloads: Family::default(),
             summed: Family::default(),
@@ -229,6 +236,7 @@ impl Metrics {
         registry.register("credentials_issued", "Credentials by role", new.credentials.clone());
         registry.register("turned_away", "Requests refused before a token was read", new.turned_away.clone());
         registry.register("revocations", "Leases ended by their holders", new.revocations.clone());
+        registry.register("suspensions", "What stands suspended, by kind", new.suspensions.clone());
         registry.register("refusals_summed", "Refusals recorded in a sum alone", new.summed.clone());
         registry.register("store_waiting_commits", "Commits in the writer's queue", new.store_waiting.clone());
         registry.register("store_writable", "Whether the last batch was written", new.store_writable.clone());
@@ -271,6 +279,13 @@ impl Metrics {
     /// A lease was ended by its holder.
     pub fn revoked(&self) {
         self.revocations.inc();
+    }
+
+    /// How much of each kind stands suspended.
+    pub fn suspensions(&self, counts: impl IntoIterator<Item = (&'static str, usize)>) {
+        for (scope, number) in counts {
+            self.suspensions.get_or_create(&ScopeLabels { scope }).set(count(number));
+        }
     }
 
     /// All series as OpenMetrics text.

@@ -3,6 +3,7 @@
 use super::Broker;
 use crate::{
     keys::issuers::KeyState,
+    store::Scope,
     telemetry::{IssuerSample, Sample},
 };
 use claimbound_core::mapping::{Exception, Mapping, MappingSet};
@@ -18,6 +19,20 @@ pub struct Health {
     pub store: StoreHealth,
     pub issuers: Vec<IssuerHealth>,
     pub keys: Vec<KeyHealth>,
+    pub suspensions: Vec<SuspensionHealth>,
+}
+
+/// Something that stands suspended. Who did it and why, and a person's id, are for operators who have signed in.
+#[derive(Clone, Debug, Serialize)]
+pub struct SuspensionHealth {
+    pub suspension: String,
+    pub scope: &'static str,
+    pub issuer: String,
+    /// Empty where it is a person, or the issuer itself.
+    pub name: String,
+    /// Unix times.
+    pub since: i64,
+    pub until: Option<i64>,
 }
 
 /// The part of what judges.
@@ -158,7 +173,22 @@ impl Broker {
             },
             issuers: issuers.collect(),
             keys: keys.collect(),
+            suspensions: self.suspensions(),
         }
+    }
+
+    fn suspensions(&self) -> Vec<SuspensionHealth> {
+        let now = self.clock.now();
+        let standing = self.reader.suspensions().unwrap_or_default().into_iter().filter(|one| one.stands(now));
+        let told = standing.map(|one| SuspensionHealth {
+            suspension: one.id.to_string(),
+            scope: one.subject.scope.name(),
+            issuer: one.subject.issuer,
+            name: if one.subject.scope == Scope::Person { String::new() } else { one.subject.name },
+            since: one.since,
+            until: one.until,
+        });
+        told.collect()
     }
 
     /// All series as OpenMetrics text.

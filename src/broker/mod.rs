@@ -3,24 +3,26 @@
 
 mod clock;
 mod health;
+mod operate;
 mod prepare;
 mod reload;
 mod tasks;
 
 pub use clock::SystemClock;
 pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, StoreHealth};
-pub use prepare::{Prepared, StartError, deployment, prepare, trusted};
+pub use prepare::{Prepared, StartError, deniers, deployment, prepare, trusted};
 
 use crate::{
     config::Config,
     exchange::{self, Granted, Parts, Proof, Refused, Repositories, Request, Snapshot, Strangers},
     folder,
-    issuance::Ended as Effect,
+    issuance::{Ended as Effect, aws::denial::Denier},
     keys::{
         issuers::{KeyCache, KeyTimes},
         signing::Signer,
     },
     net::Client,
+    operate::Targets as _,
     secret::Secret,
     store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Outcome, Reader, Writer},
     telemetry::{Ended, Metrics},
@@ -32,7 +34,7 @@ use claimbound_core::{
     time::{Clock, Seconds, UnixSeconds},
 };
 use reload::Reload;
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, RwLock, watch},
@@ -80,6 +82,8 @@ pub struct Active {
     /// The running configuration, with the present facts about issuers and backends.
     config: Config,
     pub snapshot: Snapshot,
+    /// By the name of the backend.
+    deniers: BTreeMap<String, Arc<Denier>>,
     /// Of the mapping folder; hex.
     version: String,
 }
@@ -294,9 +298,7 @@ impl Broker {
 
     /// How far the role's backend can end what it gave; a role that is gone can only be waited out.
     async fn effect_of_ending(&self, role: &str, handle: &str) -> Effect {
-        let Active { snapshot, .. } = &*self.active();
-        let Some(role) = snapshot.mappings.role_named(role) else { return Effect::AtExpiry };
-        snapshot.minters[role.0 as usize].revoke(handle).await.unwrap_or(Effect::AtExpiry)
+        self.active().end(role, handle).await
     }
 
     /// Our published keys.

@@ -1,8 +1,8 @@
 //! URL → engine, reader and the chain to go on with.
 
-use super::{Down, LeaseState, Writer, postgres, sqlite};
+use super::{Denial, Down, LeaseOrder, LeaseState, ListedLease, Suspension, Writer, postgres, sqlite};
 use claimbound_core::{
-    evidence::{DecisionId, LeaseId},
+    evidence::{DecisionId, LeaseId, SuspensionId},
     time::UnixSeconds,
 };
 use std::{path::PathBuf, sync::Arc};
@@ -78,6 +78,7 @@ pub enum Kept {
     Incarnation(Incarnation),
     Record(Stored),
     Lease(AuditedLease),
+    Suspension(SuspensionId),
 }
 
 /// Reads never pass through the writer; each opens its own read transaction.
@@ -88,6 +89,12 @@ pub trait Reader: Send + Sync {
     fn lease(&self, id: LeaseId) -> Result<Option<HeldLease>, Down>;
     /// The lease that the handle of this SHA-256 ends, whatever its state.
     fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down>;
+    /// The next leases in an order, at most so many.
+    fn leases(&self, order: &LeaseOrder, most: u32) -> Result<Vec<ListedLease>, Down>;
+    /// Everything that operators have suspended and not taken back, also what is over; the oldest first.
+    fn suspensions(&self) -> Result<Vec<Suspension>, Down>;
+    /// What a backend's target is to refuse, those that stay longest first.
+    fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down>;
     /// Leases still `issuing` that were opened before `before`: a crash left them.
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down>;
     /// A kept mapping folder.
@@ -95,7 +102,7 @@ pub trait Reader: Send + Sync {
     /// Body and details of every record in chain order, until `each` says so. In reads of its own for some records at a
     /// time, so that a long walk holds up no checkpoint of who writes meanwhile; what is written meanwhile is not shown.
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down>;
-    /// Every record in chain order, then every lease, all as of one moment; stops when `each` says so.
+    /// Every record in chain order, then every lease, then every suspension, all as of one moment; stops when `each` says so.
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down>;
     /// Answers a trivial query: for readiness.
     fn ping(&self) -> Result<(), Down>;

@@ -19,7 +19,11 @@ use rusqlite::{
 use std::time::Duration;
 
 /// Every migration, oldest first; `user_version` counts those applied.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/sqlite_0001.sql"), include_str!("migrations/sqlite_0002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/sqlite_0001.sql"),
+    include_str!("migrations/sqlite_0002.sql"),
+    include_str!("migrations/sqlite_0004.sql"),
+];
 /// Marks the file as ours (`PRAGMA application_id`): "CLBD".
 const APPLICATION_ID: i32 = 0x434c_4244;
 /// How long SQLite itself waits for a lock: a checkpoint of a reader that closes, a backup tool.

@@ -1,5 +1,7 @@
 //! The operator listener: metrics and detailed health, never on the public port.
 
+pub mod deeds;
+
 use super::front::Shared;
 use actix_web::{
     HttpResponse,

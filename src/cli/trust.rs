@@ -5,6 +5,7 @@ mod aws;
 
 use super::{deployment::Deployment, issuer::issuer_url, loaded, render::Format};
 use crate::{
+    broker::SystemClock,
     documents::JWKS_PATH,
     issuance::jwt::{self, Config},
     keys::signing::SigningAlgorithm,
@@ -13,6 +14,7 @@ use anyhow::{Result, bail};
 use claimbound_core::{
     diag::{Diagnostic, did_you_mean},
     mapping::Role,
+    time::Clock as _,
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -101,6 +103,7 @@ pub fn run(args: TrustArgs) -> Result<u8> {
     let Some(loaded) = loaded::load(&directory)? else { return Ok(2) };
     let role = find(&loaded.set.roles, role)?;
     let text = match &args.kind {
+        TrustKind::Aws(args) if args.denials => aws::denials(role, &deployment.read()?, SystemClock.now())?,
         TrustKind::Aws(args) => {
             // Only what the folder does not say is asked of the configuration, so that it may be somewhere else.
             let config = if deployment.config.exists() { Some(deployment.read()?) } else { None };
@@ -111,6 +114,7 @@ pub fn run(args: TrustArgs) -> Result<u8> {
                 issuer_url: &issuer_url,
                 mode: backend.map(|backend| backend.mode),
                 external_id: backend.and_then(|backend| backend.external_id.as_deref()),
+                policy_arn: backend.and_then(|backend| Some(&*backend.denial.as_ref()?.policy_arn)),
             };
             aws::render(args, role, &known)?
         }

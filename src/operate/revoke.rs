@@ -7,22 +7,26 @@ use crate::{
         aws::{
             self,
             arn::RoleArn,
-            denial::{self, Applied, CHAINED_SECONDS, Entry},
+            denial::{self, Applied, CHAINED_SECONDS, Denier, Entry},
             session::identity,
         },
     },
     operators::{May, Operator},
     store::{
-        Change, Denial, DenialScope, Down, Guard, Outcome,
+        Change, Denial, DenialScope, Down, Guard, Outcome, Reader,
         leases::{LeaseFilter, ListedLease, When, page},
     },
 };
 use claimbound_core::{
     evidence::{Details, LeaseId, What},
     mapping::Role,
+    time::UnixSeconds,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Leases that an answer names; those beyond it are counted.
 const NAMED_MAX: usize = 1_000;
@@ -308,31 +312,39 @@ impl Ending<'_> {
 
 /// By which list a role's sessions can be denied; `None` where there is none.
 fn denied_by(house: &House, role: &Role) -> Option<DeniedBy> {
+    let (backend, told) = list_of(house.targets.deniers(), role)?;
+    Some(DeniedBy { backend, told })
+}
+
+/// The deny list of a role by its name, and whether the broker tells AWS: a boundary is of the same account as its role,
+/// so where the broker's policy is of another one, that account's list is for somebody else to write.
+pub fn list_of(deniers: &BTreeMap<String, Arc<Denier>>, role: &Role) -> Option<(String, bool)> {
     if role.kind != aws::NAME {
         return None;
     }
     let (arn, _) = role.parameters.values.get("role_arn")?;
     let arn = RoleArn::parse(arn.as_str()?).ok()?;
-    let denier = house.targets.deniers().get(&role.backend);
-    // Of another account: its boundary is another policy, which somebody else writes.
-    let told = denier.is_some_and(|denier| denier.covers(&arn));
-    let elsewhere = denier.is_some() && !told;
-    let backend = if elsewhere { format!("{}@{}", role.backend, arn.account) } else { role.backend.clone() };
-    Some(DeniedBy { backend, told })
+    Some(match deniers.get(&role.backend) {
+        None => (role.backend.clone(), false),
+        Some(denier) if denier.covers(&arn) => (role.backend.clone(), true),
+        Some(_) => (format!("{}@{}", role.backend, arn.account), false),
+    })
+}
+
+/// What a deny list holds now.
+pub fn listed(reader: &dyn Reader, list: &str, now: UnixSeconds) -> Result<Vec<Entry>, Down> {
+    let one = |denial: Denial| match denial.scope {
+        DenialScope::Lease => Entry::Lease(denial.value),
+        DenialScope::Role => Entry::Role(denial.value, denial.before.0),
+        DenialScope::Principal => Entry::Principal(denial.value, denial.before.0),
+    };
+    Ok(reader.denials(list, now)?.into_iter().map(one).collect())
 }
 
 /// What a backend's target is to refuse now.
 pub(super) async fn entries(house: &House, backend: &str) -> Result<Vec<Entry>, Down> {
     let (name, now) = (backend.to_owned(), house.now);
-    let denials = house.read(move |reader| reader.denials(&name, now)).await?;
-    Ok(denials
-        .into_iter()
-        .map(|denial| match denial.scope {
-            DenialScope::Lease => Entry::Lease(denial.value),
-            DenialScope::Role => Entry::Role(denial.value, denial.before.0),
-            DenialScope::Principal => Entry::Principal(denial.value, denial.before.0),
-        })
-        .collect())
+    house.read(move |reader| listed(reader, &name, now)).await
 }
 
 /// Has a backend's target take the list. Once more, if the list has changed meanwhile: then another broker may have told it

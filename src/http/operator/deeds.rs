@@ -85,7 +85,7 @@ mod tests {
     /// Status, `Retry-After`, body.
     async fn told(response: HttpResponse) -> (u16, bool, serde_json::Value) {
         let (status, later) = (response.status().as_u16(), response.headers().contains_key(header::RETRY_AFTER));
-        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+        assert_eq!(response.headers().get(header::CACHE_CONTROL).unwrap(), "no-store");
         let body = actix_web::body::to_bytes(response.into_body()).await.unwrap();
         (status, later, serde_json::from_slice(&body).unwrap())
     }

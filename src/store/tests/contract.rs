@@ -257,7 +257,7 @@ pub(super) fn leases_are_found_again(place: &dyn Place) {
     let mut seen = Vec::new();
     let mut each = |kept: Kept| {
         seen.push(match kept {
-            Kept::Incarnation(_) => return true,
+            Kept::Incarnation(_) | Kept::Suspension(_) => return true,
             Kept::Record(stored) => Ok(stored.sequence),
             Kept::Lease(lease) => Err((lease.id, lease.state)),
         });

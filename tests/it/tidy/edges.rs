@@ -27,6 +27,12 @@ const SERVICE: &[(&str, &str)] = &[
     ("telemetry", "core::reason core::time"),
     ("net", "secret"),
     ("operators", ""),
+    // In an operator's name.
+    (
+        "operate",
+        "core::diag core::evidence core::mapping core::time exchange::salt exchange::self issuance::Ended issuance::Later issuance::aws operators \
+         store",
+    ),
     ("rate", ""),
     ("config", "core::diag"),
     ("folder", "core::diag core::mapping"),
@@ -41,15 +47,18 @@ const SERVICE: &[(&str, &str)] = &[
     ),
     ("exchange", "core issuance keys::issuers rate secret store telemetry"),
     // What builds, speaks and commands.
-    ("broker", "core config exchange folder issuance keys net operators secret store telemetry"),
+    ("broker", "core config exchange folder issuance keys net operate operators secret store telemetry"),
     // `Credential`, `Ended`, `Later` and `Down` are words of the broker's face.
     (
         "http",
         "broker config core::diag core::evidence core::mapping core::reason core::time core::workload documents exchange \
-         issuance::Credential issuance::Ended issuance::Later operators rate secret store::Down telemetry",
+         issuance::Credential issuance::Ended issuance::Later operate operators rate secret store::Down telemetry",
     ),
     ("dev", "broker config core documents exchange http issuance keys net secret store telemetry"),
-    ("cli", "broker config core dev documents exchange folder http issuance keys net operators secret store telemetry"),
+    (
+        "cli",
+        "broker config core dev documents exchange folder http issuance keys net operate operators secret store telemetry",
+    ),
 ];
 
 /// Forbidden although the table allows what lies above; so is importing a room that holds it as a whole.

@@ -99,11 +99,17 @@ impl TrustArgs {
 pub fn run(args: TrustArgs) -> Result<u8> {
     let Common { role, mappings, issuer_url, deployment } = args.common();
     let directory = deployment.or(mappings.as_ref(), |config| config.mappings)?;
-    let issuer_url = deployment.issuer_url(issuer_url.as_ref())?;
     let Some(loaded) = loaded::load(&directory)? else { return Ok(2) };
     let role = find(&loaded.set.roles, role)?;
+    if let TrustKind::Aws(args) = &args.kind
+        && args.denials
+    {
+        let text = aws::denials(role, &deployment.read()?, SystemClock.now())?;
+        std::io::stdout().lock().write_all(text.as_bytes())?;
+        return Ok(0);
+    }
+    let issuer_url = deployment.issuer_url(issuer_url.as_ref())?;
     let text = match &args.kind {
-        TrustKind::Aws(args) if args.denials => aws::denials(role, &deployment.read()?, SystemClock.now())?,
         TrustKind::Aws(args) => {
             // Only what the folder does not say is asked of the configuration, so that it may be somewhere else.
             let config = if deployment.config.exists() { Some(deployment.read()?) } else { None };

@@ -142,7 +142,8 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let exceptions: Vec<&str> = mapping.exceptions.iter().map(|exception| exception.exempt.name()).collect();
     let (role, mapping) = (role.name.as_str(), mapping.name.as_str());
     let duration = plan.duration();
-    let not_suspended = Guard::NotSuspended { subjects: subjects::of(&case, mapping, role), at: now };
+    let not_suspended =
+        Guard::NotSuspended { subjects: subjects::of(&case, trail.principal_id(), mapping, role), at: now };
 
     // 6 Admission: one transaction, durable before anything leaves. Whatever else must hold is one more guard on it.
     if request.dry_run {
@@ -162,7 +163,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         principal_issuer: case.principal.issuer.to_string(),
         principal_id: trail.principal_id().into(),
         principal_name: trail.principal_name().into(),
-        repository_id: case.principal.text(Claim::RepositoryId).map(str::to_owned),
+        repository_id: Some(subjects::repository(&case.principal, trail.principal_id()).to_owned()),
         owner_id: case.principal.text(Claim::RepositoryOwnerId).map(str::to_owned),
         run_id: case.principal.text(Claim::RunId).map(str::to_owned),
         person: subjects::person(&case.principal),

@@ -14,7 +14,7 @@ pub use revoke::{BackendTold, EndedLease, Revoke, Revoked, list_of, listed};
 pub use suspend::{Resume, Suspend, Suspended};
 
 use crate::{
-    exchange,
+    exchange::salt,
     issuance::{Ended, Later, aws::denial::Denier},
     operators::{NotAllowed, Operator},
     store::{Change, Commit, Down, Guard, Outcome, Reader, Suspension, Writer},
@@ -203,7 +203,7 @@ impl House {
             actor: None,
             mappings_version: (version != [0; 32]).then_some(version),
         };
-        let entry = Some(record.seal(&details, exchange::salt()));
+        let entry = Some(record.seal(&details, salt()));
         self.writer.commit(Commit { guards, changes, entry }).await
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn settle(house: &House, subject: Subject, force: bool) -> Resu
         Scope::Issuer => return Err(OperateError::Invalid("an issuer is named by itself alone".to_owned())),
         _ if name.is_empty() => return Err(OperateError::Invalid(format!("the {} is not named", scope.name()))),
         Scope::Tenant => owner(set, &issuer, name, force)?,
-        Scope::Repository if name.contains('/') => repository(house, &issuer, &name).await?,
+        Scope::Repository if name.contains('/') && !force => repository(house, &issuer, &name).await?,
         _ => name,
     };
     Ok(Subject::new(scope, issuer, name))

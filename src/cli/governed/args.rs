@@ -16,7 +16,8 @@ pub struct SubjectArgs {
     /// Every job of an owner: its immutable id, or a name that `owners` lists
     #[arg(long, value_name = "ID", group = "subject")]
     tenant: Option<String>,
-    /// Every job of a repository: its immutable id, or a name that the folder or a lease knows
+    /// Every job of a repository: its immutable id, or a name that the folder or a lease knows; of issuers without
+    /// repositories, the principal's id
     #[arg(long, value_name = "ID", group = "subject")]
     repository: Option<String>,
     /// Every job of a run

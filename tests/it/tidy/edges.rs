@@ -30,7 +30,7 @@ const SERVICE: &[(&str, &str)] = &[
     // In an operator's name.
     (
         "operate",
-        "core::diag core::evidence core::mapping core::time exchange::salt exchange::self issuance::Ended issuance::Later issuance::aws operators \
+        "core::diag core::evidence core::mapping core::time exchange::salt issuance::Ended issuance::Later issuance::aws operators \
          store",
     ),
     ("rate", ""),

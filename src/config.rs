@@ -447,11 +447,9 @@ impl Judge {
             }
             _ => {}
         }
-        if let Some(url) = &backend.endpoint_url {
-            if !is_endpoint(url.get_ref(), development) {
-                let help = "write an `https://` URL, like that of a VPC endpoint; leave it out for the region's own";
-                self.error(VALUE, url.span(), format!("`{}` is no endpoint of STS", url.get_ref()), help);
-            }
+        if let Some(url) = backend.endpoint_url.as_ref().filter(|url| !is_endpoint(url.get_ref(), development)) {
+            let help = "write an `https://` URL, like that of a VPC endpoint; leave it out for the region's own";
+            self.error(VALUE, url.span(), format!("`{}` is no endpoint of STS", url.get_ref()), help);
         }
         if let Some(id) = backend.external_id.as_ref().filter(|_| backend.mode == AwsMode::WebIdentity) {
             let help = "remove it; it belongs to `mode = \"assume-role\"`";

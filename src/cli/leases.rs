@@ -25,17 +25,17 @@ pub struct LeasesArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// In a state, whenever they were opened (unless `--since` says when): issuing, issued, failed, unknown, ended
-    #[arg(long, value_name = "STATE", value_parser = state, conflicts_with_all = ["at", "ending_within"])]
+    #[arg(long, value_name = "STATE", value_parser = state, conflicts_with_all = ["at", "expiring_within"])]
     state: Option<LeaseState>,
     /// Open at this time, whatever became of them since
-    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["since", "ending_within"])]
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["since", "expiring_within"])]
     at: Option<i64>,
     /// Opened since this time, dead or alive, the youngest first
-    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "ending_within")]
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "expiring_within")]
     since: Option<i64>,
-    /// Alive, and ending within this time, like `15m`
+    /// Alive, and expiring within this time, like `15m`
     #[arg(long, value_name = "TIME", value_parser = duration)]
-    ending_within: Option<i64>,
+    expiring_within: Option<i64>,
     /// Where the page before ended
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
@@ -58,10 +58,10 @@ fn state(text: &str) -> Result<LeaseState, String> {
 pub fn run(args: LeasesArgs) -> Result<u8> {
     let mut leases = args.filter.filter();
     leases.state = args.state.map(|state| state.name().to_owned());
-    let when = match (args.at, args.since, args.ending_within) {
+    let when = match (args.at, args.since, args.expiring_within) {
         (Some(at), ..) => When::At(at),
         (_, Some(since), _) => When::Since(since),
-        (.., Some(seconds)) => When::EndingWithin(seconds),
+        (.., Some(seconds)) => When::ExpiringWithin(seconds),
         _ if leases.state.is_some() || leases.lease.is_some() => When::Since(0),
         _ => When::Alive,
     };

@@ -38,7 +38,7 @@ pub enum When {
     #[default]
     Alive,
     /// Alive now, and no longer than so many seconds.
-    EndingWithin(i64),
+    ExpiringWithin(i64),
     /// Open at a time, whatever became of them since.
     At(i64),
     /// Opened since a time, dead or alive.
@@ -114,7 +114,7 @@ pub(super) async fn list(
     person_at_an_issuer(&asked.leases)?;
     let when = match asked.when {
         When::Alive => leases::When::Alive { now, until: None },
-        When::EndingWithin(seconds) => leases::When::Alive { now, until: Some(now.plus(seconds)) },
+        When::ExpiringWithin(seconds) => leases::When::Alive { now, until: Some(now.plus(seconds)) },
         When::At(at) => leases::When::At(UnixSeconds(at)),
         When::Since(since) => leases::When::Since(UnixSeconds(since)),
     };

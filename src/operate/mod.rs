@@ -151,8 +151,8 @@ async fn read<T: Send + 'static>(
     }
 }
 
-/// Writes the deny lists of all backends anew, where what is to be denied is not what AWS was last told. `told` keeps what
-/// that was; by the name of the backend, why one could not be told.
+/// Has AWS take the deny lists of all backends: whenever something is denied, since others may write the policy, too, and where
+/// that is not what AWS was last told. `told` keeps what that was; by the name of the backend, why one could not be told.
 pub async fn tell_targets(house: &House, told: &mut BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut failed = BTreeMap::new();
     for backend in house.targets.deniers().keys() {
@@ -164,7 +164,7 @@ pub async fn tell_targets(house: &House, told: &mut BTreeMap<String, String>) ->
             }
         };
         let (policy, _) = crate::issuance::aws::denial::policy(&entries);
-        if told.get(backend) == Some(&policy) {
+        if entries.is_empty() && told.get(backend) == Some(&policy) {
             continue;
         }
         match revoke::tell(house, backend).await {

@@ -42,7 +42,6 @@ impl ListedLease {
 /// A column that has an index of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Indexed {
-    Principal,
     Repository,
     Name,
     Role,
@@ -127,10 +126,7 @@ impl LeaseFilter {
             false => (Indexed::Repository, wanted.clone()),
         });
         let of = |value: &Option<String>, indexed| value.clone().map(|value| (indexed, value));
-        of(&self.principal, Indexed::Principal)
-            .or(repository)
-            .or(of(&self.mapping, Indexed::Mapping))
-            .or(of(&self.role, Indexed::Role))
+        repository.or(of(&self.mapping, Indexed::Mapping)).or(of(&self.role, Indexed::Role))
     }
 }
 

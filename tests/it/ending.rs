@@ -347,7 +347,7 @@ async fn leases_end_by_each_selector_and_are_said_honestly() {
     assert!(found.iter().all(|lease| lease.state == "ended" && lease.name == "acme/payments-api"));
     assert!(found.is_sorted_by(|one, next| one.lease > next.lease), "the youngest first");
     assert!(page(When::Alive, None, None).await.leases.is_empty());
-    assert!(page(When::EndingWithin(60), None, None).await.leases.is_empty());
+    assert!(page(When::ExpiringWithin(60), None, None).await.leases.is_empty());
     let now = claimbound_test_support::time::now();
     assert_eq!(page(When::At(now), None, None).await.leases.len(), 12, "open then, whatever became of them");
     house.broker.stop().await;

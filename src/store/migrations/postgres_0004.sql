@@ -31,7 +31,6 @@ ALTER TABLE leases ADD COLUMN owner_id TEXT;
 ALTER TABLE leases ADD COLUMN run_id TEXT;
 ALTER TABLE leases ADD COLUMN person BYTEA CHECK (length(person) = 32);
 CREATE INDEX leases_by_expiry ON leases (expires, id);
-CREATE INDEX leases_by_principal ON leases (principal_id, id);
 CREATE INDEX leases_by_repository ON leases (repository_id, id) WHERE repository_id IS NOT NULL;
 CREATE INDEX leases_by_name ON leases (principal_name, id);
 CREATE INDEX leases_by_role ON leases (role, id);

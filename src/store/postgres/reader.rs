@@ -171,9 +171,6 @@ impl Reader for PostgresReader {
             }
             LeaseOrder::Youngest { below, of: Some((indexed, value)) } => {
                 let sql = match indexed {
-                    Indexed::Principal => {
-                        "SELECT * FROM leases WHERE principal_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
-                    }
                     Indexed::Repository => {
                         "SELECT * FROM leases WHERE repository_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
                     }

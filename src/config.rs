@@ -3,6 +3,7 @@
 //! A file is judged whole: unknown keys, wrong types and values that cannot be are all reported in one run, each with
 //! its place. Relative paths count from the file's own directory, so that a broker can be started from anywhere.
 
+mod denial;
 mod evidence;
 mod issuer;
 mod limits;
@@ -12,6 +13,7 @@ mod store;
 mod telemetry;
 mod urls;
 
+pub use denial::AwsDenial;
 pub use evidence::{Evidence, Sink, SinkKind};
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
@@ -42,7 +44,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 use url::Url;
-use urls::is_loopback;
+use urls::{is_endpoint, is_loopback};
 
 /// What a proven job may learn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
@@ -105,6 +107,8 @@ pub struct AwsBackend {
     pub external_id: Option<String>,
     pub timeout_seconds: u32,
     pub connect_timeout_seconds: u32,
+    /// The policy that refuses what was ended, where the broker may write it.
+    pub denial: Option<AwsDenial>,
 }
 
 /// How the broker proves itself to AWS.
@@ -189,6 +193,7 @@ struct Backend {
     external_id: Option<Spanned<String>>,
     timeout: Option<Spanned<String>>,
     connect_timeout: Option<Spanned<String>>,
+    denial: Option<denial::Denial>,
 }
 
 /// Which keys a table may have; `*` is any name. What stands here and in the structs above is kept equal by the
@@ -226,7 +231,8 @@ const KEYS: &[(&str, &[&str])] = &[
     ("evidence", &["sink", "positions"]),
     ("evidence.sink", &["kind", "name", "path", "details", "endpoint", "headers", "ca_file"]),
     ("backend", &["*"]),
-    ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout"]),
+    ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout", "denial"]),
+    ("backend.*.denial", &["policy_arn", "endpoint_url"]),
     (
         "sign_in",
         &[
@@ -346,6 +352,7 @@ impl Config {
             }
         };
         let config = judge.values(file, directory, development, text);
+        judge.policies_apart(&config.backends);
         judge.found.sort_by_key(|found| found.span.as_ref().map(|span| span.bytes().start));
         if judge.found.is_empty() { Ok(config) } else { Err(judge.found) }
     }
@@ -513,14 +520,9 @@ impl Judge {
             }
             _ => {}
         }
-        if let Some(url) = &backend.endpoint_url {
-            let parsed = Url::parse(url.get_ref()).ok();
-            let fits = |url: &Url| url.scheme() == "https" || (development && is_loopback(url));
-            let plain = |url: &Url| url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
-            if !parsed.is_some_and(|url| fits(&url) && plain(&url)) {
-                let help = "write an `https://` URL, like that of a VPC endpoint; leave it out for the region's own";
-                self.error(VALUE, url.span(), format!("`{}` is no endpoint of STS", url.get_ref()), help);
-            }
+        if let Some(url) = backend.endpoint_url.as_ref().filter(|url| !is_endpoint(url.get_ref(), development)) {
+            let help = "write an `https://` URL, like that of a VPC endpoint; leave it out for the region's own";
+            self.error(VALUE, url.span(), format!("`{}` is no endpoint of STS", url.get_ref()), help);
         }
         if let Some(id) = backend.external_id.as_ref().filter(|_| backend.mode == AwsMode::WebIdentity) {
             let help = "remove it; it belongs to `mode = \"assume-role\"`";
@@ -544,6 +546,7 @@ impl Judge {
             external_id: backend.external_id.map(Spanned::into_inner),
             timeout_seconds,
             connect_timeout_seconds,
+            denial: backend.denial.map(|denial| self.denial(denial, development)),
         };
         (name.into_inner(), backend)
     }

@@ -18,6 +18,7 @@ pub mod http;
 pub mod issuance;
 pub mod keys;
 pub mod net;
+pub mod operate;
 pub mod operators;
 pub mod otlp;
 pub mod people;

@@ -72,7 +72,8 @@ impl Otlp {
             timeout: Duration::from_secs(SEND_SECONDS_MAX),
         };
         let url = format!("{}/{path}", self.settings.endpoint);
-        let posted = self.client.post(&url, &headers, "application/x-protobuf", message, &rules).await;
+        let body = Some(("application/x-protobuf", &*message));
+        let posted = self.client.call(&Call { method: "POST", url: &url, headers: &headers, body }, &rules).await;
         match posted {
             Ok(answer) if answer.status == 200 => Ok(()),
             Ok(answer) => {

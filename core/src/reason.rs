@@ -68,6 +68,7 @@ reasons! {
     // 6 admission
     Replay "replay" "The token was used before.";
     InFlight "in_flight" "The same token is being exchanged right now.";
+    Suspended "suspended" "An operator has suspended something of this job: its issuer, owner, repository, run, person, mapping or role.";
     MappingLimit "mapping_limit" "The mapping's limit for this run or repository is used up.";
     StoreDown "store_down" "The store could not record the answer.";
     GrantUnknown "grant_unknown" "No such refresh token or authentication request is open.";

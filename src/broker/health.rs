@@ -5,7 +5,7 @@ use crate::{
     keys::issuers::KeyState,
     keys::signing::KeyState as SigningState,
     sinks::SinkHealth,
-    store::LeaseState,
+    store::{LeaseState, Scope},
     telemetry::{IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, SinkSample, StoreSample},
 };
 use claimbound_core::mapping::{Exception, Mapping, MappingSet};
@@ -25,6 +25,20 @@ pub struct Health {
     /// Copies of the records: one that is down is behind, and stops nothing.
     pub sinks: Vec<SinkHealth>,
     pub keys: Vec<KeyHealth>,
+    pub suspensions: Vec<SuspensionHealth>,
+}
+
+/// Something that stands suspended. Who did it and why, and a person's id, are for operators who have signed in.
+#[derive(Clone, Debug, Serialize)]
+pub struct SuspensionHealth {
+    pub suspension: String,
+    pub scope: &'static str,
+    pub issuer: String,
+    /// Empty where it is a person, or the issuer itself.
+    pub name: String,
+    /// Unix times.
+    pub since: i64,
+    pub until: Option<i64>,
 }
 
 /// Our signing keys' part.
@@ -187,6 +201,7 @@ impl Broker {
             signing: self.signing_health(),
             sinks: self.sinks.health(),
             keys: keys.collect(),
+            suspensions: self.suspensions(),
         }
     }
 
@@ -204,6 +219,20 @@ impl Broker {
             published_read: trust.read.map(|at| at.0),
             next_rotation: every.and_then(|every| self.signer.next_rotation(every)).map(|at| at.0),
         }
+    }
+
+    fn suspensions(&self) -> Vec<SuspensionHealth> {
+        let now = self.clock.now();
+        let standing = self.reader.suspensions().unwrap_or_default().into_iter().filter(|one| one.stands(now));
+        let told = standing.map(|one| SuspensionHealth {
+            suspension: one.id.to_string(),
+            scope: one.subject.scope.name(),
+            issuer: one.subject.issuer,
+            name: if one.subject.scope == Scope::Person { String::new() } else { one.subject.name },
+            since: one.since,
+            until: one.until,
+        });
+        told.collect()
     }
 
     /// All series as OpenMetrics text.

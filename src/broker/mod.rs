@@ -4,6 +4,7 @@
 mod clock;
 mod health;
 mod jobs;
+mod operate;
 mod operators;
 mod prepare;
 mod reload;
@@ -13,19 +14,20 @@ mod tasks;
 pub use clock::SystemClock;
 pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, SigningHealth, StoreHealth};
 pub use operators::{NoOperator, Question, SignInFailed, SignedIn, Who};
-pub use prepare::{Prepared, StartError, deployment, prepare, trusted};
+pub use prepare::{Prepared, StartError, deniers, deployment, prepare, trusted};
 pub use signing::made_fact;
 
 use crate::{
     config::Config,
     exchange::{self, Granted, Parts, Proof, Refused, Repositories, Request, Snapshot, Strangers},
     folder,
-    issuance::Ended as Effect,
+    issuance::{Ended as Effect, aws::denial::Denier},
     keys::{
         issuers::{KeyCache, KeyTimes},
         signing::Signer,
     },
     net::Client,
+    operate::Targets as _,
     people::People,
     secret::Secret,
     sinks::{Sinks, Source},
@@ -40,7 +42,7 @@ use claimbound_core::{
     time::{Clock, Seconds, UnixSeconds},
 };
 use reload::Reload;
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, RwLock, watch},
@@ -93,6 +95,8 @@ pub struct Active {
     pub snapshot: Snapshot,
     /// Whose jobs may act as operators.
     jobs: jobs::OperatorJobs,
+    /// By the name of the backend.
+    deniers: BTreeMap<String, Arc<Denier>>,
     /// Of the mapping folder; hex.
     version: String,
 }
@@ -342,9 +346,7 @@ impl Broker {
 
     /// How far the role's backend can end what it gave; a role that is gone can only be waited out.
     async fn effect_of_ending(&self, role: &str, handle: &str) -> Effect {
-        let Active { snapshot, .. } = &*self.active();
-        let Some(role) = snapshot.mappings.role_named(role) else { return Effect::AtExpiry };
-        snapshot.minters[role.0 as usize].revoke(handle).await.unwrap_or(Effect::AtExpiry)
+        self.active().end(role, handle).await
     }
 
     /// Our published keys.

@@ -24,7 +24,7 @@ use claimbound_core::{
     trust::{self, Algorithm, Cut, IssuerRules},
     workload::Profiles,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 const _: () = assert!(*config::REFRESH_SECONDS.end() as u64 == REFRESH_SECONDS_MAX, "one bound, told in two rooms");
 const _: () = assert!(config::KID_BYTES_MAX == trust::KID_BYTES_MAX, "what can be denied is what can be sent");
@@ -115,7 +115,8 @@ pub(super) async fn activate(config: Config, prepared: Prepared, signer: &Arc<Si
         .map_err(|diagnostics| StartError::Findings { folder, diagnostics })?;
     futures_util::future::join_all(backends.iter().map(|(backend, region)| backend.start(region))).await;
     let version = hex(&mappings.version);
-    Ok(Active { config, snapshot: Snapshot { mappings, minters, profiles }, jobs, version })
+    let deniers = deniers(&config);
+    Ok(Active { config, deniers, snapshot: Snapshot { mappings, minters, profiles }, jobs, version })
 }
 
 /// What roles' parameters must fit.
@@ -133,6 +134,24 @@ pub fn deployment(config: &Config) -> Deployment<'_> {
     };
     let backends = config.backends.iter().map(|(name, backend)| (name.clone(), settings(backend))).collect();
     Deployment { public_url: &config.public_url, issuer_url: &config.issuer_url, backends }
+}
+
+/// Who may tell AWS what to refuse, by the name of the backend.
+pub fn deniers(config: &Config) -> BTreeMap<String, Arc<aws::denial::Denier>> {
+    let settings = |backend: &AwsBackend| {
+        let denial = backend.denial.as_ref()?;
+        Some(aws::denial::Settings {
+            policy_arn: denial.policy_arn.clone(),
+            endpoint_url: denial.endpoint_url.clone(),
+            timeout: Duration::from_secs(backend.timeout_seconds.into()),
+            connect_timeout: Duration::from_secs(backend.connect_timeout_seconds.into()),
+        })
+    };
+    let of = |(name, backend)| {
+        let denier = aws::denial::Denier::new(settings(backend)?);
+        Some((String::clone(name), Arc::new(denier)))
+    };
+    config.backends.iter().filter_map(of).collect()
 }
 
 /// What is wrong with an issuer where policy and configuration meet.

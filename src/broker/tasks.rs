@@ -90,7 +90,16 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
             }
         })
     };
-    vec![strangers, keys, sweeper, reloader, looks]
+    let teller = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = broker.keep_told() => {}
+                () = stopping(&broker) => {}
+            }
+        })
+    };
+    vec![strangers, keys, sweeper, reloader, looks, teller]
 }
 
 /// The time that may be forgotten by: the clock's, but no later than this process has lived to see. A clock that jumps

@@ -131,7 +131,11 @@ fn as_json(report: &Report) -> serde_json::Value {
             "wrong": bad.wrong.to_string(),
         }),
         Finding::Lease { lease, fault } => json!({ "lease": lease, "wrong": fault.to_string() }),
-        Finding::Cut { .. } | Finding::Start { .. } | Finding::HeadNotMet => json!({ "wrong": finding.to_string() }),
+        Finding::Cut { .. }
+        | Finding::Start { .. }
+        | Finding::SuspensionUnrecorded(_)
+        | Finding::SuspensionMissing(_)
+        | Finding::HeadNotMet => json!({ "wrong": finding.to_string() }),
     });
     json!({
         "verified": finding.is_none(),

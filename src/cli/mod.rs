@@ -15,11 +15,13 @@ mod diff;
 mod doctor;
 mod explain;
 mod fmt;
+mod governed;
 mod import;
 mod init;
 mod issuer;
 mod jwks;
 mod keys;
+mod leases;
 mod loaded;
 mod log;
 mod new;
@@ -29,9 +31,11 @@ mod pin;
 mod plan;
 mod profile;
 mod render;
+mod revoke;
 mod roles;
 mod schema;
 mod serve;
+mod suspend;
 mod tell;
 mod test;
 mod trust;
@@ -75,6 +79,11 @@ enum Command {
     Profile(profile::ProfileArgs),
     Trust(trust::TrustArgs),
     Doctor(doctor::DoctorArgs),
+    Suspend(suspend::SuspendArgs),
+    Resume(suspend::ResumeArgs),
+    Suspensions(suspend::SuspensionsArgs),
+    Leases(leases::LeasesArgs),
+    Revoke(revoke::RevokeArgs),
     Keys(keys::KeysArgs),
     Issuer(issuer::IssuerArgs),
     Jwks(jwks::JwksArgs),
@@ -106,6 +115,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Profile(args) => profile::run(args),
         Command::Trust(args) => trust::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Suspend(args) => suspend::suspend(args),
+        Command::Resume(args) => suspend::resume(args),
+        Command::Suspensions(args) => suspend::suspensions(args),
+        Command::Leases(args) => leases::run(args),
+        Command::Revoke(args) => revoke::run(args),
         Command::Keys(args) => keys::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Issuer(args) => issuer::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Jwks(args) => jwks::run(args, &mut std::io::stdout().lock()),

@@ -114,6 +114,30 @@ fn names_that_cannot_be_an_audience_are_refused() {
 }
 
 #[test]
+fn a_policy_that_denies_is_an_account_s_own_and_one_backend_s() {
+    let backends = |text: &str| parse(&format!("[server]\npublic_url = \"https://cb.example\"\n{text}"), false);
+    let table = |name: &str, denial: &str| {
+        format!("[backend.{name}]\nkind = \"aws\"\nregion = \"eu-west-1\"\n[backend.{name}.denial]\n{denial}\n")
+    };
+    let own = "policy_arn = \"arn:aws:iam::111122223333:policy/ci/claimbound-denials\"";
+    let denial = backends(&table("aws", own)).unwrap().backends["aws"].denial.clone().unwrap();
+    assert_eq!(denial.policy_arn, "arn:aws:iam::111122223333:policy/ci/claimbound-denials");
+    for (arn, told) in [
+        ("arn:aws:iam::aws:policy/AdministratorAccess", "is no managed policy of an account"),
+        ("arn:aws:iam::111122223333:role/x", "is no managed policy of an account"),
+        ("arn:aws:iam::111122223333:policy/", "is no managed policy of an account"),
+        ("claimbound-denials", "is no managed policy of an account"),
+    ] {
+        let found = backends(&table("aws", &format!("policy_arn = \"{arn}\""))).unwrap_err();
+        assert!(found.len() == 1 && found[0].contains(told), "{arn}: {found:?}");
+    }
+    let plain = backends(&table("aws", &format!("{own}\nendpoint_url = \"http://iam.example\""))).unwrap_err();
+    assert!(plain[0].contains("is no endpoint of IAM"), "{plain:?}");
+    let twice = backends(&(table("aws", own) + &table("aws-two", own))).unwrap_err();
+    assert!(twice[0].contains("the policy of another backend"), "{twice:?}");
+}
+
+#[test]
 fn limits_that_would_let_nobody_in_are_refused() {
     let server = "[server]\npublic_url = \"https://cb.example\"\n[server.limits]\n";
     for limits in ["connections = 0", "connections = 1000001", "request_seconds = 0", "request_seconds = 301"] {

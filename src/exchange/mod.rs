@@ -11,6 +11,7 @@ mod proof;
 mod quota;
 mod refusal;
 mod strangers;
+mod subjects;
 mod trail;
 
 pub use handle::{is_lease_handle, possession};
@@ -152,10 +153,12 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let exceptions: Vec<&str> = mapping.exceptions.iter().map(|exception| exception.exempt.name()).collect();
     let (backend, role, mapping) = (role.backend.as_str(), role.name.as_str(), mapping.name.as_str());
     let duration = plan.duration();
+    let not_suspended =
+        Guard::NotSuspended { subjects: subjects::of(&case, trail.principal_id(), mapping, role), at: now };
 
     // 6 Admission: one transaction, durable before anything leaves. Whatever else must hold is one more guard on it.
     if request.dry_run {
-        let guards = vec![Guard::Unspent(spend)];
+        let guards = vec![Guard::Unspent(spend), not_suspended];
         trail.commit(parts, guards, vec![], What::DryRun { mapping, role }).instrument(step::admit()).await?;
         return Ok(Granted::DryRun { role: role.into(), mapping: mapping.into(), duration });
     }
@@ -170,6 +173,11 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         team: snapshot.mappings.mapping(grant.mapping).team.clone(),
         principal_issuer: case.principal.issuer.to_string(),
         principal_id: trail.principal_id().into(),
+        principal_name: trail.principal_name().into(),
+        repository_id: Some(subjects::repository(&case.principal, trail.principal_id()).to_owned()),
+        owner_id: case.principal.text(Claim::RepositoryOwnerId).map(str::to_owned),
+        run_id: case.principal.text(Claim::RunId).map(str::to_owned),
+        person: subjects::person(&case.principal),
         opened: now,
         expires,
         handle: handle.map(str::to_owned),
@@ -180,7 +188,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         let (principal, run) = (&case.principal, case.principal.text(Claim::RunId));
         quota::uses(snapshot.mappings.mapping(grant.mapping), &principal.issuer, trail.principal_id(), run, now)
     };
-    let mut guards = vec![Guard::Unspent(Spend { leaves: state, ..spend })];
+    let mut guards = vec![Guard::Unspent(Spend { leaves: state, ..spend }), not_suspended];
     guards.extend(uses.iter().copied().map(Guard::Within));
     let eased = Eased { exceptions: &exceptions, renamed };
     let granted = What::Granted { mapping, role, lease, handle, expires, eased };

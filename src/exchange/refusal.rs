@@ -69,6 +69,7 @@ impl Refusal {
             // The outcome came after the sweeper had settled the lease.
             Self::Blocked(Blocked::LeaseEnded) => Reason::BackendDown,
             Self::Blocked(Blocked::Exhausted { .. }) => Reason::MappingLimit,
+            Self::Blocked(Blocked::Suspended(_)) => Reason::Suspended,
             // `Replay`, and what no exchange guards today: never an issue.
             Self::Blocked(_) => Reason::Replay,
             Self::Store(_) => Reason::StoreDown,

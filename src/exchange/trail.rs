@@ -207,6 +207,9 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
     if let Refusal::Blocked(Blocked::Exhausted { until }) = &refusal {
         trail.details.json.insert("limited_until".into(), until.0.into());
     }
+    if let Refusal::Blocked(Blocked::Suspended(by)) = &refusal {
+        trail.details.json.insert("suspension".into(), by.to_string().into());
+    }
     if let Refusal::Decision(denial, _) = &refusal {
         if let Some(rule) = &denial.rule {
             trail.details.json.insert("deny".into(), Value::from(rule.as_str()));

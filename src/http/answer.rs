@@ -227,6 +227,8 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
         // A re-created repository looks to itself like any other that no mapping names.
         (R::NoMapping | R::IdMismatch, _) => refuse(target, R::NoMapping, true),
         (R::Renamed | R::MappingExpired | R::EventNotAllowed | R::Denied, _) => refuse(target, reason, true),
+        // Only who would be granted the role learns it, and not what of it was suspended: that may be a person.
+        (R::Suspended, _) => refuse(target, reason, false),
         (R::RoleNeeded, _) => refuse("invalid_target", reason, true),
         (R::ScopeNotAllowed, _) => refuse("invalid_scope", reason, true),
         (R::TextDoesNotFit, _) => refuse("invalid_target", reason, true),
@@ -308,6 +310,10 @@ fn words(reason: Reason) -> &'static str {
         Reason::PolicyTooLarge => {
             "The session policy and tags of this role are larger than its target takes, and nothing was issued; the \
              platform team must shorten them"
+        }
+        Reason::Suspended => {
+            "An operator has suspended what this grant rests on, and another try is in vain until it is taken back; the \
+             operator finds the cause under the `decision_id`"
         }
         Reason::Replay => "This token was used before; get a fresh one from the CI system for every exchange",
         Reason::ActorNotAllowed => {

@@ -4,6 +4,8 @@ use super::limit::{NETWORKS_MAX, SIGN_IN_STEPS_PER_SECOND};
 use crate::{
     broker::{Answer, Asked, Broker, Health, NoOperator, Who},
     config::Config,
+    operate::{Deed, Done, OperateError},
+    operators::Operator,
     rate::Rate,
     secret::Secret,
 };
@@ -17,6 +19,8 @@ pub trait Front: Send + Sync {
     fn exchange(&self, asked: Asked) -> BoxFuture<'_, Answer>;
     /// Whether it is on record.
     fn revoke(&self, token: Secret) -> BoxFuture<'_, bool>;
+    /// In an operator's name, who has been let in.
+    fn operate(&self, operator: Operator, deed: Deed) -> BoxFuture<'_, Result<Done, OperateError>>;
     fn jwks(&self) -> Value;
     fn ready(&self) -> bool;
     fn health(&self) -> Health;
@@ -35,6 +39,9 @@ impl Front for Arc<Broker> {
     }
     fn revoke(&self, token: Secret) -> BoxFuture<'_, bool> {
         Box::pin(async { Broker::revoke(self, token).await.is_ok() })
+    }
+    fn operate(&self, operator: Operator, deed: Deed) -> BoxFuture<'_, Result<Done, OperateError>> {
+        Box::pin(Broker::operate(self, operator, deed))
     }
     fn jwks(&self) -> Value {
         Broker::jwks(self)

@@ -7,9 +7,9 @@
 
 mod answer;
 mod form;
-mod front;
+pub mod front;
 mod limit;
-mod operator;
+pub mod operator;
 mod routes;
 mod serve;
 mod tls;

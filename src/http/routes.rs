@@ -85,6 +85,21 @@ pub const OPERATOR: &[Endpoint] = &[
     for_operators(Method::DELETE, "/operator/session", Needs::Operator, "End your session", || {
         web::to(operator::sign_out)
     }),
+    for_operators(Method::POST, "/operator/suspend", Needs::May(May::Suspend), "Refuse further grants", || {
+        web::to(operator::deeds::suspend)
+    }),
+    for_operators(Method::POST, "/operator/resume", Needs::May(May::Resume), "Take a suspension back", || {
+        web::to(operator::deeds::resume)
+    }),
+    for_operators(Method::POST, "/operator/revoke", Needs::May(May::Revoke), "End leases", || {
+        web::to(operator::deeds::revoke)
+    }),
+    for_operators(Method::POST, "/operator/leases", Needs::May(May::Leases), "Leases by what they are about", || {
+        web::to(operator::deeds::leases)
+    }),
+    for_operators(Method::GET, "/operator/suspensions", Needs::May(May::Leases), "What stands suspended", || {
+        web::to(operator::deeds::suspensions)
+    }),
     for_operators(Method::GET, "/operator/decisions", Needs::May(May::Audit), "Records by what they are about", || {
         web::to(operator::decisions)
     }),

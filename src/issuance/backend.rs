@@ -73,6 +73,8 @@ pub struct AwsSession {
 pub enum Ended {
     /// The target no longer accepts the credential.
     DeadNow,
+    /// The target is told to refuse it; that holds as soon as it has spread there.
+    Denied,
     /// The lease is ended here; a holder of the credential can use it until it expires.
     AtExpiry,
 }
@@ -82,6 +84,7 @@ impl Ended {
     pub fn name(self) -> &'static str {
         match self {
             Self::DeadNow => "dead_now",
+            Self::Denied => "denied",
             Self::AtExpiry => "at_expiry",
         }
     }

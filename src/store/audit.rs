@@ -2,12 +2,12 @@
 
 use super::{AuditedLease, Down, Incarnation, Kept, LeaseState, Reader, Stored};
 use claimbound_core::evidence::{
-    Body, LeaseId,
+    Body, LeaseId, SuspensionId,
     audit::{Bad, Row, Verifier, Wrong},
     uuid,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
@@ -36,6 +36,10 @@ pub enum Finding {
         uuid(.opened.id), .opened.sequence
     )]
     Cut { opened: Incarnation, sequence: u64 },
+    #[error("suspension {0} stands, and the records do not say so")]
+    SuspensionUnrecorded(SuspensionId),
+    #[error("suspension {0} stands by the records, and it is not there")]
+    SuspensionMissing(SuspensionId),
     #[error("incarnation {number} is missing: starts are numbered without a gap")]
     Start { number: i64 },
     #[error("the expected head is not in this chain: records were cut from its end, or it is another chain")]
@@ -73,7 +77,7 @@ pub fn audit(reader: &dyn Reader, expected: impl IntoIterator<Item = [u8; 32]>) 
         report.chain = report.chain.expect(head);
         expects = true;
     }
-    let mut told = HashMap::new();
+    let (mut told, mut standing) = (HashMap::new(), HashSet::new());
     let mut opened = Vec::new();
     reader.snapshot(&mut |kept| {
         report.finding = match kept {
@@ -83,7 +87,7 @@ pub fn audit(reader: &dyn Reader, expected: impl IntoIterator<Item = [u8; 32]>) 
                 let number = opened.len() as i64;
                 (opened.last().map(|start| start.number) != Some(number)).then_some(Finding::Start { number })
             }
-            Kept::Record(stored) => check_record(&mut report.chain, &stored, &mut told)
+            Kept::Record(stored) => check_record(&mut report.chain, &stored, &mut told, &mut standing)
                 .map(|at| report.last_at = Some(at))
                 .err()
                 .map(Finding::Record),
@@ -91,12 +95,15 @@ pub fn audit(reader: &dyn Reader, expected: impl IntoIterator<Item = [u8; 32]>) 
                 report.leases += 1;
                 check_lease(&lease, told.remove(&lease.id)).err().map(|fault| Finding::Lease { lease: lease.id, fault })
             }),
+            Kept::Suspension(id) => cut(&report.chain, &mut opened)
+                .or_else(|| (!standing.remove(&id)).then_some(Finding::SuspensionUnrecorded(id))),
         };
         report.finding.is_none()
     })?;
     if report.finding.is_none() {
         report.finding = cut(&report.chain, &mut opened).or_else(|| match told.into_keys().min() {
             Some(lease) => Some(Finding::Lease { lease, fault: LeaseFault::Missing }),
+            None if !standing.is_empty() => standing.into_iter().min().map(Finding::SuspensionMissing),
             None if expects && report.chain.met().is_none() => Some(Finding::HeadNotMet),
             None => None,
         });
@@ -113,7 +120,12 @@ fn cut(chain: &Verifier, opened: &mut Vec<Incarnation>) -> Option<Finding> {
 }
 
 /// Checks a record's place and content, notes what it says of a lease, and tells when it was made.
-fn check_record(chain: &mut Verifier, stored: &Stored, told: &mut HashMap<LeaseId, Told>) -> Result<i64, Bad> {
+fn check_record(
+    chain: &mut Verifier,
+    stored: &Stored,
+    told: &mut HashMap<LeaseId, Told>,
+    standing: &mut HashSet<SuspensionId>,
+) -> Result<i64, Bad> {
     let row = Row {
         position: stored.position,
         incarnation: stored.incarnation,
@@ -124,7 +136,7 @@ fn check_record(chain: &mut Verifier, stored: &Stored, told: &mut HashMap<LeaseI
         details: &stored.details,
     };
     let body = chain.check(&row)?;
-    follow(&body, told).map_err(|story| Bad {
+    follow(&body, told).and_then(|()| stands(&body, standing)).map_err(|story| Bad {
         position: row.position,
         incarnation: row.incarnation,
         sequence: row.sequence,
@@ -159,6 +171,24 @@ fn follow(body: &Body<'_>, told: &mut HashMap<LeaseId, Told>) -> Result<(), Stri
     match told.get_mut(&lease) {
         Some(told) => told.state = Some(state),
         None => return Err(format!("it is about lease {lease}, which no earlier record granted")),
+    }
+    Ok(())
+}
+
+/// Notes what a record says of a suspension.
+fn stands(body: &Body<'_>, standing: &mut HashSet<SuspensionId>) -> Result<(), String> {
+    let suspends = match body.kind.as_ref() {
+        "suspended" => true,
+        "resumed" => false,
+        _ => return Ok(()),
+    };
+    let id = body.suspension.ok_or("it is about a suspension, and names none")?;
+    let gone = if suspends { body.replaces } else { Some(id) };
+    if let Some(gone) = gone.filter(|gone| !standing.remove(gone)) {
+        return Err(format!("it ends suspension {gone}, which does not stand by the records before it"));
+    }
+    if suspends && !standing.insert(id) {
+        return Err(format!("suspension {id} stands already by the records before it"));
     }
     Ok(())
 }

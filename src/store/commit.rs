@@ -1,7 +1,8 @@
 //! Guard, Change, Commit, Outcome, Engine: the one write operation.
 
+use super::{Denial, Suspension};
 use claimbound_core::{
-    evidence::{Chain, Entry, LeaseId},
+    evidence::{Chain, Entry, LeaseId, SuspensionId},
     time::UnixSeconds,
     trust::SingleUse,
 };
@@ -17,6 +18,9 @@ pub enum Guard {
     LeaseAlive(LeaseId),
     /// The counter's window has room for one use more, which this commit takes.
     Within(Use),
+    /// None of these subjects ([`super::Subject::key`]) is suspended at this time. Whatever commits after a suspension has
+    /// committed, through whichever broker, meets it.
+    NotSuspended { subjects: Vec<[u8; 32]>, at: UnixSeconds },
 }
 
 /// One use of something that is limited. A window begins with the first use after the last window's end, so no window
@@ -96,6 +100,13 @@ pub enum Change {
     GiveBack(Use),
     /// Keeps a mapping folder, or a configuration in the same form, by its version, if it is not kept already (canonical archive, see `store::open`).
     KeepFolder { version: [u8; 32], archive: Vec<u8> },
+    /// Suspends a subject: that stands in place of the one that it names, or where none stood. Blocked by
+    /// [`Blocked::Moved`] if that is not how it is.
+    Suspend { suspension: Suspension, replaces: Option<SuspensionId> },
+    /// Takes the suspension of a subject back. Blocked by [`Blocked::Moved`] if this one does not stand.
+    Resume { subject: [u8; 32], suspension: SuspensionId },
+    /// Puts something on the list of what a backend's target refuses, or makes it stay there longer.
+    Deny(Denial),
     /// Opens a session of an operator.
     OpenSession(Session),
     /// Ends a session, by the SHA-256 of what is presented for it; nothing, if there is none.
@@ -114,6 +125,14 @@ pub struct Lease {
     /// Issuer name and immutable id of the principal.
     pub principal_issuer: String,
     pub principal_id: String,
+    /// Readable: the repository.
+    pub principal_name: String,
+    /// Of the principal, as far as its token says them.
+    pub repository_id: Option<String>,
+    pub owner_id: Option<String>,
+    pub run_id: Option<String>,
+    /// Who started the run, as [`super::Subject::key`].
+    pub person: Option<[u8; 32]>,
     pub opened: UnixSeconds,
     pub expires: UnixSeconds,
     /// The credential's public handle, where it is known beforehand (a `jti`).
@@ -212,6 +231,10 @@ pub enum Blocked {
     LeaseEnded,
     /// The limit is used up until then.
     Exhausted { until: UnixSeconds },
+    /// Something of this case is suspended, by this.
+    Suspended(SuspensionId),
+    /// Somebody else was first: what stands is not what was expected.
+    Moved,
     /// A fixed fact has another value.
     FixedOtherwise,
 }
@@ -230,8 +253,8 @@ pub struct Down {
 pub trait Engine: Send {
     fn apply(&mut self, batch: &[Commit], chain: &mut Chain) -> Result<Vec<Outcome>, Down>;
 
-    /// Removes single-use records that are to be kept until before `now`, and counters whose window and sessions whose time
-    /// is over by then: a bounded number of each. Says how many single-use records it removed.
+    /// Removes single-use records that are to be kept until before `now`, counters whose window and sessions whose time is
+    /// over by then, denials of what has expired, and whom leases that have expired were for: a bounded number of each. Says how many single-use records it removed.
     /// A token whose record may be gone is refused from then on, whatever the clock says. Always writes, so that its
     /// success shows that the store can be written. An engine that keeps no such records has nothing to do.
     fn sweep(&mut self, _now: UnixSeconds) -> Result<u64, Down> {

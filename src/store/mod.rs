@@ -2,9 +2,11 @@
 
 mod audit;
 pub mod commit;
+pub mod leases;
 pub mod open;
 mod postgres;
 mod sqlite;
+mod subject;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod writer;
@@ -13,7 +15,9 @@ pub use audit::{Finding, LeaseFault, Report, audit};
 pub use commit::{
     Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Session, Settled, Spend, SpentKey, Use,
 };
+pub use leases::{LeaseOrder, ListedLease};
 pub use open::{
     AuditedLease, Census, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, open, open_reader,
 };
+pub use subject::{Denial, DenialScope, Scope, Subject, Suspension, key as subject_key};
 pub use writer::Writer;

@@ -1,8 +1,10 @@
 //! URL → engine, reader and the chain to go on with.
 
-use super::{Down, LeaseState, Session, Writer, postgres, sqlite};
+use super::{
+    Denial, Down, LeaseOrder, LeaseState, ListedLease, Session, Suspension, Writer, postgres, sqlite,
+};
 use claimbound_core::{
-    evidence::{DecisionId, LeaseId},
+    evidence::{DecisionId, LeaseId, SuspensionId},
     time::UnixSeconds,
 };
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -99,6 +101,7 @@ pub enum Kept {
     Incarnation(Incarnation),
     Record(Stored),
     Lease(AuditedLease),
+    Suspension(SuspensionId),
 }
 
 /// Reads never pass through the writer; each opens its own read transaction.
@@ -113,6 +116,12 @@ pub trait Reader: Send + Sync {
     fn session(&self, session: &[u8; 32]) -> Result<Option<Session>, Down>;
     /// At most `rows` records that stand before this position, the latest first; without one, from the end.
     fn before(&self, position: Option<i64>, rows: u32) -> Result<Vec<Stored>, Down>;
+    /// The next leases in an order, at most so many.
+    fn leases(&self, order: &LeaseOrder, most: u32) -> Result<Vec<ListedLease>, Down>;
+    /// Everything that operators have suspended and not taken back, also what is over; the oldest first.
+    fn suspensions(&self) -> Result<Vec<Suspension>, Down>;
+    /// What a backend's target is to refuse, those that stay longest first.
+    fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down>;
     /// Leases still `issuing` that were opened before `before`: a crash left them.
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down>;
     /// A kept mapping folder.
@@ -124,7 +133,7 @@ pub trait Reader: Send + Sync {
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down>;
     /// Records of one incarnation behind this sequence, at most so many.
     fn chain(&self, incarnation: u128, after: u64, most: u32) -> Result<Vec<Stored>, Down>;
-    /// Every record in chain order, then every lease, all as of one moment; stops when `each` says so.
+    /// Every record in chain order, then every lease, then every suspension, all as of one moment; stops when `each` says so.
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down>;
     /// Counts what is alive. Reads every lease of the last day.
     fn census(&self, now: UnixSeconds) -> Result<Census, Down>;

@@ -22,6 +22,7 @@ use std::time::Duration;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/sqlite_0001.sql"),
     include_str!("migrations/sqlite_0002.sql"),
+    include_str!("migrations/sqlite_0004.sql"),
     include_str!("migrations/sqlite_0006.sql"),
 ];
 /// Marks the file as ours (`PRAGMA application_id`): "CLBD".

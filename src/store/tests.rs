@@ -8,7 +8,7 @@ mod writer;
 
 use super::*;
 use claimbound_core::{
-    evidence::{Chain, DecisionId, Details, Eased, Entry, LeaseId, Party, Record, What},
+    evidence::{Chain, DecisionId, Details, Eased, Entry, LeaseId, Party, Record, SuspensionId, What},
     reason::Reason,
     time::UnixSeconds,
 };
@@ -81,6 +81,11 @@ pub(crate) fn lease(number: u128, of: u8, state: LeaseState) -> Lease {
         team: "payments".into(),
         principal_issuer: "github".into(),
         principal_id: "42".into(),
+        principal_name: "acme/payments".into(),
+        repository_id: Some("42".into()),
+        owner_id: Some("4".into()),
+        run_id: Some("9".into()),
+        person: Some([5; 32]),
         opened: NOW,
         expires: NOW.plus(900),
         handle: None,
@@ -133,6 +138,36 @@ fn end(number: u128) -> Commit {
         guards: vec![],
         entry: Some(entry(number, What::Ended { lease, how: "revoked", effect: "at_expiry" })),
         changes: vec![Change::End(lease)],
+    }
+}
+
+fn subject(of: u8) -> Subject {
+    Subject::new(Scope::Repository, "github", of.to_string())
+}
+
+/// A case of subject `of`, at this time.
+fn not_suspended(of: &[u8], at: UnixSeconds) -> Guard {
+    Guard::NotSuspended { subjects: of.iter().map(|of| subject(*of).key()).collect(), at }
+}
+
+/// Suspension `number` of subject `of`.
+fn suspend(number: u128, of: u8, until: Option<UnixSeconds>, replaces: Option<u128>) -> Commit {
+    let (id, replaces) = (SuspensionId(number), replaces.map(SuspensionId));
+    let (operator, reason) = ("okta:alice".to_owned(), "stolen".to_owned());
+    let until_text = until.map(|until| until.0);
+    let suspension = Suspension { id, subject: subject(of), since: NOW.0, until: until_text, operator, reason };
+    let name = of.to_string();
+    let (scope, issuer) = ("repository", Some("github"));
+    let what = What::Suspended { suspension: id, scope, issuer, subject: Some(&name), until, replaces };
+    Commit { guards: vec![], entry: Some(entry(number, what)), changes: vec![Change::Suspend { suspension, replaces }] }
+}
+
+fn resume(number: u128, of: u8) -> Commit {
+    let suspension = SuspensionId(number);
+    Commit {
+        guards: vec![],
+        entry: Some(entry(number, What::Resumed { suspension })),
+        changes: vec![Change::Resume { subject: subject(of).key(), suspension }],
     }
 }
 

@@ -8,5 +8,5 @@ pub mod record;
 mod text;
 
 pub use chain::{Chain, Linked};
-pub use record::{Body, DecisionId, Details, Eased, Entry, LeaseId, Named, Party, Record, What};
+pub use record::{Body, DecisionId, Details, Eased, Entry, LeaseId, Named, Party, Record, SuspensionId, What};
 pub use text::{IdError, hex, unhex, uuid};

@@ -27,6 +27,10 @@ pub struct DecisionId(pub u128);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct LeaseId(pub u128);
 
+/// Names one suspension; a UUIDv7 in text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SuspensionId(pub u128);
+
 /// A workload as evidence names it. Nothing here is about a person.
 #[derive(Clone, Copy, Debug)]
 pub struct Party<'r> {
@@ -77,8 +81,26 @@ pub enum What<'r> {
     Summed { reason: Reason, issuer: Option<&'r str>, count: u64, from: UnixSeconds },
     /// The outcome of minting: `issued`, `failed` or `unknown`.
     Settled { lease: LeaseId, state: &'r str, handle: Option<&'r str> },
-    /// A lease was ended (`revoked` by possession, or swept), and what that means: `dead_now`, `at_expiry`.
+    /// A lease was ended: `revoked` by possession, or by an `operator`, who stands in the details with the reason; and
+    /// what that means: `dead_now`, `denied` (the target is told to refuse it), `at_expiry`.
     Ended { lease: LeaseId, how: &'r str, effect: &'r str },
+    /// An operator suspended something, or a standing suspension (`replaces`) was made longer. Who did, and why, stands in
+    /// the details, and so does a person's id: then `subject` is `None`.
+    Suspended {
+        suspension: SuspensionId,
+        scope: &'r str,
+        issuer: Option<&'r str>,
+        subject: Option<&'r str>,
+        until: Option<UnixSeconds>,
+        replaces: Option<SuspensionId>,
+    },
+    /// An operator took a suspension back; who, and why, stands in the details.
+    Resumed { suspension: SuspensionId },
+    /// An operator had a backend refuse every session of a `role` or `principal` that began before this record; who, and
+    /// why, stands in the details. Nothing that began before is left after `until`.
+    Cut { backend: &'r str, scope: &'r str, subject: &'r str, until: UnixSeconds },
+    /// A backend's target took the list of what it refuses: so many entries, as this version of its policy.
+    DenialsApplied { backend: &'r str, version: &'r str, count: u64 },
     /// A mapping folder became the one that judges, beside this effective configuration.
     MappingsActivated { version: [u8; 32], configuration: [u8; 32] },
     /// A changed folder or configuration did not load; the last good one goes on. No version: it could not be read.
@@ -124,8 +146,9 @@ pub struct Body<'b> {
     pub decision: Option<DecisionId>,
     /// Seconds since 1970.
     pub at: i64,
-    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `mappings_activated`, `mappings_refused`,
-    /// `operator_signed_in`, `operator_refused`, `operator_signed_out`, `started` or `signing_key`.
+    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `suspended`, `resumed`, `cut`, `denials_applied`,
+    /// `mappings_activated`, `mappings_refused`, `operator_signed_in`, `operator_refused`, `operator_signed_out`,
+    /// `started` or `signing_key`.
     #[serde(borrow)]
     pub kind: Cow<'b, str>,
     /// [`Reason::name`].
@@ -158,15 +181,33 @@ pub struct Body<'b> {
     /// Of `ended`: what that means for the credential.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Cow<'b, str>>,
-    /// Of `summed`: the issuer, where it is a known one.
+    /// Of `suspended` and `resumed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspension: Option<SuspensionId>,
+    /// Of `denials_applied` and `cut`: the backend's name.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Cow<'b, str>>,
+    /// Of `suspended` and `cut`: of what kind `subject` is.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Cow<'b, str>>,
+    /// Of `suspended` and `cut`: a name or an immutable id; never a person's.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Cow<'b, str>>,
+    /// Of `suspended`: it ends by itself then. Of `cut`: nothing that it cut is left then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+    /// Of `suspended`: the suspension that it takes the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<SuspensionId>,
+    /// Of `summed` and `suspended`: the issuer, where it is a known one.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<Cow<'b, str>>,
-    /// Of `summed`: how many refusals between `from` and `at`.
+    /// Of `summed`: how many refusals between `from` and `at`. Of `denials_applied`: how many entries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<i64>,
-    /// Of `started`: the broker's; of `mappings_activated` and `mappings_refused`: the folder's, hex.
+    /// Of `started`: the broker's; of `denials_applied`: the policy's; of `mappings_activated` and `mappings_refused`: the folder's, hex.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Cow<'b, str>>,
     /// Of `mappings_activated`: the effective configuration's version, hex.
@@ -250,6 +291,12 @@ impl<'b> Body<'b> {
             state: None,
             how: None,
             effect: None,
+            suspension: None,
+            backend: None,
+            scope: None,
+            subject: None,
+            until: None,
+            replaces: None,
             issuer: None,
             count: None,
             from: None,
@@ -302,6 +349,26 @@ impl<'b> Body<'b> {
                 self.how = Some(how.into());
                 self.effect = Some(effect.into());
             }
+            What::Suspended { suspension, scope, issuer, subject, until, replaces } => {
+                self.suspension = Some(suspension);
+                self.scope = Some(scope.into());
+                self.issuer = issuer.map(Into::into);
+                self.subject = subject.map(Into::into);
+                self.until = until.map(|until| until.0);
+                self.replaces = replaces;
+            }
+            What::Resumed { suspension } => self.suspension = Some(suspension),
+            What::Cut { backend, scope, subject, until } => {
+                self.backend = Some(backend.into());
+                self.scope = Some(scope.into());
+                self.subject = Some(subject.into());
+                self.until = Some(until.0);
+            }
+            What::DenialsApplied { backend, version, count } => {
+                self.backend = Some(backend.into());
+                self.version = Some(version.into());
+                self.count = Some(count);
+            }
             What::MappingsActivated { version, configuration } => {
                 self.version = Some(hex(&version).into());
                 self.configuration = Some(hex(&configuration).into());
@@ -338,6 +405,10 @@ impl What<'_> {
             What::Summed { .. } => "summed",
             What::Settled { .. } => "settled",
             What::Ended { .. } => "ended",
+            What::Suspended { .. } => "suspended",
+            What::Resumed { .. } => "resumed",
+            What::Cut { .. } => "cut",
+            What::DenialsApplied { .. } => "denials_applied",
             What::MappingsActivated { .. } => "mappings_activated",
             What::MappingsRefused { .. } => "mappings_refused",
             What::OperatorSignedIn { .. } => "operator_signed_in",

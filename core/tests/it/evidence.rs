@@ -2,7 +2,7 @@
 
 use claimbound_core::{
     evidence::{
-        Body, Chain, DecisionId, Details, Eased, Entry, LeaseId, Party, Record, What,
+        Body, Chain, DecisionId, Details, Eased, Entry, LeaseId, Party, Record, SuspensionId, What,
         audit::{Row, Verifier, Wrong},
         chain::{self, ORIGIN},
         hex,
@@ -70,6 +70,29 @@ fn each_kind_has_its_one_encoding() {
         (
             What::MappingsActivated { version: [0xab; 32], configuration: [0xac; 32] },
             r#""kind":"mappings_activated","version":"abababababababababababababababababababababababababababababababab","configuration":"acacacacacacacacacacacacacacacacacacacacacacacacacacacacacacacac""#,
+        ),
+        (
+            What::Suspended {
+                suspension: SuspensionId(7),
+                scope: "repository",
+                issuer: Some("github"),
+                subject: Some("42"),
+                until: Some(UnixSeconds(9)),
+                replaces: Some(SuspensionId(6)),
+            },
+            r#""kind":"suspended","suspension":"00000000-0000-0000-0000-000000000007","scope":"repository","subject":"42","until":9,"replaces":"00000000-0000-0000-0000-000000000006","issuer":"github""#,
+        ),
+        (
+            What::Resumed { suspension: SuspensionId(7) },
+            r#""kind":"resumed","suspension":"00000000-0000-0000-0000-000000000007""#,
+        ),
+        (
+            What::Cut { backend: "aws", scope: "role", subject: "deploy", until: UnixSeconds(9) },
+            r#""kind":"cut","backend":"aws","scope":"role","subject":"deploy","until":9"#,
+        ),
+        (
+            What::DenialsApplied { backend: "aws", version: "v7", count: 2 },
+            r#""kind":"denials_applied","backend":"aws","count":2,"version":"v7""#,
         ),
         (What::Started { version: "0.1.0" }, r#""kind":"started","version":"0.1.0""#),
         (

@@ -39,6 +39,12 @@ impl BrokerArgs {
         self.url.is_some()
     }
 
+    /// The authorities that flag or variable names.
+    pub fn ca_file(&self) -> Option<PathBuf> {
+        let variable = || env::var_os(CA_FILE_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+        self.ca_file.clone().or_else(variable)
+    }
+
     /// The one that flag or variable names, if any.
     ///
     /// # Errors
@@ -47,7 +53,7 @@ impl BrokerArgs {
         let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
         let Some(url) = self.url.clone().or_else(|| variable(URL_VARIABLE)) else { return Ok(None) };
         let url = url.trim_end_matches('/').to_owned();
-        let ca_file = self.ca_file.clone().or_else(|| variable(CA_FILE_VARIABLE).map(PathBuf::from));
+        let ca_file = self.ca_file();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Some(Client { url, ca_file, http: Http::new()?, runtime }))
     }

@@ -3,6 +3,7 @@
 //! Who is an operator is asked in one place, [`gate`], before any handler: a row of the table says what its endpoint
 //! needs. A handler takes the [`Operator`] that was let in from the request (`ReqData<Operator>`) and acts in their name.
 
+pub mod deeds;
 mod evidence;
 mod gate;
 mod openapi;

@@ -7,7 +7,8 @@ use crate::{
     exchange::{Granted, Issued, Refused},
     http::{answer::tests::answer, front::Front},
     issuance::Credential,
-    operators::Operator,
+    operate::{Deed, Done, OperateError},
+    operators::{May, Operator},
     secret::Secret,
 };
 use actix_web::{
@@ -77,6 +78,23 @@ impl Front for Arc<Fake> {
     fn revoke(&self, token: Secret) -> BoxFuture<'_, bool> {
         Box::pin(async move { token.reveal() != "down" })
     }
+    /// Fails as the name of the role says, and else has nothing to tell.
+    fn operate(&self, operator: Operator, deed: Deed) -> BoxFuture<'_, Result<Done, OperateError>> {
+        let name = match &deed {
+            Deed::Suspend(asked) => asked.subject.name.as_str(),
+            _ => "",
+        };
+        let text = || "told".to_owned();
+        let failed = match name {
+            "not-allowed" => Some(Operator::new(operator.name(), []).require(May::Suspend).unwrap_err().into()),
+            "invalid" => Some(OperateError::Invalid(text())),
+            "unknown" => Some(OperateError::Unknown(text())),
+            "not-yet" => Some(OperateError::NotYet(text())),
+            "down" => Some(OperateError::Store(crate::store::Down::new("down"))),
+            _ => None,
+        };
+        Box::pin(async move { failed.map_or(Ok(Done::Suspensions { suspensions: vec![] }), Err) })
+    }
     fn jwks(&self) -> Value {
         json!({ "keys": [] })
     }
@@ -94,6 +112,7 @@ impl Front for Arc<Fake> {
             signing: SigningHealth::default(),
             sinks: vec![],
             keys: vec![],
+            suspensions: vec![],
         }
     }
     fn metrics(&self) -> String {

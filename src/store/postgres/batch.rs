@@ -2,9 +2,13 @@
 //! batch costs the same few statements whatever its size, and a commit that loses undoes itself without a savepoint.
 
 use crate::store::{
-    Blocked, Change, Commit, Down, Guard, Lease, LeaseState, Session, Settled, Spend, Use, commit::RETRIES_MAX,
+    Blocked, Change, Commit, Denial, Down, Guard, Lease, LeaseState, Session, Settled, Spend, Suspension, Use,
+    commit::RETRIES_MAX,
 };
-use claimbound_core::{evidence::LeaseId, time::UnixSeconds};
+use claimbound_core::{
+    evidence::{LeaseId, SuspensionId},
+    time::UnixSeconds,
+};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     hash::Hash,
@@ -76,6 +80,18 @@ pub(super) struct Row {
     pub(super) opened: Option<(Lease, Option<i64>)>,
 }
 
+/// A subject's row; `None` where it is suspended no more.
+pub(super) type Standing = Option<Suspended>;
+
+/// What suspends a subject.
+#[derive(Clone)]
+pub(super) struct Suspended {
+    pub(super) id: SuspensionId,
+    pub(super) until: Option<i64>,
+    /// The whole row, of one that this batch writes.
+    pub(super) written: Option<Suspension>,
+}
+
 /// Everything that a batch may touch.
 pub(super) struct Held<'b> {
     pub(super) spent: Table<[u8; 32], Spent>,
@@ -85,7 +101,9 @@ pub(super) struct Held<'b> {
     pub(super) forgotten: UnixSeconds,
     pub(super) uses: Table<[u8; 32], Counter>,
     pub(super) leases: Table<u128, Row>,
+    pub(super) suspensions: Table<[u8; 32], Standing>,
     pub(super) fixed: Table<&'b str, String>,
+    pub(super) denials: Vec<&'b Denial>,
     pub(super) folders: Vec<(&'b [u8; 32], &'b [u8])>,
     /// Inserted, then removed.
     pub(super) opened_sessions: Vec<&'b Session>,
@@ -100,7 +118,9 @@ impl<'b> Held<'b> {
             fresh: HashSet::new(),
             uses: Table::default(),
             leases: Table::default(),
+            suspensions: Table::default(),
             fixed: Table::default(),
+            denials: Vec::new(),
             folders: Vec::new(),
             opened_sessions: Vec::new(),
             ended_sessions: Vec::new(),
@@ -109,18 +129,20 @@ impl<'b> Held<'b> {
 
     /// One commit: all of it behind its guards, or nothing.
     pub(super) fn judge(&mut self, commit: &'b Commit) -> Result<Option<Blocked>, Down> {
-        let folders = self.folders.len();
+        let (folders, denials) = (self.folders.len(), self.denials.len());
         let sessions = (self.opened_sessions.len(), self.ended_sessions.len());
         let verdict = self.attempt(commit)?;
         let keep = verdict.is_none();
         self.spent.end(keep);
         self.uses.end(keep);
         self.leases.end(keep);
+        self.suspensions.end(keep);
         self.fixed.end(keep);
         if !keep {
             self.folders.truncate(folders);
             self.opened_sessions.truncate(sessions.0);
             self.ended_sessions.truncate(sessions.1);
+            self.denials.truncate(denials);
         }
         Ok(verdict)
     }
@@ -131,6 +153,7 @@ impl<'b> Held<'b> {
                 Guard::Unspent(spend) => self.spend(spend),
                 Guard::LeaseAlive(lease) => (!self.alive(*lease)).then_some(Blocked::LeaseEnded),
                 Guard::Within(taken) => self.within(taken),
+                Guard::NotSuspended { subjects, at } => self.suspended(subjects, *at),
             };
             if blocked.is_some() {
                 return Ok(blocked);
@@ -159,6 +182,12 @@ impl<'b> Held<'b> {
                 }
                 Change::EndSession(session) => {
                     self.ended_sessions.push(session);
+                    None
+                }
+                Change::Suspend { suspension, replaces } => self.suspend(suspension, *replaces),
+                Change::Resume { subject, suspension } => self.resume(subject, *suspension),
+                Change::Deny(denial) => {
+                    self.denials.push(denial);
                     None
                 }
                 Change::Fix { name, value } => self.fix(name, value),
@@ -210,6 +239,36 @@ impl<'b> Held<'b> {
             _ => Counter { until: at + seconds, used: 1 },
         };
         self.uses.put(taken.counter, counter);
+        None
+    }
+
+    /// The first of the subjects that is suspended.
+    fn suspended(&self, subjects: &[[u8; 32]], at: UnixSeconds) -> Option<Blocked> {
+        let found = subjects.iter().filter_map(|subject| self.suspensions.get(subject)?.as_ref());
+        let mut standing = found.filter(|found| found.until.is_none_or(|until| until > at.0));
+        standing.next().map(|found| Blocked::Suspended(found.id))
+    }
+
+    /// The suspension in a subject's row, whether it still suspends anything or not.
+    fn standing(&self, subject: &[u8; 32]) -> Option<SuspensionId> {
+        self.suspensions.get(subject)?.as_ref().map(|found| found.id)
+    }
+
+    fn suspend(&mut self, suspension: &Suspension, replaces: Option<SuspensionId>) -> Option<Blocked> {
+        let subject = suspension.subject.key();
+        if self.standing(&subject) != replaces {
+            return Some(Blocked::Moved);
+        }
+        let written = Some(suspension.clone());
+        self.suspensions.put(subject, Some(Suspended { id: suspension.id, until: suspension.until, written }));
+        None
+    }
+
+    fn resume(&mut self, subject: &[u8; 32], suspension: SuspensionId) -> Option<Blocked> {
+        if self.standing(subject) != Some(suspension) {
+            return Some(Blocked::Moved);
+        }
+        self.suspensions.put(*subject, None);
         None
     }
 

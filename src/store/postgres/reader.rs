@@ -1,11 +1,12 @@
 //! Reading: own connections on a runtime of their own, so that whoever asks may be anywhere; it waits meanwhile.
 
-use super::{Address, Own, aside, bytes, get, is_fatal, session::reading, state};
+use super::{Address, Own, aside, bytes, get, is_fatal, maybe_bytes, session::reading, state};
 use crate::store::{
-    AuditedLease, Census, Down, HeldLease, Incarnation, Kept, Reader, Session, Stored, StoredLease, open::oldest_live,
+    AuditedLease, Census, Denial, DenialScope, Down, HeldLease, Incarnation, Kept, LeaseOrder, ListedLease, Reader,
+    Scope, Session, Stored, StoredLease, Subject, Suspension, leases::Indexed, open::oldest_live,
 };
 use claimbound_core::{
-    evidence::{DecisionId, LeaseId},
+    evidence::{DecisionId, LeaseId, SuspensionId},
     time::UnixSeconds,
 };
 use std::{
@@ -167,6 +168,43 @@ impl Reader for PostgresReader {
         self.all(sql, vec![Box::new(position.unwrap_or(i64::MAX)), Box::new(i64::from(rows))], stored)
     }
 
+    fn leases(&self, order: &LeaseOrder, most: u32) -> Result<Vec<ListedLease>, Down> {
+        let (id, most) = (|lease: LeaseId| -> Value { Box::new(lease.0.to_be_bytes().to_vec()) }, i64::from(most));
+        match order {
+            LeaseOrder::Ending { after: (at, lease), until } => {
+                let sql = "SELECT * FROM leases WHERE (expires, id) > ($1, $2) AND expires <= $3
+                           ORDER BY expires, id LIMIT $4";
+                self.all(sql, vec![Box::new(at.0), id(*lease), Box::new(until.0), Box::new(most)], listed_lease)
+            }
+            LeaseOrder::Youngest { below, of: None } => {
+                let sql = "SELECT * FROM leases WHERE id < $1 ORDER BY id DESC LIMIT $2";
+                self.all(sql, vec![id(*below), Box::new(most)], listed_lease)
+            }
+            LeaseOrder::Youngest { below, of: Some((indexed, value)) } => {
+                let sql = match indexed {
+                    Indexed::Repository => {
+                        "SELECT * FROM leases WHERE repository_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
+                    }
+                    Indexed::Name => {
+                        "SELECT * FROM leases WHERE principal_name = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
+                    }
+                    Indexed::Role => "SELECT * FROM leases WHERE role = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+                    Indexed::Mapping => "SELECT * FROM leases WHERE mapping = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+                };
+                self.all(sql, vec![Box::new(value.clone()), id(*below), Box::new(most)], listed_lease)
+            }
+        }
+    }
+
+    fn suspensions(&self) -> Result<Vec<Suspension>, Down> {
+        self.all("SELECT * FROM suspensions ORDER BY since, id", Vec::new(), suspension)
+    }
+
+    fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down> {
+        let sql = "SELECT * FROM denials WHERE backend = $1 AND until > $2 ORDER BY until DESC, denial";
+        self.all(sql, vec![Box::new(backend.to_owned()), Box::new(now.0)], denial)
+    }
+
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down> {
         let sql = "SELECT * FROM leases WHERE state = 'issuing' AND opened < $1 ORDER BY opened LIMIT $2";
         self.all(sql, vec![Box::new(before.0), Box::new(UNSETTLED_ROWS_MAX)], stored_lease)
@@ -215,7 +253,12 @@ impl Reader for PostgresReader {
         if more {
             let leases = "SELECT leases.*, spent.token IS NULL AND token_keep_until >= forgotten AS token_lost
                           FROM leases LEFT JOIN spent USING (token), sweeps ORDER BY id";
-            self.walk(client, leases, &mut |row| Ok(each(Kept::Lease(audited_lease(row)?))))?;
+            let (client, more) = self.walk(client, leases, &mut |row| Ok(each(Kept::Lease(audited_lease(row)?))))?;
+            if more {
+                let mut show =
+                    |row: &Row| Ok(each(Kept::Suspension(SuspensionId(u128::from_be_bytes(bytes(row, "id")?)))));
+                self.walk(client, "SELECT id FROM suspensions ORDER BY id", &mut show)?;
+            }
         }
         Ok(())
     }
@@ -285,6 +328,58 @@ fn one_session(row: &Row) -> Result<Session, Down> {
         may: get(row, "may")?,
         binding: bytes(row, "binding")?,
         expires: UnixSeconds(get(row, "expires")?),
+    })
+}
+
+fn listed_lease(row: &Row) -> Result<ListedLease, Down> {
+    Ok(ListedLease {
+        id: lease_id(row)?,
+        role: get(row, "role")?,
+        mapping: get(row, "mapping")?,
+        team: get(row, "team")?,
+        issuer: get(row, "principal_issuer")?,
+        principal_id: get(row, "principal_id")?,
+        principal_name: get(row, "principal_name")?,
+        repository_id: get(row, "repository_id")?,
+        owner_id: get(row, "owner_id")?,
+        run_id: get(row, "run_id")?,
+        person: maybe_bytes(row, "person")?,
+        opened: UnixSeconds(get(row, "opened")?),
+        expires: UnixSeconds(get(row, "expires")?),
+        handle: get(row, "handle")?,
+        state: state(row)?,
+    })
+}
+
+/// A name that this program does not know: a later one wrote it.
+fn named<T>(row: &Row, column: &str, from_name: fn(&str) -> Option<T>) -> Result<T, Down> {
+    let name: &str = get(row, column)?;
+    from_name(name).ok_or_else(|| Down::new(format!("`{name}` is no `{column}`")))
+}
+
+fn suspension(row: &Row) -> Result<Suspension, Down> {
+    let subject = Subject::new(
+        named(row, "scope", Scope::from_name)?,
+        get::<String>(row, "issuer")?,
+        get::<String>(row, "name")?,
+    );
+    Ok(Suspension {
+        id: SuspensionId(u128::from_be_bytes(bytes(row, "id")?)),
+        subject,
+        since: get(row, "since")?,
+        until: get(row, "until")?,
+        operator: get(row, "operator")?,
+        reason: get(row, "reason")?,
+    })
+}
+
+fn denial(row: &Row) -> Result<Denial, Down> {
+    Ok(Denial {
+        backend: get(row, "backend")?,
+        scope: named(row, "scope", DenialScope::from_name)?,
+        value: get(row, "value")?,
+        before: UnixSeconds(get(row, "before")?),
+        until: UnixSeconds(get(row, "until")?),
     })
 }
 

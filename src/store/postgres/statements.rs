@@ -1,14 +1,14 @@
 //! What is said to the server: the one place of the engine's SQL.
 
 use super::{
-    batch::{Counter, Held, Row, Spent},
+    batch::{Counter, Held, Row, Spent, Suspended},
     bytes,
     engine::Fault,
     get, maybe_bytes, state,
 };
 use crate::store::{Change, Commit, Down, Guard, Spend};
 use claimbound_core::{
-    evidence::{Chain, Linked, record::decision_of},
+    evidence::{Chain, Linked, SuspensionId, record::decision_of},
     time::UnixSeconds,
 };
 use futures_util::future::{BoxFuture, FutureExt as _, try_join_all};
@@ -18,7 +18,7 @@ use tokio_postgres::{Client, Error, Statement, types::ToSql};
 /// Single-use records, counters and sessions that one sweep removes, at most: it runs between batches, and nobody should feel it.
 const SWEEP_ROWS_MAX: i64 = 5_000;
 
-const SQL: [&str; 20] = [
+const SQL: [&str; 26] = [
     "SELECT batch, sequence, head FROM incarnations WHERE id = $1 FOR UPDATE",
     "SELECT id, state, token, handle, possession FROM leases WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     "INSERT INTO spent SELECT token, keep_until, request, state, 0
@@ -36,9 +36,10 @@ const SQL: [&str; 20] = [
     "UPDATE uses SET until = t.until, used = t.used
      FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS t (counter, until, used) WHERE uses.counter = t.counter",
     "INSERT INTO leases (id, role, mapping, team, principal_issuer, principal_id, opened, expires, handle, state, token,
-                         token_keep_until, possession)
+                         token_keep_until, possession, principal_name, repository_id, owner_id, run_id, person)
      SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-                          $8::bigint[], $9::text[], $10::text[], $11::bytea[], $12::bigint[], $13::bytea[])",
+                          $8::bigint[], $9::text[], $10::text[], $11::bytea[], $12::bigint[], $13::bytea[], $14::text[],
+                          $15::text[], $16::text[], $17::text[], $18::bytea[])",
     "UPDATE leases SET state = t.state, handle = t.handle, possession = t.possession
      FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[]) AS t (id, state, handle, possession)
      WHERE leases.id = t.id",
@@ -60,6 +61,19 @@ const SQL: [&str; 20] = [
     "WITH gone AS MATERIALIZED (SELECT session FROM sessions WHERE expires <= $1 ORDER BY expires LIMIT $2
                                 FOR UPDATE SKIP LOCKED)
      DELETE FROM sessions USING gone WHERE sessions.session = gone.session",
+    "SELECT subject, id, until FROM suspensions WHERE subject = ANY($1)",
+    "INSERT INTO suspensions SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[], $5::text[],
+                                                  $6::bigint[], $7::bigint[], $8::text[], $9::text[])
+     ON CONFLICT (subject) DO UPDATE SET id = excluded.id, scope = excluded.scope, issuer = excluded.issuer,
+         name = excluded.name, since = excluded.since, until = excluded.until, operator = excluded.operator,
+         reason = excluded.reason",
+    "DELETE FROM suspensions WHERE subject = ANY($1)",
+    "INSERT INTO denials VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (denial) DO UPDATE SET
+         before = greatest(denials.before, excluded.before), until = greatest(denials.until, excluded.until)",
+    "DELETE FROM denials WHERE until <= $1",
+    "WITH over AS MATERIALIZED (SELECT id FROM leases WHERE person IS NOT NULL AND expires <= $1 ORDER BY expires LIMIT $2
+                                FOR UPDATE SKIP LOCKED)
+     UPDATE leases SET person = NULL FROM over WHERE leases.id = over.id",
 ];
 
 /// [`SQL`], prepared.
@@ -84,6 +98,12 @@ struct Prepared {
     open_session: Statement,
     end_sessions: Statement,
     sweep_sessions: Statement,
+    suspensions: Statement,
+    suspend: Statement,
+    resume: Statement,
+    deny: Statement,
+    sweep_denials: Statement,
+    sweep_persons: Statement,
 }
 
 /// Where an incarnation's chain stands.
@@ -113,6 +133,9 @@ pub(super) struct Wanted<'b> {
     counters: BTreeSet<&'b [u8; 32]>,
     leases: BTreeSet<[u8; 16]>,
     facts: BTreeSet<&'b str>,
+    subjects: BTreeSet<[u8; 32]>,
+    /// It suspends or resumes: no grant may be under way beside it.
+    suspends: bool,
 }
 
 impl<'b> Wanted<'b> {
@@ -123,6 +146,7 @@ impl<'b> Wanted<'b> {
                 Guard::Unspent(spend) => drop(wanted.spends.entry(spend.token.key()).or_insert(spend)),
                 Guard::LeaseAlive(lease) => drop(wanted.leases.insert(lease.0.to_be_bytes())),
                 Guard::Within(taken) => drop(wanted.counters.insert(&taken.counter)),
+                Guard::NotSuspended { subjects, .. } => wanted.subjects.extend(subjects),
             }
         }
         for change in batch.iter().flat_map(|commit| &commit.changes) {
@@ -132,7 +156,15 @@ impl<'b> Wanted<'b> {
                 Change::End(lease) | Change::Hold { lease, .. } => drop(wanted.leases.insert(lease.0.to_be_bytes())),
                 Change::GiveBack(taken) => drop(wanted.counters.insert(&taken.counter)),
                 Change::Fix { name, .. } => drop(wanted.facts.insert(&**name)),
-                Change::KeepFolder { .. } | Change::OpenSession(_) | Change::EndSession(_) => {}
+                Change::Suspend { suspension, .. } => {
+                    wanted.suspends = true;
+                    wanted.subjects.insert(suspension.subject.key());
+                }
+                Change::Resume { subject, .. } => {
+                    wanted.suspends = true;
+                    wanted.subjects.insert(*subject);
+                }
+                Change::KeepFolder { .. } | Change::OpenSession(_) | Change::EndSession(_) | Change::Deny(_) => {}
             }
         }
         wanted
@@ -174,6 +206,12 @@ impl Session {
             open_session,
             end_sessions,
             sweep_sessions,
+            suspensions,
+            suspend,
+            resume,
+            deny,
+            sweep_denials,
+            sweep_persons,
         ] = prepared.try_into().map_err(|_| Down::new("a statement was lost"))?;
         let sql = Prepared {
             seat,
@@ -196,6 +234,12 @@ impl Session {
             open_session,
             end_sessions,
             sweep_sessions,
+            suspensions,
+            suspend,
+            resume,
+            deny,
+            sweep_denials,
+            sweep_persons,
         };
         Ok(Self { client, sql })
     }
@@ -231,10 +275,25 @@ impl Session {
             client.batch_execute("LOCK TABLE fixed IN SHARE ROW EXCLUSIVE MODE").await?;
             client.query("SELECT name, value FROM fixed", &[]).await
         };
+        // Grants share it and suspensions do not: what a suspension finds under way commits first, and what comes after
+        // it sees it. Before all other locks, so that nobody who holds one of those waits for this.
+        let lock = match (wanted.subjects.is_empty(), wanted.suspends) {
+            (true, _) => None,
+            (false, false) => Some("LOCK TABLE suspensions IN ROW SHARE MODE"),
+            (false, true) => Some("LOCK TABLE suspensions IN EXCLUSIVE MODE"),
+        };
+        let subjects = slices(&wanted.subjects);
         // One round trip: all are sent in this order before the first is answered.
-        let (_, seat, leases, fresh, uses, forgotten) = tokio::try_join!(
+        let (_, seat, _, suspended, leases, fresh, uses, forgotten) = tokio::try_join!(
             client.batch_execute("BEGIN"),
             async { client.query_opt(&sql.seat, &[&&id[..]]).await },
+            async {
+                match lock {
+                    Some(lock) => client.batch_execute(lock).await,
+                    None => Ok(()),
+                }
+            },
+            async { self.rows(!subjects.is_empty(), &sql.suspensions, &[&subjects]).await },
             async { self.rows(!leases.is_empty(), &sql.leases, &[&leases]).await },
             async {
                 let reserved: [&(dyn ToSql + Sync); 4] = [&tokens, &keep_until, &requests, &states];
@@ -254,6 +313,11 @@ impl Session {
                 opened: None,
             };
             held.leases.read(u128::from_be_bytes(bytes(row, "id")?), lease);
+        }
+        for row in &suspended {
+            let id = SuspensionId(u128::from_be_bytes(bytes(row, "id")?));
+            let standing = Suspended { id, until: get(row, "until")?, written: None };
+            held.suspensions.read(bytes(row, "subject")?, Some(standing));
         }
         for row in &fresh {
             held.fresh.insert(bytes(row, "token")?);
@@ -348,6 +412,20 @@ impl Session {
         if !names.is_empty() {
             sent.push(async move { client.execute(&sql.fix, &[&names, &facts]).await }.boxed());
         }
+        self.suspend(held, &mut sent);
+        let mut denials: Vec<_> = held.denials.iter().map(|denial| (denial.key(), *denial)).collect();
+        denials.sort_by_key(|(key, _)| *key);
+        for (key, denial) in denials {
+            sent.push(
+                async move {
+                    let (scope, before, until) = (denial.scope.name(), denial.before.0, denial.until.0);
+                    let values: [&(dyn ToSql + Sync); 6] =
+                        [&&key[..], &denial.backend, &scope, &denial.value, &before, &until];
+                    client.execute(&sql.deny, &values).await
+                }
+                .boxed(),
+            );
+        }
         let mut folders = held.folders.clone();
         folders.sort_by_key(|(version, _)| *version);
         if !folders.is_empty() {
@@ -383,6 +461,42 @@ impl Session {
         Ok(())
     }
 
+    /// Suspensions that stand now, and those that do so no more.
+    fn suspend<'s>(&'s self, held: &Held<'_>, sent: &mut Vec<BoxFuture<'s, Result<u64, Error>>>) {
+        let (standing, gone): (Vec<_>, Vec<_>) = held.suspensions.changed().partition(|(_, row)| row.is_some());
+        let gone = slices(gone.into_iter().map(|(subject, _)| subject));
+        let written: Vec<_> = standing.into_iter().filter_map(|(_, row)| row.as_ref()?.written.clone()).collect();
+        let (client, sql) = (&self.client, &self.sql);
+        if !gone.is_empty() {
+            sent.push(async move { client.execute(&sql.resume, &[&gone]).await }.boxed());
+        }
+        if written.is_empty() {
+            return;
+        }
+        sent.push(
+            async move {
+                macro_rules! column {
+                    ($pattern:pat => $value:expr) => {
+                        &written.iter().map(|$pattern| $value).collect::<Vec<_>>()
+                    };
+                }
+                let values: [&(dyn ToSql + Sync); 9] = [
+                    column!(one => one.subject.key().to_vec()),
+                    column!(one => one.id.0.to_be_bytes().to_vec()),
+                    column!(one => one.subject.scope.name()),
+                    column!(one => one.subject.issuer.as_str()),
+                    column!(one => one.subject.name.as_str()),
+                    column!(one => one.since),
+                    column!(one => one.until),
+                    column!(one => one.operator.as_str()),
+                    column!(one => one.reason.as_str()),
+                ];
+                client.execute(&sql.suspend, &values).await
+            }
+            .boxed(),
+        );
+    }
+
     async fn open_leases(&self, opened: Vec<(&u128, &Row)>) -> Result<u64, Error> {
         let leases: Vec<_> = opened
             .iter()
@@ -393,7 +507,7 @@ impl Session {
                 &leases.iter().map(|$pattern| $value).collect::<Vec<_>>()
             };
         }
-        let values: [&(dyn ToSql + Sync); 13] = [
+        let values: [&(dyn ToSql + Sync); 18] = [
             column!((id, ..) => id.to_be_bytes().to_vec()),
             column!((_, _, lease, _) => lease.role.as_str()),
             column!((_, _, lease, _) => lease.mapping.as_str()),
@@ -407,6 +521,11 @@ impl Session {
             column!((_, row, ..) => row.token.map(Vec::from)),
             column!((_, _, _, kept) => **kept),
             column!((_, row, ..) => row.possession.map(Vec::from)),
+            column!((_, _, lease, _) => lease.principal_name.as_str()),
+            column!((_, _, lease, _) => lease.repository_id.as_deref()),
+            column!((_, _, lease, _) => lease.owner_id.as_deref()),
+            column!((_, _, lease, _) => lease.run_id.as_deref()),
+            column!((_, _, lease, _) => lease.person.map(Vec::from)),
         ];
         self.client.execute(&self.sql.open_leases, &values).await
     }
@@ -435,6 +554,8 @@ impl Session {
         }
         client.execute(&sql.sweep_uses, &[&now.0, &SWEEP_ROWS_MAX]).await?;
         client.execute(&sql.sweep_sessions, &[&now.0, &SWEEP_ROWS_MAX]).await?;
+        client.execute(&sql.sweep_denials, &[&now.0]).await?;
+        client.execute(&sql.sweep_persons, &[&now.0, &SWEEP_ROWS_MAX]).await?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
         let forgotten = newest.map_or(0, |newest| newest + 1);
         let told = "UPDATE sweeps SET swept = $1, forgotten = greatest(forgotten, $2)";

@@ -2,10 +2,11 @@
 
 use super::{APPLICATION_ID, MIGRATIONS, file, key, prepare, version};
 use crate::store::{
-    Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, Use, commit::RETRIES_MAX,
+    Blocked, Change, Commit, Denial, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, Suspension, Use,
+    commit::RETRIES_MAX,
 };
 use claimbound_core::{
-    evidence::{Chain, LeaseId, Linked, chain::ORIGIN, record::decision_of},
+    evidence::{Chain, LeaseId, Linked, SuspensionId, chain::ORIGIN, record::decision_of},
     time::UnixSeconds,
 };
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params};
@@ -133,6 +134,10 @@ impl Engine for Sqlite {
         let over = "DELETE FROM sessions WHERE session IN
              (SELECT session FROM sessions WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
         transaction.prepare_cached(over)?.execute((now.0, SWEEP_ROWS_MAX))?;
+        transaction.prepare_cached("DELETE FROM denials WHERE until <= ?1")?.execute([now.0])?;
+        let forget = "UPDATE leases SET person = NULL WHERE id IN
+             (SELECT id FROM leases WHERE person IS NOT NULL AND expires <= ?1 ORDER BY expires LIMIT ?2)";
+        transaction.prepare_cached(forget)?.execute((now.0, SWEEP_ROWS_MAX))?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
         let forgotten = newest.map_or(self.forgotten, |newest| self.forgotten.max(UnixSeconds(newest).plus(1)));
         transaction.prepare_cached("UPDATE sweeps SET swept = ?1, forgotten = ?2")?.execute((now.0, forgotten.0))?;
@@ -174,6 +179,7 @@ fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> 
                 (!alive).then_some(Blocked::LeaseEnded)
             }
             Guard::Within(taken) => within(connection, taken)?,
+            Guard::NotSuspended { subjects, at } => suspended(connection, subjects, *at)?,
         };
         if blocked.is_some() {
             return Ok(blocked);
@@ -225,6 +231,16 @@ fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> 
             }
             Change::EndSession(session) => {
                 connection.prepare_cached("DELETE FROM sessions WHERE session = ?1")?.execute([session])?;
+                None
+            }
+            Change::Suspend { suspension, replaces } => suspend(connection, suspension, *replaces)?,
+            Change::Resume { subject, suspension } => {
+                let resume = "DELETE FROM suspensions WHERE subject = ?1 AND id = ?2";
+                let resumed = connection.prepare_cached(resume)?.execute((subject, suspension.0.to_be_bytes()))?;
+                (resumed == 0).then_some(Blocked::Moved)
+            }
+            Change::Deny(denial) => {
+                deny(connection, denial)?;
                 None
             }
             Change::Fix { name, value } => {
@@ -288,6 +304,66 @@ fn within(connection: &Connection, taken: &Use) -> rusqlite::Result<Option<Block
     Ok(Some(Blocked::Exhausted { until: UnixSeconds(until) }))
 }
 
+/// The first of the subjects that is suspended. Mostly nothing is, and then one look at an empty table says so.
+fn suspended(connection: &Connection, subjects: &[[u8; 32]], at: UnixSeconds) -> rusqlite::Result<Option<Blocked>> {
+    if !connection.prepare_cached("SELECT 1 FROM suspensions LIMIT 1")?.exists([])? {
+        return Ok(None);
+    }
+    let sql = "SELECT id FROM suspensions WHERE subject = ?1 AND (until IS NULL OR until > ?2)";
+    let mut asking = connection.prepare_cached(sql)?;
+    for subject in subjects {
+        let found = asking.query_row((subject, at.0), |row| super::id_at(row, "id")).optional()?;
+        if let Some(id) = found {
+            return Ok(Some(Blocked::Suspended(SuspensionId(id))));
+        }
+    }
+    Ok(None)
+}
+
+fn suspend(
+    connection: &Connection,
+    suspension: &Suspension,
+    replaces: Option<SuspensionId>,
+) -> rusqlite::Result<Option<Blocked>> {
+    let sql = match replaces {
+        None => {
+            "INSERT INTO suspensions VALUES (:subject, :id, :scope, :issuer, :name, :since, :until, :operator, :reason)
+             ON CONFLICT (subject) DO NOTHING RETURNING :replaces"
+        }
+        Some(_) => {
+            "UPDATE suspensions SET id = :id, scope = :scope, issuer = :issuer, name = :name, since = :since,
+             until = :until, operator = :operator, reason = :reason WHERE subject = :subject AND id = :replaces RETURNING 1"
+        }
+    };
+    let done = connection.prepare_cached(sql)?.exists(named_params! {
+        ":subject": suspension.subject.key(),
+        ":id": suspension.id.0.to_be_bytes(),
+        ":scope": suspension.subject.scope.name(),
+        ":issuer": suspension.subject.issuer,
+        ":name": suspension.subject.name,
+        ":since": suspension.since,
+        ":until": suspension.until,
+        ":operator": suspension.operator,
+        ":reason": suspension.reason,
+        ":replaces": replaces.map(|id| id.0.to_be_bytes()),
+    })?;
+    Ok((!done).then_some(Blocked::Moved))
+}
+
+fn deny(connection: &Connection, denial: &Denial) -> rusqlite::Result<()> {
+    let deny = "INSERT INTO denials VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (denial) DO UPDATE SET
+         before = max(before, excluded.before), until = max(until, excluded.until)";
+    connection.prepare_cached(deny)?.execute((
+        denial.key(),
+        &denial.backend,
+        denial.scope.name(),
+        &denial.value,
+        denial.before.0,
+        denial.until.0,
+    ))?;
+    Ok(())
+}
+
 fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusqlite::Result<()> {
     let kept_until = guards.iter().find_map(|guard| match guard {
         Guard::Unspent(spend) if Some(*spend.token.key()) == lease.token => Some(spend.token.keep_until().0),
@@ -295,8 +371,10 @@ fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusql
     });
     connection
         .prepare_cached(
-            "INSERT INTO leases VALUES (:id, :role, :mapping, :team, :principal_issuer, :principal_id, :opened, :expires,
-             :handle, :state, :token, :token_keep_until, NULL)",
+            "INSERT INTO leases (id, role, mapping, team, principal_issuer, principal_id, principal_name, repository_id,
+             owner_id, run_id, person, opened, expires, handle, state, token, token_keep_until)
+             VALUES (:id, :role, :mapping, :team, :principal_issuer, :principal_id, :principal_name, :repository_id,
+             :owner_id, :run_id, :person, :opened, :expires, :handle, :state, :token, :token_keep_until)",
         )?
         .execute(named_params! {
             ":id": key(lease.id),
@@ -305,6 +383,11 @@ fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusql
             ":team": lease.team,
             ":principal_issuer": lease.principal_issuer,
             ":principal_id": lease.principal_id,
+            ":principal_name": lease.principal_name,
+            ":repository_id": lease.repository_id,
+            ":owner_id": lease.owner_id,
+            ":run_id": lease.run_id,
+            ":person": lease.person,
             ":opened": lease.opened.0,
             ":expires": lease.expires.0,
             ":handle": lease.handle,

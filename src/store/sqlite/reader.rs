@@ -1,14 +1,15 @@
 //! Reading: own connections, each walk in one read transaction, nothing in the writer's way.
 
-use super::{MIGRATIONS, id_at, prepare, version};
+use super::{MIGRATIONS, id_at, key, prepare, version};
 use crate::store::{
-    AuditedLease, Census, Down, HeldLease, Kept, Reader, Session, Stored, StoredLease, open::oldest_live,
+    AuditedLease, Census, Denial, DenialScope, Down, HeldLease, Kept, LeaseOrder, ListedLease, Reader, Scope, Session,
+    Stored, StoredLease, Subject, Suspension, leases::Indexed, open::oldest_live,
 };
 use claimbound_core::{
-    evidence::{DecisionId, LeaseId},
+    evidence::{DecisionId, LeaseId, SuspensionId},
     time::UnixSeconds,
 };
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Params, Row};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Params, Row, types::Type};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -95,6 +96,42 @@ impl Reader for SqliteReader {
         self.read(|connection| all(connection, sql, (position.unwrap_or(i64::MAX), rows), stored))
     }
 
+    fn leases(&self, order: &LeaseOrder, most: u32) -> Result<Vec<ListedLease>, Down> {
+        self.read(|connection| match order {
+            LeaseOrder::Ending { after: (at, lease), until } => {
+                let sql = "SELECT * FROM leases WHERE (expires, id) > (?1, ?2) AND expires <= ?3
+                           ORDER BY expires, id LIMIT ?4";
+                all(connection, sql, (at.0, key(*lease), until.0, most), listed_lease)
+            }
+            LeaseOrder::Youngest { below, of: None } => {
+                let sql = "SELECT * FROM leases WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+                all(connection, sql, (key(*below), most), listed_lease)
+            }
+            LeaseOrder::Youngest { below, of: Some((indexed, value)) } => {
+                let sql = match indexed {
+                    Indexed::Repository => {
+                        "SELECT * FROM leases WHERE repository_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3"
+                    }
+                    Indexed::Name => {
+                        "SELECT * FROM leases WHERE principal_name = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3"
+                    }
+                    Indexed::Role => "SELECT * FROM leases WHERE role = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3",
+                    Indexed::Mapping => "SELECT * FROM leases WHERE mapping = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3",
+                };
+                all(connection, sql, (value, key(*below), most), listed_lease)
+            }
+        })
+    }
+
+    fn suspensions(&self) -> Result<Vec<Suspension>, Down> {
+        self.read(|connection| all(connection, "SELECT * FROM suspensions ORDER BY since, id", [], suspension))
+    }
+
+    fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down> {
+        let sql = "SELECT * FROM denials WHERE backend = ?1 AND until > ?2 ORDER BY until DESC, denial";
+        self.read(|connection| all(connection, sql, (backend, now.0), denial))
+    }
+
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down> {
         let sql = "SELECT * FROM leases WHERE state = 'issuing' AND opened < ?1 ORDER BY opened LIMIT ?2";
         self.read(|connection| all(connection, sql, (before.0, UNSETTLED_ROWS_MAX), stored_lease))
@@ -154,7 +191,15 @@ impl Reader for SqliteReader {
             if more {
                 let sql = "SELECT leases.*, spent.token IS NULL AND token_keep_until >= forgotten AS token_lost
                            FROM leases LEFT JOIN spent USING (token), sweeps ORDER BY id";
-                walk(&transaction, sql, |row| Ok(audited_lease(row)?), &mut |lease| each(Kept::Lease(lease)))?;
+                walk(&transaction, sql, |row| Ok(audited_lease(row)?), &mut |lease| {
+                    more = each(Kept::Lease(lease));
+                    more
+                })?;
+            }
+            if more {
+                let sql = "SELECT id FROM suspensions ORDER BY id";
+                let id = |row: &Row<'_>| Ok(SuspensionId(id_at(row, "id")?));
+                walk(&transaction, sql, id, &mut |id| each(Kept::Suspension(id)))?;
             }
             Ok(())
         })
@@ -248,6 +293,60 @@ fn one_session(row: &Row<'_>) -> rusqlite::Result<Session> {
         may: row.get("may")?,
         binding: row.get("binding")?,
         expires: UnixSeconds(row.get("expires")?),
+    })
+}
+
+fn listed_lease(row: &Row<'_>) -> rusqlite::Result<ListedLease> {
+    Ok(ListedLease {
+        id: LeaseId(id_at(row, "id")?),
+        role: row.get("role")?,
+        mapping: row.get("mapping")?,
+        team: row.get("team")?,
+        issuer: row.get("principal_issuer")?,
+        principal_id: row.get("principal_id")?,
+        principal_name: row.get("principal_name")?,
+        repository_id: row.get("repository_id")?,
+        owner_id: row.get("owner_id")?,
+        run_id: row.get("run_id")?,
+        person: row.get("person")?,
+        opened: UnixSeconds(row.get("opened")?),
+        expires: UnixSeconds(row.get("expires")?),
+        handle: row.get("handle")?,
+        state: row.get("state")?,
+    })
+}
+
+/// A name that this program does not know: a later one wrote it.
+fn named<T>(row: &Row<'_>, column: &str, from_name: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
+    let name: String = row.get(column)?;
+    from_name(&name).ok_or_else(|| {
+        rusqlite::Error::FromSqlConversionFailure(0, Type::Text, format!("`{name}` is no `{column}`").into())
+    })
+}
+
+fn suspension(row: &Row<'_>) -> rusqlite::Result<Suspension> {
+    let subject = Subject::new(
+        named(row, "scope", Scope::from_name)?,
+        row.get::<_, String>("issuer")?,
+        row.get::<_, String>("name")?,
+    );
+    Ok(Suspension {
+        id: SuspensionId(id_at(row, "id")?),
+        subject,
+        since: row.get("since")?,
+        until: row.get("until")?,
+        operator: row.get("operator")?,
+        reason: row.get("reason")?,
+    })
+}
+
+fn denial(row: &Row<'_>) -> rusqlite::Result<Denial> {
+    Ok(Denial {
+        backend: row.get("backend")?,
+        scope: named(row, "scope", DenialScope::from_name)?,
+        value: row.get("value")?,
+        before: UnixSeconds(row.get("before")?),
+        until: UnixSeconds(row.get("until")?),
     })
 }
 

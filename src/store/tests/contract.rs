@@ -22,6 +22,9 @@ macro_rules! contract {
             a_use_is_given_back_in_its_window a_token_is_spent_without_a_record
             a_walk_shows_every_record_once_and_ends_when_told a_session_lives_until_it_is_ended_or_swept
             records_are_shown_from_the_end
+            a_walk_shows_every_record_once_and_ends_when_told a_suspension_holds_from_its_commit_until_it_is_over
+            a_suspension_is_replaced_by_whoever_saw_it leases_are_found_along_every_index
+            denials_stay_as_long_as_the_longest_and_persons_as_long_as_their_lease
         }
     };
 }
@@ -273,7 +276,7 @@ pub(super) fn leases_are_found_again(place: &dyn Place) {
     let mut seen = Vec::new();
     let mut each = |kept: Kept| {
         seen.push(match kept {
-            Kept::Incarnation(_) => return true,
+            Kept::Incarnation(_) | Kept::Suspension(_) => return true,
             Kept::Record(stored) => Ok(stored.sequence),
             Kept::Lease(lease) => Err((lease.id, lease.state)),
         });
@@ -447,4 +450,150 @@ pub(super) fn records_are_shown_from_the_end(place: &dyn Place) {
     let (sequences, positions) = shown(None, 2);
     assert_eq!(sequences, [5, 4]);
     assert_eq!(shown(positions.last().copied(), 9).0, [3, 2, 1]);
+}
+
+pub(super) fn a_suspension_holds_from_its_commit_until_it_is_over(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let case = |number: u8, of: &[u8], at| {
+        let mut commit = grant(number.into(), spend(number, Issued));
+        commit.guards.push(not_suspended(of, at));
+        commit
+    };
+    let by = |number| Outcome::Blocked(Blocked::Suspended(SuspensionId(number)));
+    // In one batch, in its order.
+    let batch = [case(1, &[1, 2], NOW), suspend(70, 2, None, None), case(2, &[1, 2], NOW), case(3, &[1, 3], NOW)];
+    let outcomes = engine.apply(&batch, &mut chain).unwrap();
+    assert_eq!(outcomes, [durable(1), durable(2), by(70), durable(3)], "who loses spent no token");
+    {
+        let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+        assert_eq!(go(case(2, &[2], NOW)), by(70));
+        let both = refuse(60, vec![Guard::Unspent(spend(1, Issued)), not_suspended(&[2], NOW)], vec![]);
+        assert_eq!(go(both), Outcome::Blocked(Blocked::Replay), "a used token learns nothing else");
+        assert_eq!(go(suspend(71, 5, Some(NOW.plus(60)), None)), durable(4));
+        assert_eq!(go(case(4, &[5], NOW.plus(59))), by(71));
+        assert_eq!(go(case(4, &[5], NOW.plus(60))), durable(5), "over by itself");
+        assert_eq!(go(resume(70, 2)), durable(6));
+        assert_eq!(go(resume(70, 2)), Outcome::Blocked(Blocked::Moved));
+        assert_eq!(go(case(2, &[2], NOW)), durable(7));
+        assert_eq!(go(suspend(72, 2, None, None)), durable(8));
+    }
+    drop(engine);
+    let (mut engine, mut chain) = place.engine().unwrap();
+    assert_eq!(one(engine.as_mut(), &mut chain, case(6, &[2], NOW)), by(72), "over a restart");
+    let told = place.reader().suspensions().unwrap();
+    let ids: Vec<u128> = told.iter().map(|suspension| suspension.id.0).collect();
+    assert_eq!((ids, &told[0].subject, &*told[0].operator), (vec![71, 72], &subject(5), "okta:alice"));
+    verified(place, 8);
+}
+
+pub(super) fn a_suspension_is_replaced_by_whoever_saw_it(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    let moved = Outcome::Blocked(Blocked::Moved);
+    assert_eq!(go(suspend(1, 2, Some(NOW.plus(9)), Some(7))), moved, "nothing stands");
+    assert_eq!(go(suspend(1, 2, Some(NOW.plus(9)), None)), durable(1));
+    assert_eq!(go(suspend(2, 2, None, None)), moved, "something stands");
+    assert_eq!(go(resume(2, 2)), moved, "another one stands");
+    assert_eq!(go(resume(1, 3)), moved, "of another subject");
+    assert_eq!(go(suspend(2, 2, None, Some(1))), durable(2));
+    assert_eq!(go(suspend(3, 2, None, Some(1))), moved, "somebody else was first");
+    let stands = place.reader().suspensions().unwrap().remove(0);
+    assert_eq!((stands.id, stands.until), (SuspensionId(2), None));
+    assert!(stands.stands(NOW.plus(1 << 40)));
+    verified(place, 2);
+}
+
+pub(super) fn leases_are_found_along_every_index(place: &dyn Place) {
+    use crate::store::leases::{Cursor, LeaseFilter, When, page};
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let batch: Vec<Commit> = (1..=9_u8)
+        .map(|number| {
+            let mut commit = grant(number.into(), spend(number, Issued));
+            let [Change::OpenLease(lease)] = &mut commit.changes[..] else { panic!("a grant opens a lease") };
+            lease.opened = NOW.plus(i64::from(number));
+            lease.run_id = Some(number.to_string());
+            if number % 2 == 0 {
+                (lease.repository_id, lease.principal_id) = (Some("77".into()), "77".into());
+                lease.principal_name = "acme/other".into();
+                lease.owner_id = Some("5".into());
+                lease.person = Some(subject_key(Scope::Person, "github", "99"));
+            }
+            commit
+        })
+        .collect();
+    engine.apply(&batch, &mut chain).unwrap();
+    assert!(matches!(one(engine.as_mut(), &mut chain, end(4)), Outcome::Durable { .. }));
+    let reader = place.reader();
+    let now = NOW.plus(10);
+    let find = |filter: LeaseFilter, when| {
+        let (mut found, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = page(&*reader, &filter, when, cursor, 2).unwrap();
+            assert!(page.leases.len() <= 2);
+            found.extend(page.leases.iter().map(|lease| lease.id.0));
+            cursor = match page.next {
+                Some(next) => Some(next.to_string().parse::<Cursor>().unwrap()),
+                None => return found,
+            };
+        }
+    };
+    let alive = When::Alive { now, until: None };
+    let ever = When::Since(UnixSeconds(0));
+    let any = LeaseFilter::default;
+    let text = |text: &str| Some(text.to_owned());
+    let (all, even): (Vec<u128>, Vec<u128>) = ((1..=9).rev().collect(), vec![8, 6, 4, 2]);
+    assert_eq!(find(any(), ever), all, "the youngest first");
+    assert_eq!(find(any(), alive), [1, 2, 3, 5, 6, 7, 8, 9], "those that end soonest first");
+    for (filter, found) in [
+        (LeaseFilter { repository: text("77"), ..any() }, &even),
+        (LeaseFilter { repository: text("acme/other"), ..any() }, &even),
+        (LeaseFilter { principal: text("77"), issuer: text("github"), ..any() }, &even),
+        (LeaseFilter { tenant: text("5"), ..any() }, &even),
+        (LeaseFilter { person: text("99"), issuer: text("github"), ..any() }, &even),
+        (LeaseFilter { role: text("deploy"), mapping: text("payments/deploy"), team: text("payments"), ..any() }, &all),
+        (LeaseFilter { mapping: text("payments/deploy"), ..any() }, &all),
+        (LeaseFilter { run: text("3"), ..any() }, &vec![3]),
+        (LeaseFilter { lease: Some(LeaseId(3)), ..any() }, &vec![3]),
+        (LeaseFilter { lease: Some(LeaseId(30)), ..any() }, &vec![]),
+        (LeaseFilter { state: text("ended"), ..any() }, &vec![4]),
+        (LeaseFilter { issuer: text("gitlab"), ..any() }, &vec![]),
+        (LeaseFilter { role: text("deploy"), repository: text("78"), ..any() }, &vec![]),
+    ] {
+        assert_eq!(find(filter.clone(), ever), *found, "{filter:?}");
+        let mut living: Vec<u128> = find(filter.clone(), alive);
+        living.reverse();
+        let expected: Vec<u128> = found.iter().copied().filter(|id| *id != 4).collect();
+        assert_eq!(living, expected, "{filter:?}");
+    }
+    assert_eq!(find(any(), When::At(NOW.plus(3))), [1, 2, 3], "open then");
+    assert_eq!(find(any(), When::At(NOW.plus(900))), [0; 0], "expired by then");
+    assert_eq!(find(any(), When::Since(NOW.plus(8))), [9, 8]);
+    assert_eq!(find(any(), When::Alive { now, until: Some(NOW.plus(899)) }), [0; 0], "ending later");
+}
+
+pub(super) fn denials_stay_as_long_as_the_longest_and_persons_as_long_as_their_lease(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let denial = |value: &str, before, until| {
+        let (backend, scope) = ("aws".to_owned(), DenialScope::Role);
+        Denial { backend, scope, value: value.to_owned(), before: UnixSeconds(before), until }
+    };
+    let deny = |number, denial| refuse(number, vec![], vec![Change::Deny(denial)]);
+    let far = NOW.plus(1_000);
+    let batch = [
+        deny(1, denial("a", 5, far)),
+        deny(2, denial("a", 9, NOW.plus(10))),
+        deny(3, denial("b", 1, NOW.plus(10))),
+        grant(4, spend(4, Issued)),
+    ];
+    engine.apply(&batch, &mut chain).unwrap();
+    let reader = place.reader();
+    let told = |now| reader.denials("aws", now).unwrap();
+    assert_eq!(told(NOW), [denial("a", 9, far), denial("b", 1, NOW.plus(10))], "the later times of both");
+    assert_eq!(told(NOW.plus(10)), [denial("a", 9, far)]);
+    assert!(reader.denials("other", NOW).unwrap().is_empty());
+    let person = || reader.leases(&LeaseOrder::Youngest { below: LeaseId(9), of: None }, 9).unwrap()[0].person;
+    engine.sweep(NOW.plus(10)).unwrap();
+    assert_eq!((told(NOW).len(), person()), (1, Some([5; 32])));
+    engine.sweep(NOW.plus(900)).unwrap();
+    assert_eq!(person(), None, "its lease is over");
 }

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Grant { token: u8, request: u8, issuing: bool, may_retry: bool, also_alive: Option<u8>, within: Option<u8> },
+    Grant { token: u8, request: u8, issuing: bool, may_retry: bool, also_alive: Option<u8>, within: Option<u8>, of: u8 },
     Refuse { token: u8, recorded: bool },
+    Suspend { of: u8, replaces: Option<u8> },
+    Resume { of: u8, number: u8 },
     GiveBack { counter: u8 },
     Settle { lease: u8, from: LeaseState, state: LeaseState },
     End { lease: u8 },
@@ -20,6 +22,7 @@ struct Model {
     spent: HashMap<u8, (LeaseState, u8, u32)>,
     leases: HashMap<u8, (LeaseState, u8)>,
     uses: HashMap<u8, u32>,
+    suspended: HashMap<u8, u8>,
     records: u64,
 }
 
@@ -45,7 +48,7 @@ impl Model {
     fn step(&mut self, number: u8, step: &Step) -> Option<Blocked> {
         let ended = Some(Blocked::LeaseEnded);
         match *step {
-            Step::Grant { token, request, issuing, may_retry, also_alive, within } => {
+            Step::Grant { token, request, issuing, may_retry, also_alive, within, of } => {
                 let leaves = if issuing { LeaseState::Issuing } else { LeaseState::Issued };
                 let before = self.spent.get(&token).copied();
                 if let Some(blocked) = self.spend(token, request, leaves, may_retry) {
@@ -54,7 +57,8 @@ impl Model {
                 let used = within.map_or(0, |counter| self.uses.get(&counter).copied().unwrap_or(0));
                 let exhausted = (used == 2).then_some(Blocked::Exhausted { until: NOW.plus(3_600) });
                 let dead = also_alive.is_some_and(|lease| !self.alive(lease));
-                if let Some(blocked) = exhausted.or(ended.filter(|_| dead)) {
+                let by = self.suspended.get(&of).map(|by| Blocked::Suspended(SuspensionId((*by).into())));
+                if let Some(blocked) = by.or(exhausted).or(ended.filter(|_| dead)) {
                     match before {
                         Some(before) => self.spent.insert(token, before),
                         None => self.spent.remove(&token),
@@ -68,6 +72,15 @@ impl Model {
                 None
             }
             Step::Refuse { token, .. } => self.spend(token, 1, LeaseState::Issued, false),
+            Step::Suspend { of, replaces } if self.suspended.get(&of).copied() == replaces => {
+                self.suspended.insert(of, number);
+                None
+            }
+            Step::Resume { of, number } if self.suspended.get(&of) == Some(&number) => {
+                self.suspended.remove(&of);
+                None
+            }
+            Step::Suspend { .. } | Step::Resume { .. } => Some(Blocked::Moved),
             Step::GiveBack { counter } => {
                 self.uses.entry(counter).and_modify(|used| *used = used.saturating_sub(1));
                 None
@@ -97,9 +110,10 @@ impl Model {
 
 fn commit(number: u8, step: &Step) -> Commit {
     match *step {
-        Step::Grant { token, request, issuing, may_retry, also_alive, within } => {
+        Step::Grant { token, request, issuing, may_retry, also_alive, within, of } => {
             let leaves = if issuing { LeaseState::Issuing } else { LeaseState::Issued };
             let mut commit = grant(number.into(), Spend { request: [request; 32], may_retry, ..spend(token, leaves) });
+            commit.guards.push(not_suspended(&[of, of + 10], NOW));
             commit.guards.extend(within.map(|counter| Guard::Within(use_at(counter, NOW))));
             commit.guards.extend(also_alive.map(|lease| Guard::LeaseAlive(LeaseId(lease.into()))));
             commit
@@ -108,6 +122,8 @@ fn commit(number: u8, step: &Step) -> Commit {
             let commit = refuse(number.into(), vec![Guard::Unspent(spend(token, LeaseState::Issued))], vec![]);
             Commit { entry: commit.entry.filter(|_| recorded), ..commit }
         }
+        Step::Suspend { of, replaces } => suspend(number.into(), of, None, replaces.map(Into::into)),
+        Step::Resume { of, number } => resume(number.into(), of),
         Step::GiveBack { counter } => refuse(number.into(), vec![], vec![Change::GiveBack(use_at(counter, NOW))]),
         Step::Settle { lease, from, state } => settle_from(lease.into(), from, state),
         Step::End { lease } => end(lease.into()),
@@ -120,12 +136,14 @@ fn step() -> impl Strategy<Value = Step> {
     let from = prop_oneof![3 => Just(Issuing), 1 => Just(Issued)];
     let state = prop_oneof![Just(Issued), Just(Failed), Just(Unknown)];
     prop_oneof![
-        4 => (0..4_u8, 0..2_u8, prop::bool::weighted(0.7), prop::bool::weighted(0.7), prop::option::weighted(0.2, 0..24_u8), prop::option::weighted(0.5, 0..2_u8))
-            .prop_map(|(token, request, issuing, may_retry, also_alive, within)| {
-                Step::Grant { token, request, issuing, may_retry, also_alive, within }
+        4 => (0..4_u8, 0..2_u8, prop::bool::weighted(0.7), prop::bool::weighted(0.7), prop::option::weighted(0.2, 0..24_u8), prop::option::weighted(0.5, 0..2_u8), 0..2_u8)
+            .prop_map(|(token, request, issuing, may_retry, also_alive, within, of)| {
+                Step::Grant { token, request, issuing, may_retry, also_alive, within, of }
             }),
         1 => (0..4_u8, any::<bool>()).prop_map(|(token, recorded)| Step::Refuse { token, recorded }),
         1 => (0..2_u8).prop_map(|counter| Step::GiveBack { counter }),
+        1 => (0..2_u8, prop::option::weighted(0.5, 0..24_u8)).prop_map(|(of, replaces)| Step::Suspend { of, replaces }),
+        3 => (0..2_u8, 0..24_u8).prop_map(|(of, number)| Step::Resume { of, number }),
         4 => (0..24_u8, from, state).prop_map(|(lease, from, state)| Step::Settle { lease, from, state }),
         2 => (0..24_u8).prop_map(|lease| Step::End { lease }),
         1 => (0..24_u8).prop_map(|lease| Step::Alive { lease }),

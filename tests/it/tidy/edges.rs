@@ -28,6 +28,12 @@ const SERVICE: &[(&str, &str)] = &[
     ("net", "secret"),
     ("otlp", "net secret"),
     ("operators", ""),
+    // In an operator's name.
+    (
+        "operate",
+        "core::diag core::evidence core::mapping core::time exchange::salt issuance::Ended issuance::Later issuance::aws operators \
+         store",
+    ),
     ("rate", ""),
     ("config", "core::diag operators otlp secret"),
     ("folder", "core::diag core::mapping"),
@@ -47,18 +53,18 @@ const SERVICE: &[(&str, &str)] = &[
     // Copies of what the store keeps; it never waits for them.
     ("sinks", "config core::evidence core::time net otlp store telemetry"),
     // What builds, speaks and commands.
-    ("broker", "core config exchange folder issuance keys net operators people secret sinks store telemetry"),
+    ("broker", "core config exchange folder issuance keys net operate operators people secret sinks store telemetry"),
     // `Credential`, `Ended`, `Later` and `Down` are words of the broker's face.
     (
         "http",
         "broker config core::diag core::evidence core::mapping core::reason core::time core::workload documents exchange \
-         folder history issuance::Credential issuance::Ended issuance::Later operators people rate secret store::Down \
+         folder history issuance::Credential issuance::Ended issuance::Later operate operators people rate secret store::Down \
          telemetry",
     ),
     ("dev", "broker config core documents exchange http issuance keys net secret store telemetry"),
     (
         "cli",
-        "broker config core dev documents exchange folder history http issuance keys net operators otlp secret store telemetry",
+        "broker config core dev documents exchange folder history http issuance keys net operate operators otlp secret store telemetry",
     ),
 ];
 

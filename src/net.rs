@@ -10,7 +10,6 @@ mod address;
 use crate::secret::Secret;
 use address::Reach;
 use reqwest::{
-    Method,
     dns::{Addrs, Name, Resolve, Resolving},
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
@@ -152,7 +151,7 @@ impl Client {
             value.set_sensitive(true);
             request = request.header(*name, value);
         }
-        Ok(request)
+        request.send().await.map_err(|error| told(&error))
     }
 
     async fn fetch(&self, url: &str, rules: &FetchRules<'_>) -> Result<Vec<u8>, String> {

@@ -3,7 +3,7 @@
 //! a collector's.
 
 use crate::{
-    net::{Client, FetchRules},
+    net::{Call, Client, FetchRules},
     secret::{Place, Secret},
 };
 use std::{path::PathBuf, time::Duration};

@@ -86,7 +86,7 @@ pub struct ExceptionHealth {
 fn exceptions(mappings: &MappingSet) -> Vec<ExceptionHealth> {
     let one = |mapping: &Mapping, exception: &Exception| ExceptionHealth {
         mapping: mapping.name.clone(),
-        team: mapping.team.clone(),
+        team: mapping.team.to_string(),
         exception: exception.exempt.name(),
         reason: exception.reason.to_string(),
     };

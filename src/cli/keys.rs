@@ -3,9 +3,10 @@
 
 mod leases;
 
-use super::{deployment::Deployment, log::Log, render::Format};
+use super::{deployment::Deployment, render::Format};
 use crate::{
     broker,
+    history::log::Log,
     keys::signing::{KeyInfo, KeyState, Revocation, Signer, SigningAlgorithm},
     secret::Place,
 };
@@ -156,7 +157,7 @@ fn revoke(kid: &str, store: Option<&String>, common: &Common, now: UnixSeconds, 
         (None, Some(_)) => None,
     };
     // The key ends whether or not the store answers; what the store says is told after it.
-    let log = store.map(|url| store::open_reader(&url).map(Log::new));
+    let log = store.map(|url| crate::store::open_reader(&url).map(Log::new));
     let of_store = |log: &Log| -> Result<Option<SigningAlgorithm>> {
         let name = log.reader.facts()?.remove(&broker::made_fact(kid));
         Ok(SigningAlgorithm::ALL.into_iter().find(|one| Some(one.name()) == name.as_deref()))

@@ -112,12 +112,12 @@ pub(super) fn human(revoked: &Revoked) -> String {
     let word = if revoked.dry_run { "would be ended" } else { "ended" };
     let effects: Vec<String> = revoked.effects.iter().map(|(effect, count)| format!("{count} {effect}")).collect();
     let effects = if effects.is_empty() { String::new() } else { format!(": {}", effects.join(", ")) };
-    text.push_str(&format!("{} {word}{effects}\n", super::log::counted(revoked.count, "lease")));
+    text.push_str(&format!("{} {word}{effects}\n", crate::history::log::counted(revoked.count, "lease")));
     for (backend, told) in &revoked.backends {
         text.push_str(&match (&told.error, told.applied) {
             (None, Some(at)) => format!(
                 "backend {backend}: its policy denies {} since {} (version {}), in effect as soon as that has spread\n",
-                super::log::counted(told.entries as u64, "entry").replace("entrys", "entries"),
+                crate::history::log::counted(told.entries as u64, "entry").replace("entrys", "entries"),
                 moment(at),
                 told.version.as_deref().unwrap_or("?")
             ),

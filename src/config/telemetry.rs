@@ -1,6 +1,10 @@
 //! `[telemetry.otlp]`: the collector that traces go to, and what any collector needs.
 
-use super::{Judge, VALUE, is_loopback, is_origin_and_path, signing::PlaceFile};
+use super::{
+    Judge, VALUE,
+    signing::PlaceFile,
+    urls::{is_loopback, is_origin_and_path},
+};
 use crate::otlp;
 use serde::{Deserialize, Serialize};
 use std::{

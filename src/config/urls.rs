@@ -38,7 +38,7 @@ pub(super) fn is_endpoint(text: &str, development: bool) -> bool {
     Url::parse(text).is_ok_and(|url| fits(&url) && plain(&url))
 }
 
-fn is_origin_and_path(url: &Url) -> bool {
+pub(super) fn is_origin_and_path(url: &Url) -> bool {
     url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none()
 }
 

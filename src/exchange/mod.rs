@@ -170,7 +170,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         id: lease,
         role: role.into(),
         mapping: mapping.into(),
-        team: snapshot.mappings.mapping(grant.mapping).team.clone(),
+        team: snapshot.mappings.mapping(grant.mapping).team.to_string(),
         principal_issuer: case.principal.issuer.to_string(),
         principal_id: trail.principal_id().into(),
         principal_name: trail.principal_name().into(),

@@ -40,6 +40,10 @@ struct RoleLabels {
     role: String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ScopeLabels {
+    scope: &'static str,
+}
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct MintLabels {
     backend: String,
     outcome: &'static str,
@@ -165,6 +169,7 @@ pub struct Metrics {
     mints: Family<MintLabels, Histogram>,
     turned_away: Family<StatusLabels, Counter>,
     revocations: Counter,
+    suspensions: Family<ScopeLabels, Gauge>,
     mappings: Family<VersionLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
     sampled: Sampled,
@@ -184,6 +189,7 @@ impl Metrics {
             mints: Family::new_with_constructor(|| Histogram::new(MINT_BUCKETS)),
             turned_away: Family::default(),
             revocations: Counter::default(),
+            suspensions: Family::default(),
             mappings: Family::default(),
             reloads: Family::default(),
             sampled: Sampled::default(),
@@ -201,6 +207,7 @@ impl Metrics {
         ours.register_with_unit("mint_duration", "Time of a backend to mint", Unit::Seconds, new.mints.clone());
         ours.register("turned_away", "Requests refused before a token was read", new.turned_away.clone());
         ours.register("revocations", "Leases ended by their holders", new.revocations.clone());
+        ours.register("suspensions", "What stands suspended, by kind", new.suspensions.clone());
         store.register(ours);
         TraceSeries::register(ours);
         new.sampled.register(ours);
@@ -261,6 +268,13 @@ impl Metrics {
     /// A lease was ended by its holder.
     pub fn revoked(&self) {
         self.revocations.inc();
+    }
+
+    /// How much of each kind stands suspended.
+    pub fn suspensions(&self, counts: impl IntoIterator<Item = (&'static str, usize)>) {
+        for (scope, number) in counts {
+            self.suspensions.get_or_create(&ScopeLabels { scope }).set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
     }
 
     /// All series as OpenMetrics text.

@@ -1,7 +1,8 @@
 //! Which credentials a key signed, from the evidence. A record does not name the key: it names the moment, the role and
 //! the token's `jti`, and a ring says which key signed in a role's algorithm at that moment.
 
-use super::{super::log::Log, moment};
+use super::moment;
+use crate::history::log::Log;
 use crate::{
     issuance::jwt,
     keys::signing::{KeyInfo, RELOAD_SECONDS, SigningAlgorithm},

@@ -198,7 +198,7 @@ fn way(set: &MappingSet, id: MappingId, role: RoleId) -> Way {
         role: set.role(role).name.clone(),
         mapping: mapping.name.clone(),
         alternative: mapping.alternative,
-        team: mapping.team.clone(),
+        team: mapping.team.to_string(),
         issuer: set.issuer(mapping.issuer).name.to_string(),
         repositories: repositories(&mapping.conditions),
         conditions: set.conditions_for(id, role).filter(pinned).map(told).collect(),

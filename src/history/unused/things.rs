@@ -109,7 +109,7 @@ impl Things {
             things.all.push(Thing::Role(role.name.clone()));
         }
         for (id, mapping) in (0..).map(MappingId).zip(&set.mappings) {
-            let (name, team, shadow) = (mapping.name.clone(), mapping.team.clone(), mapping.shadow);
+            let (name, team, shadow) = (mapping.name.clone(), mapping.team.to_string(), mapping.shadow);
             if mapping.is_first() {
                 things.mappings.insert(name.clone(), things.all.len());
                 things.all.push(Thing::Mapping { name: name.clone(), team, shadow });

@@ -226,7 +226,7 @@ async fn what_an_operator_may_be_is_judged_at_the_start_and_taken_up_while_it_ru
     let unpinned =
         OPERATORS.replace(", id = 740000001", "").replace("{ name = \"acme/payments-api\" }", "\"acme/payments-api\"");
     for (operators, told) in [
-        (unpinned.as_str(), "the `[[operator]]` in line 14 of `claimbound.toml`"),
+        (unpinned.as_str(), "the `[[operator]]` in line 18 of `claimbound.toml`"),
         (&OPERATORS.replace("issuer = \"github\"", "issuer = \"githbu\""), "did you mean `github`?"),
         (&OPERATORS.replace("branch", "brnach"), "brnach"),
     ] {

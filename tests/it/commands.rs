@@ -182,7 +182,7 @@ async fn the_annotated_configuration_is_one_that_serves() {
         assert!(exit.stderr.contains("ok: 2 issuers"), "{name}: {}", exit.stderr);
     }
     let left = std::fs::read_dir(directory.path()).unwrap().count();
-    assert_eq!(left, 7, "a check opens and makes nothing");
+    assert_eq!(left, 8, "a check opens and makes nothing");
     for (name, _) in files {
         std::fs::rename(directory.path().join(name), directory.path().join("away")).unwrap();
         let exit = run(directory.path(), &["serve", "--check"]).await;

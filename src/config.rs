@@ -3,6 +3,7 @@
 //! A file is judged whole: unknown keys, wrong types and values that cannot be are all reported in one run, each with
 //! its place. Relative paths count from the file's own directory, so that a broker can be started from anywhere.
 
+mod backend;
 mod evidence;
 mod issuer;
 mod limits;
@@ -10,12 +11,14 @@ mod signing;
 mod store;
 mod telemetry;
 
+pub use backend::{AwsBackend, AwsMode};
 pub use evidence::{Evidence, Sink, SinkKind};
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
 pub use signing::Signing;
 pub use telemetry::Traces;
 
+use backend::Backend;
 use claimbound_core::diag::{Code, Diagnostic, Span, did_you_mean};
 use evidence::EvidenceFile;
 use ipnet::IpNet;
@@ -88,33 +91,6 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// `[backend.NAME]` of kind `aws`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct AwsBackend {
-    pub mode: AwsMode,
-    pub region: Option<String>,
-    pub endpoint_url: Option<String>,
-    pub external_id: Option<String>,
-    pub timeout_seconds: u32,
-    pub connect_timeout_seconds: u32,
-}
-
-/// How the broker proves itself to AWS.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AwsMode {
-    #[default]
-    WebIdentity,
-    AssumeRole,
-}
-
-/// The kind of backend that can be configured.
-const AWS: &str = "aws";
-const TIMEOUT_SECONDS: u32 = 10;
-const CONNECT_TIMEOUT_SECONDS: u32 = 3;
-/// Three calls of this length end before a lease counts as left by a crash.
-const TIMEOUT_SECONDS_MAX: i64 = 30;
-
 /// A configuration file that was read, for rendering its diagnostics.
 #[derive(Debug)]
 pub struct Invalid {
@@ -168,18 +144,6 @@ struct TlsFile {
 struct Mappings {
     path: Option<PathBuf>,
 }
-#[derive(Deserialize)]
-struct Backend {
-    kind: Option<Spanned<String>>,
-    #[serde(default)]
-    mode: AwsMode,
-    region: Option<String>,
-    endpoint_url: Option<Spanned<String>>,
-    external_id: Option<Spanned<String>>,
-    timeout: Option<Spanned<String>>,
-    connect_timeout: Option<Spanned<String>>,
-}
-
 /// Which keys a table may have; `*` is any name. What stands here and in the structs above is kept equal by the
 /// annotated reference file, which a test loads.
 const KEYS: &[(&str, &[&str])] = &[
@@ -435,68 +399,6 @@ impl Judge {
             self.error(VALUE, text.span(), format!("`{}` is no duration", text.get_ref()), help);
         }
         seconds
-    }
-
-    fn backend(&mut self, name: Spanned<String>, backend: Backend, development: bool) -> (String, AwsBackend) {
-        let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        let given = name.get_ref();
-        if given.is_empty() || given.len() > 63 || given.starts_with('-') || !given.bytes().all(letters) {
-            let help = "names have lower-case letters, digits and `-`";
-            self.error(VALUE, name.span(), format!("`{given}` can be no backend's name"), help);
-        }
-        match &backend.kind {
-            Some(kind) if kind.get_ref() != AWS => {
-                let message = format!("`{}` is no kind of backend that can be configured", kind.get_ref());
-                self.error(VALUE, kind.span(), message, "write `kind = \"aws\"`; `jwt` needs no configuration");
-            }
-            None if given != AWS => {
-                let message = format!("`[backend.{given}]` does not say its `kind`");
-                self.error(
-                    VALUE,
-                    name.span(),
-                    message,
-                    "write `kind = \"aws\"`; only `[backend.aws]` may leave it out",
-                );
-            }
-            Some(kind) if given == "jwt" => {
-                let message = "the name `jwt` is taken by the broker's own tokens".to_owned();
-                self.error(VALUE, kind.span(), message, "give the backend another name");
-            }
-            _ => {}
-        }
-        if let Some(url) = &backend.endpoint_url {
-            let parsed = Url::parse(url.get_ref()).ok();
-            let fits = |url: &Url| url.scheme() == "https" || (development && is_loopback(url));
-            let plain = |url: &Url| url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
-            if !parsed.is_some_and(|url| fits(&url) && plain(&url)) {
-                let help = "write an `https://` URL, like that of a VPC endpoint; leave it out for the region's own";
-                self.error(VALUE, url.span(), format!("`{}` is no endpoint of STS", url.get_ref()), help);
-            }
-        }
-        if let Some(id) = backend.external_id.as_ref().filter(|_| backend.mode == AwsMode::WebIdentity) {
-            let help = "remove it; it belongs to `mode = \"assume-role\"`";
-            self.error(VALUE, id.span(), "mode `web-identity` has no external id".to_owned(), help);
-        }
-        let mut limit = |text: Option<Spanned<String>>, otherwise: u32| {
-            let Some(text) = text else { return otherwise };
-            let given = self.duration(&text).unwrap_or(1);
-            if given > TIMEOUT_SECONDS_MAX {
-                let help = format!("write at most `\"{TIMEOUT_SECONDS_MAX}s\"`: a job waits for it");
-                self.error(VALUE, text.span(), format!("`{}` is too long for a call", text.get_ref()), help);
-            }
-            u32::try_from(given).unwrap_or(otherwise)
-        };
-        let timeout_seconds = limit(backend.timeout, TIMEOUT_SECONDS);
-        let connect_timeout_seconds = limit(backend.connect_timeout, CONNECT_TIMEOUT_SECONDS);
-        let backend = AwsBackend {
-            mode: backend.mode,
-            region: backend.region,
-            endpoint_url: backend.endpoint_url.map(Spanned::into_inner),
-            external_id: backend.external_id.map(Spanned::into_inner),
-            timeout_seconds,
-            connect_timeout_seconds,
-        };
-        (name.into_inner(), backend)
     }
 
     /// An origin with an optional path: exactly as it will be compared, so nothing is normalised.

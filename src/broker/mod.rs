@@ -11,7 +11,7 @@ mod tasks;
 pub use clock::SystemClock;
 pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, SigningHealth, StoreHealth};
 pub use prepare::{Prepared, StartError, deployment, prepare, trusted};
-pub use signing::made_fact;
+pub use signing::{KeysError, made_fact};
 
 use crate::{
     config::Config,

@@ -5,8 +5,9 @@ use super::{Broker, StartError};
 use crate::{
     config::Config,
     exchange,
-    keys::signing::{Compared, KeyInfo, PublishedAt, Signer, compare, look},
+    keys::signing::{Compared, KeyInfo, PublishedAt, Revocation, Signer, SigningError, compare, look},
     net::Client,
+    operators::{May, NotAllowed, Operator},
     store::{Blocked, Change, Commit, Down, Opened, Outcome, Reader, Writer},
 };
 use claimbound_core::{
@@ -106,12 +107,24 @@ pub(super) async fn agree(opened: &Opened, signer: &Signer, now: UnixSeconds) ->
     let is_first = !facts.keys().any(|name| name.starts_with(MADE));
     let first = ring.first().filter(|_| is_first).map(|key| key.kid.as_str());
     match standing(&facts, &ring) {
-        Standing::Ours { new, revoked } => note(&opened.writer, first, &new, &revoked, now).await?,
+        Standing::Ours { new, revoked } => note(&opened.writer, first, &new, &revoked, None, now).await?,
         Standing::Other(why) | Standing::Revived(why) => {
             return Err(StartError::Other(format!("signing keys: {why}")));
         }
     }
     Ok(Trust::default())
+}
+
+/// Why an operator's change of keys did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// The keys have changed; that is on record as soon as the store answers, without the operator's name.
+    #[error(transparent)]
+    Store(#[from] Down),
 }
 
 /// What is new about keys, on record and known to all who share the store, before anything is published under them.
@@ -121,8 +134,11 @@ async fn note(
     first: Option<&str>,
     new: &[KeyInfo],
     revoked: &[KeyInfo],
+    by: Option<&Operator>,
     now: UnixSeconds,
 ) -> Result<(), Down> {
+    let operator = by.map(|operator| ("operator".to_owned(), operator.name().into()));
+    let details = Details { json: operator.into_iter().collect() };
     let made = new.iter().map(|key| (key, MADE, "made", key.algorithm.name().to_owned()));
     let ended = revoked.iter().map(|key| (key, REVOKED, "revoked", "revoked".to_owned()));
     let mut first = first.map(|kid| Change::Fix { name: FIRST.into(), value: kid.to_owned() });
@@ -131,7 +147,7 @@ async fn note(
         let record = Record { decision: None, at: now, what, principal: None, actor: None, mappings_version: None };
         let fix = Change::Fix { name: format!("{prefix}{}", key.kid).into(), value };
         let changes = first.take().into_iter().chain([fix]).collect();
-        let entry = Some(record.seal(&Details::default(), exchange::salt()));
+        let entry = Some(record.seal(&details, exchange::salt()));
         let outcome = writer.commit(Commit { guards: vec![], changes, entry }).await?;
         if outcome == Outcome::Blocked(Blocked::FixedOtherwise) {
             return Err(Down::new(format!(
@@ -146,6 +162,50 @@ async fn note(
 impl Broker {
     pub(super) fn trust(&self) -> MutexGuard<'_, Trust> {
         self.trust.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every signing key.
+    ///
+    /// # Errors
+    /// The operator may not `keys`.
+    pub fn signing_keys(&self, operator: &Operator) -> Result<Vec<KeyInfo>, KeysError> {
+        operator.require(May::Keys)?;
+        Ok(self.signer.list(self.clock.now()))
+    }
+
+    /// [`Signer::rotate`] in an operator's name.
+    ///
+    /// # Errors
+    /// The operator may not `keys`; a rotation is under way; the directory or the store cannot be written.
+    pub async fn rotate_keys(&self, operator: &Operator, at_once: bool) -> Result<Vec<KeyInfo>, KeysError> {
+        self.change_keys(operator, move |signer, now| signer.rotate(now, at_once)).await
+    }
+
+    /// [`Signer::revoke`] in an operator's name, of a key that is in the ring.
+    ///
+    /// # Errors
+    /// The operator may not `keys`; there is no such key; the directory or the store cannot be written.
+    pub async fn revoke_key(&self, operator: &Operator, kid: &str) -> Result<Revocation, KeysError> {
+        let kid = kid.to_owned();
+        self.change_keys(operator, move |signer, now| signer.revoke(&kid, None, now)).await
+    }
+
+    async fn change_keys<T: Send + 'static>(
+        &self,
+        operator: &Operator,
+        change: impl FnOnce(&Signer, UnixSeconds) -> Result<T, SigningError> + Send + 'static,
+    ) -> Result<T, KeysError> {
+        operator.require(May::Keys)?;
+        let (signer, now) = (self.signer.clone(), self.clock.now());
+        let changed = match tokio::task::spawn_blocking(move || change(&signer, now)).await {
+            Ok(changed) => changed?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let facts = self.read(|reader| reader.facts()).await?;
+        if let Standing::Ours { new, revoked } = standing(&facts, &self.signer.list(now)) {
+            note(&self.writer, None, &new, &revoked, Some(operator), now).await?;
+        }
+        Ok(changed)
     }
 
     /// Another process may have rotated or revoked; keys whose time has come are followed by others, those whose time is
@@ -173,7 +233,7 @@ impl Broker {
         let ring = read.await.map_err(|error| Refused::Ring(error.to_string()))??;
         let facts = self.read(|reader| reader.facts()).await?;
         match standing(&facts, &ring.list(now)) {
-            Standing::Ours { new, revoked } => note(&self.writer, None, &new, &revoked, now).await?,
+            Standing::Ours { new, revoked } => note(&self.writer, None, &new, &revoked, None, now).await?,
             Standing::Other(why) => return Err(Refused::Ring(why)),
             Standing::Revived(why) => return Err(Refused::Revived(why)),
         }
@@ -187,7 +247,7 @@ impl Broker {
             tracing::info!("the signing keys' time has come: new ones are published, and sign in 24 hours");
             let facts = self.read(|reader| reader.facts()).await?;
             if let Standing::Ours { new, revoked } = standing(&facts, &self.signer.list(now)) {
-                note(&self.writer, None, &new, &revoked, now).await?;
+                note(&self.writer, None, &new, &revoked, None, now).await?;
             }
         }
         Ok(())
@@ -313,7 +373,7 @@ mod tests {
         let [one, other] = [(); 2].map(|()| Signer::ephemeral().list(now));
         let begin = |ring: &[KeyInfo]| {
             let (writer, ring) = (opened.writer.clone(), ring.to_vec());
-            async move { note(&writer, Some(&ring[0].kid), &ring, &[], now).await }
+            async move { note(&writer, Some(&ring[0].kid), &ring, &[], None, now).await }
         };
         begin(&one).await.unwrap();
         let why = begin(&other).await.unwrap_err().why;

@@ -15,7 +15,7 @@ pub use clock::SystemClock;
 pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, SigningHealth, StoreHealth};
 pub use operators::{NoOperator, Question, SignInFailed, SignedIn, Who};
 pub use prepare::{Prepared, StartError, deniers, deployment, prepare, trusted};
-pub use signing::made_fact;
+pub use signing::{KeysError, made_fact};
 
 use crate::{
     config::Config,

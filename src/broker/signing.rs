@@ -5,8 +5,9 @@ use super::{Broker, StartError};
 use crate::{
     config::Config,
     exchange,
-    keys::signing::{Compared, KeyInfo, PublishedAt, Signer, compare, look},
+    keys::signing::{Compared, KeyInfo, PublishedAt, Revocation, Signer, SigningError, compare, look},
     net::Client,
+    operators::{May, NotAllowed, Operator},
     store::{Blocked, Change, Commit, Down, Opened, Outcome, Reader, Writer},
 };
 use claimbound_core::{
@@ -21,6 +22,9 @@ use std::{
 /// Facts of the store: a key that was made, by its algorithm; a key that was revoked, by when.
 const MADE: &str = "signing_key:";
 const REVOKED: &str = "signing_key_revoked:";
+/// Fact of the store: the first key that it ever knew. Of two brokers that open a new store at once, each with keys of its
+/// own, one is the first.
+const FIRST: &str = "signing_key_first";
 
 /// The name of the fact that this key was made by brokers of a store; its value is the algorithm.
 pub fn made_fact(kid: &str) -> String {
@@ -99,8 +103,11 @@ pub(super) async fn agree(opened: &Opened, signer: &Signer, now: UnixSeconds) ->
     let reader: Arc<dyn Reader> = opened.reader.clone();
     let facts = tokio::task::spawn_blocking(move || reader.facts());
     let facts = facts.await.unwrap_or_else(|error| Err(Down::new(error.to_string())))?;
-    match standing(&facts, &signer.list(now)) {
-        Standing::Ours { new, revoked } => note(&opened.writer, &new, &revoked, now).await?,
+    let ring = signer.list(now);
+    let is_first = !facts.keys().any(|name| name.starts_with(MADE));
+    let first = ring.first().filter(|_| is_first).map(|key| key.kid.as_str());
+    match standing(&facts, &ring) {
+        Standing::Ours { new, revoked } => note(&opened.writer, first, &new, &revoked, None, now).await?,
         Standing::Other(why) | Standing::Revived(why) => {
             return Err(StartError::Other(format!("signing keys: {why}")));
         }
@@ -108,18 +115,45 @@ pub(super) async fn agree(opened: &Opened, signer: &Signer, now: UnixSeconds) ->
     Ok(Trust::default())
 }
 
+/// Why an operator's change of keys did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// The keys have changed; that is on record as soon as the store answers, without the operator's name.
+    #[error(transparent)]
+    Store(#[from] Down),
+}
+
 /// What is new about keys, on record and known to all who share the store, before anything is published under them.
-async fn note(writer: &Writer, new: &[KeyInfo], revoked: &[KeyInfo], now: UnixSeconds) -> Result<(), Down> {
+/// `first`: the store knew none so far.
+async fn note(
+    writer: &Writer,
+    first: Option<&str>,
+    new: &[KeyInfo],
+    revoked: &[KeyInfo],
+    by: Option<&Operator>,
+    now: UnixSeconds,
+) -> Result<(), Down> {
+    let operator = by.map(|operator| ("operator".to_owned(), operator.name().into()));
+    let details = Details { json: operator.into_iter().collect() };
     let made = new.iter().map(|key| (key, MADE, "made", key.algorithm.name().to_owned()));
     let ended = revoked.iter().map(|key| (key, REVOKED, "revoked", "revoked".to_owned()));
+    let mut first = first.map(|kid| Change::Fix { name: FIRST.into(), value: kid.to_owned() });
     for (key, prefix, state, value) in made.chain(ended) {
         let what = What::SigningKey { kid: &key.kid, algorithm: key.algorithm.name(), state };
         let record = Record { decision: None, at: now, what, principal: None, actor: None, mappings_version: None };
         let fix = Change::Fix { name: format!("{prefix}{}", key.kid).into(), value };
-        let entry = Some(record.seal(&Details::default(), exchange::salt()));
-        let outcome = writer.commit(Commit { guards: vec![], changes: vec![fix], entry }).await?;
+        let changes = first.take().into_iter().chain([fix]).collect();
+        let entry = Some(record.seal(&details, exchange::salt()));
+        let outcome = writer.commit(Commit { guards: vec![], changes, entry }).await?;
         if outcome == Outcome::Blocked(Blocked::FixedOtherwise) {
-            return Err(Down::new(format!("the store knows the signing key `{}` otherwise", key.kid)));
+            return Err(Down::new(format!(
+                "another broker has opened it with other signing keys, of which `{}` is none; copy its keys here",
+                key.kid
+            )));
         }
     }
     Ok(())
@@ -128,6 +162,50 @@ async fn note(writer: &Writer, new: &[KeyInfo], revoked: &[KeyInfo], now: UnixSe
 impl Broker {
     pub(super) fn trust(&self) -> MutexGuard<'_, Trust> {
         self.trust.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every signing key.
+    ///
+    /// # Errors
+    /// The operator may not `keys`.
+    pub fn signing_keys(&self, operator: &Operator) -> Result<Vec<KeyInfo>, KeysError> {
+        operator.require(May::Keys)?;
+        Ok(self.signer.list(self.clock.now()))
+    }
+
+    /// [`Signer::rotate`] in an operator's name.
+    ///
+    /// # Errors
+    /// The operator may not `keys`; a rotation is under way; the directory or the store cannot be written.
+    pub async fn rotate_keys(&self, operator: &Operator, at_once: bool) -> Result<Vec<KeyInfo>, KeysError> {
+        self.change_keys(operator, move |signer, now| signer.rotate(now, at_once)).await
+    }
+
+    /// [`Signer::revoke`] in an operator's name, of a key that is in the ring.
+    ///
+    /// # Errors
+    /// The operator may not `keys`; there is no such key; the directory or the store cannot be written.
+    pub async fn revoke_key(&self, operator: &Operator, kid: &str) -> Result<Revocation, KeysError> {
+        let kid = kid.to_owned();
+        self.change_keys(operator, move |signer, now| signer.revoke(&kid, None, now)).await
+    }
+
+    async fn change_keys<T: Send + 'static>(
+        &self,
+        operator: &Operator,
+        change: impl FnOnce(&Signer, UnixSeconds) -> Result<T, SigningError> + Send + 'static,
+    ) -> Result<T, KeysError> {
+        operator.require(May::Keys)?;
+        let (signer, now) = (self.signer.clone(), self.clock.now());
+        let changed = match tokio::task::spawn_blocking(move || change(&signer, now)).await {
+            Ok(changed) => changed?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let facts = self.read(|reader| reader.facts()).await?;
+        if let Standing::Ours { new, revoked } = standing(&facts, &self.signer.list(now)) {
+            note(&self.writer, None, &new, &revoked, Some(operator), now).await?;
+        }
+        Ok(changed)
     }
 
     /// Another process may have rotated or revoked; keys whose time has come are followed by others, those whose time is
@@ -155,7 +233,7 @@ impl Broker {
         let ring = read.await.map_err(|error| Refused::Ring(error.to_string()))??;
         let facts = self.read(|reader| reader.facts()).await?;
         match standing(&facts, &ring.list(now)) {
-            Standing::Ours { new, revoked } => note(&self.writer, &new, &revoked, now).await?,
+            Standing::Ours { new, revoked } => note(&self.writer, None, &new, &revoked, None, now).await?,
             Standing::Other(why) => return Err(Refused::Ring(why)),
             Standing::Revived(why) => return Err(Refused::Revived(why)),
         }
@@ -169,7 +247,7 @@ impl Broker {
             tracing::info!("the signing keys' time has come: new ones are published, and sign in 24 hours");
             let facts = self.read(|reader| reader.facts()).await?;
             if let Standing::Ours { new, revoked } = standing(&facts, &self.signer.list(now)) {
-                note(&self.writer, &new, &revoked, now).await?;
+                note(&self.writer, None, &new, &revoked, None, now).await?;
             }
         }
         Ok(())
@@ -285,5 +363,23 @@ mod tests {
         signer.revoke(&first, None, now).unwrap();
         let Standing::Ours { new, revoked } = judge(&both) else { panic!("ours") };
         assert_eq!((new.len(), revoked.len()), (1, 1), "its successor is new");
+    }
+
+    #[tokio::test]
+    async fn of_two_brokers_with_keys_of_their_own_one_is_the_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let now = UnixSeconds(1_800_000_000);
+        let opened = crate::store::open(&format!("sqlite:{}", directory.path().join("c.db").display()), now).unwrap();
+        let [one, other] = [(); 2].map(|()| Signer::ephemeral().list(now));
+        let begin = |ring: &[KeyInfo]| {
+            let (writer, ring) = (opened.writer.clone(), ring.to_vec());
+            async move { note(&writer, Some(&ring[0].kid), &ring, &[], None, now).await }
+        };
+        begin(&one).await.unwrap();
+        let why = begin(&other).await.unwrap_err().why;
+        assert!(why.contains("another broker has opened it"), "{why}");
+        begin(&one).await.unwrap();
+        let facts = opened.reader.facts().unwrap();
+        assert_eq!(facts.keys().filter(|name| name.starts_with(MADE)).count(), 2, "nothing of the other's is known");
     }
 }

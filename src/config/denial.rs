@@ -1,7 +1,7 @@
 //! `[backend.NAME.denial]`: the policy by which AWS is told what to refuse. Credentials for it come from where AWS's
 //! programs look for them: environment, profile, container, instance.
 
-use super::{AwsBackend, Judge, VALUE, is_endpoint};
+use super::{AwsBackend, Judge, VALUE, urls::is_endpoint};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;

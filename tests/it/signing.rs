@@ -1,11 +1,16 @@
 //! Our signing keys in a running broker: sealed, revoked, and of one trust domain.
 
 use crate::{BINARY, records, telemetry::host::Host};
+use claimbound::{
+    broker::{Broker as InProcess, SystemClock},
+    config::Config,
+    operators::{May, Operator},
+};
 use claimbound_test_support::{
     broker::Broker, command::Exit, config::BrokerConfig, http::Answer, issuer::Issuer, time::eventually,
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 const SOON: Duration = Duration::from_secs(60);
 const ROLE: &str = "payments-release";
@@ -138,4 +143,31 @@ async fn a_foreign_key_under_our_name_stops_signing_until_it_is_gone() {
     let signing = eventually(SOON, well).await;
     assert!(signing["warning"].is_null() && signing["published_read"].is_i64(), "{signing}");
     assert_eq!(release(&broker, &issuer).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_operator_rotates_and_revokes_in_a_name_of_its_own() {
+    let (issuer, folder) = (Issuer::github(), tempfile::tempdir().unwrap());
+    BrokerConfig::new(&issuer).write(folder.path(), "127.0.0.1:0", "127.0.0.1:0");
+    let mut config = Config::read(&folder.path().join("claimbound.toml"), true).unwrap();
+    config.bound_at("127.0.0.1:1".parse().unwrap());
+    let broker = InProcess::start(config, Arc::new(SystemClock)).await.unwrap();
+    let [ann, bob] = [("okta:ann", May::Keys), ("okta:bob", May::Revoke)].map(|(name, may)| Operator::new(name, [may]));
+    let refused = broker.rotate_keys(&bob, true).await.unwrap_err().to_string();
+    assert!(refused.contains("`okta:bob` may not `keys`") && broker.signing_keys(&bob).is_err(), "{refused}");
+    assert!(broker.revoke_key(&bob, &broker.signing_keys(&ann).unwrap()[0].kid).await.is_err());
+    let made = broker.rotate_keys(&ann, true).await.unwrap();
+    let revoked = broker.revoke_key(&ann, &made[0].kid).await.unwrap();
+    assert!(revoked.made.is_some() && broker.revoke_key(&ann, "none").await.is_err());
+    assert_eq!(broker.signing_keys(&ann).unwrap().len(), 5);
+    let mut by_ann = Vec::new();
+    let each = &mut |body: &[u8], details: &[u8]| {
+        if String::from_utf8_lossy(details).contains(r#""operator":"okta:ann""#) {
+            by_ann.push(serde_json::from_slice::<Value>(body).unwrap()["state"].clone());
+        }
+        true
+    };
+    broker.reader().records(each).unwrap();
+    assert_eq!(by_ann, ["made", "made", "made", "revoked"], "and nothing of it names the operator in a body");
+    broker.stop().await;
 }

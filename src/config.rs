@@ -47,6 +47,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 use url::Url;
+use urls::is_loopback;
 
 /// What a proven job may learn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]

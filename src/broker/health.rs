@@ -28,6 +28,9 @@ pub struct Health {
     pub suspensions: Vec<SuspensionHealth>,
 }
 
+/// The oldest ones; `claimbound suspensions` shows all.
+const SUSPENSIONS_SHOWN_MAX: usize = 1_000;
+
 /// Something that stands suspended. Who did it and why, and a person's id, are for operators who have signed in.
 #[derive(Clone, Debug, Serialize)]
 pub struct SuspensionHealth {
@@ -224,7 +227,7 @@ impl Broker {
     fn suspensions(&self) -> Vec<SuspensionHealth> {
         let now = self.clock.now();
         let standing = self.reader.suspensions().unwrap_or_default().into_iter().filter(|one| one.stands(now));
-        let told = standing.map(|one| SuspensionHealth {
+        let told = standing.take(SUSPENSIONS_SHOWN_MAX).map(|one| SuspensionHealth {
             suspension: one.id.to_string(),
             scope: one.subject.scope.name(),
             issuer: one.subject.issuer,

@@ -188,7 +188,7 @@ impl Ending<'_> {
     async fn one(&mut self, lease: ListedLease, cut: &BTreeSet<String>) -> Result<(), OperateError> {
         let role = self.house.targets.set().roles.iter().find(|role| role.name == lease.role);
         let by = role.and_then(|role| denied_by(self.house, role));
-        let mut denial = None;
+        let mut denied = Vec::new();
         let effect = match by {
             Some(by) if cut.contains(&by.backend) => {
                 if by.told {
@@ -198,13 +198,7 @@ impl Ending<'_> {
                 }
             }
             Some(by) if self.fits(&by.backend, lease.id).await? => {
-                denial = Some(Denial {
-                    backend: by.backend,
-                    scope: DenialScope::Lease,
-                    value: lease.id.to_string(),
-                    before: self.house.now,
-                    until: lease.expires.plus(CHAINED_SECONDS + CLOUD_SECONDS),
-                });
+                denied.push(denial_of(&lease, by.backend, self.house.now));
                 if by.told { Ended::Denied } else { Ended::AtExpiry }
             }
             Some(by) => {
@@ -215,12 +209,25 @@ impl Ending<'_> {
                 ));
                 Ended::AtExpiry
             }
+            None if role.is_none() && may_be_aws(&lease) => {
+                for backend in self.house.targets.deniers().keys() {
+                    if self.fits(backend, lease.id).await? {
+                        denied.push(denial_of(&lease, backend.clone(), self.house.now));
+                    }
+                }
+                self.note(format!(
+                    "role `{}` is not in the folder that judges, so nobody knows its backend: its leases are put on every deny \
+                     list, and are not said to be denied",
+                    lease.role
+                ));
+                Ended::AtExpiry
+            }
             None if self.dry_run => Ended::AtExpiry,
             None => self.house.targets.end(&lease.role, lease.handle.as_deref().unwrap_or_default()).await,
         };
         if !self.dry_run {
             let mut changes = vec![Change::End(lease.id)];
-            changes.extend(denial.map(Change::Deny));
+            changes.extend(denied.into_iter().map(Change::Deny));
             let what = What::Ended { lease: lease.id, how: "operator", effect: effect.name() };
             let guards = vec![Guard::LeaseAlive(lease.id)];
             let ended = self.house.commit(guards, changes, what, details(self.operator, self.why)).await?;
@@ -308,6 +315,16 @@ impl Ending<'_> {
         }
         Ok(())
     }
+}
+
+fn denial_of(lease: &ListedLease, backend: String, now: UnixSeconds) -> Denial {
+    let (scope, value) = (DenialScope::Lease, lease.id.to_string());
+    Denial { backend, scope, value, before: now, until: lease.expires.plus(CHAINED_SECONDS + CLOUD_SECONDS) }
+}
+
+/// Its handle is the id of a session's access key, or was never learned.
+fn may_be_aws(lease: &ListedLease) -> bool {
+    lease.handle.as_deref().is_none_or(|handle| handle.starts_with("ASIA"))
 }
 
 /// By which list a role's sessions can be denied; `None` where there is none.

@@ -212,6 +212,6 @@ pub(super) async fn standing(
 
 /// The row of a subject, whether it still suspends anything or not.
 async fn of(house: &House, subject: &Subject) -> Result<Option<Suspension>, OperateError> {
-    let all = house.read(|reader| reader.suspensions()).await?;
-    Ok(all.into_iter().find(|suspension| suspension.subject == *subject))
+    let key = subject.key();
+    Ok(house.read(move |reader| reader.suspension(&key)).await?)
 }

@@ -120,6 +120,8 @@ pub trait Reader: Send + Sync {
     fn leases(&self, order: &LeaseOrder, most: u32) -> Result<Vec<ListedLease>, Down>;
     /// Everything that operators have suspended and not taken back, also what is over; the oldest first.
     fn suspensions(&self) -> Result<Vec<Suspension>, Down>;
+    /// That of one subject ([`super::Subject::key`]), also if it is over.
+    fn suspension(&self, subject: &[u8; 32]) -> Result<Option<Suspension>, Down>;
     /// What a backend's target is to refuse, those that stay longest first.
     fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down>;
     /// Leases still `issuing` that were opened before `before`: a crash left them.

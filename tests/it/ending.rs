@@ -584,3 +584,56 @@ async fn security_133_sessions_that_cannot_be_ended_are_said_so_and_their_policy
     let audit = broker.command(&["audit", "verify"]).await;
     assert_eq!(audit.code, Some(0), "{}{}", audit.stdout, audit.stderr);
 }
+
+/// One answer to one request: what was sent comes back.
+async fn answers(listener: tokio::net::TcpListener, status: &str, body: String) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut sent = Vec::new();
+    // The body is small JSON: it ends the request.
+    while !sent.ends_with(b"}") {
+        assert!(stream.read_buf(&mut sent).await.unwrap() > 0, "the request ended early");
+    }
+    let head = format!(
+        "HTTP/1.1 {status} -\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    String::from_utf8(sent).unwrap()
+}
+
+#[tokio::test]
+async fn a_running_broker_is_asked_with_the_operator_s_session() {
+    let directory = tempfile::tempdir().unwrap();
+    let ask = async |words: &[&str], status: &str, body: Value| {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut program = claimbound_test_support::command::command(std::path::Path::new(BINARY), directory.path());
+        program.args(words).args(["--broker", &url]).env("CLAIMBOUND_OPERATOR_TOKEN", "session-of-alice");
+        let told = claimbound_test_support::command::finish(&mut program);
+        tokio::join!(told, answers(listener, status, body.to_string()))
+    };
+    let suspension = json!({
+        "id": "01900000-0000-7000-8000-000000000001", "scope": "role", "issuer": "", "name": "deploy",
+        "since": 1_800_000_000, "until": null, "operator": "okta:alice", "reason": "a leak",
+    });
+    let body = json!({ "done": "suspended", "suspension": suspension, "already": false, "revoked": null });
+    let words = ["suspend", "--role", "deploy", "--reason", "a leak", "--for", "2h"];
+    let (exit, sent) = ask(&words, "200", body).await;
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    assert_eq!(
+        exit.stdout,
+        "suspended  role       deploy  since 2027-01-15T08:00:00Z, until it is resumed, by okta:alice: a leak\n"
+    );
+    assert!(sent.starts_with("POST /operator/suspend HTTP/1.1\r\n"), "{sent}");
+    assert!(sent.contains("\r\nauthorization: Bearer session-of-alice\r\n"), "{sent}");
+    let asked: Value = serde_json::from_str(sent.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!((&asked["subject"]["name"], &asked["seconds"]), (&json!("deploy"), &json!(7_200)));
+    for (status, code) in [("400", 2), ("403", 3), ("404", 3), ("409", 3), ("429", 4), ("503", 4)] {
+        let body = json!({ "error": "x", "error_description": "because of \u{1b}[2J" });
+        let (exit, sent) = ask(&["leases", "--team", "payments"], status, body).await;
+        assert_eq!((exit.code, exit.stderr.as_str()), (Some(code), "error: because of \\u{1b}[2J\n"), "{status}");
+        assert!(sent.starts_with("POST /operator/leases ") && sent.ends_with("}"), "{sent}");
+    }
+}

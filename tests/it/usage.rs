@@ -412,9 +412,10 @@ async fn what_cannot_be_read_ends_with_two_and_says_why() {
     }
     assert!(!broker.directory().join("nowhere.db").exists(), "reading creates nothing");
     broker.terminate().await;
-    let version: i64 = rusqlite::Connection::open(broker.database())
-        .and_then(|store| store.pragma_query_value(None, "user_version", |row| row.get(0)))
-        .unwrap();
+    let version: u32 = {
+        let store = rusqlite::Connection::open(broker.database()).unwrap();
+        store.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    };
     edit_store(&broker, "PRAGMA user_version = 99");
     for command in [&["plan", "mappings"][..], &["unused"], &["access", "--role", "r"]] {
         fails(&broker, command, "the store is of version 99").await;

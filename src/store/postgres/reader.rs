@@ -200,6 +200,11 @@ impl Reader for PostgresReader {
         self.all("SELECT * FROM suspensions ORDER BY since, id", Vec::new(), suspension)
     }
 
+    fn suspension(&self, subject: &[u8; 32]) -> Result<Option<Suspension>, Down> {
+        let sql = "SELECT * FROM suspensions WHERE subject = $1";
+        Ok(self.all(sql, vec![Box::new(subject.to_vec())], suspension)?.pop())
+    }
+
     fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down> {
         let sql = "SELECT * FROM denials WHERE backend = $1 AND until > $2 ORDER BY until DESC, denial";
         self.all(sql, vec![Box::new(backend.to_owned()), Box::new(now.0)], denial)

@@ -127,6 +127,11 @@ impl Reader for SqliteReader {
         self.read(|connection| all(connection, "SELECT * FROM suspensions ORDER BY since, id", [], suspension))
     }
 
+    fn suspension(&self, subject: &[u8; 32]) -> Result<Option<Suspension>, Down> {
+        let sql = "SELECT * FROM suspensions WHERE subject = ?1";
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([subject], suspension).optional()?))
+    }
+
     fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down> {
         let sql = "SELECT * FROM denials WHERE backend = ?1 AND until > ?2 ORDER BY until DESC, denial";
         self.read(|connection| all(connection, sql, (backend, now.0), denial))

@@ -500,6 +500,8 @@ pub(super) fn a_suspension_is_replaced_by_whoever_saw_it(place: &dyn Place) {
     let stands = place.reader().suspensions().unwrap().remove(0);
     assert_eq!((stands.id, stands.until), (SuspensionId(2), None));
     assert!(stands.stands(NOW.plus(1 << 40)));
+    assert_eq!(place.reader().suspension(&subject(2).key()).unwrap(), Some(stands));
+    assert_eq!(place.reader().suspension(&subject(3).key()).unwrap(), None);
     verified(place, 2);
 }
 

@@ -9,6 +9,7 @@ use crate::{
     history::log::Log,
     keys::signing::{KeyInfo, KeyState, Revocation, Signer, SigningAlgorithm},
     secret::Place,
+    store,
 };
 use anyhow::Result;
 use claimbound_core::time::UnixSeconds;
@@ -157,7 +158,7 @@ fn revoke(kid: &str, store: Option<&String>, common: &Common, now: UnixSeconds, 
         (None, Some(_)) => None,
     };
     // The key ends whether or not the store answers; what the store says is told after it.
-    let log = store.map(|url| crate::store::open_reader(&url).map(Log::new));
+    let log = store.map(|url| -> Result<Log> { Ok(Log::new(store::open_reader(&url)?)) });
     let of_store = |log: &Log| -> Result<Option<SigningAlgorithm>> {
         let name = log.reader.facts()?.remove(&broker::made_fact(kid));
         Ok(SigningAlgorithm::ALL.into_iter().find(|one| Some(one.name()) == name.as_deref()))

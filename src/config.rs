@@ -163,7 +163,16 @@ const KEYS: &[(&str, &[&str])] = &[
     (
         "",
         &[
-            "server", "store", "mappings", "issuer", "signing", "backend", "telemetry", "evidence", "sign_in", "operator",
+            "server",
+            "store",
+            "mappings",
+            "issuer",
+            "signing",
+            "backend",
+            "telemetry",
+            "evidence",
+            "sign_in",
+            "operator",
         ],
     ),
     ("server", &["listen", "operator_listen", "public_url", "hints", "trusted_proxies", "tls", "limits"]),
@@ -363,7 +372,8 @@ impl Judge {
     }
 
     fn values(&mut self, file: File, directory: &Path, development: bool, text: &str) -> Config {
-        let File { server, store, mappings, issuer, mut signing, backend, telemetry, evidence, sign_in, operator } = file;
+        let File { server, store, mappings, issuer, mut signing, backend, telemetry, evidence, sign_in, operator } =
+            file;
         if server.public_url.is_none() && !development {
             let help = "write `public_url = \"https://claimbound.example.com\"`: it is the audience of CI tokens";
             self.error(VALUE, 0..0, "`[server] public_url` is missing".to_owned(), help);
@@ -453,7 +463,6 @@ impl Judge {
         }
         seconds
     }
-
 }
 
 fn as_texts<S: Serializer>(networks: &[IpNet], to: S) -> Result<S::Ok, S::Error> {

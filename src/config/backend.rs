@@ -1,10 +1,6 @@
 //! `[backend.NAME]`: where credentials that are not our own come from.
 
-use super::{
-    AwsDenial, Judge, VALUE,
-    denial::Denial,
-    urls::is_endpoint,
-};
+use super::{AwsDenial, Judge, VALUE, denial::Denial, urls::is_endpoint};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 

@@ -22,9 +22,10 @@ fn the_annotated_reference_file_loads_and_has_every_key() {
             let below = tables.into_iter().flatten().filter(|(name, _)| step == "*" || *name == step);
             tables = below
                 .flat_map(|(_, value)| match value {
-                    toml::Value::Array(tables) => tables.iter().map(|table| table.as_table().unwrap()).collect(),
-                    table => vec![table.as_table().unwrap()],
+                    toml::Value::Array(tables) => tables,
+                    table => vec![table],
                 })
+                .map(|table| table.as_table().unwrap().clone())
                 .collect();
         }
         for key in keys.iter().filter(|key| **key != "*") {

@@ -1,8 +1,6 @@
 //! URL → engine, reader and the chain to go on with.
 
-use super::{
-    Denial, Down, LeaseOrder, LeaseState, ListedLease, Session, Suspension, Writer, postgres, sqlite,
-};
+use super::{Denial, Down, LeaseOrder, LeaseState, ListedLease, Session, Suspension, Writer, postgres, sqlite};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
     time::UnixSeconds,

@@ -20,12 +20,11 @@ use tokio::runtime::Runtime;
 use tokio_postgres::{Row, error::Severity, types::FromSql};
 
 /// Every migration, oldest first; the table `migrations` counts those applied.
-const MIGRATIONS: &[&str] =
-    &[
-        include_str!("migrations/postgres_0001.sql"),
-        include_str!("migrations/postgres_0004.sql"),
-        include_str!("migrations/postgres_0006.sql"),
-    ];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/postgres_0001.sql"),
+    include_str!("migrations/postgres_0004.sql"),
+    include_str!("migrations/postgres_0006.sql"),
+];
 /// Where all of ours stands: one store per database.
 const SCHEMA: &str = "claimbound";
 

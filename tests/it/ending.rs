@@ -102,6 +102,7 @@ async fn exchange(broker: &Arc<InProcess>, token: &str, role: &str) -> Result<St
         dry_run: false,
         digest: [0; 32],
         address: None,
+        caller: None,
     };
     match broker.exchange(asked).await.outcome {
         Ok(Granted::Issued(issued)) => Ok(issued.lease.to_string()),

@@ -21,8 +21,7 @@ macro_rules! contract {
             a_batch_that_fails_leaves_nothing a_limit_holds_until_its_window_is_over
             a_use_is_given_back_in_its_window a_token_is_spent_without_a_record
             a_walk_shows_every_record_once_and_ends_when_told a_session_lives_until_it_is_ended_or_swept
-            records_are_shown_from_the_end
-            a_walk_shows_every_record_once_and_ends_when_told a_suspension_holds_from_its_commit_until_it_is_over
+            records_are_shown_from_the_end a_suspension_holds_from_its_commit_until_it_is_over
             a_suspension_is_replaced_by_whoever_saw_it leases_are_found_along_every_index
             denials_stay_as_long_as_the_longest_and_persons_as_long_as_their_lease
         }

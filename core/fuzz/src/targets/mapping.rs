@@ -241,8 +241,7 @@ fn pinned(set: &MappingSet, mapping: claimbound_core::mapping::MappingId, case: 
         [Claim::RepositoryId, Claim::RepositoryOwnerId].iter().any(|claim| case.principal.text(*claim) == Some(id))
     };
     let pins = mapping.conditions.iter().any(|condition| match &condition.test {
-        Test::Repository(pairs) | Test::Owner(pairs) => pairs.iter().any(|(_, id)| own(id)),
-        Test::ById([(_, id)]) => own(id),
+        Test::Repository(pairs) | Test::ById(pairs) | Test::Owner(pairs) => pairs.iter().any(|(_, id)| own(id)),
         Test::Text(lang) => {
             let id = |claim| condition.claim == claim && case.principal.text(claim).is_some_and(|id| lang.matches(id));
             id(Claim::RepositoryId) || id(Claim::RepositoryOwnerId)

@@ -175,7 +175,7 @@ fn revoke(kid: &str, store: Option<&String>, common: &Common, now: UnixSeconds, 
     if common.format == Format::Json {
         let leases = signed.as_ref().and_then(|signed| signed.as_ref().ok());
         let leases = leases.map(|signed| signed.iter().map(leases::to_json).collect::<Vec<_>>());
-        let told = json!({ "revoked": to_json(&key), "made": made.as_ref().map(to_json), "leases": leases });
+        let told = json!({ "revoked": key.to_json(), "made": made.as_ref().map(KeyInfo::to_json), "leases": leases });
         writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
     } else {
         writeln!(out, "revoked {} {}; a running broker follows within a minute", key.algorithm, key.kid)?;
@@ -200,7 +200,7 @@ fn revoke(kid: &str, store: Option<&String>, common: &Common, now: UnixSeconds, 
 
 fn tell(keys: &[KeyInfo], format: Format, out: &mut dyn Write) -> Result<()> {
     if format == Format::Json {
-        let keys: Vec<Value> = keys.iter().map(to_json).collect();
+        let keys: Vec<Value> = keys.iter().map(KeyInfo::to_json).collect();
         writeln!(out, "{}", serde_json::to_string_pretty(&json!({ "keys": keys }))?)?;
         return Ok(());
     }
@@ -215,19 +215,6 @@ fn tell(keys: &[KeyInfo], format: Format, out: &mut dyn Write) -> Result<()> {
         writeln!(out, "{:<9}  {:<9}  {:<43}  {next}", key.algorithm.name(), key.state.name(), key.kid)?;
     }
     Ok(())
-}
-
-fn to_json(key: &KeyInfo) -> Value {
-    json!({
-        "kid": key.kid,
-        "algorithm": key.algorithm.name(),
-        "state": key.state.name(),
-        "published": moment(key.published),
-        "signs_from": moment(key.signs_from),
-        "retires": key.retires.map(moment),
-        "gone": key.gone.map(moment),
-        "revoked": key.revoked.map(moment),
-    })
 }
 
 /// RFC 3339; the bare number where the calendar ends.

@@ -100,6 +100,12 @@ pub const OPERATOR: &[Endpoint] = &[
     for_operators(Method::GET, "/operator/suspensions", Needs::May(May::Leases), "What stands suspended", || {
         web::to(operator::deeds::suspensions)
     }),
+    for_operators(Method::GET, "/operator/keys", Needs::May(May::Keys), "Our signing keys", || {
+        web::to(operator::keys::list)
+    }),
+    for_operators(Method::POST, "/operator/keys", Needs::May(May::Keys), "Rotate or revoke signing keys", || {
+        web::to(operator::keys::change)
+    }),
     for_operators(Method::GET, "/operator/decisions", Needs::May(May::Audit), "Records by what they are about", || {
         web::to(operator::decisions)
     }),

@@ -106,6 +106,22 @@ pub struct KeyInfo {
     pub revoked: Option<UnixSeconds>,
 }
 
+impl KeyInfo {
+    /// For machines.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "kid": self.kid,
+            "algorithm": self.algorithm.name(),
+            "state": self.state.name(),
+            "published": self.published.rfc3339(),
+            "signs_from": self.signs_from.rfc3339(),
+            "retires": self.retires.map(UnixSeconds::rfc3339),
+            "gone": self.gone.map(UnixSeconds::rfc3339),
+            "revoked": self.revoked.map(UnixSeconds::rfc3339),
+        })
+    }
+}
+
 /// What a revocation did.
 #[derive(Debug)]
 pub struct Revocation {

@@ -111,6 +111,76 @@ async fn a_job_s_token_is_good_for_one_request_and_for_one_listener() {
     assert_eq!(verified.code, Some(0), "{}{}", verified.stdout, verified.stderr);
 }
 
+/// What the commands do offline, operators do on a running broker: each with the word for it, in a name of their own.
+#[tokio::test]
+async fn operators_suspend_end_and_rotate_on_a_running_broker() {
+    const ALL: &str = r#"
+[[operator]]
+issuer = "github"
+may = ["suspend", "resume", "revoke", "leases", "keys"]
+[operator.match]
+repository = { name = "acme/payments-api", id = 740000001 }
+branch = "main"
+environment = "oncall"
+"#;
+    const ROLE: &str = "payments-release";
+    let issuer = Issuer::github();
+    let broker = Broker::start(BINARY, BrokerConfig::new(&issuer).toml(ALL)).await;
+    let job = issuer.job().branch("main").environment("production");
+    let exchange = || async { broker.exchange_for(&job.token(broker.audience()), ROLE).await };
+    let post = |path: &'static str, body: Value| {
+        let request = http::client().post(format!("{}/operator/{path}", broker.operator_url())).json(&body);
+        let request = request.bearer_auth(oncall(&issuer).token(&audience(&broker)));
+        async { http::send(request).await.unwrap() }
+    };
+    let lease = exchange().await.text_of("lease_id").to_owned();
+    let subject = json!({ "scope": "role", "name": ROLE });
+    let suspended = post("suspend", json!({ "subject": subject, "reason": "INC-1" })).await;
+    assert_eq!(suspended.status, 200, "{}", suspended.text);
+    let refused = exchange().await;
+    assert_eq!((refused.status, &refused.body["reason"]), (400, &json!("suspended")), "{}", refused.text);
+    let stands = asked(&broker, &issuer, "/operator/suspensions").await;
+    assert_eq!(
+        (&stands["suspensions"][0]["operator"], &stands["suspensions"][0]["reason"]),
+        (&json!("github:740000001"), &json!("INC-1")),
+        "{stands}"
+    );
+
+    // The command is a client of the same.
+    let mut resume =
+        broker.prepared(&["resume", "--role", ROLE, "--reason", "over", "--broker", broker.operator_url()]);
+    resume.env("CLAIMBOUND_TOKEN", oncall(&issuer).token(&audience(&broker)));
+    let resumed = claimbound_test_support::command::finish(&mut resume).await;
+    assert_eq!(resumed.code, Some(0), "{}{}", resumed.stdout, resumed.stderr);
+    assert_eq!(exchange().await.status, 200);
+
+    let leases = post("leases", json!({ "leases": { "role": ROLE } })).await;
+    assert_eq!((leases.status, leases.body["leases"].as_array().map(Vec::len)), (200, Some(2)), "{}", leases.text);
+    let ended = post("revoke", json!({ "leases": { "role": ROLE }, "reason": "INC-1" })).await;
+    assert_eq!((ended.status, &ended.body["count"]), (200, &json!(2)), "{}", ended.text);
+    assert!(records::of_kind(&broker, "ended").iter().any(|one| one["lease"] == *lease && one["how"] == "operator"));
+
+    let keys = asked(&broker, &issuer, "/operator/keys").await;
+    let kid = keys["keys"].as_array().unwrap().iter().find(|key| key["algorithm"] == "ES256").unwrap()["kid"].clone();
+    let rotated = post("keys", json!({ "do": "rotate", "now": true })).await;
+    assert_eq!(rotated.status, 200, "{}", rotated.text);
+    let revoked = post("keys", json!({ "do": "revoke", "kid": kid })).await;
+    assert_eq!((revoked.status, &revoked.body["revoked"]["kid"]), (200, &kid), "{}", revoked.text);
+    let published = http::get(&format!("{}/jwks", broker.url())).await;
+    assert!(!published.text.contains(kid.as_str().unwrap()), "{}", published.text);
+    for (path, body, status) in [
+        ("keys", json!({ "do": "melt" }), 400),
+        ("keys", json!({ "do": "revoke", "kid": "none" }), 400),
+        ("suspend", json!({ "subject": subject }), 400),
+        ("suspend", json!({ "subject": { "scope": "role", "name": "payments-relaese" }, "reason": "x" }), 404),
+    ] {
+        let answer = post(path, body.clone()).await;
+        assert_eq!(answer.status, status, "{path} {body}: {}", answer.text);
+    }
+    let verified = broker.command(&["audit", "verify"]).await;
+    assert_eq!(verified.code, Some(0), "{}{}", verified.stdout, verified.stderr);
+}
+
 #[tokio::test]
 async fn the_evidence_answers_operators_as_it_answers_commands() {
     let issuer = Issuer::github();

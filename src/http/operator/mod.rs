@@ -6,6 +6,7 @@
 pub mod deeds;
 mod evidence;
 mod gate;
+pub mod keys;
 mod openapi;
 mod say;
 mod session;

@@ -48,7 +48,7 @@ pub struct RevokeArgs {
     #[arg(long, value_name = "URL", env = "CLAIMBOUND_URL")]
     url: Option<String>,
     /// By possession: a file that holds the credential or handle
-    #[arg(long, value_name = "FILE", env = "CLAIMBOUND_TOKEN_FILE")]
+    #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     #[command(flatten)]
     place: Where,

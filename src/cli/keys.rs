@@ -3,11 +3,15 @@
 
 mod leases;
 
-use super::{deployment::Deployment, render::Format};
+use super::{
+    deployment::Deployment,
+    operator::client::{BrokerArgs, Client},
+    render::Format,
+};
 use crate::{
     broker,
     history::log::Log,
-    keys::signing::{KeyInfo, KeyState, Revocation, Signer, SigningAlgorithm},
+    keys::signing::{KeyInfo, Revocation, Signer, SigningAlgorithm},
     secret::Place,
     store,
 };
@@ -28,6 +32,9 @@ pub struct KeysArgs {
     pub command: KeysCommand,
 }
 
+/// Of a broker's operator listener.
+const KEYS: &str = "/operator/keys";
+
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// List every key with its state: published, signing, retiring, gone
@@ -39,8 +46,8 @@ pub enum KeysCommand {
     },
     /// Make new keys: published now, signing in 24 hours
     ///
-    /// Works beside a running broker, which reads the directory again within a minute. Exit code 0; 2: usage, the
-    /// directory cannot be opened, or a rotation is under way.
+    /// Works beside a running broker, which reads the directory again within a minute, or asks it (`--broker`). Exit
+    /// code 0; 2: usage, the directory cannot be opened, or a rotation is under way.
     Rotate {
         /// Sign with the new keys at once: relying parties that cache the key set refuse tokens until they fetch it
         /// again
@@ -88,6 +95,8 @@ pub struct Common {
     pub seal: Option<Place>,
     #[command(flatten)]
     pub deployment: Deployment,
+    #[command(flatten)]
+    pub broker: BrokerArgs,
     /// How to answer
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -96,6 +105,11 @@ pub struct Common {
 impl Common {
     fn ring(&self) -> Result<(PathBuf, Option<Place>)> {
         ring(self.keys.as_deref(), self.seal.as_ref(), &self.deployment)
+    }
+
+    /// A running broker, unless a directory is named.
+    fn client(&self) -> Result<Option<Client>> {
+        if self.keys.is_some() { Ok(None) } else { self.broker.client() }
     }
 
     fn open(&self) -> Result<Arc<Signer>> {
@@ -122,19 +136,24 @@ pub(super) fn ring(
 /// Runs the command; `now` is the present time.
 pub fn run(args: &KeysArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<u8> {
     match &args.command {
-        KeysCommand::List { common } => tell(&common.open()?.list(now), common.format, out)?,
+        KeysCommand::List { common } => match common.client()? {
+            Some(broker) => tell(&listed(broker.get(KEYS, &[])?), common.format, out)?,
+            None => tell(&all(&common.open()?.list(now)), common.format, out)?,
+        },
         KeysCommand::Rotate { now: at_once, common } => {
-            let signer = common.open()?;
-            let made = signer.rotate(now, *at_once)?;
-            signer.remove_gone(now)?;
+            let (made, whose) = match common.client()? {
+                Some(broker) => (listed(broker.post(KEYS, &json!({ "do": "rotate", "now": at_once }))?), "The broker"),
+                None => {
+                    let signer = common.open()?;
+                    let made = signer.rotate(now, *at_once)?;
+                    signer.remove_gone(now)?;
+                    (all(&made), "A running broker, once it has read the directory again,")
+                }
+            };
             tell(&made, common.format, out)?;
             if common.format == Format::Human {
-                let next = if *at_once {
-                    "A running broker signs with them once it has read the directory again."
-                } else {
-                    "They are published as soon as a running broker has read the directory again."
-                };
-                writeln!(out, "\n{next}\nWhere `issuer export` publishes the documents, export again now.")?;
+                let next = if *at_once { "signs with them" } else { "publishes them" };
+                writeln!(out, "\n{whose} {next}.\nWhere `issuer export` publishes the documents, export again now.")?;
             }
         }
         KeysCommand::Revoke { kid, store, common } => revoke(kid, store.as_ref(), common, now, out)?,
@@ -151,6 +170,9 @@ pub fn run(args: &KeysArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<u8>
 }
 
 fn revoke(kid: &str, store: Option<&String>, common: &Common, now: UnixSeconds, out: &mut dyn Write) -> Result<()> {
+    if let Some(broker) = common.client()? {
+        return revoke_at(&broker, kid, common.format, out);
+    }
     let signer = common.open()?;
     let store = match (store, &common.keys) {
         (Some(url), _) => Some(url.clone()),
@@ -198,21 +220,56 @@ fn revoke(kid: &str, store: Option<&String>, common: &Common, now: UnixSeconds, 
     }
 }
 
-fn tell(keys: &[KeyInfo], format: Format, out: &mut dyn Write) -> Result<()> {
+/// Of a running broker, in the name of whoever is signed in there.
+fn revoke_at(broker: &Client, kid: &str, format: Format, out: &mut dyn Write) -> Result<()> {
+    let told = broker.post(KEYS, &json!({ "do": "revoke", "kid": kid }))?;
     if format == Format::Json {
-        let keys: Vec<Value> = keys.iter().map(KeyInfo::to_json).collect();
+        return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?);
+    }
+    let text = |key: &Value| format!("{} {}", word(key, "algorithm"), word(key, "kid"));
+    writeln!(out, "revoked {}", text(&told["revoked"]))?;
+    if !told["made"].is_null() {
+        writeln!(out, "made    {}, which signs from now on", text(&told["made"]))?;
+    }
+    writeln!(
+        out,
+        "Where `issuer export` publishes the documents, export again now.\nAsked again with `--store URL` and `--keys DIR`, it lists the credentials that the key signed."
+    )?;
+    Ok(())
+}
+
+/// The keys of a broker's answer.
+fn listed(mut answer: Value) -> Vec<Value> {
+    match answer["keys"].take() {
+        Value::Array(keys) => keys,
+        _ => Vec::new(),
+    }
+}
+
+fn all(keys: &[KeyInfo]) -> Vec<Value> {
+    keys.iter().map(KeyInfo::to_json).collect()
+}
+
+fn word<'k>(key: &'k Value, member: &str) -> &'k str {
+    key[member].as_str().unwrap_or("-")
+}
+
+fn tell(keys: &[Value], format: Format, out: &mut dyn Write) -> Result<()> {
+    if format == Format::Json {
         writeln!(out, "{}", serde_json::to_string_pretty(&json!({ "keys": keys }))?)?;
         return Ok(());
     }
     writeln!(out, "{:<9}  {:<9}  {:<43}  next", "algorithm", "state", "kid")?;
     for key in keys {
-        let next = match key.state {
-            KeyState::Published => format!("signs from {}", moment(key.signs_from)),
-            KeyState::Signing => key.retires.map_or("-".to_owned(), |at| format!("retires {}", moment(at))),
-            KeyState::Retiring => key.gone.map_or("-".to_owned(), |at| format!("gone {}", moment(at))),
-            KeyState::Gone => key.revoked.map_or("-".to_owned(), |at| format!("revoked {}", moment(at))),
+        let (member, what) = match word(key, "state") {
+            "published" => ("signs_from", "signs from"),
+            "signing" => ("retires", "retires"),
+            "retiring" => ("gone", "gone"),
+            _ => ("revoked", "revoked"),
         };
-        writeln!(out, "{:<9}  {:<9}  {:<43}  {next}", key.algorithm.name(), key.state.name(), key.kid)?;
+        let next = key[member].as_str().map_or("-".to_owned(), |at| format!("{what} {at}"));
+        let (algorithm, state, kid) = (word(key, "algorithm"), word(key, "state"), word(key, "kid"));
+        writeln!(out, "{algorithm:<9}  {state:<9}  {kid:<43}  {next}")?;
     }
     Ok(())
 }

@@ -130,6 +130,7 @@ struct File {
     sign_in: Vec<SignInFile>,
     #[serde(default)]
     operator: Vec<Spanned<OperatorFile>>,
+    #[serde(default)]
     telemetry: TelemetryFile,
     #[serde(default)]
     evidence: EvidenceFile,

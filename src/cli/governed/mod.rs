@@ -52,7 +52,7 @@ pub struct Where {
     #[command(flatten)]
     deployment: Deployment,
     /// Act on a PostgreSQL store without a broker, and say why
-    #[arg(long, value_name = "REASON", conflicts_with = "url")]
+    #[arg(long, value_name = "REASON", conflicts_with = "broker")]
     break_glass: Option<String>,
 }
 

@@ -26,7 +26,7 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(300);
 pub struct BrokerArgs {
     /// A running broker's operator listener, like `https://claimbound.internal.example:8081`; by default the variable
     /// `CLAIMBOUND_OPERATOR_URL`
-    #[arg(long = "broker", value_name = "URL")]
+    #[arg(id = "broker", long, value_name = "URL")]
     url: Option<String>,
     /// Authorities for the broker's certificate beside the system's, PEM; by default the variable `CLAIMBOUND_CA_FILE`
     #[arg(long, value_name = "FILE")]

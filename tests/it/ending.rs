@@ -611,7 +611,7 @@ async fn a_running_broker_is_asked_with_the_operator_s_session() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut program = claimbound_test_support::command::command(std::path::Path::new(BINARY), directory.path());
-        program.args(words).args(["--broker", &url]).env("CLAIMBOUND_OPERATOR_TOKEN", "session-of-alice");
+        program.args(words).args(["--broker", &url]).env("CLAIMBOUND_TOKEN", "session-of-alice");
         let told = claimbound_test_support::command::finish(&mut program);
         tokio::join!(told, answers(listener, status, body.to_string()))
     };
@@ -631,10 +631,12 @@ async fn a_running_broker_is_asked_with_the_operator_s_session() {
     assert!(sent.contains("\r\nauthorization: Bearer session-of-alice\r\n"), "{sent}");
     let asked: Value = serde_json::from_str(sent.split("\r\n\r\n").nth(1).unwrap()).unwrap();
     assert_eq!((&asked["subject"]["name"], &asked["seconds"]), (&json!("deploy"), &json!(7_200)));
-    for (status, code) in [("400", 2), ("403", 3), ("404", 3), ("409", 3), ("429", 4), ("503", 4)] {
+    for (status, code) in [("400", 3), ("403", 3), ("404", 3), ("409", 3), ("429", 4), ("503", 4)] {
         let body = json!({ "error": "x", "error_description": "because of \u{1b}[2J" });
         let (exit, sent) = ask(&["leases", "--team", "payments"], status, body).await;
-        assert_eq!((exit.code, exit.stderr.as_str()), (Some(code), "error: because of \\u{1b}[2J\n"), "{status}");
+        let told = if code == 3 { "the broker refused" } else { "the broker cannot be asked" };
+        let told = format!("error: {told}: because of \\u{{1b}}[2J\n");
+        assert_eq!((exit.code, exit.stderr), (Some(code), told), "{status}");
         assert!(sent.starts_with("POST /operator/leases ") && sent.ends_with("}"), "{sent}");
     }
 }

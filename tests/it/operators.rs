@@ -146,19 +146,24 @@ environment = "oncall"
         "{stands}"
     );
 
+    let leases = post("leases", json!({ "leases": { "role": ROLE } })).await;
+    assert_eq!((leases.status, leases.body["leases"].as_array().map(Vec::len)), (200, Some(1)), "{}", leases.text);
+    let resume = async || {
+        let words = ["resume", "--role", ROLE, "--reason", "over", "--broker", broker.operator_url()];
+        let mut command = broker.prepared(&words);
+        command.env("CLAIMBOUND_TOKEN", oncall(&issuer).token(&audience(&broker)));
+        claimbound_test_support::command::finish(&mut command).await
+    };
     // The command is a client of the same.
-    let mut resume =
-        broker.prepared(&["resume", "--role", ROLE, "--reason", "over", "--broker", broker.operator_url()]);
-    resume.env("CLAIMBOUND_TOKEN", oncall(&issuer).token(&audience(&broker)));
-    let resumed = claimbound_test_support::command::finish(&mut resume).await;
+    let early = resume().await;
+    assert_eq!(early.code, Some(3), "{}{}", early.stdout, early.stderr);
+    assert!(early.stderr.contains("leases from before the suspension are alive"), "{}", early.stderr);
+    let ended = post("revoke", json!({ "leases": { "role": ROLE }, "reason": "INC-1" })).await;
+    assert_eq!((ended.status, &ended.body["count"]), (200, &json!(1)), "{}", ended.text);
+    assert!(records::of_kind(&broker, "ended").iter().any(|one| one["lease"] == *lease && one["how"] == "operator"));
+    let resumed = resume().await;
     assert_eq!(resumed.code, Some(0), "{}{}", resumed.stdout, resumed.stderr);
     assert_eq!(exchange().await.status, 200);
-
-    let leases = post("leases", json!({ "leases": { "role": ROLE } })).await;
-    assert_eq!((leases.status, leases.body["leases"].as_array().map(Vec::len)), (200, Some(2)), "{}", leases.text);
-    let ended = post("revoke", json!({ "leases": { "role": ROLE }, "reason": "INC-1" })).await;
-    assert_eq!((ended.status, &ended.body["count"]), (200, &json!(2)), "{}", ended.text);
-    assert!(records::of_kind(&broker, "ended").iter().any(|one| one["lease"] == *lease && one["how"] == "operator"));
 
     let keys = asked(&broker, &issuer, "/operator/keys").await;
     let kid = keys["keys"].as_array().unwrap().iter().find(|key| key["algorithm"] == "ES256").unwrap()["kid"].clone();

@@ -56,7 +56,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "ID", conflicts_with_all = ["job", "claims", "issuer", "role", "mappings"])]
     pub decision: Option<DecisionId>,
     /// The store of `--decision`; by default the configuration's
-    #[arg(long, value_name = "URL", requires = "decision", conflicts_with = "url")]
+    #[arg(long, value_name = "URL", requires = "decision", conflicts_with = "broker")]
     pub store: Option<String>,
     #[command(flatten)]
     pub broker: BrokerArgs,

@@ -11,7 +11,7 @@ use anyhow::Result;
 #[derive(clap::Args, Clone, Debug)]
 pub struct LogArgs {
     /// The store, like `sqlite:claimbound.db`; a broker may hold it meanwhile; by default the configuration's
-    #[arg(long, value_name = "URL", conflicts_with = "url")]
+    #[arg(long, value_name = "URL", conflicts_with = "broker")]
     store: Option<String>,
     #[command(flatten)]
     deployment: Deployment,

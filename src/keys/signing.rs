@@ -194,12 +194,16 @@ pub struct Signer {
 }
 
 /// A ring that was read and does not sign yet.
-pub struct Ring(Vec<Key>);
+pub struct Ring {
+    keys: Vec<Key>,
+    /// What was in use when it was read.
+    over: Arc<Vec<Key>>,
+}
 
 impl Ring {
     /// Every key.
     pub fn list(&self, now: UnixSeconds) -> Vec<KeyInfo> {
-        self.0.iter().map(|key| key.dates.info(now)).collect()
+        self.keys.iter().map(|key| key.dates.info(now)).collect()
     }
 }
 
@@ -443,14 +447,19 @@ impl Signer {
 
     /// Reads the ring again (another process may have rotated), and leaves it to the caller to take it up.
     pub fn read_again(&self) -> Result<Ring, SigningError> {
+        let over = self.keys.load_full();
         let keys = self.provider.hold()?.read()?;
-        keys.map(Ring).ok_or_else(|| self.error("is empty now; the keys read before stay in use".to_owned()))
+        let keys = keys.ok_or_else(|| self.error("is empty now; the keys read before stay in use".to_owned()))?;
+        Ok(Ring { keys, over })
     }
 
-    /// Signs and publishes with this ring from now on.
+    /// Signs and publishes with this ring from now on; not if the keys were changed here since it was read: a key that was
+    /// revoked meanwhile would sign again until the next look.
     pub fn take_up(&self, ring: Ring) {
         let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
-        self.keys.store(Arc::new(ring.0));
+        if Arc::ptr_eq(&self.keys.load_full(), &ring.over) {
+            self.keys.store(Arc::new(ring.keys));
+        }
     }
 
     /// Reads the ring again and takes it up.

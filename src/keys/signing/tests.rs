@@ -393,3 +393,16 @@ fn sealed_keys_need_their_secret_and_a_wrong_one_changes_nothing() {
     signer.remove_gone(T0.plus(RETIRING_SECONDS)).unwrap();
     assert_eq!(files(&path).iter().filter(|name| name.ends_with(".sealed")).count(), 2, "gone ones are removed");
 }
+
+#[test]
+fn a_ring_that_was_read_before_a_change_is_not_taken_up_after_it() {
+    let signer = Signer::ephemeral();
+    let (now, kid) = (UnixSeconds(1_800_000_000), signer.list(UnixSeconds(1_800_000_000))[0].kid.clone());
+    let read = signer.read_again().unwrap();
+    signer.revoke(&kid, None, now).unwrap();
+    signer.take_up(read);
+    let revoked = |signer: &Signer| signer.list(now).iter().any(|key| key.kid == kid && key.revoked.is_some());
+    assert!(revoked(&signer));
+    signer.reload().unwrap();
+    assert!(revoked(&signer));
+}

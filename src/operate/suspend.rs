@@ -131,8 +131,7 @@ async fn stand(
     Err(OperateError::NotYet("others suspend and resume the same right now; look, and try again".to_owned()))
 }
 
-/// What ends with a subject, beside what it may still get: its leases. Whatever else outlives a grant (families of refresh
-/// tokens, open ceremonies) is ended here, too.
+/// What ends with a subject, beside what it may still get: its leases, the one thing that outlives a grant.
 async fn ends_with(house: &House, operator: &Operator, subject: &Subject, why: &str) -> Result<Revoked, OperateError> {
     let leases = leases_of(subject);
     revoke::revoke(house, operator, Revoke { leases, reason: why.to_owned(), dry_run: false }).await

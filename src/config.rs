@@ -9,6 +9,7 @@ mod evidence;
 mod issuer;
 mod limits;
 mod people;
+mod resource_server;
 mod signing;
 mod store;
 mod telemetry;
@@ -19,7 +20,8 @@ pub use denial::AwsDenial;
 pub use evidence::{Evidence, Sink, SinkKind};
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
-pub use people::{OperatorRule, SecretAt, SignIn, Who};
+pub use people::{OperatorRule, SignIn, Who};
+pub use resource_server::ResourceServer;
 pub use signing::Signing;
 pub use telemetry::Traces;
 
@@ -30,6 +32,7 @@ use ipnet::IpNet;
 use issuer::Issuer;
 use limits::LimitsFile;
 use people::{OperatorFile, SignInFile};
+use resource_server::ResourceServerFile;
 use serde::{Deserialize, Serialize, Serializer};
 use signing::SigningFile;
 use std::{
@@ -84,6 +87,8 @@ pub struct Config {
     /// `[[sign_in]]`, each under a name of its own.
     pub sign_ins: Vec<SignIn>,
     pub operators: Vec<OperatorRule>,
+    /// `[[resource_server]]`: who may introspect.
+    pub resource_servers: Vec<ResourceServer>,
     pub signing: Signing,
     /// The name in our tokens: `public_url`, unless the documents are published elsewhere.
     pub issuer_url: String,
@@ -134,6 +139,8 @@ struct File {
     telemetry: TelemetryFile,
     #[serde(default)]
     evidence: EvidenceFile,
+    #[serde(default)]
+    resource_server: Vec<ResourceServerFile>,
 }
 #[derive(Deserialize)]
 struct Server {
@@ -174,11 +181,21 @@ const KEYS: &[(&str, &[&str])] = &[
             "evidence",
             "sign_in",
             "operator",
+            "resource_server",
         ],
     ),
     ("server", &["listen", "operator_listen", "public_url", "hints", "trusted_proxies", "tls", "limits"]),
     ("server.tls", &["certificate", "key"]),
-    ("server.limits", &["connections", "requests_per_second", "repository_requests_per_second", "request_seconds"]),
+    (
+        "server.limits",
+        &[
+            "connections",
+            "requests_per_second",
+            "repository_requests_per_second",
+            "introspections_per_second",
+            "request_seconds",
+        ],
+    ),
     ("store", &["url", "password", "sslrootcert"]),
     ("mappings", &["path"]),
     ("issuer", &["*"]),
@@ -201,6 +218,8 @@ const KEYS: &[(&str, &[&str])] = &[
     ("telemetry.otlp", &["endpoint", "headers", "ca_file", "sample_percent"]),
     ("evidence", &["sink", "positions"]),
     ("evidence.sink", &["kind", "name", "path", "details", "endpoint", "headers", "ca_file"]),
+    ("resource_server", &["audience", "client_id", "client_secret"]),
+    ("resource_server.client_secret", &["file", "env"]),
     ("backend", &["*"]),
     ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout", "denial"]),
     ("backend.*.denial", &["policy_arn", "endpoint_url"]),
@@ -373,8 +392,19 @@ impl Judge {
     }
 
     fn values(&mut self, file: File, directory: &Path, development: bool, text: &str) -> Config {
-        let File { server, store, mappings, issuer, mut signing, backend, telemetry, evidence, sign_in, operator } =
-            file;
+        let File {
+            server,
+            store,
+            mappings,
+            issuer,
+            mut signing,
+            backend,
+            telemetry,
+            evidence,
+            sign_in,
+            operator,
+            resource_server,
+        } = file;
         if server.public_url.is_none() && !development {
             let help = "write `public_url = \"https://claimbound.example.com\"`: it is the audience of CI tokens";
             self.error(VALUE, 0..0, "`[server] public_url` is missing".to_owned(), help);
@@ -426,6 +456,7 @@ impl Judge {
             backends: backend.into_iter().map(|(name, backend)| self.backend(name, backend, development)).collect(),
             sign_ins,
             operators,
+            resource_servers: self.resource_servers(resource_server, directory),
             signing: self.signing(signing, directory),
             traces: self.telemetry(telemetry, directory),
             evidence: self.evidence(evidence, directory),

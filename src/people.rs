@@ -8,9 +8,9 @@ mod claims;
 mod wire;
 
 use crate::{
-    config::{SecretAt, SignIn},
+    config::SignIn,
     net::Client,
-    secret::Secret,
+    secret::{Place, Secret},
 };
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -27,7 +27,6 @@ use openidconnect::{
 use serde_json::json;
 use std::{
     collections::HashMap,
-    fs,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -297,23 +296,16 @@ fn derived(what: &str, challenge: &PkceCodeChallenge) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()))
 }
 
-fn secret(sign_in: &SignIn, place: &SecretAt) -> Result<ClientSecret, SignInError> {
+fn secret(sign_in: &SignIn, place: &Place) -> Result<ClientSecret, SignInError> {
     let read = || -> Result<String, String> {
-        match place {
-            SecretAt::Env(name) => std::env::var(name).map_err(|error| format!("variable `{name}`: {error}")),
-            SecretAt::File(path) => {
-                let told = |error: std::io::Error| format!("`{}`: {error}", path.display());
-                if fs::metadata(path).map_err(told)?.len() > SECRET_BYTES_MAX {
-                    return Err(format!("`{}` is longer than {SECRET_BYTES_MAX} bytes", path.display()));
-                }
-                fs::read_to_string(path).map_err(told)
-            }
+        let bytes = place.read(SECRET_BYTES_MAX).map_err(|why| format!("{place} {why}"))?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| format!("{place} holds no text"))?;
+        match text.trim() {
+            "" => Err(format!("{place} is empty")),
+            text => Ok(text.to_owned()),
         }
     };
-    let text = read().and_then(|text| match text.trim() {
-        "" => Err("it is empty".to_owned()),
-        text => Ok(text.to_owned()),
-    });
+    let text = read();
     let down = |why| SignInError::Down { name: sign_in.name.clone(), why: format!("its client secret: {why}") };
     text.map(ClientSecret::new).map_err(down)
 }

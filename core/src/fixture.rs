@@ -103,6 +103,7 @@ impl Builder {
             conditions: conditions.into_iter().collect(),
             duration: None,
             max_duration: None,
+            max_session: None,
             limit: None,
             expires: None,
             shadow: false,

@@ -2,13 +2,16 @@
 //! Its public methods are the only face that `http` and `cli` see.
 
 mod clock;
+mod families;
 mod health;
+mod introspect;
 mod jobs;
 mod operate;
 mod operators;
 mod prepare;
 mod reload;
 mod signing;
+mod statuslists;
 mod tasks;
 
 pub use clock::SystemClock;
@@ -16,12 +19,13 @@ pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, Si
 pub use operators::{NoOperator, Question, SignInFailed, SignedIn, Who};
 pub use prepare::{Prepared, StartError, deniers, deployment, prepare, trusted};
 pub use signing::{KeysError, made_fact};
+pub use statuslists::{StatusList, TTL_SECONDS};
 
 use crate::{
     config::Config,
     exchange::{self, Granted, Parts, Proof, Refused, Repositories, Request, Snapshot, Strangers},
     folder,
-    issuance::{Ended as Effect, aws::denial::Denier},
+    issuance::{Ended as Effect, aws::denial::Denier, status::StatusLists},
     keys::{
         issuers::{KeyCache, KeyTimes},
         signing::Signer,
@@ -41,6 +45,7 @@ use claimbound_core::{
     reason::Reason,
     time::{Clock, Seconds, UnixSeconds},
 };
+use introspect::Clients;
 use reload::Reload;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 use tokio::{
@@ -68,7 +73,7 @@ pub struct Asked {
 pub enum AskedGrant {
     Tokens { subject: Secret, actor: Option<Secret> },
     Poll { auth_req_id: Secret },
-    Refresh { token: Secret },
+    Refresh { token: Secret, subject: Secret },
 }
 
 /// The answer to an exchange, with what every answer names.
@@ -114,6 +119,10 @@ pub struct Broker {
     published: Option<signing::Published>,
     /// What was last counted in the store.
     census: std::sync::Mutex<StoreSample>,
+    /// Where the tokens of `jwt` roles have their places, and what is known of those of all brokers.
+    places: Arc<StatusLists>,
+    lists: statuslists::Lists,
+    clients: Clients,
     writer: Writer,
     reader: Arc<dyn Reader>,
     sinks: Sinks,
@@ -145,6 +154,7 @@ impl Broker {
         // Before anything is read: what changes while it is read shows later.
         let reload = Reload::new(&config, now);
         let prepared = prepare(&config)?;
+        let clients = Clients::read(&config).map_err(StartError::Other)?;
         let opened = store::open(&config.store, now)?;
         record_start(&opened.writer, &config, &prepared, now).await?;
         let signer = Signer::open(&config.signing.keys, config.signing.seal.clone(), now)?;
@@ -155,7 +165,8 @@ impl Broker {
         let sinks = Sinks::start(&config.evidence.sinks, &config.evidence.positions, &source, &client)
             .map_err(|error| StartError::Other(error.to_string()))?;
         let issuers = prepared.issuers.clone();
-        let active = prepare::activate(config.clone(), prepared, &signer).await?;
+        let places = StatusLists::new(&config.public_url);
+        let active = prepare::activate(config.clone(), prepared, &signer, &places).await?;
         let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
         let people = People::new(client.clone(), config.development);
         let published = signing::Published::new(&config, client.clone());
@@ -172,6 +183,9 @@ impl Broker {
             reload,
             issuers,
             signer,
+            places,
+            lists: statuslists::Lists::default(),
+            clients,
             writer,
             reader,
             sinks,
@@ -251,7 +265,9 @@ impl Broker {
                     Proof::Tokens { subject: subject.reveal(), actor: actor.as_ref().map(Secret::reveal) }
                 }
                 AskedGrant::Poll { auth_req_id } => Proof::Poll { auth_req_id: auth_req_id.reveal() },
-                AskedGrant::Refresh { token } => Proof::Refresh { token: token.reveal() },
+                AskedGrant::Refresh { token, subject } => {
+                    Proof::Refresh { token: token.reveal(), subject: subject.reveal() }
+                }
             },
             ask: Ask { role: asked.role.as_deref(), duration: asked.duration, scope: asked.scope.as_deref() },
             dry_run: asked.dry_run,
@@ -278,6 +294,7 @@ impl Broker {
             snapshot,
             issuers: &*self.issuers,
             writer: &self.writer,
+            reader: &self.reader,
             strangers: &self.strangers,
             repositories: &self.repositories,
             now,
@@ -285,7 +302,7 @@ impl Broker {
     }
 
     /// Ends the lease of the presented credential (RFC 7009): possession of a token that we signed, or of a lease
-    /// handle, is the right to.
+    /// handle, is the right to. A refresh token ends its family and all its leases (section 2.1).
     ///
     /// # Errors
     /// The store cannot record it.
@@ -303,6 +320,9 @@ impl Broker {
 
     async fn revoke_here(&self, token: &Secret) -> Result<Revoked, Down> {
         let now = self.clock.now();
+        if let Some(secret) = exchange::family_secret(token.reveal()) {
+            return self.revoke_family(secret, now).await;
+        }
         let Some(HeldLease { id: lease, role, handle, .. }) = self.held(token, now).await? else {
             return Ok(Revoked::Unknown);
         };
@@ -339,7 +359,7 @@ impl Broker {
         if !exchange::is_lease_handle(token.reveal()) {
             return Ok(None);
         }
-        let possession = exchange::possession(token.reveal());
+        let possession = exchange::possession(token.reveal().as_bytes());
         let found = self.read(move |reader| reader.held(&possession)).await?;
         Ok(found.filter(|lease| lease.expires > now))
     }

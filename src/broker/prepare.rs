@@ -1,6 +1,6 @@
 //! Configuration + folder → everything that can be judged without starting: what `serve --check` does.
 
-use super::{Active, jobs::OperatorJobs};
+use super::{Active, introspect::Clients, jobs::OperatorJobs};
 use crate::{
     config::{self, AwsBackend, AwsMode, Config},
     exchange::Snapshot,
@@ -8,6 +8,7 @@ use crate::{
     issuance::{
         aws,
         catalogue::{self, Compiled, Deployment},
+        status::StatusLists,
     },
     keys::{
         issuers::{IssuerConfig, Pin, REFRESH_SECONDS_MAX},
@@ -97,6 +98,7 @@ pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
     if diagnostics.iter().any(|d| d.severity == Severity::Error) {
         return Err(StartError::Findings { folder, diagnostics });
     }
+    Clients::read(config).map_err(StartError::Other)?;
     let archive = folder::archive(&folder);
     Ok(Prepared { mappings: set, profiles, issuers, archive, diagnostics, folder, jobs })
 }
@@ -105,13 +107,18 @@ pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
 ///
 /// # Errors
 /// Findings about roles' parameters.
-pub(super) async fn activate(config: Config, prepared: Prepared, signer: &Arc<Signer>) -> Result<Active, StartError> {
+pub(super) async fn activate(
+    config: Config,
+    prepared: Prepared,
+    signer: &Arc<Signer>,
+    places: &Arc<StatusLists>,
+) -> Result<Active, StartError> {
     let Prepared { mappings, profiles, folder, diagnostics, jobs, .. } = prepared;
     for found in diagnostics {
         let file = found.span.as_ref().map(|span| &*span.file);
         tracing::warn!(code = %found.code, file, finding = found.message, "the mapping folder loads with a finding");
     }
-    let Compiled { minters, backends } = catalogue::compile(&mappings, &deployment(&config), signer)
+    let Compiled { minters, backends } = catalogue::compile(&mappings, &deployment(&config), signer, places)
         .map_err(|diagnostics| StartError::Findings { folder, diagnostics })?;
     futures_util::future::join_all(backends.iter().map(|(backend, region)| backend.start(region))).await;
     let version = hex(&mappings.version);

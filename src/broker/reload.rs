@@ -160,7 +160,7 @@ impl Broker {
         }
         let now = self.clock.now();
         let activation = activation(version, archive, &config, now).map_err(Failed::refused)?;
-        let active = prepare::activate(config, prepared, &self.signer).await.map_err(refused)?;
+        let active = prepare::activate(config, prepared, &self.signer, &self.places).await.map_err(refused)?;
         match self.writer.commit(activation).await.map_err(Failed::Store)? {
             Outcome::Durable { .. } => {}
             Outcome::Blocked(blocked) => return Err(Failed::refused(format!("the store refused it: {blocked:?}"))),

@@ -66,6 +66,9 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
                     tracing::error!(%error, "the store could not be swept");
                 }
                 broker.read_keys_again(now).await;
+                // Resource servers' secrets are read again with them.
+                let clients = broker.clone();
+                let _ = tokio::task::spawn_blocking(move || clients.clients.read_again()).await;
             }
         })
     };

@@ -55,9 +55,12 @@ pub fn run(args: &IssuerArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<u
     let (ring, seal) = ring(keys.as_deref(), seal.as_ref(), deployment)?;
     let signer = Signer::open_existing(&ring, seal)?;
     let issuer_url = &deployment.issuer_url(issuer_url.as_ref())?;
+    // Where the broker itself is, is in its configuration alone.
+    let broker = deployment.config.exists().then(|| deployment.read().ok()).flatten().map(|config| config.public_url);
+    let broker = broker.as_deref().filter(|url| !url.is_empty());
     // The key set first: whoever reads the discovery document finds the keys that it speaks of.
     for (path, document) in
-        [(JWKS_PATH, signer.jwks(now)), (OPENID_CONFIGURATION_PATH, openid_configuration(issuer_url))]
+        [(JWKS_PATH, signer.jwks(now)), (OPENID_CONFIGURATION_PATH, openid_configuration(issuer_url, broker))]
     {
         let file = directory.join(path.trim_start_matches('/'));
         write(&file, &document).with_context(|| format!("cannot write {}", file.display()))?;

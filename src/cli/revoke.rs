@@ -98,6 +98,7 @@ pub(super) fn human(revoked: &Revoked) -> String {
         let effect = match one.effect.as_str() {
             "dead_now" => "ended: its target refuses it".to_owned(),
             "denied" => "denied by policy".to_owned(),
+            "where_checked" => format!("refused where it is looked up, else ends at expiry, {}", moment(one.expires)),
             _ => format!("ends at expiry, {}", moment(one.expires)),
         };
         text.push_str(&format!(
@@ -113,6 +114,10 @@ pub(super) fn human(revoked: &Revoked) -> String {
     let effects: Vec<String> = revoked.effects.iter().map(|(effect, count)| format!("{count} {effect}")).collect();
     let effects = if effects.is_empty() { String::new() } else { format!(": {}", effects.join(", ")) };
     text.push_str(&format!("{} {word}{effects}\n", crate::history::log::counted(revoked.count, "lease")));
+    if revoked.families > 0 {
+        let families = crate::history::log::counted(revoked.families, "refresh token");
+        text.push_str(&format!("{families} {word}\n"));
+    }
     for (backend, told) in &revoked.backends {
         text.push_str(&match (&told.error, told.applied) {
             (None, Some(at)) => format!(

@@ -1,8 +1,8 @@
 //! `[[sign_in]]` and `[[operator]]`: where people show who they are, and who of them, and of CI jobs, may do what an
 //! operator does. What a job's conditions mean is judged where the mapping folder is known.
 
-use super::{Judge, VALUE, is_loopback};
-use crate::operators::May;
+use super::{Judge, VALUE, is_loopback, signing::PlaceFile};
+use crate::{operators::May, secret::Place};
 use claimbound_core::diag::{did_you_mean, line_column};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -20,7 +20,7 @@ pub struct SignIn {
     pub issuer: String,
     pub client_id: String,
     /// `None`: a public client, which PKCE alone protects.
-    pub client_secret: Option<SecretAt>,
+    pub client_secret: Option<Place>,
     /// The claim with a person's groups; a JSON pointer, if it begins with `/`.
     pub groups_claim: String,
     /// Besides `openid`.
@@ -29,14 +29,6 @@ pub struct SignIn {
     pub max_age_seconds: Option<i64>,
     pub ca_file: Option<PathBuf>,
     pub allow_private_network: bool,
-}
-
-/// Where a secret stands.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SecretAt {
-    File(PathBuf),
-    Env(String),
 }
 
 /// `[[operator]]`.
@@ -71,20 +63,13 @@ pub(super) struct SignInFile {
     name: Spanned<String>,
     issuer: Spanned<String>,
     client_id: Spanned<String>,
-    client_secret: Option<Spanned<Place>>,
+    client_secret: Option<Spanned<PlaceFile>>,
     groups_claim: Option<Spanned<String>>,
     scopes: Option<Vec<Spanned<String>>>,
     max_age: Option<Spanned<String>>,
     ca_file: Option<PathBuf>,
     #[serde(default)]
     allow_private_network: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Place {
-    file: Option<PathBuf>,
-    env: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -135,18 +120,7 @@ impl Judge {
             let help = "write each scope by itself, like `scopes = [\"profile\", \"groups\"]`";
             self.error(VALUE, scope.span(), format!("`{}` is no scope", scope.get_ref()), help);
         }
-        let client_secret = file.client_secret.and_then(|place| {
-            let span = place.span();
-            match place.into_inner() {
-                Place { file: Some(file), env: None } => Some(SecretAt::File(directory.join(file))),
-                Place { file: None, env: Some(name) } => Some(SecretAt::Env(name)),
-                _ => {
-                    let help = "write `client_secret = { file = \"PATH\" }` or `client_secret = { env = \"NAME\" }`";
-                    self.error(VALUE, span, "`client_secret` names one place where it stands".to_owned(), help);
-                    None
-                }
-            }
-        });
+        let client_secret = file.client_secret.and_then(|place| self.place(place, "client_secret", directory));
         let scopes = file.scopes.map(|scopes| scopes.into_iter().map(Spanned::into_inner).collect());
         SignIn {
             name: file.name.into_inner(),

@@ -1,6 +1,7 @@
 //! The configuration file, and everything that can be wrong with it.
 
 use super::*;
+use crate::secret::Place;
 
 fn parse(text: &str, development: bool) -> Result<Config, Vec<String>> {
     Config::parse(text, &"claimbound.toml".into(), Path::new("/etc/claimbound"), development)
@@ -19,7 +20,7 @@ fn the_annotated_reference_file_loads_and_has_every_key() {
     for (path, keys) in KEYS {
         let mut tables = vec![tree.clone()];
         for step in path.split('.').filter(|step| !step.is_empty()) {
-            let below = tables.into_iter().flatten().filter(|(name, _)| step == "*" || *name == step);
+            let below = tables.into_iter().flatten().filter(|(name, _)| step == "*" || name == step);
             tables = below
                 .flat_map(|(_, value)| match value {
                     toml::Value::Array(tables) => tables,
@@ -286,8 +287,8 @@ fn people_and_jobs_become_operators() {
     };
     assert_eq!((issuer.as_str(), matches.as_str()), ("github", "branch = \"main\"\nrepository = \"acme/ops\"\n"));
     let secret = |line: &str| parse(&format!("{base}client_secret = {line}\n"), false).unwrap().sign_ins[0].clone();
-    assert_eq!(secret("{ env = \"S\" }").client_secret, Some(SecretAt::Env("S".into())));
-    assert_eq!(secret("{ file = \"s\" }").client_secret, Some(SecretAt::File("/etc/claimbound/s".into())));
+    assert_eq!(secret("{ env = \"S\" }").client_secret, Some(Place::Variable("S".into())));
+    assert_eq!(secret("{ file = \"s\" }").client_secret, Some(Place::File("/etc/claimbound/s".into())));
     for (text, why) in [
         (format!("{base}client_secret = {{}}\n"), "`client_secret` names one place"),
         (format!("{base}client_sercet = {{}}\n"), "unknown key `client_sercet` in `[[sign_in]]`"),
@@ -325,7 +326,7 @@ fn collectors_sinks_and_seals_are_read_with_their_faults() {
     .unwrap();
     assert_eq!(config.signing.rotate_every_seconds, Some(30 * 86_400));
     let traces = config.traces.unwrap();
-    let token = crate::secret::Place::File("/etc/claimbound/token".into());
+    let token = Place::File("/etc/claimbound/token".into());
     assert_eq!((traces.sample_percent, &*traces.otlp.headers), (100, &[("authorization".to_owned(), token)][..]));
     let names: Vec<_> = config.evidence.sinks.iter().map(|sink| (sink.name.as_str(), sink.kind.name())).collect();
     assert_eq!(names, [("stdout", "stdout"), ("siem", "file")]);
@@ -357,5 +358,30 @@ fn collectors_sinks_and_seals_are_read_with_their_faults() {
     ] {
         let found = parse(&format!("{server}{lines}\n"), false).unwrap_err();
         assert!(found.iter().any(|fault| fault == told), "{lines}: {found:?}");
+    }
+}
+
+#[test]
+fn resource_servers_are_read_with_their_faults() {
+    let base = "[server]\npublic_url = \"https://cb.example\"\n";
+    let one = "[[resource_server]]\naudience = \"https://openbao.example\"\nclient_id = \"openbao\"\nclient_secret = { file = \"s\" }\n";
+    let two =
+        "[[resource_server]]\naudience = \"https://x.example\"\nclient_id = \"x\"\nclient_secret = { env = \"S\" }\n";
+    let servers = parse(&format!("{base}{one}{two}"), false).unwrap().resource_servers;
+    assert_eq!(servers[0].client_secret, Place::File("/etc/claimbound/s".into()));
+    assert_eq!(servers[1].client_secret, Place::Variable("S".into()));
+    for (text, why) in [
+        (format!("{one}{one}"), "two resource servers `openbao`"),
+        (one.replace("\"openbao\"", "\"open bao\""), "can be no `client_id`"),
+        (one.replace("\"openbao\"", "\"\""), "can be no `client_id`"),
+        (one.replace("\"https://openbao.example\"", "\"\""), "`audience` is empty"),
+        (one.replace("file = \"s\"", "file = \"s\", env = \"S\""), "names one place"),
+        (one.replace("file = \"s\"", ""), "names one place"),
+        (one.replace("file = \"s\"", "fiel = \"s\""), "did you mean `file`?"),
+        (one.replace("{ file = \"s\" }", "\"hunter2\""), "CB1003"),
+        (one.replace("audience", "audiense"), "did you mean `audience`?"),
+    ] {
+        let found = parse(&format!("{base}{text}"), false).unwrap_err();
+        assert!(found.iter().any(|found| found.contains(why)), "{text}: {found:?}");
     }
 }

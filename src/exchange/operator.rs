@@ -31,7 +31,8 @@ pub async fn operator_job<T>(
 ) -> Result<OperatorJob<T>, Refusal> {
     let mut decoded = Vec::new();
     let token = UnverifiedToken::parse(token, &mut decoded)?;
-    let proof::Job { workload, profile, issuer, token } = proof::job(parts, &token, Some(audience)).await?;
+    let audience = proof::For::Audience(audience);
+    let proof::Job { workload, profile, issuer, token, .. } = proof::job(parts, &token, audience).await?;
     let (id, name) = workload.principal_id(profile);
     let (id, name) = (id.to_owned(), name.to_owned());
     let limited = |retry_after_seconds| Refusal::RateLimited { retry_after_seconds };

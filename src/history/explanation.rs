@@ -101,6 +101,10 @@ fn verdict(decision: &Decision, set: &MappingSet) -> String {
             for Exception { exempt, reason, .. } in &mapping.exceptions {
                 line(&mut text, format_args!("by the exception `{exempt}`: {reason}"));
             }
+            if let Some(session) = mapping.max_session {
+                let session = self::duration(session);
+                line(&mut text, format_args!("renewed, where a job cannot mint again, for at most {session}"));
+            }
             if let Some(limit) = mapping.limit {
                 line(&mut text, format_args!("unless its limit for this repository is used up: {limit}"));
             }

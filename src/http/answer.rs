@@ -21,7 +21,8 @@ use claimbound_core::{
     reason::{Reason, Standing},
 };
 use serde::Serialize;
-use shape::{DryRun, Early, Pairs, Success, Told, ToldNearest, text, uri};
+use serde_json::{Map, Value};
+use shape::{Active, DryRun, Early, Pairs, Success, Told, ToldNearest, text, uri};
 
 /// Before this much time another try is in vain.
 const RETRY_SECONDS: u32 = 5;
@@ -29,6 +30,9 @@ const RETRY_SECONDS: u32 = 5;
 const RETRY_ISSUER_SECONDS: u32 = 30;
 /// An exchange that runs is done within this time.
 const RETRY_IN_FLIGHT_SECONDS: u32 = 2;
+
+/// How resource servers prove themselves (RFC 7617).
+const BASIC: &str = "Basic realm=\"claimbound\", charset=\"UTF-8\"";
 
 /// What strangers are told instead of their reason.
 const NOT_ACCEPTED: &str = "token_not_accepted";
@@ -52,6 +56,7 @@ pub struct Reply {
 #[derive(Clone, Copy, Default)]
 pub struct Noted {
     pub decision: Option<DecisionId>,
+    /// Whoever asked has proven itself, and got what it asked for.
     pub granted: bool,
 }
 
@@ -107,11 +112,27 @@ pub fn exchanged(answer: &Answer, hints: Hints) -> Reply {
 
 /// RFC 7009 section 2.2: a token that is unknown is answered like one that was ended.
 pub fn revoked(recorded: bool) -> Reply {
-    if recorded {
-        return Reply::json(StatusCode::OK, &serde_json::json!({}));
-    }
+    if recorded { Reply::json(StatusCode::OK, &serde_json::json!({})) } else { away() }
+}
+
+/// The store cannot be asked.
+pub fn away() -> Reply {
     let away = Early::of("temporarily_unavailable", Reason::StoreDown.name(), words(Reason::StoreDown).to_owned());
     Reply { retry_after_seconds: Some(RETRY_SECONDS), ..Reply::json(StatusCode::SERVICE_UNAVAILABLE, &away) }
+}
+
+/// RFC 7662 section 2.2: a token that is not good is answered alike, whatever it is. `None`: the store is away.
+pub fn introspected(found: Option<Option<Map<String, Value>>>) -> Reply {
+    match found {
+        Some(Some(claims)) => proven(&Active { active: true, token_type: "Bearer", claims }),
+        Some(None) => proven(&serde_json::json!({ "active": false })),
+        None => away(),
+    }
+}
+
+/// The answer to a resource server, which may keep its connection.
+fn proven(body: &impl Serialize) -> Reply {
+    Reply { noted: Noted { decision: None, granted: true }, ..Reply::json(StatusCode::OK, body) }
 }
 
 /// A request that ends before its token is read.
@@ -127,6 +148,8 @@ pub enum TurnedAway {
     NotJson,
     BadJson(String),
     HeadTooLarge,
+    /// Of who introspects.
+    Unauthorized,
     TooManyRequests {
         retry_after_seconds: u32,
     },
@@ -167,18 +190,27 @@ pub fn turned_away(why: &TurnedAway) -> Reply {
         ),
         TurnedAway::BadJson(why) => (400, "invalid_request", why.as_str()),
         TurnedAway::HeadTooLarge => (431, "invalid_request", "the request's headers are larger than 16 KiB together"),
+        TurnedAway::Unauthorized => (
+            401,
+            "invalid_client",
+            "the id or secret of a resource server is missing or wrong; send both as `Authorization: Basic …`",
+        ),
         TurnedAway::TooManyRequests { .. } => {
-            (429, "temporarily_unavailable", "too many requests from this network; wait as `Retry-After` says")
+            (429, "temporarily_unavailable", "too many requests from here; wait as `Retry-After` says")
         }
     };
     let reason = match why {
         TurnedAway::TooManyRequests { .. } => Reason::RateLimited,
+        TurnedAway::Unauthorized => Reason::ClientUnknown,
         _ => Reason::FormInvalid,
     };
     let status = StatusCode::from_u16(status).expect("the statuses above are valid");
     let mut reply = Reply::json(status, &Early::of(error, reason.name(), text.to_owned()));
     if let TurnedAway::TooManyRequests { retry_after_seconds } = why {
         reply.retry_after_seconds = Some(*retry_after_seconds);
+    }
+    if let TurnedAway::Unauthorized = why {
+        reply.challenge = Some(BASIC);
     }
     // After these, bytes of the request may still be on their way.
     reply.close = !matches!(why, TurnedAway::Form(_));
@@ -238,15 +270,17 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
         // The token is worth nothing any more: who holds it need not be its job.
         (R::Replay, _) => refuse("invalid_request", reason, false),
         (R::ActorNotAllowed, _) => refuse("invalid_request", reason, false),
+        (R::RefreshMismatch | R::RefreshEnded | R::RefreshReused, _) => refuse("invalid_grant", reason, false),
         (R::InFlight, _) => later(reason, RETRY_IN_FLIGHT_SECONDS),
         (R::BackendDown, _) => later(reason, RETRY_SECONDS),
         (R::RateLimited | R::MappingLimit, _) => {
             tell(429, "temporarily_unavailable", reason, Some(RETRY_SECONDS), false)
         }
         (R::FormInvalid, _) => refuse("invalid_request", reason, false),
-        // Faults of a token come before the workload is proven; were one reported as a job's, it is told nothing.
+        // No exchange is refused for it. Faults of a token come before the workload is proven; were one reported as a job's, it is told nothing.
         (
-            R::Malformed
+            R::ClientUnknown
+            | R::Malformed
             | R::JweUnsupported
             | R::DuplicateMember
             | R::HeaderForbidden
@@ -320,6 +354,15 @@ fn words(reason: Reason) -> &'static str {
             "The token or the request names an actor, and no mapping allows one; leave `actor_token` out"
         }
         Reason::GrantUnknown => "No such refresh token or authentication request is open; begin with a token exchange",
+        Reason::RefreshMismatch => {
+            "This refresh token was given for another token of the CI system, or for another role; send it with the one \
+             that it came from"
+        }
+        Reason::RefreshEnded => "No more renewals: they were ended, or the session is over",
+        Reason::RefreshReused => {
+            "This refresh token was used before; whoever holds a copy of it could go on, so all renewals and leases that \
+             come from the same token are ended"
+        }
         Reason::InFlight => "This token is being exchanged right now; wait as `Retry-After` says",
         Reason::StoreDown => "The broker cannot record its answers right now; wait as `Retry-After` says",
         Reason::IssuerDown => "The issuer's keys cannot be fetched right now; wait as `Retry-After` says",

@@ -2,16 +2,17 @@
 
 use super::limit::{NETWORKS_MAX, SIGN_IN_STEPS_PER_SECOND};
 use crate::{
-    broker::{Answer, Asked, Broker, Health, NoOperator, Who},
+    broker::{Answer, Asked, Broker, Health, NoOperator, StatusList, Who},
     config::Config,
     operate::{Deed, Done, OperateError},
     operators::Operator,
     rate::Rate,
     secret::Secret,
+    store::Down,
 };
 use claimbound_core::time::UnixSeconds;
 use futures_util::future::BoxFuture;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
 /// The broker's face, as [`Broker`] describes it.
@@ -21,6 +22,9 @@ pub trait Front: Send + Sync {
     fn revoke(&self, token: Secret) -> BoxFuture<'_, bool>;
     /// In an operator's name, who has been let in.
     fn operate(&self, operator: Operator, deed: Deed) -> BoxFuture<'_, Result<Done, OperateError>>;
+    fn resource_server(&self, id: &str, secret: &str) -> Option<usize>;
+    fn introspect(&self, server: usize, token: Secret) -> BoxFuture<'_, Result<Option<Map<String, Value>>, Down>>;
+    fn status_list<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<StatusList>>, Down>>;
     fn jwks(&self) -> Value;
     fn ready(&self) -> bool;
     fn health(&self) -> Health;
@@ -42,6 +46,15 @@ impl Front for Arc<Broker> {
     }
     fn operate(&self, operator: Operator, deed: Deed) -> BoxFuture<'_, Result<Done, OperateError>> {
         Box::pin(Broker::operate(self, operator, deed))
+    }
+    fn resource_server(&self, id: &str, secret: &str) -> Option<usize> {
+        Broker::resource_server(self, id, secret)
+    }
+    fn introspect(&self, server: usize, token: Secret) -> BoxFuture<'_, Result<Option<Map<String, Value>>, Down>> {
+        Box::pin(async move { Broker::introspect(self, server, &token).await })
+    }
+    fn status_list<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<StatusList>>, Down>> {
+        Box::pin(Broker::status_list(self, name))
     }
     fn jwks(&self) -> Value {
         Broker::jwks(self)
@@ -77,6 +90,8 @@ pub struct Shared {
     pub rate: Option<Rate<IpAddr>>,
     /// By network, of steps of sign-ins.
     pub sign_in_rate: Option<Rate<IpAddr>>,
+    /// By resource server.
+    pub introspections: Option<Rate<usize>>,
     /// The rate's clock: it never steps back.
     pub started: Instant,
 }
@@ -86,6 +101,7 @@ impl Shared {
     pub fn new(front: Box<dyn Front>, config: Config) -> Self {
         let rate = Rate::new(config.limits.requests_per_second, NETWORKS_MAX);
         let sign_in_rate = Rate::new(SIGN_IN_STEPS_PER_SECOND, NETWORKS_MAX);
-        Self { front, config, rate, sign_in_rate, started: Instant::now() }
+        let introspections = Rate::new(config.limits.introspections_per_second, config.resource_servers.len().max(1));
+        Self { front, config, rate, sign_in_rate, introspections, started: Instant::now() }
     }
 }

@@ -32,9 +32,14 @@ pub const NETWORKS_MAX: usize = 32 * 1024;
 /// dropped.
 pub struct Unread(pub Payload);
 
-/// Reads the form of a `POST`, within all limits. The raw body is wiped.
+/// Reads the form of a `POST` of anyone, within all limits.
 pub async fn receive(request: &HttpRequest, shared: &Shared) -> Result<Form, TurnedAway> {
     rate(request, shared).map_err(|retry_after_seconds| TurnedAway::TooManyRequests { retry_after_seconds })?;
+    form(request, shared).await
+}
+
+/// Reads the form of a `POST` whose rate was judged. The raw body is wiped.
+pub async fn form(request: &HttpRequest, shared: &Shared) -> Result<Form, TurnedAway> {
     if request.uri().query().is_some() {
         return Err(TurnedAway::QueryParameters);
     }

@@ -8,6 +8,7 @@
 mod answer;
 mod form;
 pub mod front;
+mod introspect;
 mod limit;
 pub mod operator;
 mod routes;

@@ -3,6 +3,7 @@
 use super::{
     answer::{self, Noted, TurnedAway},
     front::Shared,
+    introspect,
     limit::{self, Unread},
     operator::{self, Needs},
     token, wellknown,
@@ -59,6 +60,10 @@ const fn for_operators(
 pub const PUBLIC: &[Endpoint] = &[
     open(Method::POST, "/token", "Exchange a CI token for a credential", || web::to(token::token)),
     open(Method::POST, "/revoke", "End the lease of a credential", || web::to(token::revoke)),
+    open(Method::POST, "/introspect", "Ask whether a token is still good", || web::to(introspect::introspect)),
+    open(Method::GET, "/statuslists/{list}", "A signed list of tokens that were ended", || {
+        web::to(wellknown::status_list)
+    }),
     open(Method::GET, "/.well-known/openid-configuration", "The broker as an OpenID provider", || {
         web::to(wellknown::openid_configuration)
     }),

@@ -291,12 +291,16 @@ impl Signer {
         Ok(Secret::new(token))
     }
 
-    /// The claims of a token that one of our published keys signed, whatever its expiry; `None` for any other text.
+    /// The claims of a token (`typ` is `JWT`) that one of our published keys signed, whatever its expiry; `None` for any
+    /// other text, and for other documents of ours (RFC 8725 section 3.11).
     pub fn verify(&self, token: &str, now: UnixSeconds) -> Option<serde_json::Value> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, payload) = signed.split_once('.')?;
         let decode = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).ok();
         let header: serde_json::Value = serde_json::from_slice(&decode(header)?).ok()?;
+        if header["typ"] != "JWT" {
+            return None;
+        }
         let keys = self.keys.load();
         let published = |key: &&Key| header["kid"] == key.dates.kid && key.dates.state(now) != KeyState::Gone;
         let pair = keys.iter().find(published)?.pair.as_ref()?;

@@ -56,8 +56,11 @@ pub struct Revoked {
     pub count: u64,
     /// The first of them.
     pub leases: Vec<EndedLease>,
-    /// How many ended in which way: `dead_now`, `denied`, `at_expiry`.
+    /// How many ended in which way: `dead_now`, `denied`, `where_checked`, `at_expiry`.
     pub effects: BTreeMap<String, u64>,
+    /// Families of renewals that were ended, or would be.
+    #[serde(default)]
+    pub families: u64,
     /// The deny lists that were told, by the name of the backend.
     pub backends: BTreeMap<String, BackendTold>,
     /// Policies to be put into roles' boundaries by hand, by the name of the backend: of those that the broker may not
@@ -76,7 +79,8 @@ pub struct EndedLease {
     pub principal: String,
     pub name: String,
     pub expires: i64,
-    /// `dead_now`: its target refuses it. `denied`: its target is told to. `at_expiry`: whoever holds it can use it till then.
+    /// `dead_now`: its target refuses it. `denied`: its target is told to. `where_checked`: who introspects, or reads the
+    /// status list, refuses it. `at_expiry`: whoever holds it can use it till then.
     pub effect: String,
 }
 
@@ -109,11 +113,19 @@ pub(super) async fn revoke(house: &House, operator: &Operator, asked: Revoke) ->
         ));
     }
     person_at_an_issuer(&asked.leases)?;
-    let mut ending =
-        Ending { house, operator, why, dry_run: asked.dry_run, done: Revoked::default(), lists: BTreeMap::new() };
+    let mut ending = Ending {
+        house,
+        operator,
+        why,
+        dry_run: asked.dry_run,
+        done: Revoked::default(),
+        lists: BTreeMap::new(),
+        families: BTreeSet::new(),
+    };
     ending.done.dry_run = asked.dry_run;
     let cut = ending.cut(&asked.leases).await?;
     ending.each(&asked.leases, &cut).await?;
+    ending.renewals(&asked.leases, &cut).await?;
     ending.tell().await?;
     Ok(ending.done)
 }
@@ -126,6 +138,8 @@ struct Ending<'e> {
     done: Revoked,
     /// What is denied by now, by the name of the backend.
     lists: BTreeMap<String, Vec<Entry>>,
+    /// Of the leases that were ended.
+    families: BTreeSet<LeaseId>,
 }
 
 impl Ending<'_> {
@@ -185,6 +199,55 @@ impl Ending<'_> {
         }
     }
 
+    /// Ends what leases are renewed by: the families of those that were ended, and those that such a lease began, however
+    /// long ago it ended.
+    async fn renewals(&mut self, filter: &LeaseFilter, cut: &BTreeSet<String>) -> Result<(), OperateError> {
+        let (mut after, now) = (LeaseId(0), self.house.now);
+        loop {
+            let found = self.house.read(move |reader| reader.renewable(after, now, STEP_LEASES as u32)).await?;
+            let Some(last) = found.last() else { return Ok(()) };
+            after = last.id;
+            for began in found {
+                if self.families.contains(&began.id) || filter.matches(&began) {
+                    self.family(began.id, filter, cut).await?;
+                }
+            }
+        }
+    }
+
+    async fn family(
+        &mut self,
+        family: LeaseId,
+        filter: &LeaseFilter,
+        cut: &BTreeSet<String>,
+    ) -> Result<(), OperateError> {
+        // Its leases that were not meant by themselves, or came since, end as their backends can end them.
+        let now = self.house.now;
+        let alive = self.house.read(move |reader| {
+            let mut leases = Vec::new();
+            for held in reader.leases_of(family)? {
+                let only = LeaseFilter { lease: Some(held.id), ..LeaseFilter::default() };
+                leases.extend(page(reader, &only, When::Alive { now, until: None }, None, 1)?.leases);
+            }
+            Ok(leases)
+        });
+        for lease in alive.await? {
+            if !(self.dry_run && filter.matches(&lease)) {
+                self.one(lease, cut).await?;
+            }
+        }
+        if !self.dry_run {
+            let what = What::FamilyEnded { family, how: "operator", effect: Ended::DeadNow.name() };
+            let ended = vec![Change::EndFamily(family)];
+            let ended = self.house.commit(vec![], ended, what, details(self.operator, self.why)).await?;
+            if !matches!(ended, Outcome::Durable { .. }) {
+                return Ok(());
+            }
+        }
+        self.done.families += 1;
+        Ok(())
+    }
+
     async fn one(&mut self, lease: ListedLease, cut: &BTreeSet<String>) -> Result<(), OperateError> {
         let role = self.house.targets.set().roles.iter().find(|role| role.name == lease.role);
         let by = role.and_then(|role| denied_by(self.house, role));
@@ -236,6 +299,7 @@ impl Ending<'_> {
                 return Ok(());
             }
         }
+        self.families.extend(lease.family);
         self.done.count += 1;
         *self.done.effects.entry(effect.name().to_owned()).or_default() += 1;
         if self.done.leases.len() < NAMED_MAX {
@@ -315,6 +379,23 @@ impl Ending<'_> {
         }
         Ok(())
     }
+}
+
+/// A lease that is meant and can still be renewed, if there is one.
+pub(super) async fn is_renewed(house: &House, filter: LeaseFilter) -> Result<Option<LeaseId>, OperateError> {
+    let now = house.now;
+    let found = house.read(move |reader| {
+        let mut after = LeaseId(0);
+        loop {
+            let leases = reader.renewable(after, now, STEP_LEASES as u32)?;
+            let Some(last) = leases.last() else { return Ok(None) };
+            after = last.id;
+            if let Some(lease) = leases.iter().find(|lease| filter.matches(lease)) {
+                return Ok(Some(lease.id));
+            }
+        }
+    });
+    Ok(found.await?)
 }
 
 fn denial_of(lease: &ListedLease, backend: String, now: UnixSeconds) -> Denial {

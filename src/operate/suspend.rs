@@ -131,7 +131,7 @@ async fn stand(
     Err(OperateError::NotYet("others suspend and resume the same right now; look, and try again".to_owned()))
 }
 
-/// What ends with a subject, beside what it may still get: its leases, the one thing that outlives a grant.
+/// What ends with a subject, beside what it may still get: its leases, and what they are renewed by.
 async fn ends_with(house: &House, operator: &Operator, subject: &Subject, why: &str) -> Result<Revoked, OperateError> {
     let leases = leases_of(subject);
     revoke::revoke(house, operator, Revoke { leases, reason: why.to_owned(), dry_run: false }).await
@@ -171,11 +171,11 @@ pub(super) async fn resume(
             let (filter, now) = (leases_of(&subject), house.now);
             let alive =
                 house.read(move |reader| page(reader, &filter, When::Alive { now, until: None }, None, 1)).await?;
-            if let Some(lease) = alive.leases.first() {
+            let renewable = revoke::is_renewed(house, leases_of(&subject)).await?;
+            if let Some(lease) = alive.leases.first().map(|lease| lease.id).or(renewable) {
                 return Err(OperateError::NotYet(format!(
-                    "leases from before the suspension are alive, {} is one; end them with `claimbound revoke`, or leave \
-                     them with `--leave-leases`",
-                    lease.id
+                    "leases from before the suspension are alive or can be renewed, {lease} is one; end them with \
+                     `claimbound revoke`, or leave them with `--leave-leases`"
                 )));
             }
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use openidconnect::IdTokenClaims;
+use std::fs;
 
 fn sign_in() -> SignIn {
     SignIn {
@@ -81,13 +82,13 @@ fn a_person_is_read_from_the_claims() {
 fn a_secret_is_read_when_it_is_needed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
-    let read = |place: SecretAt| secret(&sign_in(), &place).map(|secret| secret.secret().clone());
-    assert!(read(SecretAt::File(file.clone())).is_err());
+    let read = |place: Place| secret(&sign_in(), &place).map(|secret| secret.secret().clone());
+    assert!(read(Place::File(file.clone())).is_err());
     fs::write(&file, " hunter2\n").unwrap();
-    assert_eq!(read(SecretAt::File(file.clone())).unwrap(), "hunter2");
+    assert_eq!(read(Place::File(file.clone())).unwrap(), "hunter2");
     fs::write(&file, "\n").unwrap();
-    assert!(read(SecretAt::File(file.clone())).unwrap_err().to_string().contains("empty"));
+    assert!(read(Place::File(file.clone())).unwrap_err().to_string().contains("empty"));
     fs::write(&file, "x".repeat(5000)).unwrap();
-    assert!(read(SecretAt::File(file)).unwrap_err().to_string().contains("longer"));
-    assert!(read(SecretAt::Env("CLAIMBOUND_NO_SUCH_VARIABLE".into())).is_err());
+    assert!(read(Place::File(file)).unwrap_err().to_string().contains("longer"));
+    assert!(read(Place::Variable("CLAIMBOUND_NO_SUCH_VARIABLE".into())).is_err());
 }

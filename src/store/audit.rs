@@ -66,6 +66,15 @@ struct Told {
     facts: u64,
     /// The state that the last record named; `None` after the grant alone.
     state: Option<LeaseState>,
+    /// Its family was ended; what was alive of it with it.
+    family_ended: bool,
+}
+
+/// What the records tell so far.
+#[derive(Default)]
+struct Story {
+    leases: HashMap<LeaseId, Told>,
+    families: HashMap<LeaseId, Vec<LeaseId>>,
 }
 
 /// Walks the store as of one moment and stops at the first thing that is wrong. A chain does not show that its end was
@@ -77,7 +86,7 @@ pub fn audit(reader: &dyn Reader, expected: impl IntoIterator<Item = [u8; 32]>) 
         report.chain = report.chain.expect(head);
         expects = true;
     }
-    let (mut told, mut standing) = (HashMap::new(), HashSet::new());
+    let (mut told, mut standing) = (Story::default(), HashSet::new());
     let mut opened = Vec::new();
     reader.snapshot(&mut |kept| {
         report.finding = match kept {
@@ -93,7 +102,9 @@ pub fn audit(reader: &dyn Reader, expected: impl IntoIterator<Item = [u8; 32]>) 
                 .map(Finding::Record),
             Kept::Lease(lease) => cut(&report.chain, &mut opened).or_else(|| {
                 report.leases += 1;
-                check_lease(&lease, told.remove(&lease.id)).err().map(|fault| Finding::Lease { lease: lease.id, fault })
+                check_lease(&lease, told.leases.remove(&lease.id))
+                    .err()
+                    .map(|fault| Finding::Lease { lease: lease.id, fault })
             }),
             Kept::Suspension(id) => cut(&report.chain, &mut opened)
                 .or_else(|| (!standing.remove(&id)).then_some(Finding::SuspensionUnrecorded(id))),
@@ -101,7 +112,7 @@ pub fn audit(reader: &dyn Reader, expected: impl IntoIterator<Item = [u8; 32]>) 
         report.finding.is_none()
     })?;
     if report.finding.is_none() {
-        report.finding = cut(&report.chain, &mut opened).or_else(|| match told.into_keys().min() {
+        report.finding = cut(&report.chain, &mut opened).or_else(|| match told.leases.into_keys().min() {
             Some(lease) => Some(Finding::Lease { lease, fault: LeaseFault::Missing }),
             None if !standing.is_empty() => standing.into_iter().min().map(Finding::SuspensionMissing),
             None if expects && report.chain.met().is_none() => Some(Finding::HeadNotMet),
@@ -123,7 +134,7 @@ fn cut(chain: &Verifier, opened: &mut Vec<Incarnation>) -> Option<Finding> {
 fn check_record(
     chain: &mut Verifier,
     stored: &Stored,
-    told: &mut HashMap<LeaseId, Told>,
+    told: &mut Story,
     standing: &mut HashSet<SuspensionId>,
 ) -> Result<i64, Bad> {
     let row = Row {
@@ -145,8 +156,8 @@ fn check_record(
     Ok(body.at)
 }
 
-/// Notes what a record says of a lease.
-fn follow(body: &Body<'_>, told: &mut HashMap<LeaseId, Told>) -> Result<(), String> {
+/// Notes what a record says of a lease, or of a family of them.
+fn follow(body: &Body<'_>, told: &mut Story) -> Result<(), String> {
     let state = match body.kind.as_ref() {
         "granted" => {
             let lease = body.lease.ok_or("it grants, and names no lease")?;
@@ -155,7 +166,10 @@ fn follow(body: &Body<'_>, told: &mut HashMap<LeaseId, Told>) -> Result<(), Stri
                 body.mapping.as_deref().unwrap_or_default(),
                 body.expires.unwrap_or_default(),
             );
-            return match told.insert(lease, Told { facts, state: None }) {
+            if let Some(family) = body.family {
+                told.families.entry(family).or_default().push(lease);
+            }
+            return match told.leases.insert(lease, Told { facts, state: None, family_ended: false }) {
                 None => Ok(()),
                 Some(_) => Err(format!("it grants lease {lease}, which an earlier record granted")),
             };
@@ -165,10 +179,20 @@ fn follow(body: &Body<'_>, told: &mut HashMap<LeaseId, Told>) -> Result<(), Stri
             LeaseState::from_name(name).ok_or_else(|| format!("it settles a lease to `{name}`, which is no state"))?
         }
         "ended" => LeaseState::Ended,
+        "refused" | "family_ended" => {
+            let Some(family) = body.family else { return Ok(()) };
+            let leases = told.families.get(&family).into_iter().flatten();
+            for lease in leases {
+                told.leases.entry(*lease).and_modify(|told| told.family_ended = true);
+            }
+            let known = told.families.contains_key(&family);
+            let fault = || format!("it ends family {family}, of which no earlier record granted a lease");
+            return known.then_some(()).ok_or_else(fault);
+        }
         _ => return Ok(()),
     };
     let lease = body.lease.ok_or("it is about a lease, and names none")?;
-    match told.get_mut(&lease) {
+    match told.leases.get_mut(&lease) {
         Some(told) => told.state = Some(state),
         None => return Err(format!("it is about lease {lease}, which no earlier record granted")),
     }
@@ -200,9 +224,11 @@ fn check_lease(lease: &AuditedLease, told: Option<Told>) -> Result<(), LeaseFaul
         return Err(LeaseFault::Otherwise);
     }
     let said = match told.state {
+        Some(state @ (LeaseState::Failed | LeaseState::Ended)) => state == lease.state,
+        Some(_) if told.family_ended => lease.state == LeaseState::Ended,
         Some(state) => state == lease.state,
         // A refusal by the backend is told by the answer's own record, which names no lease.
-        None => lease.state != LeaseState::Ended,
+        None => lease.state == LeaseState::Failed || (lease.state == LeaseState::Ended) == told.family_ended,
     };
     if !said {
         return Err(LeaseFault::State(lease.state));

@@ -1,6 +1,6 @@
 //! Guard, Change, Commit, Outcome, Engine: the one write operation.
 
-use super::{Denial, Suspension};
+use super::{Denial, Family, Suspension, Turn};
 use claimbound_core::{
     evidence::{Chain, Entry, LeaseId, SuspensionId},
     time::UnixSeconds,
@@ -21,6 +21,8 @@ pub enum Guard {
     /// None of these subjects ([`super::Subject::key`]) is suspended at this time. Whatever commits after a suspension has
     /// committed, through whichever broker, meets it.
     NotSuspended { subjects: Vec<[u8; 32]>, at: UnixSeconds },
+    /// It is this refresh token's turn, which this commit takes.
+    Refresh(Turn),
 }
 
 /// One use of something that is limited. A window begins with the first use after the last window's end, so no window
@@ -96,6 +98,14 @@ pub enum Change {
     Hold { lease: LeaseId, possession: [u8; 32] },
     /// Ends a lease: revoked by its holder. Blocked by [`Blocked::LeaseEnded`] if it is not alive.
     End(LeaseId),
+    /// Opens a family of renewals, beside the lease that begins it.
+    OpenFamily(Family),
+    /// Gives a turn back: surely nothing was minted for it. Nothing, if what it gave was used.
+    GiveTurnBack(Turn),
+    /// Ends a family and its leases that are alive. Blocked by [`Blocked::FamilyEnded`] if it is unknown or ended.
+    EndFamily(LeaseId),
+    /// Keeps a status list until then, if it is not kept already: a lease that is opened beside it has a place in it.
+    KeepList { list: u128, until: UnixSeconds },
     /// Takes a use back: what it was for did not happen. Nothing, once the window is over.
     GiveBack(Use),
     /// Keeps a mapping folder, or a configuration in the same form, by its version, if it is not kept already (canonical archive, see `store::open`).
@@ -138,8 +148,19 @@ pub struct Lease {
     /// The credential's public handle, where it is known beforehand (a `jti`).
     pub handle: Option<String>,
     pub state: LeaseState,
-    /// The token that it cost, so that settling finds its single-use record.
+    /// The token that it cost, so that settling finds its single-use record. A renewal costs none.
     pub token: Option<[u8; 32]>,
+    /// The family that it belongs to.
+    pub family: Option<LeaseId>,
+    /// Where relying parties look up whether its token was ended.
+    pub status: Option<Place>,
+}
+
+/// A token's place in a status list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub list: u128,
+    pub index: u16,
 }
 
 /// A person who signed in as an operator.
@@ -235,6 +256,10 @@ pub enum Blocked {
     Suspended(SuspensionId),
     /// Somebody else was first: what stands is not what was expected.
     Moved,
+    /// The family is unknown, was ended, or its session is over.
+    FamilyEnded,
+    /// The refresh token has had its turn.
+    Reused,
     /// A fixed fact has another value.
     FixedOtherwise,
 }
@@ -254,7 +279,8 @@ pub trait Engine: Send {
     fn apply(&mut self, batch: &[Commit], chain: &mut Chain) -> Result<Vec<Outcome>, Down>;
 
     /// Removes single-use records that are to be kept until before `now`, counters whose window and sessions whose time is
-    /// over by then, denials of what has expired, and whom leases that have expired were for: a bounded number of each. Says how many single-use records it removed.
+    /// over by then, denials of what has expired, and whom leases that have expired were for: a bounded number of each; and
+    /// status lists that no valid token can name any more. Says how many single-use records it removed.
     /// A token whose record may be gone is refused from then on, whatever the clock says. Always writes, so that its
     /// success shows that the store can be written. An engine that keeps no such records has nothing to do.
     fn sweep(&mut self, _now: UnixSeconds) -> Result<u64, Down> {

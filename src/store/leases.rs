@@ -30,6 +30,8 @@ pub struct ListedLease {
     pub expires: UnixSeconds,
     pub handle: Option<String>,
     pub state: LeaseState,
+    /// Of renewals, that it belongs to.
+    pub family: Option<LeaseId>,
 }
 
 impl ListedLease {

@@ -2,6 +2,7 @@
 
 mod audit;
 pub mod commit;
+mod family;
 pub mod leases;
 pub mod open;
 mod postgres;
@@ -13,8 +14,10 @@ pub mod writer;
 
 pub use audit::{Finding, LeaseFault, Report, audit};
 pub use commit::{
-    Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Session, Settled, Spend, SpentKey, Use,
+    Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Place, Session, Settled, Spend, SpentKey,
+    Use,
 };
+pub use family::{Family, GRACE_SECONDS, Turn, Turns};
 pub use leases::{LeaseOrder, ListedLease};
 pub use open::{
     AuditedLease, Census, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, open, open_reader,

@@ -1,6 +1,6 @@
 //! URL → engine, reader and the chain to go on with.
 
-use super::{Denial, Down, LeaseOrder, LeaseState, ListedLease, Session, Suspension, Writer, postgres, sqlite};
+use super::{Denial, Down, Family, LeaseOrder, LeaseState, ListedLease, Session, Suspension, Writer, postgres, sqlite};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
     time::UnixSeconds,
@@ -122,6 +122,15 @@ pub trait Reader: Send + Sync {
     fn suspension(&self, subject: &[u8; 32]) -> Result<Option<Suspension>, Down>;
     /// What a backend's target is to refuse, those that stay longest first.
     fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down>;
+    /// The leases of a family that are alive.
+    fn leases_of(&self, family: LeaseId) -> Result<Vec<HeldLease>, Down>;
+    /// The leases that began the families that are not over at `now`, by their ids, at most so many behind this one: dead
+    /// or alive.
+    fn renewable(&self, after: LeaseId, now: UnixSeconds, most: u32) -> Result<Vec<ListedLease>, Down>;
+    /// The family whose refresh tokens share the secret of this SHA-256.
+    fn family(&self, secret: &[u8; 32]) -> Result<Option<Family>, Down>;
+    /// Places of a status list whose leases were ended, in order; `None` if no such list is kept.
+    fn ended_in(&self, list: u128) -> Result<Option<Vec<u16>>, Down>;
     /// Leases still `issuing` that were opened before `before`: a crash left them.
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down>;
     /// A kept mapping folder.

@@ -32,6 +32,13 @@ pub(crate) fn edit(path: &std::path::Path, sql: &str) {
     rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
 }
 
+/// A store that holds these already.
+pub(crate) fn written(path: &std::path::Path, commits: &[Commit]) {
+    let (mut engine, mut chain) = crate::store::sqlite::Sqlite::open(path, NOW).unwrap();
+    let outcomes = engine.apply(commits, &mut chain).unwrap();
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Durable { .. })), "{outcomes:?}");
+}
+
 /// A store that answers nothing until the sender is dropped, not even what it has written; who asks waits for a second.
 pub(crate) fn stalled(path: &std::path::Path) -> (Writer, mpsc::Sender<()>) {
     struct Stalled(crate::store::sqlite::Sqlite, mpsc::Receiver<()>);
@@ -91,24 +98,31 @@ pub(crate) fn lease(number: u128, of: u8, state: LeaseState) -> Lease {
         handle: None,
         state,
         token: Some(token(of)),
+        family: None,
+        status: None,
     }
 }
 
 /// Token `of` opens lease `number`.
 fn grant(number: u128, of: Spend) -> Commit {
     let opened = lease(number, of.token.key()[0], of.leaves);
-    let what = What::Granted {
+    let what = granted(&opened);
+    Commit {
+        guards: vec![Guard::Unspent(of)],
+        entry: Some(entry(number, what)),
+        changes: vec![Change::OpenLease(opened.clone())],
+    }
+}
+
+fn granted(opened: &Lease) -> What<'_> {
+    What::Granted {
         mapping: &opened.mapping,
         role: &opened.role,
         lease: opened.id,
         handle: None,
         expires: opened.expires,
+        family: None,
         eased: Eased::default(),
-    };
-    Commit {
-        guards: vec![Guard::Unspent(of)],
-        entry: Some(entry(number, what)),
-        changes: vec![Change::OpenLease(opened.clone())],
     }
 }
 
@@ -169,6 +183,61 @@ fn resume(number: u128, of: u8) -> Commit {
         entry: Some(entry(number, What::Resumed { suspension })),
         changes: vec![Change::Resume { subject: subject(of).key(), suspension }],
     }
+}
+
+/// Family `number`, whose first refresh token is `token`; its session is 900 seconds.
+fn family_of(number: u128, first: u8) -> Family {
+    Family {
+        id: LeaseId(number),
+        secret: [100 + number as u8; 32],
+        token: token(number as u8),
+        role: "deploy".into(),
+        opened: NOW,
+        expires: NOW.plus(900),
+        turns: Turns::first(token(first), NOW),
+    }
+}
+
+fn family(number: u128) -> Family {
+    family_of(number, 1)
+}
+
+/// Lease `number` begins a family, by a token of its number.
+pub(crate) fn begin(number: u128, of: u8) -> Commit {
+    in_family(grant(number, spend(of, LeaseState::Issued)), number, Some(Change::OpenFamily(family(number))))
+}
+
+fn in_family(mut commit: Commit, of: u128, change: Option<Change>) -> Commit {
+    let id = LeaseId(of);
+    let Some(Change::OpenLease(lease)) = commit.changes.first_mut() else { unreachable!("a grant opens a lease") };
+    lease.family = Some(id);
+    let What::Granted { mapping, role, lease: opened, handle, expires, eased, .. } = granted(lease) else {
+        unreachable!("a grant")
+    };
+    let what = What::Granted { mapping, role, lease: opened, handle, expires, family: Some(id), eased };
+    commit.entry = Some(entry(opened.0, what));
+    commit.changes.extend(change);
+    commit
+}
+
+pub(crate) fn turn(of: u128, (is, next): (u8, u8), after: i64) -> Turn {
+    Turn { family: LeaseId(of), token: token(is), next: token(next), at: NOW.plus(after) }
+}
+
+/// A renewal: a refresh token's turn opens lease `number`.
+pub(crate) fn renew(number: u128, of: u128, tokens: (u8, u8), after: i64) -> Commit {
+    let mut commit = in_family(grant(number, spend(0, LeaseState::Issuing)), of, None);
+    commit.guards = vec![Guard::Refresh(turn(of, tokens, after))];
+    if let Some(Change::OpenLease(lease)) = commit.changes.first_mut() {
+        lease.token = None;
+    }
+    commit
+}
+
+fn end_family(of: u128) -> Commit {
+    let family = LeaseId(of);
+    let what = What::FamilyEnded { family, how: "revoked", effect: "at_expiry" };
+    Commit { guards: vec![], entry: Some(entry(of, what)), changes: vec![Change::EndFamily(family)] }
 }
 
 fn durable(sequence: u64) -> Outcome {

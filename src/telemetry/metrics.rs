@@ -60,6 +60,10 @@ struct VersionLabels {
 struct ReloadLabels {
     outcome: &'static str,
 }
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ActiveLabels {
+    active: &'static str,
+}
 
 /// What an exchange was about, as far as that was established: names from configuration and mapping folder.
 #[derive(Clone, Default, Debug)]
@@ -169,6 +173,7 @@ pub struct Metrics {
     mints: Family<MintLabels, Histogram>,
     turned_away: Family<StatusLabels, Counter>,
     revocations: Counter,
+    introspections: Family<ActiveLabels, Counter>,
     suspensions: Family<ScopeLabels, Gauge>,
     mappings: Family<VersionLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
@@ -189,6 +194,7 @@ impl Metrics {
             mints: Family::new_with_constructor(|| Histogram::new(MINT_BUCKETS)),
             turned_away: Family::default(),
             revocations: Counter::default(),
+            introspections: Family::default(),
             suspensions: Family::default(),
             mappings: Family::default(),
             reloads: Family::default(),
@@ -206,7 +212,10 @@ impl Metrics {
         ours.register("credentials_issued", "Credentials by role", new.credentials.clone());
         ours.register_with_unit("mint_duration", "Time of a backend to mint", Unit::Seconds, new.mints.clone());
         ours.register("turned_away", "Requests refused before a token was read", new.turned_away.clone());
-        ours.register("revocations", "Leases ended by their holders", new.revocations.clone());
+        let about = "Leases, and families of renewals, ended by their holders";
+        ours.register("revocations", about, new.revocations.clone());
+        let about = "Tokens asked about, and whether they were good";
+        ours.register("introspections", about, new.introspections.clone());
         ours.register("suspensions", "What stands suspended, by kind", new.suspensions.clone());
         store.register(ours);
         TraceSeries::register(ours);
@@ -268,6 +277,12 @@ impl Metrics {
     /// A lease was ended by its holder.
     pub fn revoked(&self) {
         self.revocations.inc();
+    }
+
+    /// A resource server asked about a token.
+    pub fn introspected(&self, active: bool) {
+        let active = if active { "true" } else { "false" };
+        self.introspections.get_or_create(&ActiveLabels { active }).inc();
     }
 
     /// How much of each kind stands suspended.

@@ -64,19 +64,22 @@ pub struct Eased<'r> {
 
 /// What happened.
 pub enum What<'r> {
-    /// A grant that opens a lease. `expires` is the credential's.
+    /// A grant that opens a lease. `expires` is the credential's. `family`: of renewals, named by the lease that began it.
     Granted {
         mapping: &'r str,
         role: &'r str,
         lease: LeaseId,
         handle: Option<&'r str>,
         expires: UnixSeconds,
+        family: Option<LeaseId>,
         eased: Eased<'r>,
     },
     /// `dry_run=true` and the rules would have granted.
     DryRun { mapping: &'r str, role: &'r str },
     /// `role` is the asked one, if it exists; `mapping` the nearest.
     Refused { reason: Reason, role: Option<&'r str>, mapping: Option<&'r str> },
+    /// A refused renewal that ended its family, with the leases that were alive: its refresh token had been used before.
+    Reused { family: LeaseId, reason: Reason, role: Option<&'r str> },
     /// Refusals of strangers beyond the single-record rate, summed; their network stands in the details.
     Summed { reason: Reason, issuer: Option<&'r str>, count: u64, from: UnixSeconds },
     /// The outcome of minting: `issued`, `failed` or `unknown`.
@@ -101,6 +104,9 @@ pub enum What<'r> {
     Cut { backend: &'r str, scope: &'r str, subject: &'r str, until: UnixSeconds },
     /// A backend's target took the list of what it refuses: so many entries, as this version of its policy.
     DenialsApplied { backend: &'r str, version: &'r str, count: u64 },
+    /// A family of renewals was ended (`revoked` by possession), with the leases of it that were alive, and what that means
+    /// for their credentials.
+    FamilyEnded { family: LeaseId, how: &'r str, effect: &'r str },
     /// A mapping folder became the one that judges, beside this effective configuration.
     MappingsActivated { version: [u8; 32], configuration: [u8; 32] },
     /// A changed folder or configuration did not load; the last good one goes on. No version: it could not be read.
@@ -146,9 +152,9 @@ pub struct Body<'b> {
     pub decision: Option<DecisionId>,
     /// Seconds since 1970.
     pub at: i64,
-    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `suspended`, `resumed`, `cut`, `denials_applied`,
-    /// `mappings_activated`, `mappings_refused`, `operator_signed_in`, `operator_refused`, `operator_signed_out`,
-    /// `started` or `signing_key`.
+    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `family_ended`, `suspended`, `resumed`, `cut`,
+    /// `denials_applied`, `mappings_activated`, `mappings_refused`, `operator_signed_in`, `operator_refused`,
+    /// `operator_signed_out`, `started` or `signing_key`.
     #[serde(borrow)]
     pub kind: Cow<'b, str>,
     /// [`Reason::name`].
@@ -166,6 +172,9 @@ pub struct Body<'b> {
     pub renamed: Option<Cow<'b, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseId>,
+    /// Of `granted`: the family of renewals that the lease belongs to. Of `refused` and `family_ended`: the one that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<LeaseId>,
     /// The credential's public handle.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub handle: Option<Cow<'b, str>>,
@@ -175,10 +184,10 @@ pub struct Body<'b> {
     /// Of `settled`: how minting came out; of `signing_key`: what became of the key.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Cow<'b, str>>,
-    /// Of `ended`: what ended the lease; of operators: how they showed who they are.
+    /// Of `ended` and `family_ended`: what ended the lease, or the leases; of operators: how they showed who they are.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub how: Option<Cow<'b, str>>,
-    /// Of `ended`: what that means for the credential.
+    /// Of `ended` and `family_ended`: what that means for the credential.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Cow<'b, str>>,
     /// Of `suspended` and `resumed`.
@@ -286,6 +295,7 @@ impl<'b> Body<'b> {
             exceptions: Vec::new(),
             renamed: None,
             lease: None,
+            family: None,
             handle: None,
             expires: None,
             state: None,
@@ -315,12 +325,13 @@ impl<'b> Body<'b> {
 
     fn tell(&mut self, what: &What<'b>) {
         match *what {
-            What::Granted { mapping, role, lease, handle, expires, eased } => {
+            What::Granted { mapping, role, lease, handle, expires, family, eased } => {
                 self.exceptions = eased.exceptions.iter().map(|name| Cow::Borrowed(*name)).collect();
                 self.renamed = eased.renamed.map(Into::into);
                 self.mapping = Some(mapping.into());
                 self.role = Some(role.into());
                 self.lease = Some(lease);
+                self.family = family;
                 self.handle = handle.map(Into::into);
                 self.expires = Some(expires.0);
             }
@@ -332,6 +343,11 @@ impl<'b> Body<'b> {
                 self.reason = Some(reason.name().into());
                 self.role = role.map(Into::into);
                 self.mapping = mapping.map(Into::into);
+            }
+            What::Reused { family, reason, role } => {
+                self.reason = Some(reason.name().into());
+                self.role = role.map(Into::into);
+                self.family = Some(family);
             }
             What::Summed { reason, issuer, count, from } => {
                 self.reason = Some(reason.name().into());
@@ -369,6 +385,11 @@ impl<'b> Body<'b> {
                 self.version = Some(version.into());
                 self.count = Some(count);
             }
+            What::FamilyEnded { family, how, effect } => {
+                self.family = Some(family);
+                self.how = Some(how.into());
+                self.effect = Some(effect.into());
+            }
             What::MappingsActivated { version, configuration } => {
                 self.version = Some(hex(&version).into());
                 self.configuration = Some(hex(&configuration).into());
@@ -401,7 +422,7 @@ impl What<'_> {
         match self {
             What::Granted { .. } => "granted",
             What::DryRun { .. } => "dry_run",
-            What::Refused { .. } => "refused",
+            What::Refused { .. } | What::Reused { .. } => "refused",
             What::Summed { .. } => "summed",
             What::Settled { .. } => "settled",
             What::Ended { .. } => "ended",
@@ -409,6 +430,7 @@ impl What<'_> {
             What::Resumed { .. } => "resumed",
             What::Cut { .. } => "cut",
             What::DenialsApplied { .. } => "denials_applied",
+            What::FamilyEnded { .. } => "family_ended",
             What::MappingsActivated { .. } => "mappings_activated",
             What::MappingsRefused { .. } => "mappings_refused",
             What::OperatorSignedIn { .. } => "operator_signed_in",

@@ -391,6 +391,7 @@ impl Decision {
                 "mapping": set.mapping(grant.mapping).name,
                 "role": set.role(grant.role).name,
                 "duration_seconds": grant.duration.0,
+                "max_session_seconds": set.mapping(grant.mapping).max_session.map(|session| session.0),
                 "limit": set.mapping(grant.mapping).limit,
             }),
             Self::Deny(denial) => json!({

@@ -251,6 +251,9 @@ pub struct Mapping {
     /// Given when none is asked; the ceiling otherwise.
     pub duration: Option<Seconds>,
     pub max_duration: Option<Seconds>,
+    /// How long after the first grant it is renewed, where a job cannot mint a second token; without it, until the
+    /// job's token expires.
+    pub max_session: Option<Seconds>,
     /// Not part of the decision, which is pure: a guard on each grant.
     pub limit: Option<Limit>,
     /// From then on it grants nothing.

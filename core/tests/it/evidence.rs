@@ -41,6 +41,7 @@ fn granted() -> What<'static> {
         lease: LEASE,
         handle: Some("jti-1"),
         expires: UnixSeconds(1_800_000_900),
+        family: None,
         eased: Eased::default(),
     }
 }
@@ -119,10 +120,10 @@ fn each_kind_has_its_one_encoding() {
 
 #[test]
 fn what_made_a_grant_easier_stands_in_its_body() {
-    let What::Granted { mapping, role, lease, handle, expires, .. } = granted() else { panic!("a grant") };
+    let What::Granted { mapping, role, lease, handle, expires, family, .. } = granted() else { panic!("a grant") };
     let eased = Eased { exceptions: &["any_event", "any_repository"], renamed: Some("acme/old") };
-    let entry =
-        record(What::Granted { mapping, role, lease, handle, expires, eased }).seal(&Details::default(), [1; 32]);
+    let entry = record(What::Granted { mapping, role, lease, handle, expires, family, eased })
+        .seal(&Details::default(), [1; 32]);
     let text = std::str::from_utf8(&entry.body).unwrap();
     let told =
         r#""mapping":"payments/deploy","exceptions":["any_event","any_repository"],"renamed":"acme/old","lease":"#;
@@ -400,7 +401,8 @@ proptest! {
             decision: Some(DECISION),
             at: UnixSeconds(0),
             what: What::Granted {
-                mapping: "m", role: &role, lease: LEASE, handle: Some(&handle), expires: UnixSeconds(-1), eased: Eased::default() },
+                mapping: "m", role: &role, lease: LEASE, handle: Some(&handle), expires: UnixSeconds(-1), family: None,
+                eased: Eased::default() },
             principal: Some(Party { issuer: "i", id: &id, name: "n" }),
             actor: None,
             mappings_version: None,

@@ -39,6 +39,7 @@ struct Way {
     /// Denies that end it, with reason and conditions.
     unless: Vec<(String, String, Vec<[String; 3]>)>,
     max_duration: Seconds,
+    max_session: Option<Seconds>,
     limit: Option<String>,
 }
 
@@ -135,6 +136,7 @@ impl Could {
                 "conditions": asks(&way.conditions),
                 "unless": unless.collect::<Vec<_>>(),
                 "max_duration_seconds": way.max_duration.0,
+                "max_session_seconds": way.max_session.map(|session| session.0),
                 "limit": way.limit,
                 "when": times(when),
             })
@@ -176,6 +178,9 @@ impl Could {
                 writeln!(text, "    unless deny `{name}` holds ({reason}): {}", told.collect::<Vec<_>>().join(", "))?;
             }
             writeln!(text, "    for at most {}", duration(way.max_duration))?;
+            if let Some(session) = way.max_session {
+                writeln!(text, "    renewed for at most {}", duration(session))?;
+            }
             if let Some(limit) = &way.limit {
                 writeln!(text, "    limited for each repository: {limit}")?;
             }
@@ -206,6 +211,7 @@ fn way(set: &MappingSet, id: MappingId, role: RoleId) -> Way {
             .map(|deny| (deny.name.clone(), deny.reason.clone(), deny.conditions.iter().map(told).collect()))
             .collect(),
         max_duration: mapping.max_duration.map_or(ceiling, |own| own.min(ceiling)),
+        max_session: mapping.max_session,
         limit: mapping.limit.map(|limit| limit.to_string()),
     }
 }

@@ -2,8 +2,8 @@
 //! batch costs the same few statements whatever its size, and a commit that loses undoes itself without a savepoint.
 
 use crate::store::{
-    Blocked, Change, Commit, Denial, Down, Guard, Lease, LeaseState, Session, Settled, Spend, Suspension, Use,
-    commit::RETRIES_MAX,
+    Blocked, Change, Commit, Denial, Down, Family, Guard, Lease, LeaseState, Session, Settled, Spend, Suspension, Turn,
+    Use, commit::RETRIES_MAX,
 };
 use claimbound_core::{
     evidence::{LeaseId, SuspensionId},
@@ -32,6 +32,9 @@ impl<K: Copy + Ord + Hash, V> Table<K, V> {
     fn put(&mut self, key: K, row: V) {
         let before = self.rows.insert(key, row);
         self.undo.push((key, before));
+    }
+    fn keys(&self, wanted: impl Fn(&V) -> bool) -> Vec<K> {
+        self.rows.iter().filter(|(_, row)| wanted(row)).map(|(key, _)| *key).collect()
     }
     fn end(&mut self, keep: bool) {
         for (key, before) in self.undo.drain(..).rev() {
@@ -76,6 +79,7 @@ pub(super) struct Row {
     pub(super) token: Option<[u8; 32]>,
     pub(super) handle: Option<String>,
     pub(super) possession: Option<[u8; 32]>,
+    pub(super) family: Option<LeaseId>,
     /// Opened by this batch, with the time until which its token's row is kept.
     pub(super) opened: Option<(Lease, Option<i64>)>,
 }
@@ -92,6 +96,14 @@ pub(super) struct Suspended {
     pub(super) written: Option<Suspension>,
 }
 
+/// A family's row.
+#[derive(Clone)]
+pub(super) struct Kin {
+    pub(super) family: Family,
+    /// By this batch.
+    pub(super) opened: bool,
+}
+
 /// Everything that a batch may touch.
 pub(super) struct Held<'b> {
     pub(super) spent: Table<[u8; 32], Spent>,
@@ -100,6 +112,7 @@ pub(super) struct Held<'b> {
     /// Tokens to be kept until before this time may have lost their record.
     pub(super) forgotten: UnixSeconds,
     pub(super) uses: Table<[u8; 32], Counter>,
+    pub(super) families: Table<u128, Kin>,
     pub(super) leases: Table<u128, Row>,
     pub(super) suspensions: Table<[u8; 32], Standing>,
     pub(super) fixed: Table<&'b str, String>,
@@ -108,6 +121,8 @@ pub(super) struct Held<'b> {
     /// Inserted, then removed.
     pub(super) opened_sessions: Vec<&'b Session>,
     pub(super) ended_sessions: Vec<&'b [u8; 32]>,
+    /// Status lists, and until when they are kept.
+    pub(super) lists: Vec<(u128, i64)>,
 }
 
 impl<'b> Held<'b> {
@@ -117,6 +132,7 @@ impl<'b> Held<'b> {
             spent: Table::default(),
             fresh: HashSet::new(),
             uses: Table::default(),
+            families: Table::default(),
             leases: Table::default(),
             suspensions: Table::default(),
             fixed: Table::default(),
@@ -124,17 +140,19 @@ impl<'b> Held<'b> {
             folders: Vec::new(),
             opened_sessions: Vec::new(),
             ended_sessions: Vec::new(),
+            lists: Vec::new(),
         }
     }
 
     /// One commit: all of it behind its guards, or nothing.
     pub(super) fn judge(&mut self, commit: &'b Commit) -> Result<Option<Blocked>, Down> {
-        let (folders, denials) = (self.folders.len(), self.denials.len());
+        let (folders, denials, lists) = (self.folders.len(), self.denials.len(), self.lists.len());
         let sessions = (self.opened_sessions.len(), self.ended_sessions.len());
         let verdict = self.attempt(commit)?;
         let keep = verdict.is_none();
         self.spent.end(keep);
         self.uses.end(keep);
+        self.families.end(keep);
         self.leases.end(keep);
         self.suspensions.end(keep);
         self.fixed.end(keep);
@@ -143,6 +161,7 @@ impl<'b> Held<'b> {
             self.opened_sessions.truncate(sessions.0);
             self.ended_sessions.truncate(sessions.1);
             self.denials.truncate(denials);
+            self.lists.truncate(lists);
         }
         Ok(verdict)
     }
@@ -154,6 +173,7 @@ impl<'b> Held<'b> {
                 Guard::LeaseAlive(lease) => (!self.alive(*lease)).then_some(Blocked::LeaseEnded),
                 Guard::Within(taken) => self.within(taken),
                 Guard::NotSuspended { subjects, at } => self.suspended(subjects, *at),
+                Guard::Refresh(turn) => self.refresh(turn),
             };
             if blocked.is_some() {
                 return Ok(blocked);
@@ -168,6 +188,24 @@ impl<'b> Held<'b> {
                 Change::Settle(settled) => self.settle(settled),
                 Change::End(lease) => self.end(*lease),
                 Change::Hold { lease, possession } => self.hold(*lease, possession),
+                Change::OpenFamily(family) => {
+                    let kin = Kin { family: family.clone(), opened: true };
+                    self.families.put(family.id.0, kin);
+                    None
+                }
+                Change::GiveTurnBack(turn) => {
+                    if let Some(kin) = self.families.get(&turn.family.0) {
+                        let mut kin = kin.clone();
+                        kin.family.turns = kin.family.turns.give_back(turn);
+                        self.families.put(turn.family.0, kin);
+                    }
+                    None
+                }
+                Change::EndFamily(family) => self.end_family(*family),
+                Change::KeepList { list, until } => {
+                    self.lists.push((*list, until.0));
+                    None
+                }
                 Change::GiveBack(taken) => {
                     self.give_back(taken);
                     None
@@ -272,6 +310,32 @@ impl<'b> Held<'b> {
         None
     }
 
+    /// Takes a refresh token's turn, or says why not.
+    fn refresh(&mut self, turn: &Turn) -> Option<Blocked> {
+        let Some(kin) = self.families.get(&turn.family.0) else { return Some(Blocked::FamilyEnded) };
+        let mut kin = kin.clone();
+        match kin.family.turns.take(turn, kin.family.expires) {
+            Ok(turns) => kin.family.turns = turns,
+            Err(blocked) => return Some(blocked),
+        }
+        self.families.put(turn.family.0, kin);
+        None
+    }
+
+    fn end_family(&mut self, family: LeaseId) -> Option<Blocked> {
+        let Some(kin) = self.families.get(&family.0).filter(|kin| !kin.family.turns.ended) else {
+            return Some(Blocked::FamilyEnded);
+        };
+        let mut kin = kin.clone();
+        kin.family.turns.ended = true;
+        self.families.put(family.0, kin);
+        for lease in self.leases.keys(|row| row.family == Some(family)) {
+            // One that is not alive stays as it is.
+            let _ = self.end(LeaseId(lease));
+        }
+        None
+    }
+
     fn give_back(&mut self, taken: &Use) {
         let (at, seconds) = (taken.at.0, i64::from(taken.seconds));
         if let Some(&Counter { until, used }) = self.uses.get(&taken.counter)
@@ -296,6 +360,7 @@ impl<'b> Held<'b> {
             token: lease.token,
             handle: lease.handle.clone(),
             possession: None,
+            family: lease.family,
             opened: Some((lease.clone(), kept_until)),
         };
         self.leases.put(lease.id.0, row);

@@ -1,9 +1,9 @@
 //! Reading: own connections on a runtime of their own, so that whoever asks may be anywhere; it waits meanwhile.
 
-use super::{Address, Own, aside, bytes, get, is_fatal, maybe_bytes, session::reading, state};
+use super::{Address, Own, aside, bytes, family, get, is_fatal, maybe_bytes, session::reading, state};
 use crate::store::{
-    AuditedLease, Census, Denial, DenialScope, Down, HeldLease, Incarnation, Kept, LeaseOrder, ListedLease, Reader,
-    Scope, Session, Stored, StoredLease, Subject, Suspension, leases::Indexed, open::oldest_live,
+    AuditedLease, Census, Denial, DenialScope, Down, Family, HeldLease, Incarnation, Kept, LeaseOrder, ListedLease,
+    Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, leases::Indexed, open::oldest_live,
 };
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
@@ -210,6 +210,36 @@ impl Reader for PostgresReader {
         self.all(sql, vec![Box::new(backend.to_owned()), Box::new(now.0)], denial)
     }
 
+    fn leases_of(&self, family: LeaseId) -> Result<Vec<HeldLease>, Down> {
+        let sql = "SELECT * FROM leases WHERE family = $1 AND state NOT IN ('failed', 'ended')";
+        self.all(sql, vec![Box::new(family.0.to_be_bytes().to_vec())], held_lease)
+    }
+
+    fn renewable(&self, after: LeaseId, now: UnixSeconds, most: u32) -> Result<Vec<ListedLease>, Down> {
+        let sql = "SELECT leases.* FROM families JOIN leases ON leases.id = families.id
+                   WHERE NOT families.ended AND families.expires > $2 AND families.id > $1 ORDER BY families.id LIMIT $3";
+        let after = after.0.to_be_bytes().to_vec();
+        self.all(sql, vec![Box::new(after), Box::new(now.0), Box::new(i64::from(most))], listed_lease)
+    }
+
+    fn family(&self, secret: &[u8; 32]) -> Result<Option<Family>, Down> {
+        let sql = "SELECT * FROM families WHERE secret = $1";
+        Ok(self.all(sql, vec![Box::new(secret.to_vec())], family)?.pop())
+    }
+
+    fn ended_in(&self, list: u128) -> Result<Option<Vec<u16>>, Down> {
+        // One row without an index where nothing was ended: so one statement tells that from a list that is not kept.
+        let sql = "SELECT status_index FROM status_lists LEFT JOIN leases
+                       ON status_list = status_lists.id AND state = 'ended'
+                   WHERE status_lists.id = $1 ORDER BY status_index";
+        let index = |row: &Row| get::<Option<i64>>(row, "status_index");
+        let rows = self.all(sql, vec![Box::new(list.to_be_bytes().to_vec())], index)?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(rows.into_iter().flatten().filter_map(|index| u16::try_from(index).ok()).collect()))
+    }
+
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down> {
         let sql = "SELECT * FROM leases WHERE state = 'issuing' AND opened < $1 ORDER BY opened LIMIT $2";
         self.all(sql, vec![Box::new(before.0), Box::new(UNSETTLED_ROWS_MAX)], stored_lease)
@@ -353,6 +383,7 @@ fn listed_lease(row: &Row) -> Result<ListedLease, Down> {
         expires: UnixSeconds(get(row, "expires")?),
         handle: get(row, "handle")?,
         state: state(row)?,
+        family: maybe_bytes(row, "family")?.map(|id| LeaseId(u128::from_be_bytes(id))),
     })
 }
 

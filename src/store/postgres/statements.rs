@@ -1,14 +1,16 @@
-//! What is said to the server: the one place of the engine's SQL.
+//! What a writer says to the server, and when; the words stand in [`super::sql`].
 
 use super::{
-    batch::{Counter, Held, Row, Spent, Suspended},
+    batch::{Counter, Held, Kin, Row, Spent, Suspended},
     bytes,
     engine::Fault,
-    get, maybe_bytes, state,
+    family, get, maybe_bytes,
+    sql::Prepared,
+    state,
 };
 use crate::store::{Change, Commit, Down, Guard, Spend};
 use claimbound_core::{
-    evidence::{Chain, Linked, SuspensionId, record::decision_of},
+    evidence::{Chain, LeaseId, Linked, SuspensionId, record::decision_of},
     time::UnixSeconds,
 };
 use futures_util::future::{BoxFuture, FutureExt as _, try_join_all};
@@ -17,94 +19,6 @@ use tokio_postgres::{Client, Error, Statement, types::ToSql};
 
 /// Single-use records, counters and sessions that one sweep removes, at most: it runs between batches, and nobody should feel it.
 const SWEEP_ROWS_MAX: i64 = 5_000;
-
-const SQL: [&str; 26] = [
-    "SELECT batch, sequence, head FROM incarnations WHERE id = $1 FOR UPDATE",
-    "SELECT id, state, token, handle, possession FROM leases WHERE id = ANY($1) ORDER BY id FOR UPDATE",
-    "INSERT INTO spent SELECT token, keep_until, request, state, 0
-     FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::text[]) AS t (token, keep_until, request, state)
-     ON CONFLICT DO NOTHING RETURNING token",
-    "INSERT INTO uses SELECT counter, 0, 0 FROM unnest($1::bytea[]) AS t (counter)
-     ON CONFLICT (counter) DO UPDATE SET used = uses.used RETURNING counter, until, used",
-    // After the insert: a sweep that removed one of these tokens before it has said so before this statement begins.
-    "SELECT forgotten FROM sweeps",
-    "SELECT token, request, state, attempts FROM spent WHERE token = ANY($1) ORDER BY token FOR UPDATE",
-    "UPDATE spent SET request = t.request, state = t.state, attempts = t.attempts
-     FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::bigint[]) AS t (token, request, state, attempts)
-     WHERE spent.token = t.token",
-    "DELETE FROM spent WHERE token = ANY($1)",
-    "UPDATE uses SET until = t.until, used = t.used
-     FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS t (counter, until, used) WHERE uses.counter = t.counter",
-    "INSERT INTO leases (id, role, mapping, team, principal_issuer, principal_id, opened, expires, handle, state, token,
-                         token_keep_until, possession, principal_name, repository_id, owner_id, run_id, person)
-     SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-                          $8::bigint[], $9::text[], $10::text[], $11::bytea[], $12::bigint[], $13::bytea[], $14::text[],
-                          $15::text[], $16::text[], $17::text[], $18::bytea[])",
-    "UPDATE leases SET state = t.state, handle = t.handle, possession = t.possession
-     FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[]) AS t (id, state, handle, possession)
-     WHERE leases.id = t.id",
-    "INSERT INTO fixed SELECT * FROM unnest($1::text[], $2::text[])",
-    "INSERT INTO folders SELECT * FROM unnest($1::bytea[], $2::bytea[]) ON CONFLICT DO NOTHING",
-    "INSERT INTO records (incarnation, sequence, link, leaf, body, details, decision)
-     SELECT $1, sequence, link, leaf, body, details, decision
-     FROM unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[])
-         AS t (sequence, link, leaf, body, details, decision) ORDER BY sequence",
-    "UPDATE incarnations SET batch = $2, sequence = $3, head = $4 WHERE id = $1",
-    "WITH gone AS MATERIALIZED (SELECT token FROM spent WHERE keep_until < $1 ORDER BY keep_until LIMIT $2
-                                FOR UPDATE SKIP LOCKED)
-     DELETE FROM spent USING gone WHERE spent.token = gone.token RETURNING keep_until",
-    "WITH gone AS MATERIALIZED (SELECT counter FROM uses WHERE until <= $1 ORDER BY until LIMIT $2
-                                FOR UPDATE SKIP LOCKED)
-     DELETE FROM uses USING gone WHERE uses.counter = gone.counter",
-    "INSERT INTO sessions VALUES ($1, $2, $3, $4, $5, $6)",
-    "DELETE FROM sessions WHERE session = ANY($1)",
-    "WITH gone AS MATERIALIZED (SELECT session FROM sessions WHERE expires <= $1 ORDER BY expires LIMIT $2
-                                FOR UPDATE SKIP LOCKED)
-     DELETE FROM sessions USING gone WHERE sessions.session = gone.session",
-    "SELECT subject, id, until FROM suspensions WHERE subject = ANY($1)",
-    "INSERT INTO suspensions SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[], $5::text[],
-                                                  $6::bigint[], $7::bigint[], $8::text[], $9::text[])
-     ON CONFLICT (subject) DO UPDATE SET id = excluded.id, scope = excluded.scope, issuer = excluded.issuer,
-         name = excluded.name, since = excluded.since, until = excluded.until, operator = excluded.operator,
-         reason = excluded.reason",
-    "DELETE FROM suspensions WHERE subject = ANY($1)",
-    "INSERT INTO denials VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (denial) DO UPDATE SET
-         before = greatest(denials.before, excluded.before), until = greatest(denials.until, excluded.until)",
-    "DELETE FROM denials WHERE until <= $1",
-    "WITH over AS MATERIALIZED (SELECT id FROM leases WHERE person IS NOT NULL AND expires <= $1 ORDER BY expires LIMIT $2
-                                FOR UPDATE SKIP LOCKED)
-     UPDATE leases SET person = NULL FROM over WHERE leases.id = over.id",
-];
-
-/// [`SQL`], prepared.
-struct Prepared {
-    seat: Statement,
-    leases: Statement,
-    reserve: Statement,
-    uses: Statement,
-    forgotten: Statement,
-    spent: Statement,
-    move_spent: Statement,
-    free: Statement,
-    move_uses: Statement,
-    open_leases: Statement,
-    move_leases: Statement,
-    fix: Statement,
-    keep: Statement,
-    records: Statement,
-    advance: Statement,
-    sweep_spent: Statement,
-    sweep_uses: Statement,
-    open_session: Statement,
-    end_sessions: Statement,
-    sweep_sessions: Statement,
-    suspensions: Statement,
-    suspend: Statement,
-    resume: Statement,
-    deny: Statement,
-    sweep_denials: Statement,
-    sweep_persons: Statement,
-}
 
 /// Where an incarnation's chain stands.
 pub(super) struct Seat {
@@ -131,6 +45,9 @@ pub(super) struct Wanted<'b> {
     /// Tokens of leases that are opened.
     tokens: BTreeSet<[u8; 32]>,
     counters: BTreeSet<&'b [u8; 32]>,
+    families: BTreeSet<[u8; 16]>,
+    /// Of them, those whose leases end, too.
+    ending: BTreeSet<[u8; 16]>,
     leases: BTreeSet<[u8; 16]>,
     facts: BTreeSet<&'b str>,
     subjects: BTreeSet<[u8; 32]>,
@@ -147,6 +64,7 @@ impl<'b> Wanted<'b> {
                 Guard::LeaseAlive(lease) => drop(wanted.leases.insert(lease.0.to_be_bytes())),
                 Guard::Within(taken) => drop(wanted.counters.insert(&taken.counter)),
                 Guard::NotSuspended { subjects, .. } => wanted.subjects.extend(subjects),
+                Guard::Refresh(turn) => drop(wanted.families.insert(turn.family.0.to_be_bytes())),
             }
         }
         for change in batch.iter().flat_map(|commit| &commit.changes) {
@@ -164,7 +82,17 @@ impl<'b> Wanted<'b> {
                     wanted.suspends = true;
                     wanted.subjects.insert(*subject);
                 }
-                Change::KeepFolder { .. } | Change::OpenSession(_) | Change::EndSession(_) | Change::Deny(_) => {}
+                Change::GiveTurnBack(turn) => drop(wanted.families.insert(turn.family.0.to_be_bytes())),
+                Change::EndFamily(family) => {
+                    wanted.families.insert(family.0.to_be_bytes());
+                    wanted.ending.insert(family.0.to_be_bytes());
+                }
+                Change::OpenFamily(_)
+                | Change::KeepFolder { .. }
+                | Change::KeepList { .. }
+                | Change::OpenSession(_)
+                | Change::EndSession(_)
+                | Change::Deny(_) => {}
             }
         }
         wanted
@@ -184,63 +112,7 @@ fn slices<'v, const N: usize>(values: impl IntoIterator<Item = &'v [u8; N]>) -> 
 
 impl Session {
     pub(super) async fn new(client: Client) -> Result<Self, Down> {
-        let prepared = try_join_all(SQL.map(|sql| client.prepare(sql))).await?;
-        let [
-            seat,
-            leases,
-            reserve,
-            uses,
-            forgotten,
-            spent,
-            move_spent,
-            free,
-            move_uses,
-            open_leases,
-            move_leases,
-            fix,
-            keep,
-            records,
-            advance,
-            sweep_spent,
-            sweep_uses,
-            open_session,
-            end_sessions,
-            sweep_sessions,
-            suspensions,
-            suspend,
-            resume,
-            deny,
-            sweep_denials,
-            sweep_persons,
-        ] = prepared.try_into().map_err(|_| Down::new("a statement was lost"))?;
-        let sql = Prepared {
-            seat,
-            leases,
-            reserve,
-            uses,
-            forgotten,
-            spent,
-            move_spent,
-            free,
-            move_uses,
-            open_leases,
-            move_leases,
-            fix,
-            keep,
-            records,
-            advance,
-            sweep_spent,
-            sweep_uses,
-            open_session,
-            end_sessions,
-            sweep_sessions,
-            suspensions,
-            suspend,
-            resume,
-            deny,
-            sweep_denials,
-            sweep_persons,
-        };
+        let sql = Prepared::new(&client).await?;
         Ok(Self { client, sql })
     }
 
@@ -262,7 +134,7 @@ impl Session {
     /// Begins the transaction, reads and locks.
     pub(super) async fn hold<'b>(&self, id: &[u8; 16], wanted: &Wanted<'b>) -> Result<(Held<'b>, Option<Seat>), Fault> {
         let (client, sql) = (&self.client, &self.sql);
-        let leases = slices(&wanted.leases);
+        let (families, ending, leases) = (slices(&wanted.families), slices(&wanted.ending), slices(&wanted.leases));
         let counters = slices(wanted.counters.iter().copied());
         let tokens = slices(wanted.spends.keys().copied());
         let keep_until: Vec<_> = wanted.spends.values().map(|spend| spend.token.keep_until().0).collect();
@@ -284,7 +156,7 @@ impl Session {
         };
         let subjects = slices(&wanted.subjects);
         // One round trip: all are sent in this order before the first is answered.
-        let (_, seat, _, suspended, leases, fresh, uses, forgotten) = tokio::try_join!(
+        let (_, seat, _, suspended, families, leases, fresh, uses, forgotten) = tokio::try_join!(
             client.batch_execute("BEGIN"),
             async { client.query_opt(&sql.seat, &[&&id[..]]).await },
             async {
@@ -294,7 +166,11 @@ impl Session {
                 }
             },
             async { self.rows(!subjects.is_empty(), &sql.suspensions, &[&subjects]).await },
-            async { self.rows(!leases.is_empty(), &sql.leases, &[&leases]).await },
+            async { self.rows(!families.is_empty(), &sql.families, &[&families]).await },
+            async {
+                let wanted = !(leases.is_empty() && ending.is_empty());
+                self.rows(wanted, &sql.leases, &[&leases, &ending]).await
+            },
             async {
                 let reserved: [&(dyn ToSql + Sync); 4] = [&tokens, &keep_until, &requests, &states];
                 self.rows(!tokens.is_empty(), &sql.reserve, &reserved).await
@@ -304,12 +180,17 @@ impl Session {
         )?;
         let seat = seat.as_ref().map(Seat::read).transpose()?;
         let mut held = Held::new(UnixSeconds(get(&forgotten, "forgotten")?));
+        for row in &families {
+            let kin = Kin { family: family(row)?, opened: false };
+            held.families.read(kin.family.id.0, kin);
+        }
         for row in &leases {
             let lease = Row {
                 state: state(row)?,
                 token: maybe_bytes(row, "token")?,
                 handle: get(row, "handle")?,
                 possession: maybe_bytes(row, "possession")?,
+                family: maybe_bytes(row, "family")?.map(|id| LeaseId(u128::from_be_bytes(id))),
                 opened: None,
             };
             held.leases.read(u128::from_be_bytes(bytes(row, "id")?), lease);
@@ -406,6 +287,19 @@ impl Session {
             let values =
                 async move { client.execute(&sql.move_leases, &[&ids, &states, &handles, &possessions]).await };
             sent.push(values.boxed());
+        }
+        let (opened, moved): (Vec<_>, Vec<_>) = held.families.changed().map(|(_, kin)| kin).partition(|kin| kin.opened);
+        if !opened.is_empty() {
+            sent.push(self.open_families(opened).boxed());
+        }
+        if !moved.is_empty() {
+            sent.push(self.move_families(moved).boxed());
+        }
+        if !held.lists.is_empty() {
+            let lists: BTreeMap<u128, i64> = held.lists.iter().copied().collect();
+            let (ids, until): (Vec<_>, Vec<_>) =
+                lists.iter().map(|(id, until)| (id.to_be_bytes().to_vec(), *until)).unzip();
+            sent.push(async move { client.execute(&sql.keep_lists, &[&ids, &until]).await }.boxed());
         }
         let (names, facts): (Vec<_>, Vec<_>) =
             held.fixed.changed().map(|(name, value)| (*name, value.as_str())).unzip();
@@ -507,7 +401,7 @@ impl Session {
                 &leases.iter().map(|$pattern| $value).collect::<Vec<_>>()
             };
         }
-        let values: [&(dyn ToSql + Sync); 18] = [
+        let values: [&(dyn ToSql + Sync); 21] = [
             column!((id, ..) => id.to_be_bytes().to_vec()),
             column!((_, _, lease, _) => lease.role.as_str()),
             column!((_, _, lease, _) => lease.mapping.as_str()),
@@ -526,8 +420,42 @@ impl Session {
             column!((_, _, lease, _) => lease.owner_id.as_deref()),
             column!((_, _, lease, _) => lease.run_id.as_deref()),
             column!((_, _, lease, _) => lease.person.map(Vec::from)),
+            column!((_, row, ..) => row.family.map(|family| family.0.to_be_bytes().to_vec())),
+            column!((_, _, lease, _) => lease.status.map(|place| place.list.to_be_bytes().to_vec())),
+            column!((_, _, lease, _) => lease.status.map(|place| i64::from(place.index))),
         ];
         self.client.execute(&self.sql.open_leases, &values).await
+    }
+
+    async fn open_families(&self, opened: Vec<&Kin>) -> Result<u64, Error> {
+        macro_rules! column {
+            ($family:ident => $value:expr) => {
+                &opened.iter().map(|Kin { family: $family, .. }| $value).collect::<Vec<_>>()
+            };
+        }
+        let values: [&(dyn ToSql + Sync); 10] = [
+            column!(family => family.id.0.to_be_bytes().to_vec()),
+            column!(family => family.secret.to_vec()),
+            column!(family => family.token.to_vec()),
+            column!(family => family.role.as_str()),
+            column!(family => family.opened.0),
+            column!(family => family.expires.0),
+            column!(family => family.turns.current.to_vec()),
+            column!(family => family.turns.previous.map(Vec::from)),
+            column!(family => family.turns.since.0),
+            column!(family => family.turns.ended),
+        ];
+        self.client.execute(&self.sql.open_families, &values).await
+    }
+
+    async fn move_families(&self, moved: Vec<&Kin>) -> Result<u64, Error> {
+        let ids: Vec<_> = moved.iter().map(|kin| kin.family.id.0.to_be_bytes().to_vec()).collect();
+        let turns = || moved.iter().map(|kin| &kin.family.turns);
+        let current: Vec<_> = turns().map(|turns| turns.current.to_vec()).collect();
+        let previous: Vec<_> = turns().map(|turns| turns.previous.map(Vec::from)).collect();
+        let since: Vec<_> = turns().map(|turns| turns.since.0).collect();
+        let ended: Vec<_> = turns().map(|turns| turns.ended).collect();
+        self.client.execute(&self.sql.move_families, &[&ids, &current, &previous, &since, &ended]).await
     }
 
     async fn insert(&self, id: &[u8; 16], records: &[Linked]) -> Result<u64, Error> {
@@ -556,6 +484,7 @@ impl Session {
         client.execute(&sql.sweep_sessions, &[&now.0, &SWEEP_ROWS_MAX]).await?;
         client.execute(&sql.sweep_denials, &[&now.0]).await?;
         client.execute(&sql.sweep_persons, &[&now.0, &SWEEP_ROWS_MAX]).await?;
+        client.execute(&sql.sweep_lists, &[&now.0]).await?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
         let forgotten = newest.map_or(0, |newest| newest + 1);
         let told = "UPDATE sweeps SET swept = $1, forgotten = greatest(forgotten, $2)";

@@ -1,9 +1,9 @@
 //! Writing: a transaction per batch, a savepoint per commit.
 
-use super::{APPLICATION_ID, MIGRATIONS, file, key, prepare, version};
+use super::{APPLICATION_ID, MIGRATIONS, family_at, file, key, prepare, version};
 use crate::store::{
-    Blocked, Change, Commit, Denial, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, Suspension, Use,
-    commit::RETRIES_MAX,
+    Blocked, Change, Commit, Denial, Down, Engine, Family, Guard, Lease, LeaseState, Outcome, Settled, Spend,
+    Suspension, Turn, Turns, Use, commit::RETRIES_MAX,
 };
 use claimbound_core::{
     evidence::{Chain, LeaseId, Linked, SuspensionId, chain::ORIGIN, record::decision_of},
@@ -136,8 +136,12 @@ impl Engine for Sqlite {
         transaction.prepare_cached(over)?.execute((now.0, SWEEP_ROWS_MAX))?;
         transaction.prepare_cached("DELETE FROM denials WHERE until <= ?1")?.execute([now.0])?;
         let forget = "UPDATE leases SET person = NULL WHERE id IN
-             (SELECT id FROM leases WHERE person IS NOT NULL AND expires <= ?1 ORDER BY expires LIMIT ?2)";
+             (SELECT id FROM leases WHERE person IS NOT NULL AND expires <= ?1 AND NOT EXISTS
+                  (SELECT 1 FROM families WHERE families.id = leases.id AND ended = 0 AND families.expires > ?1)
+              ORDER BY expires LIMIT ?2)";
         transaction.prepare_cached(forget)?.execute((now.0, SWEEP_ROWS_MAX))?;
+        let over = "DELETE FROM status_lists WHERE until < ?1";
+        transaction.prepare_cached(over)?.execute([now.0])?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
         let forgotten = newest.map_or(self.forgotten, |newest| self.forgotten.max(UnixSeconds(newest).plus(1)));
         transaction.prepare_cached("UPDATE sweeps SET swept = ?1, forgotten = ?2")?.execute((now.0, forgotten.0))?;
@@ -180,6 +184,7 @@ fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> 
             }
             Guard::Within(taken) => within(connection, taken)?,
             Guard::NotSuspended { subjects, at } => suspended(connection, subjects, *at)?,
+            Guard::Refresh(turn) => refresh(connection, turn)?,
         };
         if blocked.is_some() {
             return Ok(blocked);
@@ -205,6 +210,22 @@ fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> 
                 let hold = "UPDATE leases SET possession = ?2 WHERE id = ?1";
                 let changed = connection.prepare_cached(hold)?.execute((key(*lease), possession))?;
                 (changed == 0).then_some(Blocked::LeaseEnded)
+            }
+            Change::OpenFamily(family) => {
+                open_family(connection, family)?;
+                None
+            }
+            Change::GiveTurnBack(turn) => {
+                if let Some(family) = family(connection, turn.family)? {
+                    turned(connection, turn.family, &family.turns.give_back(turn))?;
+                }
+                None
+            }
+            Change::EndFamily(family) => end_family(connection, *family)?,
+            Change::KeepList { list, until } => {
+                let keep = "INSERT INTO status_lists VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+                connection.prepare_cached(keep)?.execute((list.to_be_bytes(), until.0))?;
+                None
             }
             Change::GiveBack(taken) => {
                 let back = "UPDATE uses SET used = used - 1
@@ -286,6 +307,63 @@ fn spent(connection: &Connection, spend: &Spend, forgotten: UnixSeconds) -> rusq
         }
         _ => Ok(Some(Blocked::Replay)),
     }
+}
+
+fn family(connection: &Connection, id: LeaseId) -> rusqlite::Result<Option<Family>> {
+    connection.prepare_cached("SELECT * FROM families WHERE id = ?1")?.query_row([key(id)], family_at).optional()
+}
+
+/// Takes a refresh token's turn, or says why not.
+fn refresh(connection: &Connection, turn: &Turn) -> rusqlite::Result<Option<Blocked>> {
+    let Some(family) = family(connection, turn.family)? else { return Ok(Some(Blocked::FamilyEnded)) };
+    match family.turns.take(turn, family.expires) {
+        Ok(turns) => turned(connection, turn.family, &turns).map(|()| None),
+        Err(blocked) => Ok(Some(blocked)),
+    }
+}
+
+fn turned(connection: &Connection, family: LeaseId, turns: &Turns) -> rusqlite::Result<()> {
+    let Turns { current, previous, since, ended } = turns;
+    connection
+        .prepare_cached("UPDATE families SET current = ?2, previous = ?3, since = ?4, ended = ?5 WHERE id = ?1")?
+        .execute((key(family), current, previous, since.0, ended))?;
+    Ok(())
+}
+
+fn open_family(connection: &Connection, family: &Family) -> rusqlite::Result<()> {
+    let Family { id, secret, token, role, opened, expires, turns } = family;
+    let Turns { current, previous, since, ended } = turns;
+    connection.prepare_cached("INSERT INTO families VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute((
+        key(*id),
+        secret,
+        token,
+        role,
+        opened.0,
+        expires.0,
+        current,
+        previous,
+        since.0,
+        ended,
+    ))?;
+    Ok(())
+}
+
+fn end_family(connection: &Connection, family: LeaseId) -> rusqlite::Result<Option<Blocked>> {
+    let end = "UPDATE families SET ended = 1 WHERE id = ?1 AND ended = 0";
+    if connection.prepare_cached(end)?.execute([key(family)])? == 0 {
+        return Ok(Some(Blocked::FamilyEnded));
+    }
+    // A token whose exchange was under way: it is over now.
+    connection
+        .prepare_cached(
+            "UPDATE spent SET state = 'ended' WHERE state = 'issuing' AND token IN
+             (SELECT token FROM leases WHERE family = ?1 AND state NOT IN ('failed', 'ended'))",
+        )?
+        .execute([key(family)])?;
+    connection
+        .prepare_cached("UPDATE leases SET state = 'ended' WHERE family = ?1 AND state NOT IN ('failed', 'ended')")?
+        .execute([key(family)])?;
+    Ok(None)
 }
 
 /// Takes one use, or says until when there is none to be had.
@@ -372,9 +450,11 @@ fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusql
     connection
         .prepare_cached(
             "INSERT INTO leases (id, role, mapping, team, principal_issuer, principal_id, principal_name, repository_id,
-             owner_id, run_id, person, opened, expires, handle, state, token, token_keep_until)
+             owner_id, run_id, person, opened, expires, handle, state, token, token_keep_until, family, status_list,
+             status_index)
              VALUES (:id, :role, :mapping, :team, :principal_issuer, :principal_id, :principal_name, :repository_id,
-             :owner_id, :run_id, :person, :opened, :expires, :handle, :state, :token, :token_keep_until)",
+             :owner_id, :run_id, :person, :opened, :expires, :handle, :state, :token, :token_keep_until, :family,
+             :status_list, :status_index)",
         )?
         .execute(named_params! {
             ":id": key(lease.id),
@@ -394,6 +474,9 @@ fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusql
             ":state": lease.state,
             ":token": lease.token,
             ":token_keep_until": kept_until,
+            ":family": lease.family.map(key),
+            ":status_list": lease.status.map(|place| place.list.to_be_bytes()),
+            ":status_index": lease.status.map(|place| place.index),
         })?;
     Ok(())
 }

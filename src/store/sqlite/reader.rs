@@ -1,9 +1,9 @@
 //! Reading: own connections, each walk in one read transaction, nothing in the writer's way.
 
-use super::{MIGRATIONS, id_at, key, prepare, version};
+use super::{MIGRATIONS, family_at, id_at, key, prepare, version};
 use crate::store::{
-    AuditedLease, Census, Denial, DenialScope, Down, HeldLease, Kept, LeaseOrder, ListedLease, Reader, Scope, Session,
-    Stored, StoredLease, Subject, Suspension, leases::Indexed, open::oldest_live,
+    AuditedLease, Census, Denial, DenialScope, Down, Family, HeldLease, Kept, LeaseOrder, ListedLease, Reader, Scope,
+    Session, Stored, StoredLease, Subject, Suspension, leases::Indexed, open::oldest_live,
 };
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
@@ -135,6 +135,33 @@ impl Reader for SqliteReader {
     fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down> {
         let sql = "SELECT * FROM denials WHERE backend = ?1 AND until > ?2 ORDER BY until DESC, denial";
         self.read(|connection| all(connection, sql, (backend, now.0), denial))
+    }
+
+    fn leases_of(&self, family: LeaseId) -> Result<Vec<HeldLease>, Down> {
+        let sql = "SELECT * FROM leases WHERE family = ?1 AND state NOT IN ('failed', 'ended')";
+        self.read(|connection| all(connection, sql, [family.0.to_be_bytes()], held_lease))
+    }
+
+    fn renewable(&self, after: LeaseId, now: UnixSeconds, most: u32) -> Result<Vec<ListedLease>, Down> {
+        let sql = "SELECT leases.* FROM families JOIN leases ON leases.id = families.id
+                   WHERE families.ended = 0 AND families.expires > ?2 AND families.id > ?1 ORDER BY families.id LIMIT ?3";
+        self.read(|connection| all(connection, sql, (key(after), now.0, most), listed_lease))
+    }
+
+    fn family(&self, secret: &[u8; 32]) -> Result<Option<Family>, Down> {
+        let sql = "SELECT * FROM families WHERE secret = ?1";
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([secret], family_at).optional()?))
+    }
+
+    fn ended_in(&self, list: u128) -> Result<Option<Vec<u16>>, Down> {
+        let (kept, list) = ("SELECT 1 FROM status_lists WHERE id = ?1", list.to_be_bytes());
+        let ended = "SELECT status_index FROM leases WHERE status_list = ?1 AND state = 'ended' ORDER BY status_index";
+        self.read(|connection| {
+            if !connection.prepare_cached(kept)?.exists([list])? {
+                return Ok(None);
+            }
+            all(connection, ended, [list], |row| row.get(0)).map(Some)
+        })
     }
 
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down> {
@@ -318,6 +345,7 @@ fn listed_lease(row: &Row<'_>) -> rusqlite::Result<ListedLease> {
         expires: UnixSeconds(row.get("expires")?),
         handle: row.get("handle")?,
         state: row.get("state")?,
+        family: row.get::<_, Option<[u8; 16]>>("family")?.map(|id| LeaseId(u128::from_be_bytes(id))),
     })
 }
 

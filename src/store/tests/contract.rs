@@ -21,9 +21,12 @@ macro_rules! contract {
             a_batch_that_fails_leaves_nothing a_limit_holds_until_its_window_is_over
             a_use_is_given_back_in_its_window a_token_is_spent_without_a_record
             a_walk_shows_every_record_once_and_ends_when_told a_session_lives_until_it_is_ended_or_swept
-            records_are_shown_from_the_end a_suspension_holds_from_its_commit_until_it_is_over
+            records_are_shown_from_the_end
+            a_suspension_holds_from_its_commit_until_it_is_over
             a_suspension_is_replaced_by_whoever_saw_it leases_are_found_along_every_index
             denials_stay_as_long_as_the_longest_and_persons_as_long_as_their_lease
+            a_refresh_token_has_one_turn
+            a_family_ends_with_its_leases a_turn_is_given_back a_status_list_shows_what_was_ended
         }
     };
 }
@@ -585,6 +588,11 @@ pub(super) fn denials_stay_as_long_as_the_longest_and_persons_as_long_as_their_l
         deny(2, denial("a", 9, NOW.plus(10))),
         deny(3, denial("b", 1, NOW.plus(10))),
         grant(4, spend(4, Issued)),
+        in_family(
+            grant(3, spend(3, Issued)),
+            3,
+            Some(Change::OpenFamily(Family { expires: NOW.plus(5_000), ..family(3) })),
+        ),
     ];
     engine.apply(&batch, &mut chain).unwrap();
     let reader = place.reader();
@@ -592,9 +600,117 @@ pub(super) fn denials_stay_as_long_as_the_longest_and_persons_as_long_as_their_l
     assert_eq!(told(NOW), [denial("a", 9, far), denial("b", 1, NOW.plus(10))], "the later times of both");
     assert_eq!(told(NOW.plus(10)), [denial("a", 9, far)]);
     assert!(reader.denials("other", NOW).unwrap().is_empty());
-    let person = || reader.leases(&LeaseOrder::Youngest { below: LeaseId(9), of: None }, 9).unwrap()[0].person;
+    let persons = || {
+        let leases = reader.leases(&LeaseOrder::Youngest { below: LeaseId(9), of: None }, 9).unwrap();
+        leases.into_iter().map(|lease| lease.person).collect::<Vec<_>>()
+    };
+    let somebody = Some([5; 32]);
     engine.sweep(NOW.plus(10)).unwrap();
-    assert_eq!((told(NOW).len(), person()), (1, Some([5; 32])));
+    assert_eq!((told(NOW).len(), persons()), (1, vec![somebody, somebody]));
     engine.sweep(NOW.plus(900)).unwrap();
-    assert_eq!(person(), None, "its lease is over");
+    assert_eq!(persons(), [None, somebody], "one lease is over, the other can be renewed");
+    engine.sweep(NOW.plus(5_000)).unwrap();
+    assert_eq!(persons(), [None, None]);
+}
+
+pub(super) fn a_refresh_token_has_one_turn(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let (reused, over) = (Outcome::Blocked(Blocked::Reused), Outcome::Blocked(Blocked::FamilyEnded));
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    assert_eq!(go(renew(2, 1, (1, 2), 0)), over, "there is none");
+    assert_eq!(go(begin(1, 1)), durable(1));
+    assert_eq!(place.reader().family(&[101; 32]).unwrap(), Some(family(1)));
+    assert_eq!(place.reader().family(&[102; 32]).unwrap(), None);
+    assert_eq!([go(renew(2, 1, (1, 2), 100)), go(renew(3, 1, (2, 3), 200))], [durable(2), durable(3)]);
+    assert_eq!(go(renew(9, 1, (1, 9), 200)), reused, "its successor was used");
+    assert_eq!(go(renew(4, 1, (2, 4), 230)), durable(4), "an answer was lost");
+    for token in [2, 3, 77] {
+        assert_eq!(go(renew(9, 1, (token, 9), 231)), reused, "{token}");
+    }
+    // What another guard blocks takes no turn.
+    let mut lost = renew(9, 1, (4, 9), 232);
+    lost.guards.push(Guard::LeaseAlive(LeaseId(77)));
+    assert_eq!(go(lost), Outcome::Blocked(Blocked::LeaseEnded));
+    assert_eq!([go(renew(5, 1, (4, 5), 899)), go(renew(9, 1, (5, 9), 900))], [durable(5), over], "the session is over");
+    drop(engine);
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let turns = place.reader().family(&[101; 32]).unwrap().unwrap().turns;
+    assert_eq!((turns.current, turns.previous, turns.since), ([5; 32], Some([4; 32]), NOW.plus(899)));
+    let both = [renew(6, 1, (5, 6), 899), renew(7, 1, (6, 7), 899), renew(9, 1, (5, 9), 899)];
+    let outcomes = engine.apply(&both, &mut chain).unwrap();
+    assert_eq!(outcomes, [durable(1), durable(2), reused], "within one batch, too");
+    verified(place, 7);
+}
+
+pub(super) fn a_family_ends_with_its_leases(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let over = Outcome::Blocked(Blocked::FamilyEnded);
+    let outcomes =
+        [begin(1, 1), begin(2, 2), renew(3, 1, (1, 2), 10), renew(4, 1, (2, 3), 20), end(3), settle(4, Unknown)];
+    assert_eq!(engine.apply(&outcomes, &mut chain).unwrap(), [1, 2, 3, 4, 5, 6].map(durable));
+    let alive = |family| {
+        let mut alive: Vec<_> = place.reader().leases_of(LeaseId(family)).unwrap();
+        alive.sort_by_key(|lease| lease.id);
+        alive.into_iter().map(|lease| (lease.id.0, lease.state)).collect::<Vec<_>>()
+    };
+    assert_eq!((alive(1), alive(2)), (vec![(1, Issued), (4, Unknown)], vec![(2, Issued)]));
+    let renewable = |after, seconds, most| {
+        let began = place.reader().renewable(LeaseId(after), NOW.plus(seconds), most).unwrap();
+        began.into_iter().map(|lease| (lease.id.0, lease.family)).collect::<Vec<_>>()
+    };
+    let [first, second] = [1, 2].map(|id| (id, Some(LeaseId(id))));
+    assert_eq!((renewable(0, 899, 9), renewable(0, 900, 9)), (vec![first, second], vec![]));
+    assert_eq!((renewable(0, 0, 1), renewable(1, 0, 1)), (vec![first], vec![second]));
+    // One that is opened in the batch that ends the family ends with it; a settlement that comes after is too late.
+    let batch = [renew(5, 1, (3, 4), 30), end_family(1), end_family(1), settle(5, Issued), renew(9, 1, (4, 9), 30)];
+    let late = Outcome::Blocked(Blocked::LeaseEnded);
+    assert_eq!(engine.apply(&batch, &mut chain).unwrap(), [durable(7), durable(8), over.clone(), late, over.clone()]);
+    assert_eq!((alive(1), alive(2), renewable(0, 0, 9)), (vec![], vec![(2, Issued)], vec![second]));
+    assert_eq!(one(engine.as_mut(), &mut chain, end_family(77)), over, "an unknown one");
+    let reused = Commit {
+        entry: Some(entry(8, What::Reused { family: LeaseId(2), reason: Reason::RefreshReused, role: None })),
+        ..end_family(2)
+    };
+    assert_eq!(one(engine.as_mut(), &mut chain, reused), durable(9));
+    assert_eq!(alive(2), []);
+    assert_eq!(verified(place, 9).leases, 5);
+}
+
+pub(super) fn a_turn_is_given_back(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    let back = |token, next| refuse(50, vec![], vec![Change::GiveTurnBack(turn(1, (token, next), 10))]);
+    assert_eq!(go(back(1, 2)), durable(1), "of no family: nothing");
+    assert_eq!([go(begin(1, 1)), go(renew(2, 1, (1, 2), 10)), go(back(1, 2))], [durable(2), durable(3), durable(4)]);
+    assert_eq!(go(renew(9, 1, (2, 9), 500)), Outcome::Blocked(Blocked::Reused), "nobody was given it");
+    assert_eq!([go(renew(3, 1, (1, 3), 500)), go(renew(4, 1, (3, 4), 510))], [durable(5), durable(6)]);
+    assert_eq!([go(back(1, 3)), go(renew(5, 1, (4, 5), 510))], [durable(7), durable(8)], "what it gave was used");
+    verified(place, 8);
+}
+
+pub(super) fn a_status_list_shows_what_was_ended(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let listed = |number: u8, list: u128, index: u16| {
+        let mut commit = grant(number.into(), spend(number, Issued));
+        let Some(Change::OpenLease(lease)) = commit.changes.first_mut() else { unreachable!("a grant opens a lease") };
+        lease.status = Some(crate::store::Place { list, index });
+        commit.changes.push(Change::KeepList { list, until: NOW.plus(1_000) });
+        commit
+    };
+    let ended = |list| place.reader().ended_in(list).unwrap();
+    let batch = [listed(1, 7, 65_535), listed(2, 7, 3), listed(3, 7, 9), listed(4, 8, 3), end(1), end(2)];
+    assert_eq!(engine.apply(&batch, &mut chain).unwrap(), [1, 2, 3, 4, 5, 6].map(durable));
+    assert_eq!([ended(7), ended(8), ended(9)], [Some(vec![3, 65_535]), Some(vec![]), None]);
+    // Kept once, as long as it was first said.
+    let again = refuse(5, vec![], vec![Change::KeepList { list: 7, until: NOW.plus(9_000) }]);
+    assert_eq!(one(engine.as_mut(), &mut chain, again), durable(7));
+    let mut lost = listed(5, 10, 1);
+    lost.guards.push(Guard::LeaseAlive(LeaseId(77)));
+    assert_eq!(one(engine.as_mut(), &mut chain, lost), Outcome::Blocked(Blocked::LeaseEnded));
+    assert_eq!(ended(10), None);
+    engine.sweep(NOW.plus(1_000)).unwrap();
+    assert_eq!(ended(8), Some(vec![]));
+    engine.sweep(NOW.plus(1_001)).unwrap();
+    assert_eq!([ended(7), ended(8)], [None, None]);
+    verified(place, 7);
 }

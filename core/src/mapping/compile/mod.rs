@@ -15,6 +15,7 @@ mod placeholders;
 mod policy;
 mod raw;
 mod roles;
+mod session;
 mod shared;
 mod teams;
 mod tests;

@@ -12,6 +12,7 @@ use super::{
     policy::{Policy, TeamRules},
     raw::CLAIMS,
     roles::Roles,
+    session,
     shared::{self, Known},
     tests::{self, Pairs},
     values::Values,
@@ -248,9 +249,12 @@ impl Mappings {
         let Some((issuer_number, issuer, profile)) = reading.issuer(fields, name, findings) else {
             conditions::keys_alone(&keys_of(fields.entry("match"), Origin::Match, findings), findings);
             limit::read(fields.entry("limit"), None, findings);
+            duration::read(fields.entry("max_session"), findings);
             return;
         };
         let limit = limit::read(fields.entry("limit"), Some((issuer.name.as_ref(), profile)), findings);
+        let max_session =
+            session::read(fields.entry("max_session"), max.as_ref(), (issuer.name.as_ref(), profile), findings);
         let issuer_id = IssuerId(issuer_number);
         let expires = fields.entry("expires").and_then(|entry| duration::moment(entry, findings));
         let shadow = fields.boolean("shadow", findings).unwrap_or(false);
@@ -314,6 +318,7 @@ impl Mappings {
                 conditions: self.values.share(compiled),
                 duration: given.as_ref().map(|(given, _)| *given),
                 max_duration: max.as_ref().map(|(max, _)| *max),
+                max_session,
                 limit,
                 expires,
                 shadow,

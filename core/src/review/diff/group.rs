@@ -528,6 +528,7 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
         conditions,
         duration,
         max_duration,
+        max_session,
         limit,
         expires,
         shadow,
@@ -536,7 +537,8 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
         span: _,
     } = a;
     same_conditions(conditions, &b.conditions)
-        && (duration, max_duration, limit) == (&b.duration, &b.max_duration, &b.limit)
+        && (duration, max_duration, max_session) == (&b.duration, &b.max_duration, &b.max_session)
+        && *limit == b.limit
         && (expires, shadow) == (&b.expires, &b.shadow)
 }
 

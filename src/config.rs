@@ -219,7 +219,6 @@ const KEYS: &[(&str, &[&str])] = &[
     ("evidence", &["sink", "positions"]),
     ("evidence.sink", &["kind", "name", "path", "details", "endpoint", "headers", "ca_file"]),
     ("resource_server", &["audience", "client_id", "client_secret"]),
-    ("resource_server.client_secret", &["file", "env"]),
     ("backend", &["*"]),
     ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout", "denial"]),
     ("backend.*.denial", &["policy_arn", "endpoint_url"]),

@@ -1,4 +1,6 @@
-//! `claimbound audit verify`: whether the evidence is as it was written, without a broker and beside one.
+//! `claimbound audit`: whether the evidence is as it was written, and what it says.
+
+mod show;
 
 use super::{deployment::Deployment, loaded, render::Format};
 use crate::store::{self, Finding, Report};
@@ -12,7 +14,7 @@ const BAD: u8 = 1;
 /// The store could not be read.
 const UNREADABLE: u8 = 2;
 
-/// Verify the evidence
+/// Verify and read the evidence
 #[derive(clap::Args, Debug)]
 pub struct AuditArgs {
     #[command(subcommand)]
@@ -26,6 +28,12 @@ enum Command {
     /// Needs no configuration where `--store` is given, and no network. Exit code 0: verified; 1: something is not as it
     /// was written; 2: usage, or the store cannot be read.
     Verify(Verify),
+    /// Show the records about a repository, role, principal, actor, initiator, lease or credential
+    ///
+    /// The latest first. Everything that is named must hold; nothing named shows all. Exit code 0, whatever is found; 2:
+    /// usage, or the store cannot be read. With `--broker` a running broker answers, from its own store, an operator who
+    /// may `audit`; 3: it refused; 4: it cannot be asked.
+    Show(Box<show::ShowArgs>),
 }
 
 /// Arguments of `audit verify`.
@@ -54,7 +62,10 @@ fn head(text: &str) -> Result<Head, String> {
 
 /// Runs the command; the exit code is 0, 1 or 2 as its help says.
 pub fn run(args: AuditArgs) -> anyhow::Result<u8> {
-    let Command::Verify(args) = args.command;
+    let args = match args.command {
+        Command::Verify(args) => args,
+        Command::Show(args) => return show::run(&args),
+    };
     let store = args.deployment.or(args.store.as_ref(), |config| config.store)?;
     tell(&store, args.expect_head.into_iter().map(|head| head.0).collect(), args.format)
 }

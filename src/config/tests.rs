@@ -377,9 +377,9 @@ fn resource_servers_are_read_with_their_faults() {
         (one.replace("\"https://openbao.example\"", "\"\""), "`audience` is empty"),
         (one.replace("file = \"s\"", "file = \"s\", env = \"S\""), "names one place"),
         (one.replace("file = \"s\"", ""), "names one place"),
-        (one.replace("file = \"s\"", "fiel = \"s\""), "did you mean `file`?"),
+        (one.replace("file = \"s\"", "fiel = \"s\""), "unknown field `fiel`"),
         (one.replace("{ file = \"s\" }", "\"hunter2\""), "CB1003"),
-        (one.replace("audience", "audiense"), "did you mean `audience`?"),
+        (one.replace("audience", "audiense"), "unknown key `audiense`"),
     ] {
         let found = parse(&format!("{base}{text}"), false).unwrap_err();
         assert!(found.iter().any(|found| found.contains(why)), "{text}: {found:?}");

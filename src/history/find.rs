@@ -2,9 +2,9 @@
 //! that found little still says where to go on.
 
 use super::log::{Log, details};
-use crate::store::{Down, Stored};
+use crate::store::Down;
 use claimbound_core::{
-    evidence::{Body, unhex},
+    evidence::{Body, LeaseId, Named, unhex},
     mapping::Ask,
     review::recorded::{Told, ask_again},
     time::UnixSeconds,
@@ -18,6 +18,9 @@ pub const PAGE_MAX: usize = 500;
 pub const PAGE: usize = 50;
 /// Records that one page looks at.
 const LOOKED_AT_MAX: usize = 20_000;
+/// Brokers write in the order of their commits, each by its own clock: behind a record that is this much too old none is
+/// young enough.
+const CLOCKS_APART_SECONDS: i64 = 3600;
 /// Records that one read brings.
 const READ_ROWS: u32 = 500;
 
@@ -28,7 +31,13 @@ pub struct Wanted {
     pub repository: Option<String>,
     /// `ISSUER:ID`.
     pub principal: Option<String>,
+    /// `ISSUER:ID`.
+    pub actor: Option<String>,
+    /// Asked for or granted.
     pub role: Option<String>,
+    /// That granted, or the nearest.
+    pub mapping: Option<String>,
+    pub lease: Option<LeaseId>,
     /// Who started the run.
     pub initiator: Option<String>,
     /// A credential's public handle.
@@ -64,8 +73,16 @@ pub fn page(log: &Log, wanted: &Wanted, cursor: Option<i64>, limit: usize) -> Re
         for stored in &read {
             looked_at += 1;
             found.next = Some(stored.position);
-            if let Some(record) = told(log, wanted, stored) {
-                found.records.push(record);
+            // One that cannot be read is nobody's.
+            let Ok(body) = Body::parse(&stored.body) else { continue };
+            if wanted.from.is_some_and(|from| body.at < from - CLOCKS_APART_SECONDS) {
+                found.next = None;
+                return Ok(found);
+            }
+            if is_about(log, wanted, &body, &stored.details)
+                && let Ok(record) = serde_json::from_slice::<Value>(&stored.body)
+            {
+                found.records.push(json!({ "position": stored.position, "record": record }));
             }
             if found.records.len() == limit {
                 return Ok(found);
@@ -75,14 +92,14 @@ pub fn page(log: &Log, wanted: &Wanted, cursor: Option<i64>, limit: usize) -> Re
     Ok(found)
 }
 
-/// The record, if it is wanted. One that cannot be read is nobody's.
-fn told(log: &Log, wanted: &Wanted, stored: &Stored) -> Option<Value> {
-    let body = Body::parse(&stored.body).ok()?;
+fn is_about(log: &Log, wanted: &Wanted, body: &Body<'_>, details: &[u8]) -> bool {
     let is = |wanted: &Option<String>, has: Option<&str>| wanted.as_deref().is_none_or(|wanted| has == Some(wanted));
     let principal = body.principal.as_ref();
-    let holds = wanted.from.is_none_or(|from| from <= body.at)
+    wanted.from.is_none_or(|from| from <= body.at)
         && wanted.to.is_none_or(|to| body.at <= to)
         && is(&wanted.role, body.role.as_deref())
+        && is(&wanted.mapping, body.mapping.as_deref())
+        && wanted.lease.is_none_or(|wanted| body.lease == Some(wanted))
         && is(&wanted.handle, body.handle.as_deref())
         && wanted.outcome.as_deref().is_none_or(|outcome| {
             body.kind == outcome || body.reason.as_deref() == Some(outcome)
@@ -90,15 +107,15 @@ fn told(log: &Log, wanted: &Wanted, stored: &Stored) -> Option<Value> {
         && wanted.repository.as_deref().is_none_or(|own| {
             principal.is_some_and(|one| one.id == own || one.name.eq_ignore_ascii_case(own))
         })
-        && wanted.principal.as_deref().is_none_or(|own| {
-            principal.is_some_and(|one| own.split_once(':') == Some((&*one.issuer, &*one.id)))
-        })
+        && is(&wanted.principal, named(principal).as_deref())
+        && is(&wanted.actor, named(body.actor.as_ref()).as_deref())
         // The dearest last: it asks a folder for what a claim means.
-        && (wanted.initiator.is_none() || is(&wanted.initiator, initiator(log, &body, &stored.details).as_deref()));
-    holds
-        .then(|| serde_json::from_slice(&stored.body).ok())
-        .flatten()
-        .map(|record: Value| json!({ "position": stored.position, "record": record }))
+        && (wanted.initiator.is_none() || is(&wanted.initiator, initiator(log, body, details).as_deref()))
+}
+
+/// `ISSUER:ID`.
+fn named(party: Option<&Named<'_>>) -> Option<String> {
+    party.map(|party| format!("{}:{}", party.issuer, party.id))
 }
 
 /// Who started the run, by the profile of the folder that judged.

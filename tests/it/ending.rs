@@ -305,7 +305,7 @@ async fn leases_end_by_each_selector_and_are_said_honestly() {
         assert!(house.alive().await.contains(&lease), "a dry run ends nothing");
         let done = house.revoke(filter.clone(), false).await;
         assert_eq!(done.count, would.count, "{filter:?}");
-        assert_eq!(done.effects, BTreeMap::from([("at_expiry".to_owned(), done.count)]), "a token verifies until then");
+        assert_eq!(done.effects, BTreeMap::from([("where_checked".to_owned(), done.count)]), "who looks, refuses");
         assert!(!house.alive().await.contains(&lease), "{filter:?}");
         if let Some(beside) = &beside {
             assert!(house.alive().await.contains(beside), "{filter:?} ends nobody else's");

@@ -273,6 +273,9 @@ async fn the_evidence_answers_operators_as_it_answers_commands() {
     both(&["unused", "--mappings", "mappings"]).await;
     both(&["access", "--role", "payments-release", "--from", "2026-01-01", "--format", "json"]).await;
     both(&["access", "--repository", "acme/payments-api", "--from", "2026-01-01"]).await;
+    let about = ["audit", "show", "--repository", "acme/payments-api", "--principal", "github:740000001", "--outcome"];
+    both(&[&about[..], &["granted", "--initiator", "hubot", "--role", "payments-secrets"]].concat()).await;
+    both(&[&about[..], &["no_mapping", "--format", "json", "--from", "2026-01-01"]].concat()).await;
 
     // Without anything to show: a usage error. With a token that is spent: refused.
     let bare = broker.command(&["unused", "--broker", &operator_url]).await;

@@ -2,12 +2,16 @@
 
 pub mod host;
 
-use crate::{BINARY, records};
+use crate::{
+    BINARY,
+    introspection::{introspect, with_servers},
+    records,
+};
 use claimbound::store::{self, Kept};
 use claimbound_test_support::{
     broker::{Broker, ID_TOKEN, TOKEN_EXCHANGE},
     canary,
-    config::BrokerConfig,
+    config::{BrokerConfig, RELEASE_AUDIENCE},
     http,
     issuer::Issuer,
     time::eventually,
@@ -47,7 +51,7 @@ async fn a_broker_tells_what_it_did_in_series_spans_and_copies_and_never_a_secre
          [[evidence.sink]]\nkind = \"otlp\"\nendpoint = \"{url}\"\ndetails = true\n",
         url = host.url()
     );
-    let config = BrokerConfig::new(&issuer)
+    let config = with_servers(BrokerConfig::new(&issuer), RELEASE_AUDIENCE)
         .server("trusted_proxies = [\"127.0.0.1\"]")
         .toml(&tables)
         .env("OTLP_TOKEN", "Bearer otlp-canary-0001")
@@ -79,6 +83,7 @@ async fn a_broker_tells_what_it_did_in_series_spans_and_copies_and_never_a_secre
     let large = http::post_form(&format!("{}/token", broker.url()), &[("x", &"x".repeat(70_000))]).await;
     assert_eq!(large.status, 413);
     let revoked = broker.exchange_for(&third, "payments-release").await;
+    assert_eq!(introspect(&broker, revoked.text_of("access_token")).await.body["active"], true);
     broker.revoke(revoked.text_of("access_token")).await;
     broker.signal("HUP").await;
 

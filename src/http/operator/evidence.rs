@@ -38,7 +38,10 @@ const _: () = assert!(FOLDER_BODY_BYTES_MAX <= FOLDER_MAX_BYTES);
 struct Page {
     repository: Option<String>,
     principal: Option<String>,
+    actor: Option<String>,
     role: Option<String>,
+    mapping: Option<String>,
+    lease: Option<String>,
     initiator: Option<String>,
     handle: Option<String>,
     outcome: Option<String>,
@@ -114,12 +117,16 @@ async fn page(request: &HttpRequest, shared: &Shared) -> Result<Reply, Reply> {
         return Err(say::invalid(&format!("`limit` is a number from 1 to {PAGE_MAX}")));
     }
     let time = |text: &Option<String>| text.as_deref().map(moment).transpose().map_err(|why| say::invalid(&why));
+    let lease = asked.lease.map(|lease| lease.parse().map_err(|_| say::invalid("a lease's id is a UUID")));
     let wanted = Wanted {
         from: time(&asked.from)?.map(|from| from.first()),
         to: time(&asked.to)?.map(|to| to.last()),
         repository: asked.repository,
         principal: asked.principal,
+        actor: asked.actor,
         role: asked.role,
+        mapping: asked.mapping,
+        lease: lease.transpose()?,
         initiator: asked.initiator,
         handle: asked.handle,
         outcome: asked.outcome,

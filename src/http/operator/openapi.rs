@@ -20,7 +20,10 @@ const PARAMETERS: &[(&str, &[(&str, &str)])] = &[
         &[
             ("repository", "name or immutable id"),
             ("principal", "`ISSUER:ID`"),
+            ("actor", "`ISSUER:ID`"),
             ("role", "the role that was asked for or granted"),
+            ("mapping", "the mapping that granted, or the nearest"),
+            ("lease", "a lease's id"),
             ("initiator", "who started the run"),
             ("handle", "a credential's public handle"),
             ("outcome", "the record's kind, or a refusal's reason"),

@@ -3,18 +3,38 @@
 //! A file is judged whole: unknown keys, wrong types and values that cannot be are all reported in one run, each with
 //! its place. Relative paths count from the file's own directory, so that a broker can be started from anywhere.
 
+mod backend;
+mod denial;
+mod evidence;
 mod issuer;
 mod limits;
+mod people;
+mod resource_server;
+mod signing;
 mod store;
+mod telemetry;
+mod urls;
 
+pub use backend::{AwsBackend, AwsMode};
+pub use denial::AwsDenial;
+pub use evidence::{Evidence, Sink, SinkKind};
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
+pub use people::{OperatorRule, SignIn, Who};
+pub use resource_server::ResourceServer;
+pub use signing::Signing;
+pub use telemetry::Traces;
 
+use backend::Backend;
 use claimbound_core::diag::{Code, Diagnostic, Span, did_you_mean};
+use evidence::EvidenceFile;
 use ipnet::IpNet;
 use issuer::Issuer;
 use limits::LimitsFile;
+use people::{OperatorFile, SignInFile};
+use resource_server::ResourceServerFile;
 use serde::{Deserialize, Serialize, Serializer};
+use signing::SigningFile;
 use std::{
     collections::BTreeMap,
     fmt::Display,
@@ -24,11 +44,13 @@ use std::{
     sync::Arc,
 };
 use store::Store;
+use telemetry::TelemetryFile;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 use url::Url;
+use urls::is_loopback;
 
 /// What a proven job may learn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
@@ -62,11 +84,17 @@ pub struct Config {
     pub issuers: BTreeMap<String, IssuerNetwork>,
     /// `[backend.NAME]`.
     pub backends: BTreeMap<String, AwsBackend>,
-    pub signing_keys: PathBuf,
-    /// Where the newest signed checkpoint of the evidence is kept: what the store is compared with at each start.
-    pub checkpoint_file: PathBuf,
+    /// `[[sign_in]]`, each under a name of its own.
+    pub sign_ins: Vec<SignIn>,
+    pub operators: Vec<OperatorRule>,
+    /// `[[resource_server]]`: who may introspect.
+    pub resource_servers: Vec<ResourceServer>,
+    pub signing: Signing,
     /// The name in our tokens: `public_url`, unless the documents are published elsewhere.
     pub issuer_url: String,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Traces>,
+    pub evidence: Evidence,
     /// Accepts loopback issuers over plain HTTP.
     pub development: bool,
 }
@@ -77,33 +105,6 @@ pub struct Tls {
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
-
-/// `[backend.NAME]` of kind `aws`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct AwsBackend {
-    pub mode: AwsMode,
-    pub region: Option<String>,
-    pub endpoint_url: Option<String>,
-    pub external_id: Option<String>,
-    pub timeout_seconds: u32,
-    pub connect_timeout_seconds: u32,
-}
-
-/// How the broker proves itself to AWS.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AwsMode {
-    #[default]
-    WebIdentity,
-    AssumeRole,
-}
-
-/// The kind of backend that can be configured.
-const AWS: &str = "aws";
-const TIMEOUT_SECONDS: u32 = 10;
-const CONNECT_TIMEOUT_SECONDS: u32 = 3;
-/// Three calls of this length end before a lease counts as left by a crash.
-const TIMEOUT_SECONDS_MAX: i64 = 30;
 
 /// A configuration file that was read, for rendering its diagnostics.
 #[derive(Debug)]
@@ -127,11 +128,19 @@ struct File {
     #[serde(default)]
     issuer: BTreeMap<String, Issuer>,
     #[serde(default)]
-    signing: Signing,
-    #[serde(default)]
-    evidence: Evidence,
+    signing: SigningFile,
     #[serde(default)]
     backend: BTreeMap<Spanned<String>, Backend>,
+    #[serde(default)]
+    sign_in: Vec<SignInFile>,
+    #[serde(default)]
+    operator: Vec<Spanned<OperatorFile>>,
+    #[serde(default)]
+    telemetry: TelemetryFile,
+    #[serde(default)]
+    evidence: EvidenceFile,
+    #[serde(default)]
+    resource_server: Vec<ResourceServerFile>,
 }
 #[derive(Deserialize)]
 struct Server {
@@ -156,36 +165,37 @@ struct TlsFile {
 struct Mappings {
     path: Option<PathBuf>,
 }
-#[derive(Default, Deserialize)]
-struct Signing {
-    keys: Option<PathBuf>,
-    issuer_url: Option<Spanned<String>>,
-}
-
-#[derive(Default, Deserialize)]
-struct Evidence {
-    checkpoint_file: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Backend {
-    kind: Option<Spanned<String>>,
-    #[serde(default)]
-    mode: AwsMode,
-    region: Option<String>,
-    endpoint_url: Option<Spanned<String>>,
-    external_id: Option<Spanned<String>>,
-    timeout: Option<Spanned<String>>,
-    connect_timeout: Option<Spanned<String>>,
-}
-
 /// Which keys a table may have; `*` is any name. What stands here and in the structs above is kept equal by the
 /// annotated reference file, which a test loads.
 const KEYS: &[(&str, &[&str])] = &[
-    ("", &["server", "store", "mappings", "issuer", "signing", "evidence", "backend"]),
+    (
+        "",
+        &[
+            "server",
+            "store",
+            "mappings",
+            "issuer",
+            "signing",
+            "backend",
+            "telemetry",
+            "evidence",
+            "sign_in",
+            "operator",
+            "resource_server",
+        ],
+    ),
     ("server", &["listen", "operator_listen", "public_url", "hints", "trusted_proxies", "tls", "limits"]),
     ("server.tls", &["certificate", "key"]),
-    ("server.limits", &["connections", "requests_per_second", "repository_requests_per_second", "request_seconds"]),
+    (
+        "server.limits",
+        &[
+            "connections",
+            "requests_per_second",
+            "repository_requests_per_second",
+            "introspections_per_second",
+            "request_seconds",
+        ],
+    ),
     ("store", &["url", "password", "sslrootcert"]),
     ("mappings", &["path"]),
     ("issuer", &["*"]),
@@ -203,10 +213,31 @@ const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("issuer.*.jwks", &["file", "expires", "warn_before"]),
-    ("signing", &["keys", "issuer_url"]),
-    ("evidence", &["checkpoint_file"]),
+    ("signing", &["keys", "issuer_url", "seal", "rotate_every", "allow_private_network", "ca_file"]),
+    ("telemetry", &["otlp"]),
+    ("telemetry.otlp", &["endpoint", "headers", "ca_file", "sample_percent"]),
+    ("evidence", &["checkpoint_file", "sink", "positions"]),
+    ("evidence.sink", &["kind", "name", "path", "details", "endpoint", "headers", "ca_file"]),
+    ("resource_server", &["audience", "client_id", "client_secret"]),
     ("backend", &["*"]),
-    ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout"]),
+    ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout", "denial"]),
+    ("backend.*.denial", &["policy_arn", "endpoint_url"]),
+    (
+        "sign_in",
+        &[
+            "name",
+            "issuer",
+            "client_id",
+            "client_secret",
+            "groups_claim",
+            "scopes",
+            "max_age",
+            "ca_file",
+            "allow_private_network",
+        ],
+    ),
+    // What a job is matched by is the mapping language's, and judged with the folder.
+    ("operator", &["sign_in", "issuer", "match", "may"]),
 ];
 
 fn default_listen() -> SocketAddr {
@@ -222,7 +253,7 @@ impl Config {
         let name: Arc<str> = path.display().to_string().into();
         let text = std::fs::read_to_string(path).map_err(|error| {
             let help = "name the file with `--config FILE`; `docs/claimbound.toml` shows every key";
-            let span = Span { file: name.clone(), bytes: 0..0 };
+            let span = Span::new(&*name, 0..0);
             let diagnostic = Diagnostic::error(SYNTAX, span, format!("cannot read `{name}`: {error}"), help);
             Invalid { text: String::new(), diagnostics: vec![diagnostic] }
         })?;
@@ -234,11 +265,13 @@ impl Config {
 
     /// A file of authorities that is not there would only show as an issuer that is down.
     fn with_files(self, name: &Arc<str>) -> Result<Self, Vec<Diagnostic>> {
-        let unreadable = self.issuers.iter().filter_map(|(issuer, network)| {
-            let file = network.ca_file.as_ref()?;
+        let of_issuers = self.issuers.iter().map(|(issuer, network)| (format!("[issuer.{issuer}]"), &network.ca_file));
+        let of_people = self.sign_ins.iter().map(|one| (format!("[[sign_in]]` `{}", one.name), &one.ca_file));
+        let unreadable = of_issuers.chain(of_people).filter_map(|(whose, file)| {
+            let file = file.as_ref()?;
             let error = std::fs::File::open(file).err()?;
-            let span = Span { file: name.clone(), bytes: 0..0 };
-            let message = format!("`ca_file` of `[issuer.{issuer}]` cannot be read: `{}`: {error}", file.display());
+            let span = Span::new(&**name, 0..0);
+            let message = format!("`ca_file` of `{whose}` cannot be read: `{}`: {error}", file.display());
             let help = "name a PEM file that this user can read; relative paths count from this file's directory";
             Some(Diagnostic::error(VALUE, span, message, help))
         });
@@ -303,12 +336,13 @@ impl Config {
                     let help = "`docs/claimbound.toml` shows every key with its type";
                     judge.error(TYPE, error.span().unwrap_or(0..0), error.message().to_owned(), help);
                 }
-                judge.found.sort_by_key(|found| found.span.as_ref().map(|span| span.bytes.start));
+                judge.found.sort_by_key(|found| found.span.as_ref().map(|span| span.bytes().start));
                 return Err(judge.found);
             }
         };
-        let config = judge.values(file, directory, development);
-        judge.found.sort_by_key(|found| found.span.as_ref().map(|span| span.bytes.start));
+        let config = judge.values(file, directory, development, text);
+        judge.policies_apart(&config.backends);
+        judge.found.sort_by_key(|found| found.span.as_ref().map(|span| span.bytes().start));
         if judge.found.is_empty() { Ok(config) } else { Err(judge.found) }
     }
 }
@@ -320,7 +354,7 @@ struct Judge {
 
 impl Judge {
     fn error(&mut self, code: Code, bytes: Range<usize>, message: String, help: impl Into<String>) {
-        let span = Span { file: self.file.clone(), bytes };
+        let span = Span::new(&*self.file, bytes);
         self.found.push(Diagnostic::error(code, span, message, help));
     }
 
@@ -334,20 +368,42 @@ impl Judge {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("known here: {}", known.join(", ")),
                 };
-                let place = if path.is_empty() { "at the top".to_owned() } else { format!("in `[{path}]`") };
+                let place = match path {
+                    "" => "at the top".to_owned(),
+                    "sign_in" | "operator" => format!("in `[[{path}]]`"),
+                    _ => format!("in `[{path}]`"),
+                };
                 self.error(UNKNOWN_KEY, key.span(), format!("unknown key `{name}` {place}"), help);
-            } else if let DeValue::Table(inner) = value.get_ref() {
+            } else {
                 let name = if any { "*" } else { name };
                 let below = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-                self.keys(inner, &below);
+                match value.get_ref() {
+                    DeValue::Table(inner) => self.keys(inner, &below),
+                    DeValue::Array(tables) => {
+                        for table in tables.iter().filter_map(|table| table.get_ref().as_table()) {
+                            self.keys(table, &below);
+                        }
+                    }
+                    _ => {}
+                }
             }
         }
     }
 
-    fn values(&mut self, file: File, directory: &Path, development: bool) -> Config {
-        let File { server, store, mappings, issuer, signing, evidence, backend } = file;
-        let signing_keys = directory.join(signing.keys.unwrap_or_else(|| "keys".into()));
-        let checkpoint_file = evidence.checkpoint_file.map(|file| directory.join(file));
+    fn values(&mut self, file: File, directory: &Path, development: bool, text: &str) -> Config {
+        let File {
+            server,
+            store,
+            mappings,
+            issuer,
+            mut signing,
+            backend,
+            telemetry,
+            evidence,
+            sign_in,
+            operator,
+            resource_server,
+        } = file;
         if server.public_url.is_none() && !development {
             let help = "write `public_url = \"https://claimbound.example.com\"`: it is the audience of CI tokens";
             self.error(VALUE, 0..0, "`[server] public_url` is missing".to_owned(), help);
@@ -367,11 +423,21 @@ impl Judge {
             let help = "give it a port of its own: it is not for the public";
             self.error(VALUE, operator.span(), "`operator_listen` is the address of `listen`".to_owned(), help);
         }
+        if server.operator_listen.is_none()
+            && let Some(first) = operator.first()
+        {
+            let help = "add `operator_listen = \"127.0.0.1:8081\"` to `[server]`";
+            let message = "there are operators, and no listener for them".to_owned();
+            self.error(VALUE, first.span().start..first.span().start, message, help);
+        }
+        let sign_ins = self.sign_ins(sign_in, directory, development);
+        let operators = self.operators(operator, &sign_ins, text);
         let trusted_proxies = server.trusted_proxies.iter().filter_map(|text| self.network(text)).collect();
         let issuers =
             issuer.into_iter().map(|(name, issuer)| (name, self.issuer(issuer, directory, development))).collect();
         let public_url = server.public_url.map(|url| self.url(url, "public_url", development)).unwrap_or_default();
-        let issuer_url = signing.issuer_url.map(|url| self.url(url, "issuer_url", development));
+        let issuer_url = signing.issuer_url.take().map(|url| self.url(url, "issuer_url", development));
+        let signing = self.signing(signing, directory);
         Config {
             file: PathBuf::new(),
             listen: server.listen,
@@ -388,8 +454,12 @@ impl Judge {
             mappings: directory.join(mappings.path.unwrap_or_else(|| "mappings".into())),
             issuers,
             backends: backend.into_iter().map(|(name, backend)| self.backend(name, backend, development)).collect(),
-            checkpoint_file: checkpoint_file.unwrap_or_else(|| signing_keys.join("checkpoint")),
-            signing_keys,
+            sign_ins,
+            operators,
+            resource_servers: self.resource_servers(resource_server, directory),
+            evidence: self.evidence(evidence, &signing.keys, directory),
+            signing,
+            traces: self.telemetry(telemetry, directory),
             development,
         }
     }
@@ -425,113 +495,6 @@ impl Judge {
         }
         seconds
     }
-
-    fn backend(&mut self, name: Spanned<String>, backend: Backend, development: bool) -> (String, AwsBackend) {
-        let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        let given = name.get_ref();
-        if given.is_empty() || given.len() > 63 || given.starts_with('-') || !given.bytes().all(letters) {
-            let help = "names have lower-case letters, digits and `-`";
-            self.error(VALUE, name.span(), format!("`{given}` can be no backend's name"), help);
-        }
-        match &backend.kind {
-            Some(kind) if kind.get_ref() != AWS => {
-                let message = format!("`{}` is no kind of backend that can be configured", kind.get_ref());
-                self.error(VALUE, kind.span(), message, "write `kind = \"aws\"`; `jwt` needs no configuration");
-            }
-            None if given != AWS => {
-                let message = format!("`[backend.{given}]` does not say its `kind`");
-                self.error(
-                    VALUE,
-                    name.span(),
-                    message,
-                    "write `kind = \"aws\"`; only `[backend.aws]` may leave it out",
-                );
-            }
-            Some(kind) if given == "jwt" => {
-                let message = "the name `jwt` is taken by the broker's own tokens".to_owned();
-                self.error(VALUE, kind.span(), message, "give the backend another name");
-            }
-            _ => {}
-        }
-        if let Some(url) = &backend.endpoint_url {
-            let parsed = Url::parse(url.get_ref()).ok();
-            let fits = |url: &Url| url.scheme() == "https" || (development && is_loopback(url));
-            let plain = |url: &Url| url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
-            if !parsed.is_some_and(|url| fits(&url) && plain(&url)) {
-                let help = "write an `https://` URL, like that of a VPC endpoint; leave it out for the region's own";
-                self.error(VALUE, url.span(), format!("`{}` is no endpoint of STS", url.get_ref()), help);
-            }
-        }
-        if let Some(id) = backend.external_id.as_ref().filter(|_| backend.mode == AwsMode::WebIdentity) {
-            let help = "remove it; it belongs to `mode = \"assume-role\"`";
-            self.error(VALUE, id.span(), "mode `web-identity` has no external id".to_owned(), help);
-        }
-        let mut limit = |text: Option<Spanned<String>>, otherwise: u32| {
-            let Some(text) = text else { return otherwise };
-            let given = self.duration(&text).unwrap_or(1);
-            if given > TIMEOUT_SECONDS_MAX {
-                let help = format!("write at most `\"{TIMEOUT_SECONDS_MAX}s\"`: a job waits for it");
-                self.error(VALUE, text.span(), format!("`{}` is too long for a call", text.get_ref()), help);
-            }
-            u32::try_from(given).unwrap_or(otherwise)
-        };
-        let timeout_seconds = limit(backend.timeout, TIMEOUT_SECONDS);
-        let connect_timeout_seconds = limit(backend.connect_timeout, CONNECT_TIMEOUT_SECONDS);
-        let backend = AwsBackend {
-            mode: backend.mode,
-            region: backend.region,
-            endpoint_url: backend.endpoint_url.map(Spanned::into_inner),
-            external_id: backend.external_id.map(Spanned::into_inner),
-            timeout_seconds,
-            connect_timeout_seconds,
-        };
-        (name.into_inner(), backend)
-    }
-
-    /// An origin with an optional path: exactly as it will be compared, so nothing is normalised.
-    fn url(&mut self, text: Spanned<String>, key: &str, development: bool) -> String {
-        let given = text.get_ref();
-        let fault = match Url::parse(given) {
-            Err(error) => Some(format!("`{key}` is no URL: {error}")),
-            Ok(url) if url.scheme() != "https" && !(development && is_loopback(&url)) => {
-                Some(format!("`{key}` must begin with `https://`"))
-            }
-            Ok(url) if !is_origin_and_path(&url) => Some(format!("`{key}` must be an origin and a path, nothing more")),
-            Ok(_) if given.ends_with('/') => Some(format!("`{key}` must not end with a slash: it is compared exactly")),
-            // A client that writes the URL as everybody does would ask for another audience, for ever in vain.
-            Ok(url) if url.as_str().trim_end_matches('/') != given => Some(format!(
-                "`{key}` is written otherwise than it is compared: `{}`",
-                url.as_str().trim_end_matches('/')
-            )),
-            Ok(_) if is_a_clouds_audience(given) => Some(format!("`{key}` is an audience that a cloud uses")),
-            Ok(_) => None,
-        };
-        if let Some(message) = fault {
-            let help = "write the URL under which clients reach this broker, like `\"https://claimbound.example.com\"`";
-            self.error(VALUE, text.span(), message, help);
-        }
-        text.into_inner()
-    }
-}
-
-fn is_origin_and_path(url: &Url) -> bool {
-    url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none()
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
-/// Audiences that many relying parties accept: a broker of this name would take tokens minted for them.
-fn is_a_clouds_audience(url: &str) -> bool {
-    ["https://sts.amazonaws.com", "https://iam.googleapis.com", "https://github.com/"]
-        .iter()
-        .any(|known| url.to_ascii_lowercase().starts_with(known))
 }
 
 fn as_texts<S: Serializer>(networks: &[IpNet], to: S) -> Result<S::Ok, S::Error> {

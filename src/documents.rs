@@ -12,8 +12,9 @@ pub const JWKS_PATH: &str = "/jwks";
 
 /// For relying parties that verify our tokens (OpenID Connect Discovery 1.0, section 3). `issuer_url` has no trailing
 /// slash and is the tokens' `iss`; where it is not the broker, these documents are published there by `issuer export`.
-pub fn openid_configuration(issuer_url: &str) -> Value {
-    json!({
+/// `public_url`: the broker's, where it is known.
+pub fn openid_configuration(issuer_url: &str, public_url: Option<&str>) -> Value {
+    let mut document = json!({
         "issuer": issuer_url,
         "jwks_uri": format!("{issuer_url}{JWKS_PATH}"),
         "response_types_supported": ["id_token"],
@@ -21,8 +22,14 @@ pub fn openid_configuration(issuer_url: &str) -> Value {
         "id_token_signing_alg_values_supported": SigningAlgorithm::ALL.map(SigningAlgorithm::name),
         "claims_supported": [
             "iss", "sub", "aud", "iat", "nbf", "exp", "jti", "role", "mapping", "lease_id", "principal",
+            "status",
         ],
-    })
+    });
+    if let Some(public_url) = public_url {
+        document["introspection_endpoint"] = format!("{public_url}/introspect").into();
+        document["introspection_endpoint_auth_methods_supported"] = json!(["client_secret_basic"]);
+    }
+    document
 }
 
 /// For OAuth clients of the broker (RFC 8414 section 2). Its `issuer` is the URL that the document is found under, as
@@ -33,9 +40,11 @@ pub fn authorization_server(public_url: &str, issuer_url: &str) -> Value {
         "token_endpoint": format!("{public_url}/token"),
         "revocation_endpoint": format!("{public_url}/revoke"),
         "jwks_uri": format!("{issuer_url}{JWKS_PATH}"),
-        "grant_types_supported": ["urn:ietf:params:oauth:grant-type:token-exchange"],
+        "introspection_endpoint": format!("{public_url}/introspect"),
+        "grant_types_supported": ["urn:ietf:params:oauth:grant-type:token-exchange", "refresh_token"],
         "token_endpoint_auth_methods_supported": ["none"],
         "revocation_endpoint_auth_methods_supported": ["none"],
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
     })
 }
 
@@ -60,9 +69,14 @@ mod tests {
 
     #[test]
     fn relying_parties_find_issuer_and_keys_under_the_tokens_name() {
-        let document = openid_configuration(ISSUER);
+        let document = openid_configuration(ISSUER, Some(PUBLIC));
         assert_eq!(document["issuer"], ISSUER);
         assert_eq!(document["jwks_uri"], "https://oidc.example/prod/jwks");
+        assert_eq!(document["introspection_endpoint"], "https://claimbound.example/introspect");
+        assert!(
+            openid_configuration(ISSUER, None).get("introspection_endpoint").is_none(),
+            "published without a broker"
+        );
         assert_eq!(document["id_token_signing_alg_values_supported"], json!(["ES256", "RS256"]));
     }
 
@@ -72,7 +86,7 @@ mod tests {
         assert_eq!(document["issuer"], PUBLIC);
         assert_eq!(document["token_endpoint"], "https://claimbound.example/token");
         assert_eq!(document["revocation_endpoint"], "https://claimbound.example/revoke");
-        assert_eq!(document["jwks_uri"], openid_configuration(ISSUER)["jwks_uri"]);
+        assert_eq!(document["jwks_uri"], openid_configuration(ISSUER, Some(PUBLIC))["jwks_uri"]);
     }
 
     #[test]

@@ -112,7 +112,7 @@ struct Reading<'r> {
 
 impl Reading<'_> {
     fn refuse(&mut self, code: Code, name: &str, message: String, help: &str) {
-        let span = Span { file: name.into(), bytes: 0..0 };
+        let span = Span::new(name, 0..0);
         self.findings.push(Diagnostic::error(code, span, message, help));
     }
 

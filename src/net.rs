@@ -11,7 +11,7 @@ use crate::secret::Secret;
 use address::Reach;
 use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
-    header::{CONTENT_ENCODING, HeaderMap, HeaderValue},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use std::{
     collections::HashMap,
@@ -35,8 +35,9 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A GET that did not give a usable body.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("GET {url}: {why}")]
+#[error("{method} {url}: {why}")]
 pub struct FetchError {
+    pub method: &'static str,
     pub url: String,
     pub why: String,
 }
@@ -54,6 +55,16 @@ impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    pub method: &'static str,
+    pub url: &'a str,
+    pub headers: &'a [(&'a str, &'a Secret)],
+    /// With its content type.
+    pub body: Option<(&'a str, &'a [u8])>,
 }
 
 /// Where a request may go and how much it may take.
@@ -95,7 +106,7 @@ impl Client {
 
     /// The body of a 200 answer, whole and within the cap. The content type is not judged.
     pub async fn get(&self, url: &str, rules: &FetchRules<'_>) -> Result<Vec<u8>, FetchError> {
-        let fail = |why: String| FetchError { url: url.to_owned(), why };
+        let fail = |why: String| FetchError { method: "GET", url: url.to_owned(), why };
         match tokio::time::timeout(rules.timeout, self.fetch(url, rules)).await {
             Ok(answer) => answer.map_err(fail),
             Err(_) => Err(fail(format!("no whole answer within {:?}", rules.timeout))),
@@ -106,12 +117,17 @@ impl Client {
     pub async fn ask(
         &self,
         url: &str,
-        headers: &[(&'static str, &Secret)],
+        headers: &[(&str, &Secret)],
         rules: &FetchRules<'_>,
     ) -> Result<Answer, FetchError> {
-        let fail = |why: String| FetchError { url: url.to_owned(), why };
+        self.call(&Call { method: "GET", url, headers, body: None }, rules).await
+    }
+
+    /// The answer, whatever its status, to any request.
+    pub async fn call(&self, call: &Call<'_>, rules: &FetchRules<'_>) -> Result<Answer, FetchError> {
+        let fail = |why: String| FetchError { method: call.method, url: call.url.to_owned(), why };
         let asked = async {
-            let answer = self.send(url, headers, rules).await?;
+            let answer = self.send(call, rules).await?;
             let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
             Ok(Answer { status, headers, body: body(answer, rules).await? })
         };
@@ -121,16 +137,15 @@ impl Client {
         }
     }
 
-    async fn send(
-        &self,
-        url: &str,
-        headers: &[(&'static str, &Secret)],
-        rules: &FetchRules<'_>,
-    ) -> Result<reqwest::Response, String> {
-        let url = Url::parse(url).map_err(|error| format!("not a URL: {error}"))?;
+    async fn send(&self, call: &Call<'_>, rules: &FetchRules<'_>) -> Result<reqwest::Response, String> {
+        let url = Url::parse(call.url).map_err(|error| format!("not a URL: {error}"))?;
         let (reach, plain) = permit(&url, rules)?;
-        let mut request = self.client(reach, plain, rules.ca_file)?.get(url);
-        for (name, value) in headers {
+        let method = reqwest::Method::from_bytes(call.method.as_bytes()).map_err(|error| error.to_string())?;
+        let mut request = self.client(reach, plain, rules.ca_file)?.request(method, url);
+        if let Some((kind, body)) = call.body {
+            request = request.header(CONTENT_TYPE, kind).body(body.to_vec());
+        }
+        for (name, value) in call.headers {
             let mut value = HeaderValue::from_str(value.reveal())
                 .map_err(|_| format!("the value for the header `{name}` holds characters that no header has"))?;
             value.set_sensitive(true);
@@ -140,7 +155,7 @@ impl Client {
     }
 
     async fn fetch(&self, url: &str, rules: &FetchRules<'_>) -> Result<Vec<u8>, String> {
-        let answer = self.send(url, &[], rules).await?;
+        let answer = self.send(&Call { method: "GET", url, headers: &[], body: None }, rules).await?;
         match answer.status() {
             status if status.is_redirection() => {
                 return Err(format!("answered {} and redirects are not followed", status.as_u16()));

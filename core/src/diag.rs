@@ -1,13 +1,17 @@
 //! A finding about the mapping folder or the configuration: plain data. Renderers live in the command line.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    fmt,
+    ops::{Deref, Range},
+    sync::Arc,
+};
 
 /// A stable code: `CB` and four digits. Each has a page under `docs/diagnostics/`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Code(pub u16);
 
-impl std::fmt::Display for Code {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CB{:04}", self.0)
     }
 }
@@ -23,13 +27,59 @@ pub enum Severity {
     Error,
 }
 
-/// Bytes of one file.
+/// A file's path relative to the folder, `/`-separated; shared by all places in the file, of which there are many.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileName(Arc<String>);
+
+impl Deref for FileName {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for FileName {
+    fn from(path: &str) -> Self {
+        path.to_owned().into()
+    }
+}
+
+impl From<String> for FileName {
+    fn from(path: String) -> Self {
+        Self(Arc::new(path))
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Debug for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+/// Bytes of one file. Small: every condition of a hundred thousand mappings has one.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Span {
-    /// Path relative to the folder, `/`-separated.
-    pub file: Arc<str>,
-    /// Byte range; may be empty, for "at this place".
-    pub bytes: Range<usize>,
+    pub file: FileName,
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// The range may be empty, for "at this place". No file that is read comes near 4 GiB, where places end.
+    pub fn new(file: impl Into<FileName>, bytes: Range<usize>) -> Self {
+        let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { file: file.into(), start: place(bytes.start), end: place(bytes.end) }
+    }
+
+    pub fn bytes(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 /// A second place that explains the first.

@@ -15,7 +15,7 @@ use crate::{
 pub(crate) const EVENTS: [&str; 2] = ["push", "schedule"];
 
 pub(crate) fn span(file: &str, at: usize) -> Span {
-    Span { file: file.into(), bytes: at..at + 1 }
+    Span::new(file, at..at + 1)
 }
 
 pub(crate) fn condition(claim: impl Into<ClaimKey>, test: Test) -> Condition {
@@ -97,13 +97,13 @@ impl Builder {
         self.set.mappings.push(Mapping {
             name: name.to_owned(),
             alternative: None,
-            description: String::new(),
-            team: "a".to_owned(),
+            team: "a".into(),
             issuer: IssuerId(issuer),
             roles,
             conditions: conditions.into_iter().collect(),
             duration: None,
             max_duration: None,
+            max_session: None,
             limit: None,
             expires: None,
             shadow: false,

@@ -23,6 +23,7 @@ reasons! {
     // 1 limits and form
     FormInvalid "form_invalid" "The form breaks RFC 8693 or the broker's own parameter rules.";
     RateLimited "rate_limited" "Too many requests from this network, or of this repository's jobs.";
+    ClientUnknown "client_unknown" "Who introspects did not prove to be a resource server of the configuration.";
     // 2 trust
     Malformed "malformed" "The token is not three strict base64url segments of strict JSON within the limits.";
     JweUnsupported "jwe_unsupported" "The token is encrypted (five segments).";
@@ -69,9 +70,13 @@ reasons! {
     Replay "replay" "The token was used before.";
     BeforeAdoption "before_adoption" "The token was issued before the store, which had lost records, was adopted.";
     InFlight "in_flight" "The same token is being exchanged right now.";
+    Suspended "suspended" "An operator has suspended something of this job: its issuer, owner, repository, run, person, mapping or role.";
     MappingLimit "mapping_limit" "The mapping's limit for this run or repository is used up.";
     StoreDown "store_down" "The store could not record the answer.";
     GrantUnknown "grant_unknown" "No such refresh token or authentication request is open.";
+    RefreshMismatch "refresh_mismatch" "The refresh token was given for another token or role.";
+    RefreshEnded "refresh_ended" "The refresh token's family was ended, or its session is over.";
+    RefreshReused "refresh_reused" "The refresh token had been used before: its family and their leases are ended.";
     // 7 issuance
     BackendRefused "backend_refused" "The backend refused; nothing was minted, and another try is in vain.";
     PolicyTooLarge "policy_too_large" "The role's session policy and tags exceed what the cloud takes; nothing was minted.";

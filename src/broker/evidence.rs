@@ -6,6 +6,7 @@ use crate::{
     config::Config,
     keys::checkpoint::{self, CheckpointKey},
     store::{self, Down, Reader, TreeRows, Watch, tree},
+    telemetry::EvidenceSample,
 };
 use claimbound_core::{
     evidence::{Checkpoint, VerifierKey, checkpoint::origin, tree as proofs},
@@ -72,9 +73,9 @@ enum Look {
 /// # Errors
 /// There is one, and it cannot be read, or is not signed by the key beside the signing keys.
 pub fn witness(config: &Config) -> Result<Option<Witness>, StartError> {
-    let (file, public) = (&config.checkpoint_file, config.signing_keys.join(checkpoint::PUBLIC));
+    let (file, public) = (&config.evidence.checkpoint_file, config.signing.keys.join(checkpoint::PUBLIC));
     let fail = |why: String| {
-        let (file, keys) = (file.display(), config.signing_keys.display());
+        let (file, keys) = (file.display(), config.signing.keys.display());
         StartError::Other(format!(
             "the checkpoint `{file}` {why}; put back the signing keys (`{keys}`) that belong to it, or move it away to \
              give up what it proves"
@@ -130,12 +131,12 @@ impl Evidence {
     /// Reads the key, making it at the first start, and the last checkpoint.
     pub(super) fn open(config: &Config, watch: &Watch) -> Result<Self, StartError> {
         let signed = witness(config)?;
-        let key = CheckpointKey::open(&config.signing_keys, &origin(&config.issuer_url))?;
+        let key = CheckpointKey::open(&config.signing.keys, &origin(&config.issuer_url), config.signing.seal.as_ref())?;
         if let Some(signed) = &signed {
             watch.expect(&signed.checkpoint);
         }
         let state = Mutex::new(State { signed, error: None });
-        Ok(Self { key, file: config.checkpoint_file.clone(), state, behind: watch::channel(None).0 })
+        Ok(Self { key, file: config.evidence.checkpoint_file.clone(), state, behind: watch::channel(None).0 })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -167,10 +168,21 @@ impl Broker {
         }
     }
 
+    /// For metrics.
+    pub(super) fn evidence_sample(&self) -> EvidenceSample {
+        let signed = self.signed_checkpoint();
+        EvidenceSample {
+            size: signed.as_ref().map_or(0, |signed| signed.size),
+            at: signed.map_or(0, |signed| signed.at.0),
+        }
+    }
+
+    fn signed_checkpoint(&self) -> Option<Checkpoint> {
+        self.evidence.state().signed.as_ref().map(|signed| signed.checkpoint.clone())
+    }
+
     pub(super) fn evidence_health(&self) -> EvidenceHealth {
-        let state = self.evidence.state();
-        let (signed, error) = (state.signed.as_ref().map(|signed| signed.checkpoint.clone()), state.error.clone());
-        drop(state);
+        let (signed, error) = (self.signed_checkpoint(), self.evidence.state().error.clone());
         EvidenceHealth {
             unproven: self.reader.count_after(signed.as_ref().map_or(0, |signed| signed.last.0)).ok(),
             checkpoint: signed.map(|Checkpoint { epoch, size, at, .. }| CheckpointHealth { epoch, size, at: at.0 }),
@@ -191,7 +203,7 @@ impl Broker {
     async fn signed(&self, now_or_never: bool) -> Result<(), Down> {
         let verifier = self.evidence.key.verifier().clone();
         loop {
-            let known = self.evidence.state().signed.as_ref().map(|signed| signed.checkpoint.clone());
+            let known = self.signed_checkpoint();
             let (now, verifier, watch) = (self.clock.now(), verifier.clone(), self.watch.clone());
             let looking = move |reader: &dyn Reader| look(reader, &watch, known.as_ref(), &verifier, now, now_or_never);
             match self.read(looking).await? {
@@ -209,10 +221,23 @@ impl Broker {
                     let note = self.evidence.key.note(&checkpoint.text());
                     let row = (checkpoint.epoch, checkpoint.size, note.clone());
                     self.writer.keep_tree(TreeRows { nodes: vec![], checkpoint: Some(row) }).await?;
+                    self.copy(&checkpoint, &note);
                     return self.took(Witness { checkpoint, note }).await;
                 }
             }
         }
+    }
+
+    /// Whoever gets copies of the records gets what they can be held against.
+    fn copy(&self, checkpoint: &Checkpoint, note: &str) {
+        let Checkpoint { epoch, size, at, .. } = *checkpoint;
+        let mut line = serde_json::Map::new();
+        line.insert("type".to_owned(), "checkpoint".into());
+        line.insert("epoch".to_owned(), epoch.into());
+        line.insert("size".to_owned(), size.into());
+        line.insert("at".to_owned(), at.0.into());
+        line.insert("note".to_owned(), note.into());
+        self.sinks.note(&line);
     }
 
     /// A checkpoint is the newest one from now on: in memory, for the store's connections, and in the file.

@@ -3,10 +3,14 @@
 use super::Broker;
 use crate::{
     keys::issuers::KeyState,
-    telemetry::{IssuerSample, Sample},
+    keys::signing::KeyState as SigningState,
+    sinks::SinkHealth,
+    store::{LeaseState, Scope},
+    telemetry::{IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, SinkSample, StoreSample},
 };
 use claimbound_core::mapping::{Exception, Mapping, MappingSet};
 use serde::Serialize;
+use std::sync::PoisonError;
 
 /// Detailed health, for the operator listener.
 #[derive(Clone, Debug, Serialize)]
@@ -18,7 +22,44 @@ pub struct Health {
     pub store: StoreHealth,
     pub evidence: EvidenceHealth,
     pub issuers: Vec<IssuerHealth>,
+    pub signing: SigningHealth,
+    /// Copies of the records: one that is down is behind, and stops nothing.
+    pub sinks: Vec<SinkHealth>,
     pub keys: Vec<KeyHealth>,
+    pub suspensions: Vec<SuspensionHealth>,
+}
+
+/// The oldest ones; `claimbound suspensions` shows all.
+const SUSPENSIONS_SHOWN_MAX: usize = 1_000;
+
+/// Something that stands suspended. Who did it and why, and a person's id, are for operators who have signed in.
+#[derive(Clone, Debug, Serialize)]
+pub struct SuspensionHealth {
+    pub suspension: String,
+    pub scope: &'static str,
+    pub issuer: String,
+    /// Empty where it is a person, or the issuer itself.
+    pub name: String,
+    /// Unix times.
+    pub since: i64,
+    pub until: Option<i64>,
+}
+
+/// Our signing keys' part.
+#[derive(Clone, Default, Debug, Serialize)]
+pub struct SigningHealth {
+    /// The name in our tokens.
+    pub issuer_url: String,
+    /// Private keys are encrypted at rest.
+    pub sealed: bool,
+    /// Why nothing is signed, and what to do: every exchange for a token of ours, or through one, is answered 503.
+    pub stopped: Option<String>,
+    /// What is wrong, and does not stop it.
+    pub warning: Option<String>,
+    /// Unix time of the last look at documents that are published elsewhere.
+    pub published_read: Option<i64>,
+    /// Unix time at which `rotate_every` makes the next keys.
+    pub next_rotation: Option<i64>,
 }
 
 /// The part of what judges.
@@ -49,7 +90,7 @@ pub struct ExceptionHealth {
 fn exceptions(mappings: &MappingSet) -> Vec<ExceptionHealth> {
     let one = |mapping: &Mapping, exception: &Exception| ExceptionHealth {
         mapping: mapping.name.clone(),
-        team: mapping.team.clone(),
+        team: mapping.team.to_string(),
         exception: exception.exempt.name(),
         reason: exception.reason.to_string(),
     };
@@ -132,6 +173,8 @@ pub struct KeyHealth {
     pub kid: String,
     pub algorithm: &'static str,
     pub state: &'static str,
+    /// Unix time since which it is revoked.
+    pub revoked: Option<i64>,
 }
 
 impl Broker {
@@ -164,6 +207,7 @@ impl Broker {
             kid: key.kid,
             algorithm: key.algorithm.name(),
             state: key.state.name(),
+            revoked: key.revoked.map(|at| at.0),
         });
         Health {
             ready: self.ready(),
@@ -181,8 +225,41 @@ impl Broker {
             },
             evidence: self.evidence_health(),
             issuers: issuers.collect(),
+            signing: self.signing_health(),
+            sinks: self.sinks.health(),
             keys: keys.collect(),
+            suspensions: self.suspensions(),
         }
+    }
+
+    fn signing_health(&self) -> SigningHealth {
+        let trust = self.trust();
+        let unread = trust.unread.as_ref().map(|why| format!("the published documents could not be read: {why}"));
+        let warnings: Vec<_> =
+            [&trust.ring, &trust.published.differs, &unread].into_iter().flatten().cloned().collect();
+        let every = self.config.signing.rotate_every_seconds;
+        SigningHealth {
+            issuer_url: self.config.issuer_url.clone(),
+            sealed: self.config.signing.seal.is_some(),
+            stopped: self.signer.stopped().map(|why| (*why).clone()),
+            warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
+            published_read: trust.read.map(|at| at.0),
+            next_rotation: every.and_then(|every| self.signer.next_rotation(every)).map(|at| at.0),
+        }
+    }
+
+    fn suspensions(&self) -> Vec<SuspensionHealth> {
+        let now = self.clock.now();
+        let standing = self.reader.suspensions().unwrap_or_default().into_iter().filter(|one| one.stands(now));
+        let told = standing.take(SUSPENSIONS_SHOWN_MAX).map(|one| SuspensionHealth {
+            suspension: one.id.to_string(),
+            scope: one.subject.scope.name(),
+            issuer: one.subject.issuer,
+            name: if one.subject.scope == Scope::Person { String::new() } else { one.subject.name },
+            since: one.since,
+            until: one.until,
+        });
+        told.collect()
     }
 
     /// All series as OpenMetrics text.
@@ -197,11 +274,61 @@ impl Broker {
             believed_until: health.believed_until.map(|at| at.0),
         });
         let issuers: Vec<_> = issuers.collect();
+        let sinks = self.sinks.health().into_iter().map(|sink| SinkSample {
+            up: sink.error.is_none(),
+            behind: sink.behind,
+            sent: sink.sent,
+            failures: sink.failures,
+            last: sink.last_sent,
+            sink: sink.name,
+        });
+        let sinks: Vec<_> = sinks.collect();
+        let reload = self.reload.state();
         self.metrics.text(&Sample {
             store_waiting: self.writer.waiting(),
             store_writable: self.writer.healthy(),
             issuers: &issuers,
             summed: self.strangers.summed(),
+            reload_refused: reload.error.is_some(),
+            restart_needed: reload.restart_needed,
+            sinks: &sinks,
+            signing: self.signing_sample(),
+            store: self.census.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            evidence: self.evidence_sample(),
         })
+    }
+
+    fn signing_sample(&self) -> SigningSample {
+        let keys = self.signer.list(self.clock.now()).into_iter().filter(|key| key.state != SigningState::Gone);
+        let every = self.config.signing.rotate_every_seconds;
+        SigningSample {
+            stopped: self.signer.stopped().is_some(),
+            keys: keys
+                .map(|key| SigningKeySample {
+                    algorithm: key.algorithm.name(),
+                    state: key.state.name(),
+                    signs: (key.state == SigningState::Signing)
+                        .then_some((key.signs_from.0, key.retires.map(|at| at.0))),
+                })
+                .collect(),
+            next_rotation: every.and_then(|every| self.signer.next_rotation(every)).map(|at| at.0),
+        }
+    }
+
+    /// Counts what is alive, beside everything else: metrics show the last count.
+    pub(super) async fn count_store(&self) {
+        let now = self.clock.now();
+        match self.read(move |reader| reader.census(now)).await {
+            Ok(census) => {
+                let alive = LeaseState::ALL
+                    .into_iter()
+                    .filter(|state| ![LeaseState::Failed, LeaseState::Ended].contains(state));
+                let count = |state| census.live.iter().find(|(of, _)| *of == state).map_or(0, |(_, count)| *count);
+                let leases = alive.map(|state| LeaseSample { state: state.name(), count: count(state) });
+                let sample = StoreSample { at: now.0, leases: leases.collect(), bytes: census.bytes };
+                *self.census.lock().unwrap_or_else(PoisonError::into_inner) = sample;
+            }
+            Err(error) => tracing::warn!(%error, "leases could not be counted; metrics show the last count"),
+        }
     }
 }

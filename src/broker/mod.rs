@@ -4,46 +4,63 @@
 mod adopt;
 mod clock;
 mod evidence;
+mod families;
 mod health;
+mod introspect;
+mod jobs;
+mod operate;
+mod operators;
 mod prepare;
 mod reload;
+mod signing;
+mod statuslists;
 mod tasks;
 
 pub use adopt::{Adopted, Grounds, Line, adopt};
 pub use clock::SystemClock;
 pub use evidence::{Behind, Witness, is_adopted, standing, witness};
 pub use health::{
-    CheckpointHealth, EvidenceHealth, Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, StoreHealth,
+    CheckpointHealth, EvidenceHealth, Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, SigningHealth,
+    StoreHealth,
 };
-pub use prepare::{Prepared, StartError, deployment, prepare, trusted};
+pub use operators::{NoOperator, Question, SignInFailed, SignedIn, Who};
+pub use prepare::{Prepared, StartError, deniers, deployment, prepare, trusted};
+pub use signing::{KeysError, made_fact};
+pub use statuslists::{StatusList, TTL_SECONDS};
 
 use crate::{
     config::Config,
     exchange::{self, Granted, Parts, Proof, Refused, Repositories, Request, Snapshot, Strangers},
     folder,
-    issuance::Ended as Effect,
+    issuance::{Ended as Effect, aws::denial::Denier, status::StatusLists},
     keys::{
         issuers::{KeyCache, KeyTimes},
         signing::Signer,
     },
     net::Client,
+    operate::Targets as _,
+    people::People,
     secret::Secret,
-    store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Outcome, Reader, Watch, Writer},
-    telemetry::{Ended, Metrics},
+    sinks::{Sinks, Source},
+    store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Opened, Outcome, Reader, Watch, Writer},
+    telemetry::{self, About, Caller, Ended, Metrics, StoreSample},
 };
 use arc_swap::ArcSwap;
 use claimbound_core::{
     evidence::{DecisionId, Details, Record, What},
     mapping::{Ask, Folder},
+    reason::Reason,
     time::{Clock, Seconds, UnixSeconds},
 };
 use evidence::Evidence;
+use introspect::Clients;
 use reload::Reload;
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, RwLock, watch},
 };
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 /// One exchange as the form gave it, owned: it outlives the connection that asked.
@@ -56,13 +73,15 @@ pub struct Asked {
     /// SHA-256 over all parameters as sent (length-prefixed, in name order).
     pub digest: [u8; 32],
     pub address: Option<IpAddr>,
+    /// A trace that it is part of, by the word of a trusted proxy.
+    pub caller: Option<Caller>,
 }
 
 /// Which door. Tokens are wiped when dropped and do not print.
 pub enum AskedGrant {
     Tokens { subject: Secret, actor: Option<Secret> },
     Poll { auth_req_id: Secret },
-    Refresh { token: Secret },
+    Refresh { token: Secret, subject: Secret },
 }
 
 /// The answer to an exchange, with what every answer names.
@@ -87,6 +106,10 @@ pub struct Active {
     /// The running configuration, with the present facts about issuers and backends.
     config: Config,
     pub snapshot: Snapshot,
+    /// Whose jobs may act as operators.
+    jobs: jobs::OperatorJobs,
+    /// By the name of the backend.
+    deniers: BTreeMap<String, Arc<Denier>>,
     /// Of the mapping folder; hex.
     version: String,
 }
@@ -99,8 +122,18 @@ pub struct Broker {
     reload: Reload,
     issuers: Arc<KeyCache>,
     signer: Arc<Signer>,
+    /// How far the ring agrees with the store, and what is published with both.
+    trust: std::sync::Mutex<signing::Trust>,
+    published: Option<signing::Published>,
+    /// What was last counted in the store.
+    census: std::sync::Mutex<StoreSample>,
+    /// Where the tokens of `jwt` roles have their places, and what is known of those of all brokers.
+    places: Arc<StatusLists>,
+    lists: statuslists::Lists,
+    clients: Clients,
     writer: Writer,
     reader: Arc<dyn Reader>,
+    sinks: Sinks,
     /// Other brokers may write the store, too.
     shared_store: bool,
     /// What the store must hold when it comes back.
@@ -108,6 +141,8 @@ pub struct Broker {
     evidence: Evidence,
     strangers: Strangers,
     repositories: Repositories,
+    people: People,
+    questions: operators::Questions,
     metrics: Metrics,
     /// Every exchange holds it for reading while it runs: who may write knows that none does.
     running: Arc<RwLock<()>>,
@@ -130,19 +165,32 @@ impl Broker {
         // Before anything is read: what changes while it is read shows later.
         let reload = Reload::new(&config, now);
         let prepared = prepare(&config)?;
+        let clients = Clients::read(&config).map_err(StartError::Other)?;
         if let Some(behind) = standing(&config, now)? {
             return Err(StartError::Behind(behind));
         }
         let opened = store::open(&config.store, now)?;
         record_start(&opened.writer, &config, &prepared, now).await?;
-        let signer = Signer::open(&config.signing_keys, now)?;
+        let signer = Signer::open(&config.signing.keys, config.signing.seal.clone(), now)?;
+        let trust = signing::agree(&opened, &signer, now).await?;
         let evidence = Evidence::open(&config, &opened.watch)?;
-        let issuers = prepared.issuers.clone();
-        let active = prepare::activate(config.clone(), prepared, &signer).await?;
+        let Opened { writer, reader, shared, incarnation, watch } = opened;
         let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
+        let source = Source { reader: reader.clone(), writer: writer.clone(), incarnation, clock: clock.clone() };
+        let sinks = Sinks::start(&config.evidence.sinks, &config.evidence.positions, &source, &client)
+            .map_err(|error| StartError::Other(error.to_string()))?;
+        let issuers = prepared.issuers.clone();
+        let places = StatusLists::new(&config.public_url);
+        let active = prepare::activate(config.clone(), prepared, &signer, &places).await?;
+        let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
+        let people = People::new(client.clone(), config.development);
+        let published = signing::Published::new(&config, client.clone());
         let issuers = KeyCache::new(issuers, client, clock.clone(), KeyTimes::default());
         let broker = Arc::new(Self {
-            metrics: Metrics::new(&active.version),
+            trust: trust.into(),
+            published,
+            census: std::sync::Mutex::default(),
+            metrics: Metrics::new(&active.version, writer.series()),
             repositories: Repositories::new(config.limits.repository_requests_per_second),
             config,
             clock,
@@ -150,10 +198,16 @@ impl Broker {
             reload,
             issuers,
             signer,
-            writer: opened.writer,
-            reader: opened.reader,
-            shared_store: opened.shared,
-            watch: opened.watch,
+            places,
+            lists: statuslists::Lists::default(),
+            clients,
+            writer,
+            reader,
+            sinks,
+            people,
+            questions: operators::Questions::default(),
+            shared_store: shared,
+            watch,
             evidence,
             strangers: Strangers::default(),
             running: Arc::default(),
@@ -161,6 +215,7 @@ impl Broker {
             runtime: Handle::current(),
             background: Mutex::default(),
         });
+        broker.look_at_published().await;
         *broker.background.lock().await = tasks::spawn(&broker);
         Ok(broker)
     }
@@ -178,6 +233,11 @@ impl Broker {
     /// What it judges by.
     pub fn active(&self) -> Arc<Active> {
         self.active.load_full()
+    }
+
+    /// Copies of its records.
+    pub fn sinks(&self) -> &Sinks {
+        &self.sinks
     }
 
     /// Reads of its store.
@@ -222,7 +282,9 @@ impl Broker {
                     Proof::Tokens { subject: subject.reveal(), actor: actor.as_ref().map(Secret::reveal) }
                 }
                 AskedGrant::Poll { auth_req_id } => Proof::Poll { auth_req_id: auth_req_id.reveal() },
-                AskedGrant::Refresh { token } => Proof::Refresh { token: token.reveal() },
+                AskedGrant::Refresh { token, subject } => {
+                    Proof::Refresh { token: token.reveal(), subject: subject.reveal() }
+                }
             },
             ask: Ask { role: asked.role.as_deref(), duration: asked.duration, scope: asked.scope.as_deref() },
             dry_run: asked.dry_run,
@@ -230,26 +292,34 @@ impl Broker {
             address: asked.address,
         };
         let active = self.active();
-        let parts = Parts {
-            snapshot: &active.snapshot,
-            issuers: &*self.issuers,
-            writer: &self.writer,
-            strangers: &self.strangers,
-            repositories: &self.repositories,
-            now,
-        };
-        let outcome = exchange::run(&parts, &request).await;
+        let parts = self.parts(&active.snapshot, now);
+        let span = telemetry::exchange(&id, asked.caller.as_ref());
+        let (outcome, about) = exchange::run(&parts, &request).instrument(span.clone()).await;
         let ended = match &outcome {
-            Ok(Granted::Issued(issued)) => Ended::Granted(&issued.role),
+            Ok(Granted::Issued(_)) => Ended::Granted,
             Ok(Granted::DryRun { .. }) => Ended::DryRun,
             Err(refused) => Ended::Refused(refused.reason),
         };
-        self.metrics.exchange(ended, started.elapsed());
+        describe(&span, ended, &about);
+        drop(span);
+        self.metrics.exchange(ended, about, started.elapsed());
         Answer { id, at: now, mappings_version: active.version.clone(), outcome }
     }
 
+    fn parts<'b>(&'b self, snapshot: &'b Snapshot, now: UnixSeconds) -> Parts<'b> {
+        Parts {
+            snapshot,
+            issuers: &*self.issuers,
+            writer: &self.writer,
+            reader: &self.reader,
+            strangers: &self.strangers,
+            repositories: &self.repositories,
+            now,
+        }
+    }
+
     /// Ends the lease of the presented credential (RFC 7009): possession of a token that we signed, or of a lease
-    /// handle, is the right to.
+    /// handle, is the right to. A refresh token ends its family and all its leases (section 2.1).
     ///
     /// # Errors
     /// The store cannot record it.
@@ -267,6 +337,9 @@ impl Broker {
 
     async fn revoke_here(&self, token: &Secret) -> Result<Revoked, Down> {
         let now = self.clock.now();
+        if let Some(secret) = exchange::family_secret(token.reveal()) {
+            return self.revoke_family(secret, now).await;
+        }
         let Some(HeldLease { id: lease, role, handle, .. }) = self.held(token, now).await? else {
             return Ok(Revoked::Unknown);
         };
@@ -303,16 +376,14 @@ impl Broker {
         if !exchange::is_lease_handle(token.reveal()) {
             return Ok(None);
         }
-        let possession = exchange::possession(token.reveal());
+        let possession = exchange::possession(token.reveal().as_bytes());
         let found = self.read(move |reader| reader.held(&possession)).await?;
         Ok(found.filter(|lease| lease.expires > now))
     }
 
     /// How far the role's backend can end what it gave; a role that is gone can only be waited out.
     async fn effect_of_ending(&self, role: &str, handle: &str) -> Effect {
-        let Active { snapshot, .. } = &*self.active();
-        let Some(role) = snapshot.mappings.role_named(role) else { return Effect::AtExpiry };
-        snapshot.minters[role.0 as usize].revoke(handle).await.unwrap_or(Effect::AtExpiry)
+        self.active().end(role, handle).await
     }
 
     /// Our published keys.
@@ -336,6 +407,24 @@ impl Broker {
         self.strangers.flush(&self.writer, self.clock.now(), true).await;
         self.sign_evidence(true).await;
         self.writer.stop().await;
+        self.sinks.stop().await;
+    }
+}
+
+/// The same as metrics' labels say.
+fn describe(span: &Span, ended: Ended, about: &About) {
+    if span.is_disabled() {
+        return;
+    }
+    for (name, value) in [("issuer", &about.issuer), ("mapping", &about.mapping), ("role", &about.role)] {
+        if let Some(value) = value {
+            span.record(name, value.as_str());
+        }
+    }
+    let (outcome, reason) = ended.names();
+    span.record("outcome", outcome).record("reason", reason);
+    if let Ended::Refused(Reason::StoreDown | Reason::BackendDown | Reason::IssuerDown) = ended {
+        span.record("otel.status_code", "error");
     }
 }
 
@@ -347,7 +436,7 @@ async fn record_start(
     now: UnixSeconds,
 ) -> Result<(), StartError> {
     let version = prepared.mappings.version;
-    let fix = Change::Fix { name: ISSUER_URL, value: config.issuer_url.clone() };
+    let fix = Change::Fix { name: ISSUER_URL.into(), value: config.issuer_url.clone() };
     let started = of_folder(What::Started { version: env!("CARGO_PKG_VERSION") }, vec![fix], version, now);
     if writer.commit(started).await? == Outcome::Blocked(Blocked::FixedOtherwise) {
         return Err(StartError::Other(format!(

@@ -1,6 +1,6 @@
 //! Configuration + folder → everything that can be judged without starting: what `serve --check` does.
 
-use super::{Active, Behind};
+use super::{Active, Behind, introspect::Clients, jobs::OperatorJobs};
 use crate::{
     config::{self, AwsBackend, AwsMode, Config},
     exchange::Snapshot,
@@ -8,6 +8,7 @@ use crate::{
     issuance::{
         aws,
         catalogue::{self, Compiled, Deployment},
+        status::StatusLists,
     },
     keys::{
         issuers::{IssuerConfig, Pin, REFRESH_SECONDS_MAX},
@@ -24,7 +25,7 @@ use claimbound_core::{
     trust::{self, Algorithm, Cut, IssuerRules},
     workload::Profiles,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 const _: () = assert!(*config::REFRESH_SECONDS.end() as u64 == REFRESH_SECONDS_MAX, "one bound, told in two rooms");
 const _: () = assert!(config::KID_BYTES_MAX == trust::KID_BYTES_MAX, "what can be denied is what can be sent");
@@ -39,6 +40,8 @@ pub struct Prepared {
     /// Warnings and notes.
     pub diagnostics: Vec<Diagnostic>,
     pub folder: Folder,
+    /// Whose jobs may act as operators.
+    pub(super) jobs: OperatorJobs,
 }
 
 /// Why a broker does not start.
@@ -83,7 +86,7 @@ pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
     diagnostics.extend(review::run_tests(&set, &profiles, &tests).into_iter().filter_map(|test| test.failure));
     let known = |name: &String| set.issuer_named(name).is_some();
     for name in config.issuers.keys().filter(|name| !known(name)) {
-        let policy = Span { file: "policy.toml".into(), bytes: 0..0 };
+        let policy = Span::new("policy.toml", 0..0);
         let message = format!("the configuration has `[issuer.{name}]`, and policy.toml names no such issuer");
         diagnostics.push(Diagnostic::error(ISSUER_NOT_IN_POLICY, policy, message, "name it in both, or in neither"));
     }
@@ -91,28 +94,39 @@ pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
     for (issuer, trusted) in set.issuers.iter().zip(&issuers) {
         diagnostics.extend(judged(issuer, trusted, config.development));
     }
+    let jobs = OperatorJobs::compile(config, &set, &folder).unwrap_or_else(|found| {
+        diagnostics.extend(found);
+        OperatorJobs::default()
+    });
     if diagnostics.iter().any(|d| d.severity == Severity::Error) {
         return Err(StartError::Findings { folder, diagnostics });
     }
+    Clients::read(config).map_err(StartError::Other)?;
     let archive = folder::archive(&folder);
-    Ok(Prepared { mappings: set, profiles, issuers, archive, diagnostics, folder })
+    Ok(Prepared { mappings: set, profiles, issuers, archive, diagnostics, folder, jobs })
 }
 
 /// What judges: the folder's mappings with minters over the configured backends.
 ///
 /// # Errors
 /// Findings about roles' parameters.
-pub(super) async fn activate(config: Config, prepared: Prepared, signer: &Arc<Signer>) -> Result<Active, StartError> {
-    let Prepared { mappings, profiles, folder, diagnostics, .. } = prepared;
+pub(super) async fn activate(
+    config: Config,
+    prepared: Prepared,
+    signer: &Arc<Signer>,
+    places: &Arc<StatusLists>,
+) -> Result<Active, StartError> {
+    let Prepared { mappings, profiles, folder, diagnostics, jobs, .. } = prepared;
     for found in diagnostics {
         let file = found.span.as_ref().map(|span| &*span.file);
         tracing::warn!(code = %found.code, file, finding = found.message, "the mapping folder loads with a finding");
     }
-    let Compiled { minters, backends } = catalogue::compile(&mappings, &deployment(&config), signer)
+    let Compiled { minters, backends } = catalogue::compile(&mappings, &deployment(&config), signer, places)
         .map_err(|diagnostics| StartError::Findings { folder, diagnostics })?;
     futures_util::future::join_all(backends.iter().map(|(backend, region)| backend.start(region))).await;
     let version = hex(&mappings.version);
-    Ok(Active { config, snapshot: Snapshot { mappings, minters, profiles }, version })
+    let deniers = deniers(&config);
+    Ok(Active { config, deniers, snapshot: Snapshot { mappings, minters, profiles }, jobs, version })
 }
 
 /// What roles' parameters must fit.
@@ -130,6 +144,24 @@ pub fn deployment(config: &Config) -> Deployment<'_> {
     };
     let backends = config.backends.iter().map(|(name, backend)| (name.clone(), settings(backend))).collect();
     Deployment { public_url: &config.public_url, issuer_url: &config.issuer_url, backends }
+}
+
+/// Who may tell AWS what to refuse, by the name of the backend.
+pub fn deniers(config: &Config) -> BTreeMap<String, Arc<aws::denial::Denier>> {
+    let settings = |backend: &AwsBackend| {
+        let denial = backend.denial.as_ref()?;
+        Some(aws::denial::Settings {
+            policy_arn: denial.policy_arn.clone(),
+            endpoint_url: denial.endpoint_url.clone(),
+            timeout: Duration::from_secs(backend.timeout_seconds.into()),
+            connect_timeout: Duration::from_secs(backend.connect_timeout_seconds.into()),
+        })
+    };
+    let of = |(name, backend)| {
+        let denier = aws::denial::Denier::new(settings(backend)?);
+        Some((String::clone(name), Arc::new(denier)))
+    };
+    config.backends.iter().filter_map(of).collect()
 }
 
 /// What is wrong with an issuer where policy and configuration meet.

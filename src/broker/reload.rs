@@ -74,7 +74,8 @@ impl Reload {
 }
 
 impl Broker {
-    /// Reads configuration and folder again, soon and whether or not they seem to have changed (SIGHUP).
+    /// Reads configuration, folder and signing keys again, soon and whether or not they seem to have changed, and looks at
+    /// what is published elsewhere (SIGHUP).
     pub fn ask_reload(&self) {
         self.reload.asked.notify_one();
     }
@@ -92,6 +93,10 @@ impl Broker {
             let Ok(seen) = tokio::task::spawn_blocking(move || look(&config)).await else { continue };
             wait = LOOK_INTERVAL.max(began.elapsed() * LOOK_SHARE);
             let settled = std::mem::replace(&mut last, seen) == seen;
+            if asked {
+                self.read_keys_again(self.clock.now()).await;
+                self.look_at_published().await;
+            }
             if asked || (settled && seen != judged) {
                 match self.take_up().await {
                     Err(Failed::Store(_)) => {}
@@ -155,7 +160,7 @@ impl Broker {
         }
         let now = self.clock.now();
         let activation = activation(version, archive, &config, now).map_err(Failed::refused)?;
-        let active = prepare::activate(config, prepared, &self.signer).await.map_err(refused)?;
+        let active = prepare::activate(config, prepared, &self.signer, &self.places).await.map_err(refused)?;
         match self.writer.commit(activation).await.map_err(Failed::Store)? {
             Outcome::Durable { .. } => {}
             Outcome::Blocked(blocked) => return Err(Failed::refused(format!("the store refused it: {blocked:?}"))),
@@ -187,7 +192,7 @@ impl Broker {
         told
     }
 
-    /// The running configuration with what the file says now about issuers and backends.
+    /// The running configuration with what the file says now about issuers, backends and operators.
     fn read_again(&self) -> Result<Config, Failed> {
         let found = Config::read(&self.config.file, self.config.development);
         let found =
@@ -200,11 +205,18 @@ impl Broker {
                 url.clone_from(own);
             }
         }
-        let fresh = Config { issuers: found.issuers, backends: found.backends, ..self.config.clone() };
+        let fresh = Config {
+            issuers: found.issuers,
+            backends: found.backends,
+            sign_ins: found.sign_ins,
+            operators: found.operators,
+            ..self.config.clone()
+        };
         let restart_needed = told != fresh;
         if restart_needed {
             tracing::warn!(
-                "claimbound.toml has changed beyond `[issuer.*]` and `[backend.*]`: the rest is read at the next start"
+                "claimbound.toml has changed beyond issuers, backends, sign-ins and operators: the rest is read at the next \
+                 start"
             );
         }
         self.reload.lock().restart_needed = restart_needed;

@@ -20,6 +20,8 @@ use tokio::task::JoinHandle;
 /// How often leases that a crash left are looked for, the store is swept, and our keys' directory is read again.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 const _: () = assert!(SWEEP_INTERVAL.as_secs() <= RELOAD_SECONDS, "a rotation counts on being read in time");
+/// How often leases are counted, and the published documents looked at, where they are published elsewhere.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// A lease may be `issuing` for so long before it counts as left: longer than any backend's time limit.
 const ISSUING_SECONDS_MAX: i64 = 120;
 
@@ -64,7 +66,10 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
                 if let Err(error) = broker.writer.sweep(surely_past(now, started, lived.elapsed())).await {
                     tracing::error!(%error, "the store could not be swept");
                 }
-                read_keys_again(&broker, now).await;
+                broker.read_keys_again(now).await;
+                // Resource servers' secrets are read again with them.
+                let clients = broker.clone();
+                let _ = tokio::task::spawn_blocking(move || clients.clients.read_again()).await;
             }
         })
     };
@@ -91,7 +96,29 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
             }
         })
     };
-    vec![strangers, keys, sweeper, reloader, evidence]
+    let looks = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            let mut stop = std::pin::pin!(stopping(&broker));
+            loop {
+                broker.count_store().await;
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK_INTERVAL) => broker.look_at_published().await,
+                    () = &mut stop => return,
+                }
+            }
+        })
+    };
+    let teller = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = broker.keep_told() => {}
+                () = stopping(&broker) => {}
+            }
+        })
+    };
+    vec![strangers, keys, sweeper, reloader, looks, teller, evidence]
 }
 
 /// The time that may be forgotten by: the clock's, but no later than this process has lived to see. A clock that jumps
@@ -104,15 +131,6 @@ async fn stopping(broker: &Broker) {
     let mut stopping = broker.stopping.subscribe();
     // An error means that the broker is gone: stopped as well.
     let _ = stopping.wait_for(|stop| *stop).await;
-}
-
-/// Another process may have rotated; keys whose time is over lose their private files.
-async fn read_keys_again(broker: &Arc<Broker>, now: UnixSeconds) {
-    let signer = broker.signer.clone();
-    let read = tokio::task::spawn_blocking(move || signer.reload().and_then(|()| signer.remove_gone(now)));
-    if let Ok(Err(error)) = read.await {
-        tracing::error!(%error, "the signing keys could not be read again; the ones in memory stay");
-    }
 }
 
 /// Settles leases left `issuing` as `unknown`: their credential may exist, and they stay open until they expire.

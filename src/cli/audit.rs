@@ -1,6 +1,8 @@
-//! `claimbound audit`: whether the evidence is as it was written, without a broker and beside one; parts of it as files.
+//! `claimbound audit`: whether the evidence is as it was written, without a broker and beside one; what it says; parts of it
+//! as files.
 
 mod export;
+mod show;
 
 use super::{deployment::Deployment, loaded, render::Format};
 use crate::{
@@ -23,7 +25,7 @@ const BAD: u8 = 1;
 /// The store could not be read.
 const UNREADABLE: u8 = 2;
 
-/// Verify and export the evidence
+/// Verify, read and export the evidence
 #[derive(clap::Args, Debug)]
 pub struct AuditArgs {
     #[command(subcommand)]
@@ -43,6 +45,12 @@ enum Command {
     /// That of one decision verifies by itself: `audit verify --export FILE --checkpoint-key KEY`. Exit code 0: written;
     /// 2: usage, the store cannot be read, or no checkpoint covers the decision yet.
     Export(export::ExportArgs),
+    /// Show the records about a repository, role, principal, actor, initiator, lease or credential
+    ///
+    /// The latest first. Everything that is named must hold; nothing named shows all. Exit code 0, whatever is found; 2:
+    /// usage, or the store cannot be read. With `--broker` a running broker answers, from its own store, an operator who
+    /// may `audit`; 3: it refused; 4: it cannot be asked.
+    Show(Box<show::ShowArgs>),
 }
 
 /// Arguments of `audit verify`.
@@ -83,12 +91,13 @@ fn head(text: &str) -> Result<Head, String> {
 pub fn run(args: AuditArgs) -> anyhow::Result<u8> {
     let args = match args.command {
         Command::Verify(args) => args,
+        Command::Show(args) => return show::run(&args),
         Command::Export(args) => return export::run(args),
     };
     let mut keys = args.checkpoint_key.iter().map(|key| verifier(key)).collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(file) = &args.export {
         if keys.is_empty() {
-            keys = vec![verifier(&args.deployment.read()?.signing_keys.join(PUBLIC).display().to_string())?];
+            keys = vec![verifier(&args.deployment.read()?.signing.keys.join(PUBLIC).display().to_string())?];
         }
         let (holds, text) = export::verify(file, &keys)?;
         match args.format {
@@ -102,10 +111,10 @@ pub fn run(args: AuditArgs) -> anyhow::Result<u8> {
         Some(store) => store.clone(),
         None => {
             let config = args.deployment.read()?;
-            if files.is_empty() && config.checkpoint_file.exists() {
-                files.push(config.checkpoint_file);
+            if files.is_empty() && config.evidence.checkpoint_file.exists() {
+                files.push(config.evidence.checkpoint_file.clone());
             }
-            let public = config.signing_keys.join(PUBLIC);
+            let public = config.signing.keys.join(PUBLIC);
             if keys.is_empty() && public.exists() {
                 keys.push(verifier(&public.display().to_string())?);
             }

@@ -138,7 +138,7 @@ impl Report {
         if parts == Parts::Tests {
             here.retain(|finding| finding.severity == Severity::Error);
         }
-        here.sort_by_key(|finding| finding.span.as_ref().map(|span| (span.file.clone(), span.bytes.start)));
+        here.sort_by_key(|finding| finding.span.as_ref().map(|span| (span.file.clone(), span.bytes().start)));
         report.elsewhere = elsewhere.iter().filter(|finding| finding.severity == Severity::Error).count();
         report.findings = here;
         Ok(report)

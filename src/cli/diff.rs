@@ -6,6 +6,7 @@ mod revision;
 mod text;
 
 use super::loaded::{self, Loaded};
+use crate::history;
 use anyhow::Result;
 use claimbound_core::{
     evidence::hex,
@@ -54,6 +55,16 @@ pub enum DiffFormat {
     Json,
     /// For a comment on a pull request.
     Markdown,
+}
+
+impl From<DiffFormat> for history::Format {
+    fn from(format: DiffFormat) -> Self {
+        match format {
+            DiffFormat::Human => Self::Human,
+            DiffFormat::Json => Self::Json,
+            DiffFormat::Markdown => Self::Markdown,
+        }
+    }
 }
 
 /// Both folders and what was found.

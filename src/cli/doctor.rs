@@ -6,12 +6,12 @@ use super::{
     trust::{find, told},
 };
 use crate::{
-    broker::{SystemClock, deployment as facts},
+    broker::{SystemClock, deniers, deployment as facts},
     config::Config,
     documents::{JWKS_PATH, OPENID_CONFIGURATION_PATH},
     issuance::{
         Order,
-        aws::{self, AwsRole, Backend, Mode},
+        aws::{self, AwsRole, Backend, Mode, arn::RoleArn, denial::Denier},
     },
     keys::signing::{KeyState, Signer, SigningAlgorithm},
     net::{Client, FetchRules},
@@ -91,13 +91,16 @@ async fn examine(config: &Config, loaded: &Loaded, role: &Role, found: &mut Find
     };
     let parsed = aws::Config::parse(role, &loaded.set.policies, Some(&facts)).map_err(|faults| told(&faults))?;
     found.ok(&format!("the folder's `{}` can be asked for: {}", role.name, parsed.role_arn.text));
-    let signer = Signer::open_existing(&config.signing_keys)?;
+    let signer = Signer::open_existing(&config.signing.keys, config.signing.seal.clone())?;
     let now = SystemClock.now();
     if settings.mode == Mode::WebIdentity {
         if let Some(warning) = config.hidden_from_aws() {
             found.missing(&warning);
         }
         documents(&config.issuer_url, &signer, now, found).await?;
+    }
+    if let Some(denier) = deniers(config).get(&role.backend) {
+        boundary(denier, &parsed.role_arn, found).await;
     }
     let backend = Backend::new(&role.backend, settings.clone(), config.issuer_url.as_str().into(), signer);
     let minter = AwsRole::new(parsed, Arc::new(backend));
@@ -123,6 +126,42 @@ async fn examine(config: &Config, loaded: &Loaded, role: &Role, found: &mut Find
         Err(why) => found.missing(&format!("AWS gives no session: {why}")),
     }
     Ok(())
+}
+
+/// The policy that ends sessions is the role's boundary, and nobody's permission.
+async fn boundary(denier: &Denier, role: &RoleArn, found: &mut Findings) {
+    let arn = denier.policy_arn();
+    if !denier.covers(role) {
+        found.missing(&format!(
+            "`{arn}` is of another account than {}: its sessions can only be ended by a boundary of its own, printed by \
+             `claimbound trust aws --denials`",
+            role.text
+        ));
+        return;
+    }
+    let attached = match denier.attached().await {
+        Ok(attached) => attached,
+        Err(why) => {
+            found.missing(&format!(
+                "`{arn}` cannot be looked at: {why}; `claimbound trust aws --boundary` prints what is needed"
+            ));
+            return;
+        }
+    };
+    for who in &attached.permits {
+        found.missing(&format!(
+            "`{arn}` is attached to {who} as a permissions policy, where it allows everything: detach it, it is a boundary"
+        ));
+    }
+    if attached.boundary_of.contains(&role.name) {
+        found.ok(&format!("`{arn}` is the permissions boundary of {}", role.text));
+    } else {
+        found.missing(&format!(
+            "`{arn}` is not the permissions boundary of {}: its sessions cannot be ended early; `claimbound trust aws \
+             --boundary` prints what is needed",
+            role.text
+        ));
+    }
 }
 
 /// What AWS will read at the issuer's URL: the right name, and the key that signs.

@@ -1,25 +1,23 @@
 //! `claimbound explain`: why a job gets a role, or does not, without a server.
 
 use super::{
-    decision,
     deployment::Deployment,
     loaded::{self, Loaded},
+    operator::client::{self, BrokerArgs},
     render::Format,
 };
 use crate::broker::SystemClock;
+pub use crate::history::explanation::{Explanation, explain_case};
+use crate::{history::decision, store};
 use anyhow::{Context, Result, bail};
 use claimbound_core::{
-    diag::line_column,
     evidence::DecisionId,
-    mapping::{
-        Ask, ConditionReport, Decision, Exception, Folder, Got, IssuerId, MappingReport, MappingSet, Trace, explain,
-    },
-    review::{Given, GivenError},
-    time::{Clock as _, UnixSeconds},
-    workload::{Case, Claim, Profiles, WorkloadError},
+    mapping::{IssuerId, MappingSet},
+    review::Given,
+    time::Clock as _,
+    workload::Claim,
 };
 use std::{
-    fmt::Write as _,
     io::Read as _,
     path::{Path, PathBuf},
 };
@@ -31,8 +29,9 @@ const CLAIMS_BYTES_MAX: u64 = 64 * 1024;
 ///
 /// Shows every candidate mapping, each condition with what was expected and what the job has, and the edit that would
 /// allow it. The job is a token's payload (`--claims`), or is stated by the other flags; ids that are left out are
-/// taken from the mappings. `--decision` explains an answer that the broker gave, from its store. Exit code 0: granted;
-/// 1: denied; 2: usage, or the folder does not load.
+/// taken from the mappings. `--decision` explains an answer that the broker gave, from its store, or asks the
+/// broker itself (`--broker`) for an operator who may `explain`. Exit code 0: granted; 1: denied; 2: usage, or the folder does
+/// not load; of a broker, 3: it refused; 4: it cannot be asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   claimbound explain --repository acme/payments-api --branch main --role payments-secrets
@@ -57,8 +56,10 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "ID", conflicts_with_all = ["job", "claims", "issuer", "role", "mappings"])]
     pub decision: Option<DecisionId>,
     /// The store of `--decision`; by default the configuration's
-    #[arg(long, value_name = "URL", requires = "decision")]
+    #[arg(long, value_name = "URL", requires = "decision", conflicts_with = "broker")]
     pub store: Option<String>,
+    #[command(flatten)]
+    pub broker: BrokerArgs,
     #[command(flatten)]
     pub deployment: Deployment,
     /// How to answer
@@ -117,42 +118,30 @@ impl JobArgs {
     }
 }
 
-/// What became of a job.
-#[derive(Debug)]
-pub enum Explanation {
-    /// The mappings were asked.
-    Judged { decision: Decision, trace: Trace },
-    /// It is refused before any mapping is looked at.
-    Refused(WorkloadError),
-}
-
-/// Judges a job from what was given or recorded, as of a time.
-pub fn explain_case(
-    set: &MappingSet,
-    profiles: &Profiles,
-    issuer: IssuerId,
-    given: &Given,
-    role: Option<&str>,
-    now: UnixSeconds,
-) -> Result<Explanation, GivenError> {
-    let principal = match given.workload(set, profiles, issuer) {
-        Ok(workload) => workload,
-        Err(GivenError::Refused(error)) => return Ok(Explanation::Refused(error)),
-        Err(error) => return Err(error),
-    };
-    let case = Case { principal, actors: Vec::new() };
-    let (decision, trace) = explain(set, &case, &Ask { role, ..Ask::default() }, now);
-    Ok(Explanation::Judged { decision, trace })
-}
-
 /// Runs the command; the exit code.
 ///
 /// # Errors
 /// When folder or claims cannot be read, and for a line that names no job or no issuer.
 pub fn run(args: ExplainArgs) -> Result<u8> {
+    if args.broker.is_named() && args.decision.is_none() {
+        bail!("`--broker` goes with `--decision`: what a folder would say needs no broker");
+    }
     if let Some(id) = args.decision {
-        let store = args.deployment.or(args.store.as_ref(), |config| config.store)?;
-        return decision::explain(id, &store, args.format);
+        if args.store.is_none()
+            && let Some(client) = args.broker.client()?
+        {
+            let format = match args.format {
+                Format::Human => "human",
+                Format::Json => "json",
+            };
+            let answer = client.get(&format!("/operator/decisions/{id}"), &[("format", format)])?;
+            return loaded::tell(client::told(answer)?);
+        }
+        let url = args.deployment.or(args.store.as_ref(), |config| config.store)?;
+        let Some(told) = decision::answer(&*store::open_reader(&url)?, id, args.format.into())? else {
+            bail!("the store `{url}` has no decision `{id}`; refusals beyond their rate stand in a sum alone");
+        };
+        return loaded::tell(told);
     }
     let given = match &args.claims {
         Some(path) => Given::Claims(read_claims(path)?),
@@ -232,135 +221,10 @@ fn issuer_of(set: &MappingSet, name: Option<&str>, given: &Given, role: Option<&
     }
 }
 
-impl Explanation {
-    /// 0 for a grant, 1 for a denial.
-    pub fn exit_code(&self) -> u8 {
-        u8::from(!matches!(self, Self::Judged { decision: Decision::Grant(_), .. }))
-    }
-
-    /// For machines; whole, so for operators only.
-    pub fn to_json(&self, set: &MappingSet) -> serde_json::Value {
-        match self {
-            Self::Judged { decision, trace } => {
-                let mut json = decision.to_json(set);
-                json["trace"] = trace.to_json(set);
-                json
-            }
-            Self::Refused(error) => serde_json::json!({
-                "decision": "deny",
-                "reason": error.reason().name(),
-                "message": error.to_string(),
-            }),
-        }
-    }
-
-    /// For people; with the folder, places are lines.
-    pub fn to_text(&self, set: &MappingSet, folder: Option<&Folder>) -> String {
-        match self {
-            Self::Judged { decision, trace } => {
-                let mut text = verdict(decision, set);
-                if let Some(about) = &trace.about {
-                    line(&mut text, format_args!("{about}"));
-                }
-                for (name, reason, held, conditions) in trace.denies.iter().filter(|(.., held, _)| *held) {
-                    line(&mut text, format_args!("\ndeny `{name}` holds: {reason}"));
-                    conditions.iter().for_each(|condition| condition_line(&mut text, condition, *held, folder));
-                }
-                trace.mappings.iter().for_each(|report| mapping_lines(&mut text, report, set, folder));
-                trace.shadows.iter().for_each(|report| mapping_lines(&mut text, report, set, folder));
-                if trace.omitted > 0 {
-                    line(&mut text, format_args!("\n{} mappings that are further away are not shown", trace.omitted));
-                }
-                text
-            }
-            Self::Refused(error) => {
-                format!("deny: {}\nno mapping was looked at: {error}\n", error.reason().meaning())
-            }
-        }
-    }
-}
-
-fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    writeln!(text, "{arguments}").expect("a string takes all text");
-}
-
-fn verdict(decision: &Decision, set: &MappingSet) -> String {
-    match decision {
-        Decision::Grant(grant) => {
-            let mapping = set.mapping(grant.mapping);
-            let (role, duration) = (&set.role(grant.role).name, loaded::duration(grant.duration));
-            let mut text = format!("grant: mapping `{}` gives `{role}` for {duration}\n", mapping.name);
-            for Exception { exempt, reason, .. } in &mapping.exceptions {
-                line(&mut text, format_args!("by the exception `{exempt}`: {reason}"));
-            }
-            if let Some(limit) = mapping.limit {
-                line(&mut text, format_args!("unless its limit for this repository is used up: {limit}"));
-            }
-            text
-        }
-        Decision::Deny(denial) => {
-            let mut text = format!("deny: {} ({})\n", denial.reason.meaning(), denial.reason);
-            if !denial.roles.is_empty() {
-                let roles: Vec<_> = denial.roles.iter().map(|role| format!("`{}`", set.role(*role).name)).collect();
-                line(&mut text, format_args!("ask for one of {} with `--role`", roles.join(", ")));
-            }
-            text
-        }
-    }
-}
-
-fn mapping_lines(text: &mut String, report: &MappingReport, set: &MappingSet, folder: Option<&Folder>) {
-    let mapping = set.mapping(report.mapping);
-    let verdict = match report.miss {
-        None if mapping.shadow => "would hold, but is a shadow and grants nothing".to_owned(),
-        None => "holds".to_owned(),
-        Some(reason) => format!("misses ({reason})"),
-    };
-    let role = &set.role(report.role).name;
-    let alternative = mapping.alternative.map(|number| format!(", alternative {number},")).unwrap_or_default();
-    line(
-        text,
-        format_args!("\nmapping `{}`{alternative} of team `{}` for `{role}` {verdict}", mapping.name, mapping.team),
-    );
-    report.conditions.iter().for_each(|condition| condition_line(text, condition, condition.held, folder));
-    report.remarks.iter().for_each(|remark| line(text, format_args!("  {}", remark.text)));
-    if let Some(edit) = &report.edit {
-        let what = if report.held { "to bring it up to date" } else { "to allow it" };
-        line(text, format_args!("  {what}: {edit}"));
-    }
-}
-
-fn condition_line(text: &mut String, condition: &ConditionReport, held: bool, folder: Option<&Folder>) {
-    let got = match &condition.got {
-        Got::Value(value) => format!("`{value}`"),
-        Got::None => "none".to_owned(),
-        Got::Unknown => "unknown".to_owned(),
-    };
-    let mark = if held { "ok  " } else { "FAIL" };
-    let renamed = if condition.renamed { ", renamed" } else { "" };
-    let place = place(condition, folder);
-    let (claim, expected) = (&condition.claim, &condition.expected);
-    line(
-        text,
-        format_args!(
-            "  {mark} {claim}: expected {expected}, got {got}{renamed}  [{}, {place}]",
-            condition.origin.name()
-        ),
-    );
-}
-
-fn place(condition: &ConditionReport, folder: Option<&Folder>) -> String {
-    let file = &*condition.span.file;
-    let bytes = folder.and_then(|folder| folder.files.get(file));
-    match bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()) {
-        Some(text) => format!("{file}:{}", line_column(text, condition.span.bytes.start).0),
-        None => file.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use claimbound_core::{mapping::Folder, time::UnixSeconds, workload::Profiles};
     use clap::Parser;
 
     #[derive(Parser)]

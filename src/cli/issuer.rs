@@ -1,9 +1,10 @@
 //! `claimbound issuer`: the documents of the broker as an issuer, for a static host.
 
-use super::{deployment::Deployment, loaded};
+use super::{deployment::Deployment, keys::ring, loaded};
 use crate::{
     documents::{JWKS_PATH, OPENID_CONFIGURATION_PATH, openid_configuration},
     keys::signing::{KeyState, Signer},
+    secret::Place,
 };
 use anyhow::{Context, Result};
 use claimbound_core::time::UnixSeconds;
@@ -36,6 +37,10 @@ pub enum IssuerCommand {
         /// The key directory; by default the configuration's `[signing] keys`
         #[arg(long, value_name = "DIR")]
         keys: Option<PathBuf>,
+        /// Where the secret stands that they are sealed with, `file:PATH` or `env:NAME`; by default the configuration's
+        /// `[signing] seal`
+        #[arg(long, value_name = "PLACE")]
+        seal: Option<Place>,
         /// The name in tokens; by default the configuration's `[signing] issuer_url`
         #[arg(long, value_name = "URL", value_parser = issuer_url)]
         issuer_url: Option<String>,
@@ -46,12 +51,16 @@ pub enum IssuerCommand {
 
 /// Runs the command; `now` is the present time.
 pub fn run(args: &IssuerArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<u8> {
-    let IssuerCommand::Export { directory, keys, issuer_url, deployment } = &args.command;
-    let signer = Signer::open_existing(&deployment.or(keys.as_ref(), |config| config.signing_keys)?)?;
+    let IssuerCommand::Export { directory, keys, seal, issuer_url, deployment } = &args.command;
+    let (ring, seal) = ring(keys.as_deref(), seal.as_ref(), deployment)?;
+    let signer = Signer::open_existing(&ring, seal)?;
     let issuer_url = &deployment.issuer_url(issuer_url.as_ref())?;
+    // Where the broker itself is, is in its configuration alone.
+    let broker = deployment.config.exists().then(|| deployment.read().ok()).flatten().map(|config| config.public_url);
+    let broker = broker.as_deref().filter(|url| !url.is_empty());
     // The key set first: whoever reads the discovery document finds the keys that it speaks of.
     for (path, document) in
-        [(JWKS_PATH, signer.jwks(now)), (OPENID_CONFIGURATION_PATH, openid_configuration(issuer_url))]
+        [(JWKS_PATH, signer.jwks(now)), (OPENID_CONFIGURATION_PATH, openid_configuration(issuer_url, broker))]
     {
         let file = directory.join(path.trim_start_matches('/'));
         write(&file, &document).with_context(|| format!("cannot write {}", file.display()))?;
@@ -128,11 +137,12 @@ mod tests {
         const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
         let home = tempfile::tempdir().unwrap();
         let keys = home.path().join("keys");
-        let signer = Signer::open(&keys, NOW).unwrap();
+        let signer = Signer::open(&keys, None, NOW).unwrap();
         let args = IssuerArgs {
             command: IssuerCommand::Export {
                 directory: home.path().join("site"),
                 keys: Some(keys),
+                seal: None,
                 issuer_url: Some("https://oidc.example/prod".to_owned()),
                 deployment: Deployment { config: "none.toml".into() },
             },

@@ -2,26 +2,21 @@
 
 use super::render;
 use crate::folder::{self, FolderError};
+use crate::history::Told;
+pub use crate::history::{Loaded, duration};
 use annotate_snippets::Renderer;
 use anyhow::{Context as _, Result};
 use claimbound_core::{
     diag::{Diagnostic, Severity},
-    mapping::{Folder, MappingSet, load as compile},
-    time::Seconds,
+    mapping::{Folder, load as compile},
     workload::Profiles,
 };
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write as _},
     path::Path,
 };
-
-/// A folder that loads.
-pub struct Loaded {
-    pub folder: Folder,
-    pub set: MappingSet,
-    pub profiles: Profiles,
-}
 
 /// Reads and compiles a folder. `None` when it does not load: then standard error says why.
 ///
@@ -90,6 +85,30 @@ pub fn print(text: &str) -> io::Result<()> {
     io::stdout().lock().write_all(without_control(text).as_bytes())
 }
 
+/// A folder's files as texts, to be sent.
+///
+/// # Errors
+/// One is no text.
+pub fn texts(folder: &Folder) -> Result<BTreeMap<&str, &str>> {
+    folder
+        .files
+        .iter()
+        .map(|(path, bytes)| {
+            let text = std::str::from_utf8(bytes).with_context(|| format!("`{path}` is not UTF-8"))?;
+            Ok((path.as_str(), text))
+        })
+        .collect()
+}
+
+/// Prints an answer of the evidence; the exit code.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn tell(told: Told) -> Result<u8> {
+    print(&told.answer.to_text())?;
+    Ok(told.code)
+}
+
 /// Text that never steers the terminal.
 pub fn without_control(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -103,16 +122,6 @@ pub fn without_control(text: &str) -> String {
     out
 }
 
-/// A duration as the mapping language writes it.
-pub fn duration(seconds: Seconds) -> String {
-    match seconds.0 {
-        s if s != 0 && s % 86_400 == 0 => format!("{}d", s / 86_400),
-        s if s != 0 && s % 3600 == 0 => format!("{}h", s / 3600),
-        s if s != 0 && s % 60 == 0 => format!("{}m", s / 60),
-        s => format!("{s}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,12 +129,5 @@ mod tests {
     #[test]
     fn nothing_steers_the_terminal() {
         assert_eq!(without_control("a\u{1b}[2J\n\rb\u{9b}ü"), "a\\u{1b}[2J\n\\rb\\u{9b}ü");
-    }
-
-    #[test]
-    fn durations_are_written_in_the_largest_unit_that_fits() {
-        for (seconds, text) in [(0, "0s"), (59, "59s"), (90, "90s"), (900, "15m"), (3600, "1h"), (172_800, "2d")] {
-            assert_eq!(duration(Seconds(seconds)), text);
-        }
     }
 }

@@ -8,7 +8,6 @@ mod access;
 mod audit;
 mod check;
 mod codeowners;
-mod decision;
 mod demo;
 mod deployment;
 mod dev;
@@ -16,23 +15,28 @@ mod diff;
 mod doctor;
 mod explain;
 mod fmt;
+mod governed;
 mod import;
 mod init;
 mod issuer;
 mod jwks;
 mod keys;
+mod leases;
 mod loaded;
 mod log;
 mod new;
+mod operator;
 mod pages;
 mod pin;
 mod plan;
 mod profile;
 mod render;
+mod revoke;
 mod roles;
 mod schema;
 mod serve;
 mod store;
+mod suspend;
 mod tell;
 mod test;
 mod trust;
@@ -76,10 +80,16 @@ enum Command {
     Profile(profile::ProfileArgs),
     Trust(trust::TrustArgs),
     Doctor(doctor::DoctorArgs),
+    Suspend(suspend::SuspendArgs),
+    Resume(suspend::ResumeArgs),
+    Suspensions(suspend::SuspensionsArgs),
+    Leases(leases::LeasesArgs),
+    Revoke(revoke::RevokeArgs),
     Keys(keys::KeysArgs),
     Issuer(issuer::IssuerArgs),
     Jwks(jwks::JwksArgs),
     Audit(audit::AuditArgs),
+    Operator(operator::OperatorArgs),
     Store(store::StoreArgs),
 }
 
@@ -107,17 +117,23 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Profile(args) => profile::run(args),
         Command::Trust(args) => trust::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Suspend(args) => suspend::suspend(args),
+        Command::Resume(args) => suspend::resume(args),
+        Command::Suspensions(args) => suspend::suspensions(args),
+        Command::Leases(args) => leases::run(args),
+        Command::Revoke(args) => revoke::run(args),
         Command::Keys(args) => keys::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Issuer(args) => issuer::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Jwks(args) => jwks::run(args, &mut std::io::stdout().lock()),
         Command::Audit(args) => audit::run(args),
+        Command::Operator(args) => operator::run(&args),
         Command::Store(args) => store::run(args, SystemClock.now()),
     };
     match code {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
+            eprintln!("error: {}", loaded::without_control(&format!("{error:#}")));
+            ExitCode::from(error.downcast_ref::<operator::client::Failed>().map_or(2, operator::client::Failed::code))
         }
     }
 }
@@ -150,6 +166,8 @@ mod tests {
 
     #[test]
     fn every_command_flag_and_exit_code_is_explained() {
+        // What clap finds wrong with a command shows only where that command is run.
+        Cli::command().debug_assert();
         let mut found = Vec::new();
         unexplained(&Cli::command(), "claimbound", &mut found);
         assert!(found.is_empty(), "{}", found.join("\n"));

@@ -9,6 +9,7 @@ mod sarif;
 pub use github::github;
 pub use sarif::sarif;
 
+use crate::history;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Patch, Renderer, Snippet};
 use claimbound_core::{
     diag::{Diagnostic, Severity, Span, line_column},
@@ -39,6 +40,15 @@ pub enum ReportFormat {
     Sarif,
     /// GitHub's workflow commands: annotations in a pull request.
     Github,
+}
+
+impl From<Format> for history::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Human => Self::Human,
+            Format::Json => Self::Json,
+        }
+    }
 }
 
 impl From<Format> for ReportFormat {
@@ -88,7 +98,7 @@ fn groups<'a>(finding: &'a Diagnostic, folder: &'a Folder, root: &str) -> Vec<Gr
             }
             None => {
                 let bytes = folder.files.get(&*span.file).map_or(&[][..], Vec::as_slice);
-                let (line, column) = line_column(&String::from_utf8_lossy(bytes), span.bytes.start);
+                let (line, column) = line_column(&String::from_utf8_lossy(bytes), span.bytes().start);
                 group = group.element(Origin::path(shown(root, span)).line(line).char_column(column));
             }
         }
@@ -130,11 +140,11 @@ fn shown(root: &str, span: &Span) -> String {
 
 /// The span, inside the text and on its characters.
 fn within(text: &str, span: &Span) -> Range<usize> {
-    let mut start = span.bytes.start.min(text.len());
+    let mut start = span.bytes().start.min(text.len());
     while !text.is_char_boundary(start) {
         start -= 1;
     }
-    let mut end = span.bytes.end.clamp(start, text.len());
+    let mut end = span.bytes().end.clamp(start, text.len());
     while !text.is_char_boundary(end) {
         end += 1;
     }
@@ -185,8 +195,8 @@ struct Place {
 impl Place {
     fn of(folder: &Folder, span: &Span) -> Self {
         let text = String::from_utf8_lossy(folder.files.get(&*span.file).map_or(&[], Vec::as_slice));
-        let (line, column) = line_column(&text, span.bytes.start);
-        let (end_line, end_column) = line_column(&text, span.bytes.end);
+        let (line, column) = line_column(&text, span.bytes().start);
+        let (end_line, end_column) = line_column(&text, span.bytes().end);
         Self { line, column, end_line, end_column }
     }
 }
@@ -206,7 +216,7 @@ mod tests {
     }
 
     fn finding(bytes: Range<usize>) -> Diagnostic {
-        let span = Span { file: "policy.toml".into(), bytes };
+        let span = Span::new("policy.toml", bytes);
         Diagnostic::error(Code(103), span, "`format` is misspelt", "write it so")
     }
 
@@ -221,7 +231,7 @@ mod tests {
     #[test]
     fn an_edit_is_shown_as_it_will_stand() {
         let mut finding = finding(0..6);
-        let span = Span { file: "policy.toml".into(), bytes: 0..6 };
+        let span = Span::new("policy.toml", 0..6);
         finding.suggestion = Some(Suggestion { span, replacement: "format".into(), text: "write it so".into() });
         let out = human(&[finding], &folder(b"fromat = 1\n"), "", &Renderer::plain());
         assert!(out.contains("format = 1"), "{out}");

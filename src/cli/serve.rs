@@ -4,7 +4,11 @@ use super::{check::plural, tell};
 use crate::{
     broker::{self, Behind, Broker, StartError, SystemClock},
     config::Config,
-    http, store, telemetry,
+    http,
+    net::Client,
+    otlp::Otlp,
+    store,
+    telemetry::{self, Exporter},
 };
 use anyhow::Context;
 use arc_swap::ArcSwapOption;
@@ -54,11 +58,18 @@ pub fn run(args: ServeArgs) -> anyhow::Result<u8> {
     if args.check {
         return check(config);
     }
-    telemetry::init();
+    let exporter = telemetry::init(tracing_of(&config)?);
     if config.development {
         tracing::warn!("development: issuers on loopback are believed over plain HTTP; never so in production");
     }
-    runtime()?.block_on(serve(config))
+    runtime()?.block_on(serve(config, exporter))
+}
+
+/// What traces need, where the configuration wants them.
+fn tracing_of(config: &Config) -> anyhow::Result<Option<telemetry::Tracing>> {
+    let Some(traces) = &config.traces else { return Ok(None) };
+    let otlp = Otlp::new(Client::new()?, traces.otlp.clone());
+    Ok(Some(telemetry::Tracing { otlp, sample: f64::from(traces.sample_percent) / 100.0 }))
 }
 
 /// The runtime of everything but the HTTP workers, which bring their own.
@@ -122,8 +133,8 @@ pub(super) async fn development(
 ) -> anyhow::Result<u8> {
     match Config::read(config, true) {
         Ok(config) => {
-            telemetry::init();
-            start(config, |broker, bound| ready(&broker.config().public_url, bound)).await
+            let exporter = telemetry::init(tracing_of(&config)?);
+            start(config, exporter, |broker, bound| ready(&broker.config().public_url, bound)).await
         }
         Err(invalid) => {
             tell::config(config, &invalid);
@@ -132,7 +143,7 @@ pub(super) async fn development(
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<u8> {
+async fn serve(config: Config, exporter: Option<Exporter>) -> anyhow::Result<u8> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let tell = |broker: &Broker, bound: http::Bound| {
         let ready = serde_json::json!({
@@ -144,7 +155,7 @@ async fn serve(config: Config) -> anyhow::Result<u8> {
         println!("{ready}");
         Ok(())
     };
-    start(config, tell).await
+    start(config, exporter, tell).await
 }
 
 /// Listening sockets that outlive a server, for the next one; closed by a stop, so that nobody connects to a broker that
@@ -201,6 +212,23 @@ impl Signals {
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 async fn start(
+    config: Config,
+    exporter: Option<Exporter>,
+    tell: impl FnMut(&Broker, http::Bound) -> anyhow::Result<()>,
+) -> anyhow::Result<u8> {
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(async { drop(end.await) })));
+    let code = one_after_another(config, tell).await;
+    drop(ended);
+    if let Some(exporting) = exporting {
+        // It panics nowhere, and ends in time.
+        let _ = exporting.await;
+    }
+    code
+}
+
+/// A broker, and after one whose store was adopted, the next.
+async fn one_after_another(
     mut config: Config,
     mut tell: impl FnMut(&Broker, http::Bound) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {

@@ -21,7 +21,7 @@ enum Command {
     ///
     /// A broker whose store lacks what its newest checkpoint covers serves health alone. This accepts the store: it is
     /// recorded, another epoch of the evidence begins, and CI tokens issued until now are refused, since those that were
-    /// spent may be forgotten. A SQLite store must not be held by another process; a broker that serves health alone
+    /// spent may be forgotten; so may refresh tokens and sign-outs, and all renewals and operators' sessions end. A SQLite store must not be held by another process; a broker that serves health alone
     /// holds none, and goes on by itself. Exit code 0: adopted; 2: nothing to adopt, usage, or store, checkpoint or
     /// evidence cannot be read.
     Adopt(Adopt),
@@ -32,8 +32,8 @@ enum Command {
 struct Adopt {
     #[command(flatten)]
     deployment: Deployment,
-    /// What `audit export --all` wrote of the lost store; must run through the checkpoint. Leases that it says were ended
-    /// are ended again
+    /// What `audit export --all` wrote of the lost store; must run through the checkpoint. Leases and renewals that it
+    /// says were ended are ended again, and what it says stands suspended is suspended again
     #[arg(long, value_name = "FILE")]
     evidence: Option<PathBuf>,
     /// There is no such file: what was ended or suspended since the copy was taken is not any more. Says why that is
@@ -62,9 +62,9 @@ pub fn run(args: StoreArgs, now: UnixSeconds) -> anyhow::Result<u8> {
         Some(lost) => format!("; at least {lost} records are lost"),
     };
     print(&format!(
-        "adopted: epoch {} begins{lost}; {} ended again; CI tokens issued until now are refused\n",
-        adopted.epoch,
-        super::audit::counted(adopted.ended, "lease"),
+        "adopted: epoch {} begins{lost}; ended again: {}, suspended again: {}, resumed again: {}; CI tokens issued until \
+         now are refused, and renewals end\n",
+        adopted.epoch, adopted.ended, adopted.suspended, adopted.resumed,
     ))?;
     Ok(0)
 }

@@ -5,6 +5,7 @@ mod aws;
 
 use super::{deployment::Deployment, issuer::issuer_url, loaded, render::Format};
 use crate::{
+    broker::SystemClock,
     documents::JWKS_PATH,
     issuance::jwt::{self, Config},
     keys::signing::SigningAlgorithm,
@@ -13,6 +14,7 @@ use anyhow::{Result, bail};
 use claimbound_core::{
     diag::{Diagnostic, did_you_mean},
     mapping::Role,
+    time::Clock as _,
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -97,9 +99,16 @@ impl TrustArgs {
 pub fn run(args: TrustArgs) -> Result<u8> {
     let Common { role, mappings, issuer_url, deployment } = args.common();
     let directory = deployment.or(mappings.as_ref(), |config| config.mappings)?;
-    let issuer_url = deployment.issuer_url(issuer_url.as_ref())?;
     let Some(loaded) = loaded::load(&directory)? else { return Ok(2) };
     let role = find(&loaded.set.roles, role)?;
+    if let TrustKind::Aws(args) = &args.kind
+        && args.denials
+    {
+        let text = aws::denials(role, &deployment.read()?, SystemClock.now())?;
+        std::io::stdout().lock().write_all(text.as_bytes())?;
+        return Ok(0);
+    }
+    let issuer_url = deployment.issuer_url(issuer_url.as_ref())?;
     let text = match &args.kind {
         TrustKind::Aws(args) => {
             // Only what the folder does not say is asked of the configuration, so that it may be somewhere else.
@@ -111,6 +120,7 @@ pub fn run(args: TrustArgs) -> Result<u8> {
                 issuer_url: &issuer_url,
                 mode: backend.map(|backend| backend.mode),
                 external_id: backend.and_then(|backend| backend.external_id.as_deref()),
+                policy_arn: backend.and_then(|backend| Some(&*backend.denial.as_ref()?.policy_arn)),
             };
             aws::render(args, role, &known)?
         }
@@ -266,7 +276,7 @@ mod tests {
     }
 
     fn role() -> Role {
-        let span = Span { file: "roles/r.toml".into(), bytes: 0..1 };
+        let span = Span::new("roles/r.toml", 0..1);
         let audience = (toml::Value::from("https://bao.example"), span.clone());
         Role {
             name: "payments-secrets".to_owned(),

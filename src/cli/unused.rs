@@ -1,31 +1,26 @@
 //! `claimbound unused`: what of the mapping folder nobody used.
 
-mod things;
-
 use super::{
     loaded,
-    log::{self, Activation, Log, LogArgs, Reach, counted, date},
+    log::{LogArgs, Source},
     render::Format,
 };
-use crate::broker::SystemClock;
-use anyhow::{Context as _, Result};
-use claimbound_core::{
-    evidence::hex,
-    time::{Clock as _, Seconds},
+use crate::{
+    broker::SystemClock,
+    history::{self, log, unused},
 };
-use serde_json::{Value, json};
-use std::{fmt::Write as _, path::PathBuf, rc::Rc};
-use things::{Tally, Thing, Things};
-
-/// Something is unused.
-const UNUSED: u8 = 1;
+use anyhow::Result;
+use claimbound_core::time::{Clock as _, Seconds};
+use serde_json::json;
+use std::path::PathBuf;
 
 /// Say which roles, mappings and members of sets nobody used
 ///
 /// Judged is the folder that the broker activated last, or the one of `--mappings`; used is what a grant on record names. What
 /// came into the folder later than the period began is told as new. Of `[[mapping.any]]` each alternative counts, of a mapping
 /// in shadow whether it would have held. Exit code 0: everything was used, or is new; 1: something was not; 2: usage, or the
-/// folder does not load, or the store cannot be read.
+/// folder does not load, or the store cannot be read. With `--broker` a running broker answers, from its own store, an operator
+/// who may `audit`; 3: it refused; 4: it cannot be asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   claimbound unused
@@ -44,181 +39,32 @@ pub struct UnusedArgs {
     format: Format,
 }
 
-/// What was found.
-struct Found {
-    source: String,
-    version: String,
-    from: i64,
-    reach: Reach,
-    /// Each with its last use, whenever that was.
-    unused: Vec<(Thing, Option<i64>)>,
-    /// Each with the time when a folder with it was activated; `None`: none was yet.
-    new: Vec<(Thing, Option<i64>)>,
-    used: usize,
-    notes: Vec<String>,
-}
-
 /// Runs the command; the exit code.
 ///
 /// # Errors
 /// When store or folder cannot be read.
 pub fn run(args: &UnusedArgs) -> Result<u8> {
-    let log = args.log.open()?;
-    let activations = log.activations()?;
-    let (loaded, source) = match &args.mappings {
+    let source = args.log.open()?;
+    let given = match &args.mappings {
         Some(path) => match loaded::load(path)? {
-            Some(loaded) => (Rc::new(loaded), format!("`{}`", path.display())),
+            Some(loaded) => Some((loaded, path.display().to_string())),
             None => return Ok(2),
         },
-        None => {
-            let last =
-                activations.last().context("the store knows no mapping folder yet; name one with `--mappings`")?;
-            let loaded = log.folder(&last.version).map_err(anyhow::Error::msg)?;
-            (loaded, format!("the folder that was activated at {}", date(last.at)))
-        }
+        None => None,
     };
-    let from = SystemClock.now().plus(-i64::from(args.since.0)).0;
-    let things = Things::of(&loaded);
-    let mut tally = Tally::new(&things, &loaded, from);
-    let reach = log.walk(|body, details| {
-        tally.record(body, details);
-        Ok(())
-    })?;
-    let mut found = Found {
-        source,
-        version: hex(&loaded.set.version),
-        from,
-        reach,
-        unused: Vec::new(),
-        new: Vec::new(),
-        used: tally.used(),
-        notes: tally.notes(),
-    };
-    let idle = tally.idle();
-    let ages = ages(&log, &activations, &things, &idle, from, &mut found.notes);
-    for ((at, last), age) in idle.into_iter().zip(ages) {
-        let thing = things.get(at).clone();
-        match age {
-            Age::Old => found.unused.push((thing, last)),
-            Age::New(since) => found.new.push((thing, since)),
+    let format: history::Format = args.format.into();
+    loaded::tell(match source {
+        Source::Store(log) => {
+            let from = SystemClock.now().plus(-i64::from(args.since.0)).0;
+            unused::answer(&log, given, from, format)?
         }
-    }
-    let text = match args.format {
-        Format::Human => found.to_text(),
-        Format::Json => format!("{:#}\n", found.to_json()),
-    };
-    loaded::print(&text)?;
-    Ok(if found.unused.is_empty() { 0 } else { UNUSED })
-}
-
-/// Since when something stands in the folder.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Age {
-    /// For the whole period, or as long as the log tells.
-    Old,
-    /// It came within the period; `None`: no activated folder has it.
-    New(Option<i64>),
-}
-
-/// Goes back through the folders of the period, as long as something is in doubt.
-fn ages(
-    log: &Log,
-    activations: &[Activation],
-    things: &Things,
-    idle: &[(usize, Option<i64>)],
-    from: i64,
-    notes: &mut Vec<String>,
-) -> Vec<Age> {
-    let mut ages = vec![Age::Old; idle.len()];
-    // Those that stand in every later folder, and since when.
-    let mut pending: Vec<(usize, Option<i64>)> = (0..idle.len()).map(|at| (at, None)).collect();
-    for activation in activations.iter().rev() {
-        if pending.is_empty() {
-            break;
-        }
-        let folder = match log.folder(&activation.version) {
-            Ok(folder) => folder,
-            Err(why) => {
-                notes.push(format!("what is new is known only since {}: {why}", date(activation.at)));
-                break;
+        Source::Broker(client) => {
+            let mut question = json!({ "question": "unused", "format": format, "since": format!("{}s", args.since.0) });
+            if let Some((loaded, name)) = given {
+                question["name"] = json!(name);
+                question["folder"] = json!(loaded::texts(&loaded.folder)?);
             }
-        };
-        let before = Things::of(&folder);
-        pending.retain_mut(|(at, since)| {
-            let stood = before.has(things, idle[*at].0);
-            match stood {
-                true => *since = Some(activation.at),
-                false => ages[*at] = Age::New(*since),
-            }
-            stood
-        });
-        if activation.at <= from {
-            break;
+            client.history(&question)?
         }
-    }
-    ages
-}
-
-impl Found {
-    fn to_json(&self) -> Value {
-        let told = |all: &[(Thing, Option<i64>)], when: &str| {
-            let one = |(thing, at): &(Thing, Option<i64>)| {
-                let mut told = thing.to_json();
-                told[when] = json!(at);
-                told
-            };
-            all.iter().map(one).collect::<Vec<_>>()
-        };
-        json!({
-            "folder": { "source": self.source, "version": self.version },
-            "since_at": self.from,
-            "log": self.reach.to_json(self.from),
-            "used": self.used,
-            "unused": told(&self.unused, "last_used_at"),
-            "new": told(&self.new, "activated_at"),
-            "notes": self.notes,
-        })
-    }
-
-    fn to_text(&self) -> String {
-        let mut text = String::new();
-        self.write(&mut text).expect("a string takes all text");
-        text
-    }
-
-    fn write(&self, text: &mut String) -> std::fmt::Result {
-        for warning in self.reach.warnings(self.from) {
-            writeln!(text, "warning: {warning}")?;
-        }
-        let new = if self.new.is_empty() { String::new() } else { format!(", {} new", self.new.len()) };
-        writeln!(text, "{} unused, {} used{new} since {}", self.unused.len(), self.used, date(self.from))?;
-        writeln!(text, "judged: {} (version {:.12})", self.source, self.version)?;
-        for (heading, all) in [("unused", &self.unused), ("new", &self.new)] {
-            if !all.is_empty() {
-                writeln!(text, "\n{heading}:")?;
-            }
-            for (thing, at) in all {
-                let when = match (heading, at) {
-                    ("new", Some(at)) => format!("since {}", date(*at)),
-                    ("new", None) => "not activated yet".to_owned(),
-                    (_, Some(at)) => format!("last used {}", date(*at)),
-                    (_, None) if self.reach.covers(self.from) => "never used".to_owned(),
-                    (_, None) => "not used since the log begins".to_owned(),
-                };
-                writeln!(text, "  {thing}: {when}")?;
-            }
-        }
-        self.notes.iter().try_for_each(|note| writeln!(text, "\nnote: {note}"))
-    }
-}
-
-/// How many grants could not be told apart.
-fn untold(count: u64) -> Option<String> {
-    (count > 0).then(|| {
-        format!(
-            "of {} by mappings with `[[mapping.any]]` the alternative is not known: their details are erased or damaged, or \
-             the folder judges them otherwise now",
-            counted(count, "grant")
-        )
     })
 }

@@ -19,13 +19,21 @@ pub struct Limits {
     pub requests_per_second: u32,
     /// The same of exchanges per issuer and immutable repository id, once a token has proven them.
     pub repository_requests_per_second: u32,
+    /// Introspections per second and resource server, in bursts of ten times that; 0 is no limit.
+    pub introspections_per_second: u32,
     /// Time to send a request's head, and again its body.
     pub request_seconds: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 10_000, requests_per_second: 200, repository_requests_per_second: 50, request_seconds: 10 }
+        Self {
+            connections: 10_000,
+            requests_per_second: 200,
+            repository_requests_per_second: 50,
+            introspections_per_second: 1_000,
+            request_seconds: 10,
+        }
     }
 }
 
@@ -34,6 +42,7 @@ pub(super) struct LimitsFile {
     connections: Option<Spanned<usize>>,
     requests_per_second: Option<u32>,
     repository_requests_per_second: Option<u32>,
+    introspections_per_second: Option<u32>,
     request_seconds: Option<Spanned<u32>>,
 }
 
@@ -49,6 +58,7 @@ impl Judge {
             repository_requests_per_second: file
                 .repository_requests_per_second
                 .unwrap_or(default.repository_requests_per_second),
+            introspections_per_second: file.introspections_per_second.unwrap_or(default.introspections_per_second),
             request_seconds: request_seconds.unwrap_or(default.request_seconds),
         }
     }

@@ -1,6 +1,7 @@
 //! The configuration file, and everything that can be wrong with it.
 
 use super::*;
+use crate::secret::Place;
 
 fn parse(text: &str, development: bool) -> Result<Config, Vec<String>> {
     Config::parse(text, &"claimbound.toml".into(), Path::new("/etc/claimbound"), development)
@@ -17,10 +18,16 @@ fn the_annotated_reference_file_loads_and_has_every_key() {
         .fold(String::new(), |all, line| all + line + "\n");
     let tree: toml::Table = uncommented.parse().unwrap();
     for (path, keys) in KEYS {
-        let mut tables = vec![&tree];
+        let mut tables = vec![tree.clone()];
         for step in path.split('.').filter(|step| !step.is_empty()) {
-            let below = tables.into_iter().flatten().filter(|(name, _)| step == "*" || *name == step);
-            tables = below.map(|(_, value)| value.as_table().unwrap()).collect();
+            let below = tables.into_iter().flatten().filter(|(name, _)| step == "*" || name == step);
+            tables = below
+                .flat_map(|(_, value)| match value {
+                    toml::Value::Array(tables) => tables,
+                    table => vec![table],
+                })
+                .map(|table| table.as_table().unwrap().clone())
+                .collect();
         }
         for key in keys.iter().filter(|key| **key != "*") {
             let shown = tables.iter().any(|table| table.contains_key(*key));
@@ -106,6 +113,30 @@ fn names_that_cannot_be_an_audience_are_refused() {
         assert!(found.len() == 1 && found[0].contains(why), "{url}: {found:?}");
     }
     parse("[server]\npublic_url = \"http://127.0.0.1:8080\"", true).unwrap();
+}
+
+#[test]
+fn a_policy_that_denies_is_an_account_s_own_and_one_backend_s() {
+    let backends = |text: &str| parse(&format!("[server]\npublic_url = \"https://cb.example\"\n{text}"), false);
+    let table = |name: &str, denial: &str| {
+        format!("[backend.{name}]\nkind = \"aws\"\nregion = \"eu-west-1\"\n[backend.{name}.denial]\n{denial}\n")
+    };
+    let own = "policy_arn = \"arn:aws:iam::111122223333:policy/ci/claimbound-denials\"";
+    let denial = backends(&table("aws", own)).unwrap().backends["aws"].denial.clone().unwrap();
+    assert_eq!(denial.policy_arn, "arn:aws:iam::111122223333:policy/ci/claimbound-denials");
+    for (arn, told) in [
+        ("arn:aws:iam::aws:policy/AdministratorAccess", "is no managed policy of an account"),
+        ("arn:aws:iam::111122223333:role/x", "is no managed policy of an account"),
+        ("arn:aws:iam::111122223333:policy/", "is no managed policy of an account"),
+        ("claimbound-denials", "is no managed policy of an account"),
+    ] {
+        let found = backends(&table("aws", &format!("policy_arn = \"{arn}\""))).unwrap_err();
+        assert!(found.len() == 1 && found[0].contains(told), "{arn}: {found:?}");
+    }
+    let plain = backends(&table("aws", &format!("{own}\nendpoint_url = \"http://iam.example\""))).unwrap_err();
+    assert!(plain[0].contains("is no endpoint of IAM"), "{plain:?}");
+    let twice = backends(&(table("aws", own) + &table("aws-two", own))).unwrap_err();
+    assert!(twice[0].contains("the policy of another backend"), "{twice:?}");
 }
 
 #[test]
@@ -236,4 +267,121 @@ fn an_operator_listener_on_a_network_needs_tls() {
     let text = "[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"0.0.0.0:8081\"\n";
     assert!(parse(text, false).unwrap_err()[0].contains("needs TLS"));
     parse(&format!("{text}[server.tls]\ncertificate = \"c\"\nkey = \"k\"\n"), false).unwrap();
+}
+
+#[test]
+fn people_and_jobs_become_operators() {
+    let base = "[server]\npublic_url = \"https://cb.example\"\noperator_listen = \"127.0.0.1:8081\"\n[[sign_in]]\nname = \"okta\"\nissuer = \"https://acme.okta.example\"\nclient_id = \"cb\"\n";
+    let operator =
+        "[[operator]]\nsign_in = \"okta\"\nmatch = { groups = \"oncall\" }\nmay = [\"suspend\", \"claim-reset\"]\n";
+    let config = parse(&format!("{base}{operator}"), false).unwrap();
+    let okta = &config.sign_ins[0];
+    assert_eq!((okta.groups_claim.as_str(), okta.scopes.len(), &okta.client_secret), ("groups", 2, &None));
+    let [rule] = &config.operators[..] else { panic!("{config:?}") };
+    assert_eq!((rule.line, rule.may.len()), (8, 2));
+    let who = Who::Person { sign_in: "okta".into(), groups: vec!["oncall".into()], sub: vec![], email: vec![] };
+    assert_eq!(rule.who, who);
+    let job = "[[operator]]\nissuer = \"github\"\nmay = [\"suspend\"]\nmatch.repository = \"acme/ops\"\nmatch.branch = \"main\"\n";
+    let Who::Job { issuer, matches } = &parse(&format!("{base}{job}"), false).unwrap().operators[0].who else {
+        panic!("a job")
+    };
+    assert_eq!((issuer.as_str(), matches.as_str()), ("github", "branch = \"main\"\nrepository = \"acme/ops\"\n"));
+    let secret = |line: &str| parse(&format!("{base}client_secret = {line}\n"), false).unwrap().sign_ins[0].clone();
+    assert_eq!(secret("{ env = \"S\" }").client_secret, Some(Place::Variable("S".into())));
+    assert_eq!(secret("{ file = \"s\" }").client_secret, Some(Place::File("/etc/claimbound/s".into())));
+    for (text, why) in [
+        (format!("{base}client_secret = {{}}\n"), "`client_secret` names one place"),
+        (format!("{base}client_sercet = {{}}\n"), "unknown key `client_sercet` in `[[sign_in]]`"),
+        (format!("{base}scopes = [\"a b\"]\n"), "`a b` is no scope"),
+        (format!("{base}max_age = \"1\"\n"), "`1` is no duration"),
+        (base.replace("https://acme", "http://acme"), "is no provider's issuer"),
+        (base.replace("\"okta\"", "\"Okta\""), "can be no sign-in's name"),
+        (format!("{base}{}", &base[base.find("[[").unwrap()..]), "there are two sign-ins `okta`"),
+        (format!("{base}{}", operator.replace("\"okta\"", "\"otka\"")), "there is no sign-in `otka`"),
+        (format!("{base}{}", operator.replace("\"suspend\"", "\"supsend\"")), "nobody can be let `supsend`"),
+        (format!("{base}{}", operator.replace("groups", "group")), "a person has no `group`"),
+        (format!("{base}{}", operator.replace("\"oncall\"", "[]")), "`groups` is a text or a list"),
+        (format!("{base}{}", operator.replace("\"oncall\"", "[1]")), "`groups` is a text or a list"),
+        (format!("{base}{}", operator.replace("groups = \"oncall\"", "")), "matches nobody"),
+        (format!("{base}{}issuer = \"x\"\n", operator), "names one of `sign_in` and `issuer`"),
+        (format!("{base}[[operator]]\nsign_in = \"okta\"\nmatch = {{ sub = \"x\" }}\nmay = []\n"), "may do nothing"),
+        (format!("{base}{operator}").replace("operator_listen", "# "), "no listener for them"),
+    ] {
+        let found = parse(&text, false).unwrap_err();
+        assert!(found.len() == 1 && found[0].contains(why), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn collectors_sinks_and_seals_are_read_with_their_faults() {
+    let server = "[server]\npublic_url = \"https://cb.example\"\n";
+    let config = parse(
+        &format!(
+            "{server}[signing]\nseal = {{ env = \"SEAL\" }}\nrotate_every = \"30d\"\n[telemetry.otlp]\nendpoint = \
+             \"http://127.0.0.1:4318\"\nheaders = {{ authorization = {{ file = \"token\" }} }}\n[[evidence.sink]]\nkind = \
+             \"stdout\"\n[[evidence.sink]]\nkind = \"file\"\npath = \"e.jsonl\"\nname = \"siem\"\n"
+        ),
+        false,
+    )
+    .unwrap();
+    assert_eq!(config.signing.rotate_every_seconds, Some(30 * 86_400));
+    let traces = config.traces.unwrap();
+    let token = Place::File("/etc/claimbound/token".into());
+    assert_eq!((traces.sample_percent, &*traces.otlp.headers), (100, &[("authorization".to_owned(), token)][..]));
+    let names: Vec<_> = config.evidence.sinks.iter().map(|sink| (sink.name.as_str(), sink.kind.name())).collect();
+    assert_eq!(names, [("stdout", "stdout"), ("siem", "file")]);
+    assert_eq!(config.evidence.positions, Path::new("/etc/claimbound/evidence-positions"));
+    for (lines, told) in [
+        ("[signing]\nseal = { file = \"a\", env = \"B\" }", "CB1004 `seal` names one place where it stands"),
+        ("[signing]\nrotate_every = \"1d\"", "CB1004 `rotate_every` is too short"),
+        ("[telemetry.otlp]\nendpoint = \"http://otel:4318\"", "CB1004 `http://otel:4318` is no OTLP endpoint"),
+        ("[telemetry.otlp]\nendpoint = \"https://o.example/\"", "CB1004 `https://o.example/` is no OTLP endpoint"),
+        (
+            "[telemetry.otlp]\nendpoint = \"https://o.example\"\nsample_percent = 0",
+            "CB1004 `sample_percent` cannot be 0",
+        ),
+        (
+            "[telemetry.otlp]\nendpoint = \"https://o.example\"\nheaders = { \"a b\" = { env = \"X\" } }",
+            "CB1004 `a b` is no header",
+        ),
+        ("[[evidence.sink]]\nkind = \"kafka\"", "CB1004 `kafka` is no kind of sink"),
+        ("[[evidence.sink]]\nkind = \"file\"", "CB1004 a sink of kind `file` names no file"),
+        ("[[evidence.sink]]\nkind = \"otlp\"", "CB1004 a sink of kind `otlp` names no collector"),
+        ("[[evidence.sink]]\nkind = \"stdout\"\npath = \"x\"", "CB1004 a sink of kind `stdout` has no `path`"),
+        ("[[evidence.sink]]\nkind = \"stdout\"\nendpoint = \"x\"", "CB1004 a sink of kind `stdout` has no collector"),
+        ("[[evidence.sink]]\nkind = \"stdout\"\nname = \"a/b\"", "CB1004 `a/b` can be no sink's name"),
+        (
+            "[[evidence.sink]]\nkind = \"stdout\"\n[[evidence.sink]]\nkind = \"stdout\"",
+            "CB1004 two sinks have the name `stdout`",
+        ),
+        ("[[evidence.sink]]\nkind = \"stdout\"\nrequired = true", "CB1002 unknown key `required` in `[evidence.sink]`"),
+    ] {
+        let found = parse(&format!("{server}{lines}\n"), false).unwrap_err();
+        assert!(found.iter().any(|fault| fault == told), "{lines}: {found:?}");
+    }
+}
+
+#[test]
+fn resource_servers_are_read_with_their_faults() {
+    let base = "[server]\npublic_url = \"https://cb.example\"\n";
+    let one = "[[resource_server]]\naudience = \"https://openbao.example\"\nclient_id = \"openbao\"\nclient_secret = { file = \"s\" }\n";
+    let two =
+        "[[resource_server]]\naudience = \"https://x.example\"\nclient_id = \"x\"\nclient_secret = { env = \"S\" }\n";
+    let servers = parse(&format!("{base}{one}{two}"), false).unwrap().resource_servers;
+    assert_eq!(servers[0].client_secret, Place::File("/etc/claimbound/s".into()));
+    assert_eq!(servers[1].client_secret, Place::Variable("S".into()));
+    for (text, why) in [
+        (format!("{one}{one}"), "two resource servers `openbao`"),
+        (one.replace("\"openbao\"", "\"open bao\""), "can be no `client_id`"),
+        (one.replace("\"openbao\"", "\"\""), "can be no `client_id`"),
+        (one.replace("\"https://openbao.example\"", "\"\""), "`audience` is empty"),
+        (one.replace("file = \"s\"", "file = \"s\", env = \"S\""), "names one place"),
+        (one.replace("file = \"s\"", ""), "names one place"),
+        (one.replace("file = \"s\"", "fiel = \"s\""), "unknown field `fiel`"),
+        (one.replace("{ file = \"s\" }", "\"hunter2\""), "CB1003"),
+        (one.replace("audience", "audiense"), "unknown key `audiense`"),
+    ] {
+        let found = parse(&format!("{base}{text}"), false).unwrap_err();
+        assert!(found.iter().any(|found| found.contains(why)), "{text}: {found:?}");
+    }
 }

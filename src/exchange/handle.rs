@@ -33,9 +33,9 @@ pub fn is_lease_handle(text: &str) -> bool {
     })
 }
 
-/// What the store keeps of a handle.
-pub fn possession(handle: &str) -> [u8; 32] {
+/// What the store keeps of a secret that is 256 random bits: its SHA-256.
+pub fn possession(secret: &[u8]) -> [u8; 32] {
     let mut possession = [0; 32];
-    possession.copy_from_slice(digest(&SHA256, handle.as_bytes()).as_ref());
+    possession.copy_from_slice(digest(&SHA256, secret).as_ref());
     possession
 }

@@ -69,7 +69,7 @@ impl Hint {
             conditions: report.conditions.iter().filter(|c| !c.held).filter_map(tell).collect(),
             remarks: report.remarks.iter().filter(|one| !one.private).map(|one| one.text.clone()).collect(),
         });
-        let team = near.map(|report| mappings.mapping(report.mapping).team.as_str());
+        let team = near.map(|report| &*mappings.mapping(report.mapping).team);
         Self {
             nearest,
             claims: own_claims(case),

@@ -1,29 +1,35 @@
 //! The whole way of one exchange: nine steps, in this order, each with its own error; nothing later runs if one
 //! fails. [`run`] records every refusal, in one place; `grant` is the way itself.
 //!
-//! It waits at four points and nowhere else: the key refresh on an unknown `kid`, the commit, the mint and the
-//! settling commit. All between them is pure.
+//! It waits at five points and nowhere else: the key refresh on an unknown `kid`, the look-up of a renewal's family, the
+//! commit, the mint and the settling commit. All between them is pure.
 
 mod handle;
 mod hint;
+mod operator;
 mod proof;
 mod quota;
 mod refusal;
+mod renewal;
 mod strangers;
+mod subjects;
 mod trail;
 
 pub use handle::{is_lease_handle, possession};
 pub use hint::{Condition, Hint, Nearest};
-pub use proof::{Proof, Proven};
+pub use operator::{OperatorJob, operator_job};
+pub use proof::{Pays, Proof, Proven};
 pub use quota::Repositories;
 pub use refusal::Refusal;
+pub use renewal::{Member, Refresh, family_secret};
 pub use strangers::{Network, Strangers};
 
 use crate::{
-    issuance::{Credential, Minter, Order},
+    issuance::{Credential, MintError, Minter, Order},
     keys::issuers::Issuers,
     secret::Secret,
-    store::{Change, Guard, Lease, LeaseState, Settled, Spend, Writer},
+    store::{Change, Guard, Lease, LeaseState, Place, Reader, Settled, Writer},
+    telemetry::{About, Minted, step},
 };
 use claimbound_core::{
     evidence::{DecisionId, Eased, LeaseId, What},
@@ -32,7 +38,9 @@ use claimbound_core::{
     time::{Seconds, UnixSeconds},
     workload::{Claim, Profiles},
 };
-use std::net::IpAddr;
+use renewal::Renewal;
+use std::{net::IpAddr, sync::Arc, time::Instant};
+use tracing::Instrument as _;
 use trail::Trail;
 pub(crate) use trail::salt;
 
@@ -49,6 +57,8 @@ pub struct Parts<'b> {
     pub snapshot: &'b Snapshot,
     pub issuers: &'b dyn Issuers,
     pub writer: &'b Writer,
+    /// For renewals: which family a refresh token belongs to.
+    pub reader: &'b Arc<dyn Reader>,
     pub strangers: &'b Strangers,
     pub repositories: &'b Repositories,
     pub now: UnixSeconds,
@@ -80,6 +90,8 @@ pub struct Issued {
     pub credential: Credential,
     /// What ends the lease by possession, where the credential itself cannot be shown to us.
     pub lease_handle: Option<Secret>,
+    /// With what the job goes on, where it cannot mint again.
+    pub refresh: Option<Box<Refresh>>,
     pub expires: UnixSeconds,
     pub role: String,
     pub mapping: String,
@@ -99,12 +111,16 @@ pub struct Refused {
     pub hint: Option<Box<Hint>>,
 }
 
-/// One exchange from bytes to credential, or to a refusal that is on record.
-pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> Result<Granted, Refused> {
+/// One exchange from bytes to credential, or to a refusal that is on record; and for metrics, what it was about.
+pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> (Result<Granted, Refused>, About) {
     let mut trail = Trail::new(request);
     match grant(parts, request, &mut trail).await {
-        Ok(granted) => Ok(granted),
-        Err(refusal) => Err(trail::record_refusal(parts, trail, refusal).await),
+        Ok(granted) => (Ok(granted), trail.about(parts, None)),
+        Err(refusal) => {
+            let about = trail.about(parts, Some(&refusal));
+            let recorded = trail::record_refusal(parts, trail, refusal).instrument(step::refuse());
+            (Err(recorded.await), about)
+        }
     }
 }
 
@@ -114,19 +130,25 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     // 1 Limits: sizes, form and the network's rate were judged by `http`, before a byte of the token was read.
     // 2 Trust, 3 Workload, 4 Delegation: bytes become a proven case, or nothing does.
     let mut decoded = Vec::new();
-    let Proven { case, spend } = proof::prove(parts, request, &mut decoded, trail).await?;
+    let proven = proof::prove(parts, request, &mut decoded, trail).instrument(step::prove()).await?;
+    let Proven { case, pays, expires: token_expires } = proven;
+    let ask = Ask { role: request.ask.role.or(pays.role()), ..request.ask };
 
     // 5 Decision. Pure; a denial is told by asking again, watched. The plan is pure too: text that does not fit its
     // target is a denial like any other.
-    trail.shadowed(&snapshot.mappings, &mapping::shadowed(&snapshot.mappings, &case, &request.ask, now));
-    let grant = match mapping::decide(&snapshot.mappings, &case, &request.ask, now) {
+    let decided = step::decide().in_scope(|| {
+        trail.shadowed(&snapshot.mappings, &mapping::shadowed(&snapshot.mappings, &case, &ask, now));
+        mapping::decide(&snapshot.mappings, &case, &ask, now)
+    });
+    let grant = match decided {
         Decision::Grant(grant) => grant,
-        Decision::Deny(denial) => return Err(Refusal::decision(snapshot, &case, &request.ask, denial, now)),
+        Decision::Deny(denial) => return Err(Refusal::decision(snapshot, &case, &ask, denial, now)),
     };
     let (role, mapping) = (snapshot.mappings.role(grant.role), snapshot.mappings.mapping(grant.mapping));
     let renamed = mapping::renamed(&snapshot.mappings, &grant, &case.principal);
     trail.found(role, mapping, renamed);
     let lease = LeaseId(request.id.0);
+    let renewal = Renewal::of(&pays, token_expires, (lease, &role.name), mapping, now)?;
     let plan = snapshot.minters[grant.role.0 as usize].plan(&Order {
         lease,
         role: &role.name,
@@ -134,21 +156,23 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         case: &case,
         principal_id: trail.principal_id(),
         principal_name: trail.principal_name(),
-        scope: request.ask.scope,
+        scope: ask.scope,
         now,
-        duration: grant.duration,
+        duration: renewal.narrows(grant.duration, now),
     })?;
     let exceptions: Vec<&str> = mapping.exceptions.iter().map(|exception| exception.exempt.name()).collect();
-    let (role, mapping) = (role.name.as_str(), mapping.name.as_str());
+    let (backend, role, mapping) = (role.backend.as_str(), role.name.as_str(), mapping.name.as_str());
     let duration = plan.duration();
+    let not_suspended =
+        Guard::NotSuspended { subjects: subjects::of(&case, trail.principal_id(), mapping, role), at: now };
 
     // 6 Admission: one transaction, durable before anything leaves. Whatever else must hold is one more guard on it.
     if request.dry_run {
-        let guards = vec![Guard::Unspent(spend)];
-        trail.commit(parts, guards, vec![], What::DryRun { mapping, role }).await?;
+        let guards = pays.guard(LeaseState::Issued).into_iter().chain([not_suspended]).collect();
+        trail.commit(parts, guards, vec![], What::DryRun { mapping, role }).instrument(step::admit()).await?;
         return Ok(Granted::DryRun { role: role.into(), mapping: mapping.into(), duration });
     }
-    let handle = plan.handle();
+    let (handle, place) = (plan.handle(), plan.status());
     // A handle that is known beforehand is on record with the lease: that grant needs no second write.
     let state = if handle.is_some() { LeaseState::Issued } else { LeaseState::Issuing };
     let expires = now.plus(duration.0.into());
@@ -156,33 +180,51 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         id: lease,
         role: role.into(),
         mapping: mapping.into(),
-        team: snapshot.mappings.mapping(grant.mapping).team.clone(),
+        team: snapshot.mappings.mapping(grant.mapping).team.to_string(),
         principal_issuer: case.principal.issuer.to_string(),
         principal_id: trail.principal_id().into(),
+        principal_name: trail.principal_name().into(),
+        repository_id: Some(subjects::repository(&case.principal, trail.principal_id()).to_owned()),
+        owner_id: case.principal.text(Claim::RepositoryOwnerId).map(str::to_owned),
+        run_id: case.principal.text(Claim::RunId).map(str::to_owned),
+        person: subjects::person(&case.principal),
         opened: now,
         expires,
         handle: handle.map(str::to_owned),
         state,
-        token: Some(*spend.token.key()),
+        token: pays.token(),
+        family: renewal.family(),
+        status: place.map(|place| Place { list: place.list, index: place.index }),
     };
     let uses = {
         let (principal, run) = (&case.principal, case.principal.text(Claim::RunId));
         quota::uses(snapshot.mappings.mapping(grant.mapping), &principal.issuer, trail.principal_id(), run, now)
     };
-    let mut guards = vec![Guard::Unspent(Spend { leaves: state, ..spend })];
-    guards.extend(uses.iter().copied().map(Guard::Within));
+    let guards = pays.guard(state).into_iter().chain([not_suspended]).chain(renewal.guard());
+    let guards = guards.chain(uses.iter().copied().map(Guard::Within)).collect();
     let eased = Eased { exceptions: &exceptions, renamed };
-    let granted = What::Granted { mapping, role, lease, handle, expires, eased };
-    trail.opens(lease, state, uses);
-    trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
+    let granted = What::Granted { mapping, role, lease, handle, expires, family: renewal.family(), eased };
+    let list =
+        place.filter(|place| !place.is_kept()).map(|place| Change::KeepList { list: place.list, until: place.until });
+    let changes = [Change::OpenLease(opened)].into_iter().chain(renewal.change()).chain(list).collect();
+    trail.opens(lease, state, uses, renewal.turn());
+    let admitted = trail.commit(parts, guards, changes, granted).instrument(step::admit()).await;
+    admitted.map_err(|refusal| renewal.lost(refusal))?;
     trail.admitted();
+    if let Some(place) = place {
+        place.keep();
+    }
     if let Some(written) = renamed {
         let now_called = trail.principal_name();
         tracing::warn!(decision_id = %request.id, mapping, written, now_called, "granted to a renamed repository: write its new name");
     }
 
     // 7 Issuance. A failure's refusal closes the lease in the same transaction that records it.
-    let minted = match plan.mint().await {
+    let began = Instant::now();
+    let minted = plan.mint().instrument(step::mint()).await;
+    let outcome = minted.as_ref().map_or_else(MintError::name, |_| "issued");
+    trail.minted = Some(Minted { backend: backend.into(), outcome, took: began.elapsed() });
+    let minted = match minted {
         Ok(minted) => minted,
         Err(error) => {
             let out = refusal::lease_state(&error);
@@ -199,14 +241,16 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         let settled = What::Settled { lease, state: out.name(), handle: Some(&minted.handle) };
         let mut changes = vec![Change::Settle(bound)];
         if let Some(secret) = &lease_handle {
-            changes.push(Change::Hold { lease, possession: possession(secret.reveal()) });
+            changes.push(Change::Hold { lease, possession: possession(secret.reveal().as_bytes()) });
         }
-        trail.commit(parts, vec![], changes, settled).await?;
+        trail.commit(parts, vec![], changes, settled).instrument(step::bind()).await?;
     }
 
     // 9 Answer: only now does the credential leave.
     let (credential, expires) = (minted.credential, minted.expires);
-    Ok(Granted::Issued(Issued { credential, lease_handle, expires, role: role.into(), mapping: mapping.into(), lease }))
+    let refresh = renewal.refresh();
+    let (role, mapping) = (role.into(), mapping.into());
+    Ok(Granted::Issued(Issued { credential, lease_handle, refresh, expires, role, mapping, lease }))
 }
 
 /// The future may cross threads: checked here so that no one finds out late.

@@ -1,14 +1,20 @@
 //! Three doors (tokens, poll, refresh), one [`Proven`]: steps 2 to 4.
 
-use super::{Parts, Refusal, Request, trail::Trail};
-use crate::store::{LeaseState, Spend};
+use super::{
+    Parts, Refusal, Request,
+    renewal::{self, Member},
+    trail::Trail,
+};
+use crate::store::{Guard, LeaseState, Spend};
 use claimbound_core::{
     delegation,
     mapping::Issuer,
     reason::Reason,
-    trust::{self, TrustError, UnverifiedToken, Verified},
-    workload::{self, Case, WorkloadError},
+    time::UnixSeconds,
+    trust::{self, IssuerTable, SingleUse, TrustError, UnverifiedToken, Verified},
+    workload::{self, Case, Profile, Workload, WorkloadError},
 };
+use std::sync::Arc;
 
 /// Three ways in, one way through: they differ in how a case is proven and in what is spent for it.
 pub enum Proof<'r> {
@@ -16,14 +22,50 @@ pub enum Proof<'r> {
     Tokens { subject: &'r str, actor: Option<&'r str> },
     /// CIBA-style polling of a claim ceremony. No mapping can open one yet, so every id is unknown.
     Poll { auth_req_id: &'r str },
-    /// Renewal where the issuer cannot mint again. None are given out yet, so every token is unknown.
-    Refresh { token: &'r str },
+    /// Renewal where the issuer cannot mint again, with the subject token that began it.
+    Refresh { token: &'r str, subject: &'r str },
 }
 
 /// A case that the broker believes, and what believing it costs.
 pub struct Proven<'t> {
     pub case: Case<'t>,
-    pub spend: Spend,
+    pub pays: Pays,
+    /// When the subject token does.
+    pub expires: UnixSeconds,
+}
+
+/// What admission takes for a proven case.
+pub enum Pays {
+    /// The subject token: it counts once.
+    Token(Spend),
+    /// A refresh token's turn; the subject token was spent when its family began.
+    Turn(Member),
+}
+
+impl Pays {
+    /// The role that the case may ask for alone.
+    pub(super) fn role(&self) -> Option<&str> {
+        match self {
+            Self::Token(_) => None,
+            Self::Turn(member) => Some(&member.family.role),
+        }
+    }
+
+    /// The single-use key of what it costs.
+    pub(super) fn token(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Token(spend) => Some(*spend.token.key()),
+            Self::Turn(_) => None,
+        }
+    }
+
+    /// Spends the token, which leaves it in this state. A turn is taken by the renewal that it is for.
+    pub(super) fn guard(&self, leaves: LeaseState) -> Option<Guard> {
+        match self {
+            Self::Token(spend) => Some(Guard::Unspent(Spend { leaves, ..*spend })),
+            Self::Turn(_) => None,
+        }
+    }
 }
 
 /// Where the three ways in come together. A door that is added later is one more arm here.
@@ -36,9 +78,10 @@ pub(super) async fn prove<'r, 't>(
 where
     'r: 't,
 {
-    let (subject, actor) = match request.proof {
-        Proof::Tokens { subject, actor } => (subject, actor),
-        Proof::Poll { .. } | Proof::Refresh { .. } => return Err(Refusal::Grant(Reason::GrantUnknown)),
+    let (subject, actor, refresh) = match request.proof {
+        Proof::Tokens { subject, actor } => (subject, actor, None),
+        Proof::Refresh { token, subject } => (subject, None, Some(token)),
+        Proof::Poll { .. } => return Err(Refusal::Grant(Reason::GrantUnknown)),
     };
     let mappings = &parts.snapshot.mappings;
 
@@ -47,20 +90,8 @@ where
     // Nothing is believed of it: a refusal is counted with others of tokens that name this issuer.
     let named = parts.issuers.table().get(token.issuer()).and_then(|known| mappings.issuer_named(&known.name));
     trail.issuer = named.map(|(_, issuer)| &*issuer.name);
-    let verified = verified(parts, &token).await?;
-    // A subject token is always single use, also where its issuer's tokens are reusable as actor tokens.
-    let single_use = verified.single_use().ok_or(TrustError::Refused(Reason::Jti))?;
-    let (name, issued) = (verified.issuer().name.clone(), verified.issued_at());
-    // While a folder is swapped the table may know another issuer by this name already.
-    let same = |(_, issuer): &(_, &Issuer)| *issuer.url == *verified.issuer().url;
-    let (_, issuer) = mappings.issuer_named(&name).filter(same).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
-    let profile = parts.snapshot.profiles.get(&issuer.profile).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
-
-    // 3 Workload
-    let workload = workload::translate(profile, &name, verified.into_claims())?;
-    if !issuer.lists_owner_of(&workload) {
-        return Err(WorkloadError::Stranger.into());
-    }
+    let whom = if refresh.is_some() { For::Renewal } else { For::Exchange };
+    let Job { workload, profile, issuer: name, token: single_use, issued, expires } = job(parts, &token, whom).await?;
     let spend = Spend {
         token: single_use.into(),
         issued,
@@ -75,17 +106,80 @@ where
         .take(&name, trail.principal_id())
         .map_err(|retry_after_seconds| Refusal::RateLimited { retry_after_seconds })?;
 
+    let pays = match refresh {
+        None => Pays::Token(spend),
+        Some(refresh) => {
+            trail.renews();
+            let member = renewal::look_up(parts, refresh, spend.token.key(), request.ask.role).await?;
+            trail.goes_on(parts, &member.family);
+            member.has_turn(parts.now)?;
+            Pays::Turn(member)
+        }
+    };
+
     // 4 Delegation
     let case = delegation::chain(workload, actor.is_some())?;
-    Ok(Proven { case, spend })
+    Ok(Proven { case, pays, expires })
+}
+
+/// What a job's token is to be good for.
+#[derive(Clone, Copy)]
+pub(super) enum For<'a> {
+    Exchange,
+    /// It was believed in an exchange, and comes again: past its expiry, too.
+    Renewal,
+    /// Another audience than that of exchanges.
+    Audience(&'a str),
+}
+
+/// A job that is proven, and the one use of its token.
+pub(super) struct Job<'r, 't> {
+    pub workload: Workload<'t>,
+    pub profile: &'r Profile,
+    /// The issuer's name.
+    pub issuer: Arc<str>,
+    pub token: SingleUse,
+    /// When its issuer made the token.
+    pub issued: UnixSeconds,
+    /// When the token does.
+    pub expires: UnixSeconds,
+}
+
+/// Steps 2 and 3.
+pub(super) async fn job<'r, 't>(
+    parts: &Parts<'r>,
+    token: &UnverifiedToken<'t>,
+    whom: For<'_>,
+) -> Result<Job<'r, 't>, Refusal> {
+    let verified = verified(parts, token, whom).await?;
+    // A subject token is always single use, also where its issuer's tokens are reusable as actor tokens.
+    let single_use = verified.single_use().ok_or(TrustError::Refused(Reason::Jti))?;
+    let (name, issued, expires) = (verified.issuer().name.clone(), verified.issued_at(), verified.expires());
+    // While a folder is swapped the table may know another issuer by this name already.
+    let same = |(_, issuer): &(_, &Issuer)| *issuer.url == *verified.issuer().url;
+    let known = parts.snapshot.mappings.issuer_named(&name).filter(same);
+    let (_, issuer) = known.ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
+    let profile = parts.snapshot.profiles.get(&issuer.profile).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
+
+    // 3 Workload
+    let workload = workload::translate(profile, &name, verified.into_claims())?;
+    if !issuer.lists_owner_of(&workload) {
+        return Err(WorkloadError::Stranger.into());
+    }
+    Ok(Job { workload, profile, issuer: name, token: single_use, issued, expires })
 }
 
 /// Verifies; on an unknown `kid`, or keys that are too old, asks for the issuer's keys once and verifies once more.
-async fn verified<'t>(parts: &Parts<'_>, token: &UnverifiedToken<'t>) -> Result<Verified<'t>, Refusal> {
-    match trust::verify(token, &parts.issuers.table(), parts.now) {
+async fn verified<'t>(parts: &Parts<'_>, token: &UnverifiedToken<'t>, whom: For<'_>) -> Result<Verified<'t>, Refusal> {
+    let verify = |table: &IssuerTable| match whom {
+        For::Exchange => trust::verify(token, table, parts.now),
+        For::Renewal => trust::verify_again(token, table, parts.now),
+        For::Audience(audience) => trust::verify_for(audience, token, table, parts.now),
+    };
+    match verify(&parts.issuers.table()) {
         Err(TrustError::KeyUnknown { issuer } | TrustError::KeysTooOld { issuer }) => {
             let table = parts.issuers.refresh(&issuer).await?;
-            Ok(trust::verify(token, &table, parts.now)?)
+            Ok(verify(&table)?)
         }
         verdict => Ok(verdict?),
     }

@@ -8,6 +8,7 @@ use crate::{
 };
 use claimbound_core::{
     delegation::DelegationError,
+    evidence::LeaseId,
     mapping::{Ask, Denial},
     reason::Reason,
     time::UnixSeconds,
@@ -32,6 +33,9 @@ pub enum Refusal {
     Unfit(#[from] Unfit),
     #[error("a guard did not hold: {0:?}")]
     Blocked(Blocked),
+    /// It was not this refresh token's turn.
+    #[error("family {family}: {blocked:?}")]
+    Turn { blocked: Blocked, family: LeaseId },
     #[error(transparent)]
     Store(#[from] Down),
     #[error(transparent)]
@@ -70,6 +74,9 @@ impl Refusal {
             // The outcome came after the sweeper had settled the lease.
             Self::Blocked(Blocked::LeaseEnded) => Reason::BackendDown,
             Self::Blocked(Blocked::Exhausted { .. }) => Reason::MappingLimit,
+            Self::Blocked(Blocked::Suspended(_)) => Reason::Suspended,
+            Self::Turn { blocked: Blocked::Reused, .. } => Reason::RefreshReused,
+            Self::Turn { .. } => Reason::RefreshEnded,
             // `Replay`, and what no exchange guards today: never an issue.
             Self::Blocked(_) => Reason::Replay,
             Self::Store(_) => Reason::StoreDown,

@@ -4,7 +4,10 @@ use super::{
     Parts, Refusal, Refused, Request,
     strangers::{Kind, Repository},
 };
-use crate::store::{Blocked, Change, Commit, Guard, LeaseState, Outcome, Settled, Spend, Use};
+use crate::{
+    store::{Blocked, Change, Commit, Family, Guard, LeaseState, Outcome, Settled, Spend, Turn, Use},
+    telemetry::{About, Minted},
+};
 use aws_lc_rs::rand;
 use claimbound_core::{
     evidence::{Details, LeaseId, Party, Record, What},
@@ -26,12 +29,18 @@ pub(super) struct Trail<'r> {
     spend: Option<Spend>,
     /// The lease that admission opens, as nothing was minted for it: what to make of it if the store gave no answer.
     opening: Option<Settled>,
+    /// A refresh token was sent: the subject token was spent when its family began, and comes again.
+    renews: bool,
+    /// The turn that admission takes: given back if surely nothing was minted.
+    turn: Option<Turn>,
     /// What admission takes of the mapping's limits: given back if surely nothing was minted.
     uses: Vec<Use>,
     /// What a refusal's record must also change.
     owed: Vec<Change>,
     /// Claims, addresses and what was asked: erasable, hashed with a salt.
     details: Details,
+    /// How minting went, for metrics.
+    pub(super) minted: Option<Minted>,
 }
 
 impl<'r> Trail<'r> {
@@ -52,9 +61,12 @@ impl<'r> Trail<'r> {
             mapping: None,
             spend: None,
             opening: None,
+            renews: false,
+            turn: None,
             uses: vec![],
             owed: vec![],
             details,
+            minted: None,
         }
     }
 
@@ -65,6 +77,20 @@ impl<'r> Trail<'r> {
         self.principal = Some(Repository { issuer: workload.issuer.to_string(), id: id.into(), name: name.into() });
         self.details.json.insert("claims".into(), workload.raw().to_json());
         self.spend = Some(spend);
+    }
+
+    /// The subject token comes with a refresh token.
+    pub(super) fn renews(&mut self) {
+        self.renews = true;
+    }
+
+    /// Both belong to this family: a refusal costs nothing but its record.
+    pub(super) fn goes_on(&mut self, parts: &Parts<'r>, family: &Family) {
+        self.spend = None;
+        self.role = known_role(parts, Some(&family.role));
+        if let Some(asked) = self.details.json.get_mut("asked") {
+            asked["role"] = family.role.as_str().into();
+        }
     }
 
     /// Mappings in the shadow that would grant: on record, and without effect.
@@ -90,9 +116,10 @@ impl<'r> Trail<'r> {
         self.mapping = Some(&mapping.name);
     }
 
-    /// Admission is about to open a lease in this state, and to take these uses for it.
-    pub(super) fn opens(&mut self, lease: LeaseId, from: LeaseState, uses: Vec<Use>) {
+    /// Admission is about to open a lease in this state, and to take these uses and this turn for it.
+    pub(super) fn opens(&mut self, lease: LeaseId, from: LeaseState, uses: Vec<Use>, turn: Option<Turn>) {
         self.uses = uses;
+        self.turn = turn;
         self.opening = Some(Settled { lease, from, state: LeaseState::Failed, handle: None });
     }
 
@@ -105,8 +132,25 @@ impl<'r> Trail<'r> {
     pub(super) fn failed(&mut self, settled: Settled) {
         if settled.state == LeaseState::Failed {
             self.owed.extend(self.uses.drain(..).map(Change::GiveBack));
+            self.owed.extend(self.turn.take().map(Change::GiveTurnBack));
         }
         self.owed.push(Change::Settle(settled));
+    }
+
+    /// For metrics: names that stand in configuration and folder. Roles that strangers ask for are not among them.
+    pub(super) fn about(&mut self, parts: &Parts<'r>, refusal: Option<&Refusal>) -> About {
+        let asked = self.principal.as_ref().and_then(|_| known_role(parts, self.request.ask.role));
+        let nearest = match refusal {
+            Some(Refusal::Decision(denial, _)) => denial.nearest,
+            _ => None,
+        };
+        let nearest = nearest.map(|id| parts.snapshot.mappings.mapping(id).name.as_str());
+        About {
+            issuer: self.issuer.map(str::to_owned),
+            role: self.role.or(asked).map(str::to_owned),
+            mapping: self.mapping.or(nearest).map(str::to_owned),
+            minted: self.minted.take(),
+        }
     }
 
     pub(super) fn principal_id(&self) -> &str {
@@ -185,6 +229,9 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
     if let Refusal::Blocked(Blocked::Exhausted { until }) = &refusal {
         trail.details.json.insert("limited_until".into(), until.0.into());
     }
+    if let Refusal::Blocked(Blocked::Suspended(by)) = &refusal {
+        trail.details.json.insert("suspension".into(), by.to_string().into());
+    }
     if let Refusal::Decision(denial, _) = &refusal {
         if let Some(rule) = &denial.rule {
             trail.details.json.insert("deny".into(), Value::from(rule.as_str()));
@@ -196,15 +243,41 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
         trail.details.json.insert("backend".into(), Value::from(error.to_string()));
         tracing::warn!(decision_id = %trail.request.id, %error, "nothing could be issued");
     }
-    let (owed, spend) = (std::mem::take(&mut trail.owed), trail.spend.take());
     let unanswered = matches!(refusal, Refusal::Store(_));
+    let reused = match refusal {
+        Refusal::Turn { blocked: Blocked::Reused, family } => Some(family),
+        _ => None,
+    };
+    if let Some(family) = reused {
+        // Somebody holds a copy of a refresh token and of the job's own token.
+        tracing::warn!(decision_id = %trail.request.id, %family, "a refresh token came again: its family and their leases are ended");
+        trail.owed.push(Change::EndFamily(family));
+    }
+    // Admission may have been written for all that; nothing else would be in the way of this refusal's record.
+    if unanswered
+        && trail.spend.is_none()
+        && let Some(opening) = trail.opening.take()
+    {
+        trail.failed(opening);
+    }
+    let (owed, spend) = (std::mem::take(&mut trail.owed), trail.spend.take());
     let mut hint = refusal.into_hint();
     // The race for the token was lost already: nothing is left to spend, and the record stands alone.
     let spend = spend.filter(|_| !lost);
-    let silent = spend.is_some() && owed.is_empty() && !unanswered && is_summed(Kind::Denial);
+    // A renewal may have nothing to spend, and comes again as often as it likes.
+    let spends = spend.is_some() || trail.renews;
+    let silent = spends && owed.is_empty() && !unanswered && is_summed(Kind::Denial);
+    if silent && spend.is_none() {
+        sum(reason);
+        return refused(reason, Standing::ProvenJob, hint);
+    }
     let guards = spend.map(Guard::Unspent).into_iter().collect();
     let (role, mut mapping) = (trail.role.or_else(|| known_role(parts, trail.request.ask.role)), trail.mapping);
-    let record = (!silent).then_some(What::Refused { reason, role, mapping });
+    let record = match reused {
+        Some(family) => What::Reused { family, reason, role },
+        None => What::Refused { reason, role, mapping },
+    };
+    let record = (!silent).then_some(record);
     match trail.commit(parts, guards, owed, record).await {
         Ok(()) => {
             if silent {
@@ -214,8 +287,16 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
         }
         // Whether that was written is unknown; a second record of one answer would be a lie.
         Err(Refusal::Store(_)) => return refused(Reason::StoreDown, Standing::ProvenJob, None),
-        // The lease was settled by the sweeper: the answer is as it was, and its record stands alone.
-        Err(Refusal::Blocked(Blocked::LeaseEnded)) => {}
+        // The lease was settled by the sweeper, or never opened, or the family was ended already: the answer is as it was,
+        // and its record stands alone.
+        Err(Refusal::Blocked(Blocked::LeaseEnded | Blocked::FamilyEnded)) => {}
+        // It was spent when its family began, and is not good for anything else: no race was lost.
+        Err(Refusal::Blocked(Blocked::Replay | Blocked::BeforeAdoption)) if trail.renews => {
+            if silent {
+                sum(reason);
+                return refused(reason, Standing::ProvenJob, hint);
+            }
+        }
         // The token is spent. If the store left admission without an answer, it may have been by admission itself, which
         // by now is durable or never will be.
         Err(worse) => {

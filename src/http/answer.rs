@@ -21,7 +21,8 @@ use claimbound_core::{
     reason::{Reason, Standing},
 };
 use serde::Serialize;
-use shape::{DryRun, Early, Pairs, Success, Told, ToldNearest, text, uri};
+use serde_json::{Map, Value};
+use shape::{Active, DryRun, Early, Pairs, Success, Told, ToldNearest, text, uri};
 
 /// Before this much time another try is in vain.
 const RETRY_SECONDS: u32 = 5;
@@ -30,18 +31,23 @@ const RETRY_ISSUER_SECONDS: u32 = 30;
 /// An exchange that runs is done within this time.
 const RETRY_IN_FLIGHT_SECONDS: u32 = 2;
 
+/// How resource servers prove themselves (RFC 7617).
+const BASIC: &str = "Basic realm=\"claimbound\", charset=\"UTF-8\"";
+
 /// What strangers are told instead of their reason.
 const NOT_ACCEPTED: &str = "token_not_accepted";
 const NOT_ACCEPTED_TEXT: &str = "The token was not accepted. Ask for it with the audience that \
     `/.well-known/claimbound` names, and send it once, before it expires. The operator finds the cause under the \
     `decision_id`";
 
-/// An answer, ready to be sent. `/token` and `/revoke` and nothing else give these; they are never cached.
+/// An answer, ready to be sent; never cached.
 pub struct Reply {
     pub status: StatusCode,
     pub retry_after_seconds: Option<u32>,
     pub body: Vec<u8>,
     pub noted: Noted,
+    /// What a 401 asks for (RFC 9110 section 11.6.1).
+    pub challenge: Option<&'static str>,
     /// The rest of the request is not read: the connection ends with the answer.
     pub close: bool,
 }
@@ -50,13 +56,15 @@ pub struct Reply {
 #[derive(Clone, Copy, Default)]
 pub struct Noted {
     pub decision: Option<DecisionId>,
+    /// Whoever asked has proven itself, and got what it asked for.
     pub granted: bool,
 }
 
 impl Reply {
-    fn new(status: StatusCode, body: &impl Serialize) -> Self {
+    /// A status and a JSON body.
+    pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
         let body = serde_json::to_vec(body).expect("text, numbers and lists of them always encode");
-        Self { status, retry_after_seconds: None, body, noted: Noted::default(), close: false }
+        Self { status, retry_after_seconds: None, body, noted: Noted::default(), challenge: None, close: false }
     }
 
     /// As actix sends it.
@@ -68,6 +76,9 @@ impl Reply {
             .insert_header((header::PRAGMA, "no-cache"));
         if let Some(seconds) = self.retry_after_seconds {
             response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if let Some(challenge) = self.challenge {
+            response.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
         if self.close {
             response.force_close();
@@ -81,8 +92,8 @@ impl Reply {
 /// The answer to an exchange.
 pub fn exchanged(answer: &Answer, hints: Hints) -> Reply {
     let mut reply = match &answer.outcome {
-        Ok(Granted::Issued(issued)) => Reply::new(StatusCode::OK, &Success::of(answer, issued, answer.at)),
-        Ok(Granted::DryRun { role, mapping, duration }) => Reply::new(
+        Ok(Granted::Issued(issued)) => Reply::json(StatusCode::OK, &Success::of(answer, issued, answer.at)),
+        Ok(Granted::DryRun { role, mapping, duration }) => Reply::json(
             StatusCode::OK,
             &DryRun {
                 dry_run: true,
@@ -101,10 +112,26 @@ pub fn exchanged(answer: &Answer, hints: Hints) -> Reply {
 
 /// RFC 7009 section 2.2: a token that is unknown is answered like one that was ended.
 pub fn revoked(recorded: bool) -> Reply {
-    if recorded {
-        return Reply::new(StatusCode::OK, &serde_json::json!({}));
-    }
+    if recorded { Reply::json(StatusCode::OK, &serde_json::json!({})) } else { away() }
+}
+
+/// The store cannot be asked.
+pub fn away() -> Reply {
     unavailable(words(Reason::StoreDown).to_owned())
+}
+
+/// RFC 7662 section 2.2: a token that is not good is answered alike, whatever it is. `None`: the store is away.
+pub fn introspected(found: Option<Option<Map<String, Value>>>) -> Reply {
+    match found {
+        Some(Some(claims)) => proven(&Active { active: true, token_type: "Bearer", claims }),
+        Some(None) => proven(&serde_json::json!({ "active": false })),
+        None => away(),
+    }
+}
+
+/// The answer to a resource server, which may keep its connection.
+fn proven(body: &impl Serialize) -> Reply {
+    Reply { noted: Noted { decision: None, granted: true }, ..Reply::json(StatusCode::OK, body) }
 }
 
 /// A request that ends before its token is read.
@@ -116,8 +143,15 @@ pub enum TurnedAway {
     BodyTooLarge,
     BodyBroken,
     NotAForm,
+    /// An operator's request whose body is not said to be JSON, or is not of the form that is asked for.
+    NotJson,
+    BadJson(String),
     HeadTooLarge,
-    TooManyRequests { retry_after_seconds: u32 },
+    /// Of who introspects.
+    Unauthorized,
+    TooManyRequests {
+        retry_after_seconds: u32,
+    },
 }
 
 /// The answer to a request that is turned away.
@@ -148,19 +182,34 @@ pub fn turned_away(why: &TurnedAway) -> Reply {
             "the body must be a form: `Content-Type: application/x-www-form-urlencoded`, in UTF-8, without \
                 `Content-Encoding`",
         ),
+        TurnedAway::NotJson => (
+            415,
+            "invalid_request",
+            "the body must be JSON: `Content-Type: application/json`, without `Content-Encoding`",
+        ),
+        TurnedAway::BadJson(why) => (400, "invalid_request", why.as_str()),
         TurnedAway::HeadTooLarge => (431, "invalid_request", "the request's headers are larger than 16 KiB together"),
+        TurnedAway::Unauthorized => (
+            401,
+            "invalid_client",
+            "the id or secret of a resource server is missing or wrong; send both as `Authorization: Basic …`",
+        ),
         TurnedAway::TooManyRequests { .. } => {
-            (429, "temporarily_unavailable", "too many requests from this network; wait as `Retry-After` says")
+            (429, "temporarily_unavailable", "too many requests from here; wait as `Retry-After` says")
         }
     };
     let reason = match why {
         TurnedAway::TooManyRequests { .. } => Reason::RateLimited,
+        TurnedAway::Unauthorized => Reason::ClientUnknown,
         _ => Reason::FormInvalid,
     };
     let status = StatusCode::from_u16(status).expect("the statuses above are valid");
-    let mut reply = Reply::new(status, &Early::of(error, reason.name(), text.to_owned()));
+    let mut reply = Reply::json(status, &Early::of(error, reason.name(), text.to_owned()));
     if let TurnedAway::TooManyRequests { retry_after_seconds } = why {
         reply.retry_after_seconds = Some(*retry_after_seconds);
+    }
+    if let TurnedAway::Unauthorized = why {
+        reply.challenge = Some(BASIC);
     }
     // After these, bytes of the request may still be on their way.
     reply.close = !matches!(why, TurnedAway::Form(_));
@@ -180,12 +229,12 @@ pub fn not_yet(text: &str) -> Reply {
 
 fn unavailable(text: String) -> Reply {
     let away = Early::of("temporarily_unavailable", Reason::StoreDown.name(), text);
-    Reply { retry_after_seconds: Some(RETRY_SECONDS), ..Reply::new(StatusCode::SERVICE_UNAVAILABLE, &away) }
+    Reply { retry_after_seconds: Some(RETRY_SECONDS), ..Reply::json(StatusCode::SERVICE_UNAVAILABLE, &away) }
 }
 
 /// A path or method that does not exist: RFC 9110 has no body for these, people have eyes.
 pub fn no_such_way(status: StatusCode, error: &str, text: &str) -> Reply {
-    Reply::new(status, &serde_json::json!({ "error": error, "error_description": text }))
+    Reply::json(status, &serde_json::json!({ "error": error, "error_description": text }))
 }
 
 /// What the table says about one refusal.
@@ -225,6 +274,8 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
         // A re-created repository looks to itself like any other that no mapping names.
         (R::NoMapping | R::IdMismatch, _) => refuse(target, R::NoMapping, true),
         (R::Renamed | R::MappingExpired | R::EventNotAllowed | R::Denied, _) => refuse(target, reason, true),
+        // Only who would be granted the role learns it, and not what of it was suspended: that may be a person.
+        (R::Suspended, _) => refuse(target, reason, false),
         (R::RoleNeeded, _) => refuse("invalid_target", reason, true),
         (R::ScopeNotAllowed, _) => refuse("invalid_scope", reason, true),
         (R::TextDoesNotFit, _) => refuse("invalid_target", reason, true),
@@ -234,15 +285,17 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
         // The token is worth nothing any more: who holds it need not be its job.
         (R::Replay | R::BeforeAdoption, _) => refuse("invalid_request", reason, false),
         (R::ActorNotAllowed, _) => refuse("invalid_request", reason, false),
+        (R::RefreshMismatch | R::RefreshEnded | R::RefreshReused, _) => refuse("invalid_grant", reason, false),
         (R::InFlight, _) => later(reason, RETRY_IN_FLIGHT_SECONDS),
         (R::BackendDown, _) => later(reason, RETRY_SECONDS),
         (R::RateLimited | R::MappingLimit, _) => {
             tell(429, "temporarily_unavailable", reason, Some(RETRY_SECONDS), false)
         }
         (R::FormInvalid, _) => refuse("invalid_request", reason, false),
-        // Faults of a token come before the workload is proven; were one reported as a job's, it is told nothing.
+        // No exchange is refused for it. Faults of a token come before the workload is proven; were one reported as a job's, it is told nothing.
         (
-            R::Malformed
+            R::ClientUnknown
+            | R::Malformed
             | R::JweUnsupported
             | R::DuplicateMember
             | R::HeaderForbidden
@@ -307,6 +360,10 @@ fn words(reason: Reason) -> &'static str {
             "The session policy and tags of this role are larger than its target takes, and nothing was issued; the \
              platform team must shorten them"
         }
+        Reason::Suspended => {
+            "An operator has suspended what this grant rests on, and another try is in vain until it is taken back; the \
+             operator finds the cause under the `decision_id`"
+        }
         Reason::Replay => "This token was used before; get a fresh one from the CI system for every exchange",
         Reason::BeforeAdoption => {
             "The broker's store was restored after this token was issued; get a fresh one from the CI system"
@@ -315,6 +372,15 @@ fn words(reason: Reason) -> &'static str {
             "The token or the request names an actor, and no mapping allows one; leave `actor_token` out"
         }
         Reason::GrantUnknown => "No such refresh token or authentication request is open; begin with a token exchange",
+        Reason::RefreshMismatch => {
+            "This refresh token was given for another token of the CI system, or for another role; send it with the one \
+             that it came from"
+        }
+        Reason::RefreshEnded => "No more renewals: they were ended, or the session is over",
+        Reason::RefreshReused => {
+            "This refresh token was used before; whoever holds a copy of it could go on, so all renewals and leases that \
+             come from the same token are ended"
+        }
         Reason::InFlight => "This token is being exchanged right now; wait as `Retry-After` says",
         Reason::StoreDown => "The broker cannot record its answers right now; wait as `Retry-After` says",
         Reason::IssuerDown => "The issuer's keys cannot be fetched right now; wait as `Retry-After` says",
@@ -355,7 +421,7 @@ fn refusal(answer: &Answer, refused: &Refused, hints: Hints) -> Reply {
     };
     let status = StatusCode::from_u16(verdict.status).expect("the table's statuses are valid");
     let retry_after_seconds = refused.retry_after_seconds.or(verdict.retry_after_seconds);
-    Reply { retry_after_seconds, ..Reply::new(status, &told) }
+    Reply { retry_after_seconds, ..Reply::json(status, &told) }
 }
 
 /// The sentence, and what the hint adds to it: the line to paste, the roles, whom to ask.

@@ -2,9 +2,15 @@
 
 use super::front::Front;
 use crate::{
-    broker::{Answer, Asked, EvidenceHealth, Health, MappingsHealth, StoreHealth},
+    broker::{
+        Answer, Asked, Broker, EvidenceHealth, Health, MappingsHealth, NoOperator, SigningHealth, StatusList,
+        StoreHealth, Who,
+    },
     exchange::Refused,
+    operate::{Deed, Done, OperateError},
+    operators::Operator,
     secret::Secret,
+    store::Down,
 };
 use claimbound_core::{
     evidence::DecisionId,
@@ -12,12 +18,19 @@ use claimbound_core::{
     time::UnixSeconds,
 };
 use futures_util::future::{BoxFuture, ready};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 /// In the broker's place. [`super::routes`] answers all but health before it comes here.
 pub struct Closed {
     /// For operators.
     pub why: String,
+}
+
+impl Closed {
+    fn down(&self) -> Down {
+        Down::new(self.why.as_str())
+    }
 }
 
 impl Front for Closed {
@@ -35,6 +48,24 @@ impl Front for Closed {
     fn revoke(&self, _token: Secret) -> BoxFuture<'_, bool> {
         Box::pin(ready(false))
     }
+    fn operate(&self, _operator: Operator, _deed: Deed) -> BoxFuture<'_, Result<Done, OperateError>> {
+        Box::pin(ready(Err(self.down().into())))
+    }
+    fn resource_server(&self, _id: &str, _secret: &str) -> Option<usize> {
+        None
+    }
+    fn introspect(&self, _server: usize, _token: Secret) -> BoxFuture<'_, Result<Option<Map<String, Value>>, Down>> {
+        Box::pin(ready(Err(self.down())))
+    }
+    fn status_list<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, Result<Option<Arc<StatusList>>, Down>> {
+        Box::pin(ready(Err(self.down())))
+    }
+    fn operator(&self, _presented: Secret) -> BoxFuture<'_, Result<Who, NoOperator>> {
+        Box::pin(ready(Err(NoOperator::Down)))
+    }
+    fn broker(&self) -> Option<&Arc<Broker>> {
+        None
+    }
     fn jwks(&self) -> Value {
         json!({ "keys": [] })
     }
@@ -50,7 +81,10 @@ impl Front for Closed {
             store: StoreHealth { writable: false, waiting: 0 },
             evidence: EvidenceHealth { behind: Some(self.why.clone()), ..EvidenceHealth::default() },
             issuers: Vec::new(),
+            signing: SigningHealth::default(),
+            sinks: Vec::new(),
             keys: Vec::new(),
+            suspensions: Vec::new(),
         }
     }
     fn metrics(&self) -> String {

@@ -138,6 +138,7 @@ impl Form {
             )));
         }
         Ok(Asked {
+            caller: None,
             grant,
             role: self.role()?,
             scope: self.scope()?,
@@ -151,6 +152,11 @@ impl Form {
     /// The form of `POST /revoke` (RFC 7009 section 2.1): the token. A `token_type_hint` changes nothing.
     pub fn revoked(&self) -> Result<Secret, FormError> {
         self.required("token", "send the credential that shall end")
+    }
+
+    /// The form of `POST /introspect` (RFC 7662 section 2.1): the token. A `token_type_hint` changes nothing.
+    pub fn introspected(&self) -> Result<Secret, FormError> {
+        self.required("token", "send the one that you were given")
     }
 
     fn grant(&self) -> Result<AskedGrant, FormError> {
@@ -172,14 +178,30 @@ impl Form {
             Some(GRANT_POLL) => {
                 Ok(AskedGrant::Poll { auth_req_id: self.required("auth_req_id", "send the one you were given")? })
             }
-            Some(GRANT_REFRESH) => {
-                Ok(AskedGrant::Refresh { token: self.required("refresh_token", "send the one you were given")? })
-            }
+            Some(GRANT_REFRESH) => self.refresh(),
             Some(_) => Err(FormError {
                 code: FormCode::UnsupportedGrantType,
                 text: format!("this `grant_type` is not supported; send `{GRANT_TOKENS}`"),
             }),
         }
+    }
+
+    /// RFC 6749 section 6, together with the token that the family began with, whose type need not be said again.
+    fn refresh(&self) -> Result<AskedGrant, FormError> {
+        let token = self.required("refresh_token", "send the one you were given")?;
+        let subject = self.required("subject_token", "send the CI job's OIDC token that you exchanged first")?;
+        if self.get("subject_token_type").is_some() {
+            self.token_type("subject_token_type")?;
+        }
+        for name in ["actor_token", "actor_token_type"] {
+            if self.get(name).is_some() {
+                return Err(invalid(format!("`{name}` does not go with a refresh token; begin with a token exchange")));
+            }
+        }
+        if self.dry_run()? {
+            return Err(invalid("`dry_run` does not go with a refresh token; leave it out"));
+        }
+        Ok(AskedGrant::Refresh { token, subject })
     }
 
     fn token_type(&self, name: &str) -> Result<(), FormError> {
@@ -249,7 +271,7 @@ fn shown(name: &str) -> String {
 }
 
 /// One name or value. What browsers' encoders never send unencoded is refused, not guessed at.
-fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, &'static str> {
+pub fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, &'static str> {
     // The whole room at once: a vector that grows leaves copies of a token behind.
     let mut decoded = Zeroizing::new(Vec::with_capacity(bytes.len()));
     let mut rest = bytes.iter();
@@ -323,8 +345,18 @@ mod tests {
 
     #[test]
     fn other_doors_open_with_their_own_key() {
-        let form = Form::parse(b"grant_type=refresh_token&refresh_token=r1").unwrap();
-        assert!(matches!(form.asked(None).unwrap().grant, AskedGrant::Refresh { token } if token.reveal() == "r1"));
+        let renewal = "grant_type=refresh_token&refresh_token=r1&subject_token=e.y.J";
+        let form = Form::parse(renewal.as_bytes()).unwrap();
+        let AskedGrant::Refresh { token, subject } = form.asked(None).unwrap().grant else { panic!("another door") };
+        assert_eq!((token.reveal(), subject.reveal()), ("r1", "e.y.J"));
+        for (more, words) in [
+            ("&dry_run=true", "`dry_run` does not go"),
+            ("&actor_token=x", "`actor_token` does not go"),
+            ("&subject_token_type=x", "`subject_token_type` must be"),
+        ] {
+            refused(&format!("{renewal}{more}"), FormCode::InvalidRequest, words);
+        }
+        refused("grant_type=refresh_token&refresh_token=r1", FormCode::InvalidRequest, "`subject_token` is missing");
         let form = Form::parse(b"grant_type=urn:openid:params:grant-type:ciba&auth_req_id=a1").unwrap();
         let grant = form.asked(None).unwrap().grant;
         assert!(matches!(grant, AskedGrant::Poll { auth_req_id } if auth_req_id.reveal() == "a1"));

@@ -1,15 +1,18 @@
 //! What the endpoints need of the broker, as a trait: so that they can be tested without one.
 
-use super::limit::NETWORKS_MAX;
+use super::limit::{NETWORKS_MAX, SIGN_IN_STEPS_PER_SECOND};
 use crate::{
-    broker::{Answer, Asked, Broker, Health},
+    broker::{Answer, Asked, Broker, Health, NoOperator, StatusList, Who},
     config::Config,
+    operate::{Deed, Done, OperateError},
+    operators::Operator,
     rate::Rate,
     secret::Secret,
+    store::Down,
 };
 use claimbound_core::time::UnixSeconds;
 use futures_util::future::BoxFuture;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
 /// The broker's face, as [`Broker`] describes it.
@@ -17,6 +20,11 @@ pub trait Front: Send + Sync {
     fn exchange(&self, asked: Asked) -> BoxFuture<'_, Answer>;
     /// Whether it is on record.
     fn revoke(&self, token: Secret) -> BoxFuture<'_, bool>;
+    /// In an operator's name, who has been let in.
+    fn operate(&self, operator: Operator, deed: Deed) -> BoxFuture<'_, Result<Done, OperateError>>;
+    fn resource_server(&self, id: &str, secret: &str) -> Option<usize>;
+    fn introspect(&self, server: usize, token: Secret) -> BoxFuture<'_, Result<Option<Map<String, Value>>, Down>>;
+    fn status_list<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<StatusList>>, Down>>;
     fn jwks(&self) -> Value;
     fn ready(&self) -> bool;
     fn health(&self) -> Health;
@@ -31,6 +39,10 @@ pub trait Front: Send + Sync {
     fn closed(&self) -> bool {
         false
     }
+    /// Who it is that presents this; a job's token is spent by it.
+    fn operator(&self, presented: Secret) -> BoxFuture<'_, Result<Who, NoOperator>>;
+    /// What operators act on; `None` in tests of everything else.
+    fn broker(&self) -> Option<&Arc<Broker>>;
 }
 
 impl Front for Arc<Broker> {
@@ -39,6 +51,18 @@ impl Front for Arc<Broker> {
     }
     fn revoke(&self, token: Secret) -> BoxFuture<'_, bool> {
         Box::pin(async { Broker::revoke(self, token).await.is_ok() })
+    }
+    fn operate(&self, operator: Operator, deed: Deed) -> BoxFuture<'_, Result<Done, OperateError>> {
+        Box::pin(Broker::operate(self, operator, deed))
+    }
+    fn resource_server(&self, id: &str, secret: &str) -> Option<usize> {
+        Broker::resource_server(self, id, secret)
+    }
+    fn introspect(&self, server: usize, token: Secret) -> BoxFuture<'_, Result<Option<Map<String, Value>>, Down>> {
+        Box::pin(async move { Broker::introspect(self, server, &token).await })
+    }
+    fn status_list<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<StatusList>>, Down>> {
+        Box::pin(Broker::status_list(self, name))
     }
     fn jwks(&self) -> Value {
         Broker::jwks(self)
@@ -64,6 +88,12 @@ impl Front for Arc<Broker> {
     fn checkpoint_key(&self) -> String {
         Broker::checkpoint_key(self)
     }
+    fn operator(&self, presented: Secret) -> BoxFuture<'_, Result<Who, NoOperator>> {
+        Box::pin(Broker::operator(self, presented))
+    }
+    fn broker(&self) -> Option<&Arc<Broker>> {
+        Some(self)
+    }
 }
 
 /// What all workers share. Built once, outside the factory that runs once per worker.
@@ -72,6 +102,10 @@ pub struct Shared {
     pub config: Config,
     /// By network.
     pub rate: Option<Rate<IpAddr>>,
+    /// By network, of steps of sign-ins.
+    pub sign_in_rate: Option<Rate<IpAddr>>,
+    /// By resource server.
+    pub introspections: Option<Rate<usize>>,
     /// The rate's clock: it never steps back.
     pub started: Instant,
 }
@@ -80,6 +114,8 @@ impl Shared {
     /// Over a broker, by its configuration.
     pub fn new(front: Box<dyn Front>, config: Config) -> Self {
         let rate = Rate::new(config.limits.requests_per_second, NETWORKS_MAX);
-        Self { front, config, rate, started: Instant::now() }
+        let sign_in_rate = Rate::new(SIGN_IN_STEPS_PER_SECOND, NETWORKS_MAX);
+        let introspections = Rate::new(config.limits.introspections_per_second, config.resource_servers.len().max(1));
+        Self { front, config, rate, sign_in_rate, introspections, started: Instant::now() }
     }
 }

@@ -1,13 +1,15 @@
 //! Everything that is judged before a byte of a token is read: who sends, how fast, how much, and in which form.
 
 use super::{
-    answer::TurnedAway,
+    answer::{self, Reply, TurnedAway},
     form::{Form, FormError},
     front::Shared,
 };
+use crate::rate::Rate;
 use actix_web::{HttpMessage, HttpRequest, dev::Payload, http::header};
 use futures_util::StreamExt;
 use ipnet::IpNet;
+use serde::de::DeserializeOwned;
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     time::Duration,
@@ -20,7 +22,9 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Hops of `X-Forwarded-For` that are looked at.
 pub const HOPS_MAX: usize = 16;
-/// Networks whose rate is remembered, twice: see [`Rate`](crate::rate::Rate).
+/// Steps of sign-ins per second and network, whatever the configuration says of other requests.
+pub const SIGN_IN_STEPS_PER_SECOND: u32 = 5;
+/// Networks whose rate is remembered, twice: see [`Rate`].
 pub const NETWORKS_MAX: usize = 32 * 1024;
 
 /// A request's body as far as nobody has read it. It travels in the request's extensions and outlives the answer: the
@@ -28,25 +32,59 @@ pub const NETWORKS_MAX: usize = 32 * 1024;
 /// dropped.
 pub struct Unread(pub Payload);
 
-/// Reads the form of a `POST`, within all limits. The raw body is wiped.
+/// Reads the form of a `POST` of anyone, within all limits.
 pub async fn receive(request: &HttpRequest, shared: &Shared) -> Result<Form, TurnedAway> {
-    if let (Some(rate), Some(address)) = (&shared.rate, client_address(request, &shared.config.trusted_proxies)) {
-        rate.take(network(address), shared.started.elapsed())
-            .map_err(|retry_after_seconds| TurnedAway::TooManyRequests { retry_after_seconds })?;
-    }
+    rate(request, shared).map_err(|retry_after_seconds| TurnedAway::TooManyRequests { retry_after_seconds })?;
+    form(request, shared).await
+}
+
+/// Reads the form of a `POST` whose rate was judged. The raw body is wiped.
+pub async fn form(request: &HttpRequest, shared: &Shared) -> Result<Form, TurnedAway> {
     if request.uri().query().is_some() {
         return Err(TurnedAway::QueryParameters);
     }
     if !is_form(request) {
         return Err(TurnedAway::NotAForm);
     }
+    Ok(Form::parse(&read(request, shared, BODY_BYTES_MAX).await?)?)
+}
+
+/// Reads the JSON of an operator's request, who was let in already, or is about to sign in.
+pub async fn json<T: DeserializeOwned>(request: &HttpRequest, shared: &Shared, bytes_max: usize) -> Result<T, Reply> {
+    let read = async {
+        if request.content_type() != "application/json" || request.headers().contains_key(header::CONTENT_ENCODING) {
+            return Err(TurnedAway::NotJson);
+        }
+        let body = read(request, shared, bytes_max).await?;
+        serde_json::from_slice(&body).map_err(|error| TurnedAway::BadJson(format!("the body cannot be read: {error}")))
+    };
+    read.await.map_err(|why| answer::turned_away(&why))
+}
+
+/// One request off the rate of the sender's network, or in how many seconds there is one.
+pub fn rate(request: &HttpRequest, shared: &Shared) -> Result<(), u32> {
+    take(shared.rate.as_ref(), request, shared)
+}
+
+/// One step of a sign-in.
+pub fn sign_in_rate(request: &HttpRequest, shared: &Shared) -> Result<(), u32> {
+    take(shared.sign_in_rate.as_ref(), request, shared)
+}
+
+fn take(rate: Option<&Rate<IpAddr>>, request: &HttpRequest, shared: &Shared) -> Result<(), u32> {
+    match (rate, client_address(request, &shared.config.trusted_proxies)) {
+        (Some(rate), Some(address)) => rate.take(network(address), shared.started.elapsed()),
+        _ => Ok(()),
+    }
+}
+
+async fn read(request: &HttpRequest, shared: &Shared, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, TurnedAway> {
     let most = Duration::from_secs(shared.config.limits.request_seconds.into());
     let taken = request.extensions_mut().remove();
     let Unread(mut payload) = taken.unwrap_or(Unread(Payload::None));
-    let read = tokio::time::timeout(most, body(request, &mut payload)).await;
+    let read = tokio::time::timeout(most, body(request, &mut payload, bytes_max)).await;
     request.extensions_mut().insert(Unread(payload));
-    let body = read.map_err(|_| TurnedAway::BodyTooSlow)??;
-    Ok(Form::parse(&body)?)
+    read.map_err(|_| TurnedAway::BodyTooSlow)?
 }
 
 impl From<FormError> for TurnedAway {
@@ -55,16 +93,20 @@ impl From<FormError> for TurnedAway {
     }
 }
 
-async fn body(request: &HttpRequest, payload: &mut Payload) -> Result<Zeroizing<Vec<u8>>, TurnedAway> {
+async fn body(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    bytes_max: usize,
+) -> Result<Zeroizing<Vec<u8>>, TurnedAway> {
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if declared.is_some_and(|bytes: usize| bytes > BODY_BYTES_MAX) {
+    if declared.is_some_and(|bytes: usize| bytes > bytes_max) {
         return Err(TurnedAway::BodyTooLarge);
     }
     // The whole room at once: a vector that grows leaves copies of a token behind.
     let mut body = Zeroizing::new(Vec::with_capacity(declared.unwrap_or(BODY_BYTES_MAX)));
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| TurnedAway::BodyBroken)?;
-        if body.len() + chunk.len() > BODY_BYTES_MAX {
+        if body.len() + chunk.len() > bytes_max {
             return Err(TurnedAway::BodyTooLarge);
         }
         body.extend_from_slice(&chunk);

@@ -8,9 +8,10 @@
 mod answer;
 mod closed;
 mod form;
-mod front;
+pub mod front;
+mod introspect;
 mod limit;
-mod operator;
+pub mod operator;
 mod routes;
 mod serve;
 mod tls;

@@ -3,9 +3,12 @@
 use super::{
     answer::{self, Noted, TurnedAway},
     front::Shared,
+    introspect,
     limit::{self, Unread},
-    operator, token, wellknown,
+    operator::{self, Needs},
+    token, wellknown,
 };
+use crate::operators::May;
 use actix_web::{
     Error, HttpMessage, HttpRequest, HttpResponse, Route,
     body::{BodySize, BoxBody, MessageBody},
@@ -15,7 +18,7 @@ use actix_web::{
         ConnectionType, Method, StatusCode,
         header::{self, HeaderValue},
     },
-    middleware::Next,
+    middleware::{Next, from_fn},
     web::{self, Bytes, Data, ServiceConfig},
 };
 use std::{
@@ -25,33 +28,58 @@ use std::{
 };
 use uuid::Uuid;
 
-/// One way in.
+/// One way in. An endpoint is a row of one of the tables and nothing else: who may call it, its 405, its place in the
+/// OpenAPI document and in the access log follow from that.
 pub struct Endpoint {
     pub method: Method,
     pub path: &'static str,
+    /// Whom it is for.
+    pub needs: Needs,
+    /// What it does, in one sentence.
+    pub about: &'static str,
     route: fn() -> Route,
+}
+
+/// A row that needs nobody.
+const fn open(method: Method, path: &'static str, about: &'static str, route: fn() -> Route) -> Endpoint {
+    Endpoint { method, path, needs: Needs::Nothing, about, route }
+}
+
+/// A row for operators.
+const fn for_operators(
+    method: Method,
+    path: &'static str,
+    needs: Needs,
+    about: &'static str,
+    route: fn() -> Route,
+) -> Endpoint {
+    Endpoint { method, path, needs, about, route }
 }
 
 /// What anyone can reach.
 pub const PUBLIC: &[Endpoint] = &[
-    Endpoint { method: Method::POST, path: "/token", route: || web::to(token::token) },
-    Endpoint { method: Method::POST, path: "/revoke", route: || web::to(token::revoke) },
-    Endpoint {
-        method: Method::GET,
-        path: "/.well-known/openid-configuration",
-        route: || web::to(wellknown::openid_configuration),
-    },
-    Endpoint {
-        method: Method::GET,
-        path: "/.well-known/oauth-authorization-server",
-        route: || web::to(wellknown::authorization_server),
-    },
-    Endpoint { method: Method::GET, path: "/.well-known/claimbound", route: || web::to(wellknown::claimbound) },
-    Endpoint { method: Method::GET, path: "/jwks", route: || web::to(wellknown::jwks) },
-    Endpoint { method: Method::GET, path: "/evidence/checkpoint", route: || web::to(wellknown::checkpoint) },
-    Endpoint { method: Method::GET, path: "/evidence/key", route: || web::to(wellknown::checkpoint_key) },
-    Endpoint { method: Method::GET, path: "/healthz", route: || web::to(wellknown::healthz) },
-    Endpoint { method: Method::GET, path: "/readyz", route: || web::to(wellknown::readyz) },
+    open(Method::POST, "/token", "Exchange a CI token for a credential", || web::to(token::token)),
+    open(Method::POST, "/revoke", "End the lease of a credential", || web::to(token::revoke)),
+    open(Method::POST, "/introspect", "Ask whether a token is still good", || web::to(introspect::introspect)),
+    open(Method::GET, "/statuslists/{list}", "A signed list of tokens that were ended", || {
+        web::to(wellknown::status_list)
+    }),
+    open(Method::GET, "/.well-known/openid-configuration", "The broker as an OpenID provider", || {
+        web::to(wellknown::openid_configuration)
+    }),
+    open(Method::GET, "/.well-known/oauth-authorization-server", "The broker as an authorization server", || {
+        web::to(wellknown::authorization_server)
+    }),
+    open(Method::GET, "/.well-known/claimbound", "What clients compare: endpoint, audience, clock, version", || {
+        web::to(wellknown::claimbound)
+    }),
+    open(Method::GET, "/jwks", "The broker's public keys", || web::to(wellknown::jwks)),
+    open(Method::GET, "/evidence/checkpoint", "The newest signed checkpoint of the evidence", || {
+        web::to(wellknown::checkpoint)
+    }),
+    open(Method::GET, "/evidence/key", "What verifies checkpoints", || web::to(wellknown::checkpoint_key)),
+    open(Method::GET, "/healthz", "Whether the process answers", || web::to(wellknown::healthz)),
+    open(Method::GET, "/readyz", "Whether exchanges can be answered", || web::to(wellknown::readyz)),
 ];
 
 /// What is answered also while nothing else is: whether the broker is up, and why it is closed.
@@ -59,29 +87,107 @@ const HEALTH: [&str; 3] = ["/healthz", "/readyz", "/operator/health"];
 
 /// What stands on the operator listener.
 pub const OPERATOR: &[Endpoint] = &[
-    Endpoint { method: Method::GET, path: "/metrics", route: || web::to(operator::metrics) },
-    Endpoint { method: Method::GET, path: "/operator/health", route: || web::to(operator::health) },
+    open(Method::GET, "/metrics", "Metrics as OpenMetrics text", || web::to(operator::metrics)),
+    open(Method::GET, "/operator/health", "Detailed health", || web::to(operator::health)),
+    open(Method::POST, "/operator/sign-in", "Begin a person's sign-in", || web::to(operator::sign_in)),
+    open(Method::POST, "/operator/session", "End a sign-in with a session", || web::to(operator::finish)),
+    for_operators(Method::GET, "/operator/session", Needs::Operator, "Who the broker takes you for", || {
+        web::to(operator::whoami)
+    }),
+    for_operators(Method::DELETE, "/operator/session", Needs::Operator, "End your session", || {
+        web::to(operator::sign_out)
+    }),
+    for_operators(Method::POST, "/operator/suspend", Needs::May(May::Suspend), "Refuse further grants", || {
+        web::to(operator::deeds::suspend)
+    }),
+    for_operators(Method::POST, "/operator/resume", Needs::May(May::Resume), "Take a suspension back", || {
+        web::to(operator::deeds::resume)
+    }),
+    for_operators(Method::POST, "/operator/revoke", Needs::May(May::Revoke), "End leases", || {
+        web::to(operator::deeds::revoke)
+    }),
+    for_operators(Method::POST, "/operator/leases", Needs::May(May::Leases), "Leases by what they are about", || {
+        web::to(operator::deeds::leases)
+    }),
+    for_operators(Method::GET, "/operator/suspensions", Needs::May(May::Leases), "What stands suspended", || {
+        web::to(operator::deeds::suspensions)
+    }),
+    for_operators(Method::GET, "/operator/keys", Needs::May(May::Keys), "Our signing keys", || {
+        web::to(operator::keys::list)
+    }),
+    for_operators(Method::POST, "/operator/keys", Needs::May(May::Keys), "Rotate or revoke signing keys", || {
+        web::to(operator::keys::change)
+    }),
+    for_operators(Method::GET, "/operator/decisions", Needs::May(May::Audit), "Records by what they are about", || {
+        web::to(operator::decisions)
+    }),
+    for_operators(
+        Method::GET,
+        "/operator/decisions/{id}",
+        Needs::May(May::Explain),
+        "A recorded answer, with the evaluation made again",
+        || web::to(operator::decision),
+    ),
+    for_operators(
+        Method::GET,
+        "/operator/history",
+        Needs::May(May::Audit),
+        "Who could and did, and what nobody used",
+        || web::to(operator::history),
+    ),
+    for_operators(
+        Method::POST,
+        "/operator/history",
+        Needs::May(May::Audit),
+        "The same, and what a proposed folder would have answered",
+        || web::to(operator::history_of),
+    ),
+    for_operators(Method::GET, "/openapi.json", Needs::Operator, "This interface as OpenAPI 3.1", || {
+        web::to(operator::openapi)
+    }),
 ];
 
-impl Endpoint {
-    fn allow(&self) -> &'static str {
-        if self.method == Method::GET { "GET, HEAD" } else { "POST" }
-    }
+/// The rows of one path.
+pub fn at<'e>(table: &'e [Endpoint], path: &str) -> impl Iterator<Item = &'e Endpoint> {
+    table.iter().filter(move |endpoint| endpoint.path == path)
+}
 
+/// The methods of one path, as `Allow` lists them.
+fn allow(table: &[Endpoint], path: &str) -> String {
+    let told = |endpoint: &Endpoint| match endpoint.method {
+        Method::GET => "GET, HEAD".to_owned(),
+        ref other => other.to_string(),
+    };
+    at(table, path).map(told).collect::<Vec<_>>().join(", ")
+}
+
+impl Endpoint {
     /// RFC 9110 section 9.3.2: whoever answers GET answers HEAD.
-    fn answers(&self, method: &Method) -> bool {
+    pub fn answers(&self, method: &Method) -> bool {
         *method == self.method || (*method == Method::HEAD && self.method == Method::GET)
     }
 }
 
-/// Hangs a table in. Every path stands in it once.
+/// Hangs a table in. Every path is one resource, whatever its methods; one that somebody may not reach has a gate.
 pub fn configure(table: &'static [Endpoint]) -> impl Fn(&mut ServiceConfig) + Clone {
     move |config| {
-        for endpoint in table {
-            let resource = web::resource(endpoint.path)
-                .route((endpoint.route)().guard(guard::fn_guard(|request| endpoint.answers(&request.head().method))))
-                .default_service(web::to(move || async move { wrong_method(endpoint.allow()) }));
-            config.service(resource);
+        for (number, first) in table.iter().enumerate() {
+            let path = first.path;
+            if table[..number].iter().any(|earlier| earlier.path == path) {
+                continue;
+            }
+            let mut resource = web::resource(path);
+            for endpoint in at(table, path) {
+                let answers = guard::fn_guard(|request| endpoint.answers(&request.head().method));
+                resource = resource.route((endpoint.route)().guard(answers));
+            }
+            let resource = resource.default_service(web::to(move || async move { wrong_method(&allow(table, path)) }));
+            match at(table, path).all(|endpoint| endpoint.needs == Needs::Nothing) {
+                true => config.service(resource),
+                false => config.service(resource.wrap(from_fn(move |shared: Data<Shared>, request, next| {
+                    operator::gate(table, path, shared, request, next)
+                }))),
+            };
         }
         config.default_service(web::to(not_found));
     }
@@ -92,10 +198,11 @@ async fn not_found() -> HttpResponse {
     answer::no_such_way(StatusCode::NOT_FOUND, "not_found", text).respond()
 }
 
-fn wrong_method(allow: &'static str) -> HttpResponse {
+fn wrong_method(allow: &str) -> HttpResponse {
     let text = format!("this path answers {allow} only");
     let mut response = answer::no_such_way(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &text).respond();
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    let allow = HeaderValue::from_str(allow).expect("methods are text");
+    response.headers_mut().insert(header::ALLOW, allow);
     response
 }
 
@@ -163,8 +270,11 @@ fn is_ours(request: &HttpRequest, shared: &Shared) -> bool {
 /// One line per request; nothing in it is of the sender's choosing but its network. Unknown paths are not repeated: a
 /// mangled URL may hold a token.
 fn log(request: &HttpRequest, status: StatusCode, noted: Noted, started: Instant, shared: &Shared) {
-    let path = PUBLIC.iter().chain(OPERATOR).map(|endpoint| endpoint.path).find(|path| *path == request.path());
-    let method = [Method::GET, Method::HEAD, Method::POST].into_iter().find(|method| method == request.method());
+    let pattern = request.match_pattern();
+    let known = |path: &&str| Some(*path) == pattern.as_deref();
+    let path = PUBLIC.iter().chain(OPERATOR).map(|endpoint| endpoint.path).find(known);
+    let method =
+        [Method::GET, Method::HEAD, Method::POST, Method::DELETE].into_iter().find(|method| method == request.method());
     tracing::info!(
         method = method.as_ref().map_or("other", Method::as_str),
         path = path.unwrap_or("unknown"),

@@ -5,6 +5,7 @@ use super::{
     front::Shared,
     limit,
 };
+use crate::telemetry::Caller;
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 
 /// An exchange. The broker finishes it also when the caller hangs up here.
@@ -14,10 +15,19 @@ pub async fn token(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
 
 async fn exchange(request: &HttpRequest, shared: &Shared) -> Result<Reply, TurnedAway> {
     let form = limit::receive(request, shared).await?;
-    let asked = form.asked(limit::client_address(request, &shared.config.trusted_proxies))?;
+    let mut asked = form.asked(limit::client_address(request, &shared.config.trusted_proxies))?;
+    asked.caller = caller(request, shared);
     drop(form);
     let answer = shared.front.exchange(asked).await;
     Ok(answer::exchanged(&answer, shared.config.hints))
+}
+
+/// The trace that a trusted proxy says this is part of; anybody else could write into traces of others.
+fn caller(request: &HttpRequest, shared: &Shared) -> Option<Caller> {
+    request.peer_addr().filter(|peer| limit::is_trusted(peer.ip(), &shared.config.trusted_proxies))?;
+    let mut given = request.headers().get_all("traceparent");
+    let (Some(traceparent), None) = (given.next(), given.next()) else { return None };
+    Caller::parse(traceparent.to_str().ok()?)
 }
 
 /// Ends the lease of the credential in the form. Possession is all that it takes.

@@ -1,5 +1,6 @@
 //! The seam between the exchange and what mints.
 
+use super::status::Place;
 use crate::secret::Secret;
 use claimbound_core::{
     evidence::LeaseId,
@@ -23,6 +24,10 @@ pub trait Plan: Send + Sync {
     /// The public handle, where it is known before minting (a JWT's `jti`, a serial we choose). Known: one durable
     /// write. Unknown: a second one binds it. This is the whole difference between a local and a remote backend.
     fn handle(&self) -> Option<&str>;
+    /// The place of its token in a status list, where the target's relying parties may read one.
+    fn status(&self) -> Option<&Place> {
+        None
+    }
     /// How long the credential will live: the order's duration, or less where the target gives less.
     fn duration(&self) -> Seconds;
     /// Mints.
@@ -68,11 +73,16 @@ pub struct AwsSession {
     pub assumed_role_arn: String,
 }
 
-/// What ending a lease means: data, not optional methods.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What ending a lease means: data, not optional methods. In order: the less it means, the greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Ended {
     /// The target no longer accepts the credential.
     DeadNow,
+    /// The target is told to refuse it; that holds as soon as it has spread there.
+    Denied,
+    /// Relying parties that introspect, or read the status list, refuse it within seconds; to others it is good until
+    /// it expires.
+    WhereChecked,
     /// The lease is ended here; a holder of the credential can use it until it expires.
     AtExpiry,
 }
@@ -82,6 +92,8 @@ impl Ended {
     pub fn name(self) -> &'static str {
         match self {
             Self::DeadNow => "dead_now",
+            Self::Denied => "denied",
+            Self::WhereChecked => "where_checked",
             Self::AtExpiry => "at_expiry",
         }
     }
@@ -127,6 +139,14 @@ pub enum MintError {
 }
 
 impl MintError {
+    /// For metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Refused(_) | Self::PolicyTooLarge(_) => "refused",
+            Self::Away(_) => "away",
+            Self::Unknown(_) => "unknown",
+        }
+    }
     /// For evidence and answers.
     pub fn reason(&self) -> Reason {
         match self {

@@ -4,6 +4,7 @@ use super::{
     Minter,
     aws::{self, AwsRole},
     jwt::{self, JwtRole},
+    status::StatusLists,
 };
 use crate::keys::signing::Signer;
 use claimbound_core::{
@@ -49,6 +50,7 @@ pub fn compile(
     set: &MappingSet,
     deployment: &Deployment<'_>,
     signer: &Arc<Signer>,
+    lists: &Arc<StatusLists>,
 ) -> Result<Compiled, Vec<Diagnostic>> {
     let issuer_url: Arc<str> = deployment.issuer_url.into();
     let backend = |(name, settings): (&String, &aws::Settings)| {
@@ -61,7 +63,7 @@ pub fn compile(
     for role in &set.roles {
         match config(set, role, Some(deployment)) {
             Ok(Config::Jwt(config)) => {
-                let minter = JwtRole::new(config, issuer_url.clone(), Arc::clone(signer));
+                let minter = JwtRole::new(config, issuer_url.clone(), Arc::clone(signer), Arc::clone(lists));
                 compiled.minters.push(Box::new(minter));
             }
             Ok(Config::Aws(config)) => {
@@ -86,7 +88,7 @@ pub fn check(set: &MappingSet, deployment: Option<&Deployment<'_>>) -> Vec<Diagn
     let mut seen = BTreeSet::new();
     let mut found: Vec<Diagnostic> = faults
         .filter(|fault| {
-            let place = fault.span.as_ref().map(|span| (span.file.clone(), span.bytes.start, span.bytes.end));
+            let place = fault.span.as_ref().map(|span| (span.file.clone(), span.bytes().start, span.bytes().end));
             seen.insert((fault.code, place, fault.message.clone()))
         })
         .collect();

@@ -5,7 +5,12 @@
 //! of the role, nothing that a job says reaches it. An audience that would make our tokens good somewhere else (at the
 //! broker itself, at a cloud that trusts our issuer through another backend) does not load.
 
-use super::{Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit, catalogue::Deployment, claims};
+use super::{
+    Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit,
+    catalogue::Deployment,
+    claims,
+    status::{Place, StatusLists},
+};
 use crate::{
     keys::signing::{CREDENTIAL_SECONDS_MAX, Signer, SigningAlgorithm},
     secret::Secret,
@@ -196,11 +201,12 @@ pub(super) struct JwtRole {
     config: Config,
     issuer_url: Arc<str>,
     signer: Arc<Signer>,
+    lists: Arc<StatusLists>,
 }
 
 impl JwtRole {
-    pub(super) fn new(config: Config, issuer_url: Arc<str>, signer: Arc<Signer>) -> Self {
-        Self { config, issuer_url, signer }
+    pub(super) fn new(config: Config, issuer_url: Arc<str>, signer: Arc<Signer>, lists: Arc<StatusLists>) -> Self {
+        Self { config, issuer_url, signer, lists }
     }
 }
 
@@ -226,10 +232,13 @@ impl Minter for JwtRole {
             jti: &jti,
             expires,
         };
-        let claims = claims::of(order, &token);
+        let status = self.lists.draw(order.now);
+        let mut claims = claims::of(order, &token);
+        claims["status"] = self.lists.claim(&status);
         Ok(Box::new(Token {
             jti,
             claims,
+            status,
             expires,
             duration: order.duration,
             now: order.now,
@@ -239,8 +248,8 @@ impl Minter for JwtRole {
     }
 
     fn revoke<'a>(&'a self, _handle: &'a str) -> Later<'a, Result<Ended, MintError>> {
-        // Relying parties verify offline: nothing that we could tell them ends the token sooner.
-        Box::pin(std::future::ready(Ok(Ended::AtExpiry)))
+        // Relying parties that verify offline learn of nothing; those that ask, or read the status list, do.
+        Box::pin(std::future::ready(Ok(Ended::WhereChecked)))
     }
 }
 
@@ -248,6 +257,7 @@ impl Minter for JwtRole {
 struct Token {
     jti: String,
     claims: Value,
+    status: Place,
     expires: UnixSeconds,
     duration: Seconds,
     now: UnixSeconds,
@@ -258,6 +268,10 @@ struct Token {
 impl Plan for Token {
     fn handle(&self) -> Option<&str> {
         Some(&self.jti)
+    }
+
+    fn status(&self) -> Option<&Place> {
+        Some(&self.status)
     }
 
     fn duration(&self) -> Seconds {

@@ -5,5 +5,6 @@ pub mod backend;
 pub mod catalogue;
 mod claims;
 pub mod jwt;
+pub mod status;
 
 pub use backend::{AwsSession, Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit};

@@ -8,12 +8,12 @@ pub use checkpoints::CheckpointFault;
 use super::{AuditedLease, Down, Incarnation, Kept, LeaseState, Reader, Stored};
 use checkpoints::Growing;
 use claimbound_core::evidence::{
-    Body, Checkpoint, LeaseId, VerifierKey,
+    Body, Checkpoint, LeaseId, SuspensionId, VerifierKey,
     audit::{Bad, Row, Verifier, Wrong},
     uuid,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     mem,
     sync::mpsc,
@@ -57,6 +57,10 @@ pub enum Finding {
         uuid(.opened.id), .opened.sequence
     )]
     Cut { opened: Incarnation, sequence: u64 },
+    #[error("suspension {0} stands, and the records do not say so")]
+    SuspensionUnrecorded(SuspensionId),
+    #[error("suspension {0} stands by the records, and it is not there")]
+    SuspensionMissing(SuspensionId),
     #[error("incarnation {number} is missing: starts are numbered without a gap")]
     Start { number: i64 },
     #[error("the expected head is not in this chain: records were cut from its end, or it is another chain")]
@@ -89,6 +93,15 @@ struct Told {
     facts: u64,
     /// The state that the last record named; `None` after the grant alone.
     state: Option<LeaseState>,
+    /// Its family was ended; what was alive of it with it.
+    family_ended: bool,
+}
+
+/// What the records tell so far.
+#[derive(Default)]
+struct Story {
+    leases: HashMap<LeaseId, Told>,
+    families: HashMap<LeaseId, Vec<LeaseId>>,
 }
 
 /// The name of the checkpoints that the store itself keeps.
@@ -113,7 +126,13 @@ pub fn audit_against(reader: &dyn Reader, expected: &Expected) -> Result<Report,
         chain = chain.expect(*head);
     }
     let mut report = Report { chain, last_at: None, leases: 0, checkpoint: None, finding: None };
-    let mut walk = Walk { expected, told: HashMap::new(), opened: Vec::new(), growing: Growing::default() };
+    let mut walk = Walk {
+        expected,
+        told: Story::default(),
+        standing: HashSet::new(),
+        opened: Vec::new(),
+        growing: Growing::default(),
+    };
     let given = expected.notes.iter().try_for_each(|(name, note)| walk.growing.note(name, note, expected));
     report.finding = given.err();
     if report.finding.is_none() {
@@ -160,7 +179,9 @@ fn read_ahead(reader: &dyn Reader, each: &mut dyn FnMut(Kept) -> bool) -> Result
 /// What is remembered along the way.
 struct Walk<'e> {
     expected: &'e Expected,
-    told: HashMap<LeaseId, Told>,
+    told: Story,
+    /// Suspensions that stand by the records.
+    standing: HashSet<SuspensionId>,
     opened: Vec<Incarnation>,
     growing: Growing,
 }
@@ -186,23 +207,30 @@ impl Walk<'_> {
             }
             Kept::Record(stored) => {
                 self.growing.begin()?;
-                let at = check_record(&mut report.chain, &stored, &mut self.told, &mut self.growing)?;
+                let at = check_record(&mut report.chain, &stored, self)?;
                 report.last_at = Some(at);
                 self.growing.append(stored.leaf)
             }
             Kept::Lease(lease) => {
                 cut(&report.chain, &mut self.opened)?;
                 report.leases += 1;
-                let told = self.told.remove(&lease.id);
+                let told = self.told.leases.remove(&lease.id);
                 check_lease(&lease, told).map_err(|fault| Finding::Lease { lease: lease.id, fault })
+            }
+            Kept::Suspension(id) => {
+                cut(&report.chain, &mut self.opened)?;
+                if self.standing.remove(&id) { Ok(()) } else { Err(Finding::SuspensionUnrecorded(id)) }
             }
         }
     }
 
     fn end(&mut self, report: &Report) -> Result<(), Finding> {
         cut(&report.chain, &mut self.opened)?;
-        if let Some(lease) = self.told.keys().min() {
+        if let Some(lease) = self.told.leases.keys().min() {
             return Err(Finding::Lease { lease: *lease, fault: LeaseFault::Missing });
+        }
+        if let Some(suspension) = self.standing.iter().min() {
+            return Err(Finding::SuspensionMissing(*suspension));
         }
         self.growing.end()?;
         let met = self.expected.heads.is_empty() || report.chain.met().is_some();
@@ -222,12 +250,7 @@ fn cut(chain: &Verifier, opened: &mut Vec<Incarnation>) -> Result<(), Finding> {
 }
 
 /// Checks a record's place and content, notes what it says of a lease, and tells when it was made.
-fn check_record(
-    chain: &mut Verifier,
-    stored: &Stored,
-    told: &mut HashMap<LeaseId, Told>,
-    growing: &mut Growing,
-) -> Result<i64, Bad> {
+fn check_record(chain: &mut Verifier, stored: &Stored, walk: &mut Walk<'_>) -> Result<i64, Bad> {
     let row = Row {
         position: stored.position,
         incarnation: stored.incarnation,
@@ -239,9 +262,9 @@ fn check_record(
     };
     let body = chain.check(&row)?;
     if let ("adopted", Some(epoch)) = (body.kind.as_ref(), body.epoch) {
-        growing.adoption(epoch, body.store.as_deref());
+        walk.growing.adoption(epoch, body.store.as_deref());
     }
-    follow(&body, told).map_err(|story| Bad {
+    follow(&body, &mut walk.told).and_then(|()| stands(&body, &mut walk.standing)).map_err(|story| Bad {
         position: row.position,
         incarnation: row.incarnation,
         sequence: row.sequence,
@@ -250,8 +273,8 @@ fn check_record(
     Ok(body.at)
 }
 
-/// Notes what a record says of a lease.
-fn follow(body: &Body<'_>, told: &mut HashMap<LeaseId, Told>) -> Result<(), String> {
+/// Notes what a record says of a lease, or of a family of them.
+fn follow(body: &Body<'_>, told: &mut Story) -> Result<(), String> {
     let state = match body.kind.as_ref() {
         "granted" => {
             let lease = body.lease.ok_or("it grants, and names no lease")?;
@@ -260,7 +283,10 @@ fn follow(body: &Body<'_>, told: &mut HashMap<LeaseId, Told>) -> Result<(), Stri
                 body.mapping.as_deref().unwrap_or_default(),
                 body.expires.unwrap_or_default(),
             );
-            return match told.insert(lease, Told { facts, state: None }) {
+            if let Some(family) = body.family {
+                told.families.entry(family).or_default().push(lease);
+            }
+            return match told.leases.insert(lease, Told { facts, state: None, family_ended: false }) {
                 None => Ok(()),
                 Some(_) => Err(format!("it grants lease {lease}, which an earlier record granted")),
             };
@@ -270,12 +296,40 @@ fn follow(body: &Body<'_>, told: &mut HashMap<LeaseId, Told>) -> Result<(), Stri
             LeaseState::from_name(name).ok_or_else(|| format!("it settles a lease to `{name}`, which is no state"))?
         }
         "ended" => LeaseState::Ended,
+        "refused" | "family_ended" => {
+            let Some(family) = body.family else { return Ok(()) };
+            let leases = told.families.get(&family).into_iter().flatten();
+            for lease in leases {
+                told.leases.entry(*lease).and_modify(|told| told.family_ended = true);
+            }
+            let known = told.families.contains_key(&family);
+            let fault = || format!("it ends family {family}, of which no earlier record granted a lease");
+            return known.then_some(()).ok_or_else(fault);
+        }
         _ => return Ok(()),
     };
     let lease = body.lease.ok_or("it is about a lease, and names none")?;
-    match told.get_mut(&lease) {
+    match told.leases.get_mut(&lease) {
         Some(told) => told.state = Some(state),
         None => return Err(format!("it is about lease {lease}, which no earlier record granted")),
+    }
+    Ok(())
+}
+
+/// Notes what a record says of a suspension.
+fn stands(body: &Body<'_>, standing: &mut HashSet<SuspensionId>) -> Result<(), String> {
+    let suspends = match body.kind.as_ref() {
+        "suspended" => true,
+        "resumed" => false,
+        _ => return Ok(()),
+    };
+    let id = body.suspension.ok_or("it is about a suspension, and names none")?;
+    let gone = if suspends { body.replaces } else { Some(id) };
+    if let Some(gone) = gone.filter(|gone| !standing.remove(gone)) {
+        return Err(format!("it ends suspension {gone}, which does not stand by the records before it"));
+    }
+    if suspends && !standing.insert(id) {
+        return Err(format!("suspension {id} stands already by the records before it"));
     }
     Ok(())
 }
@@ -287,9 +341,11 @@ fn check_lease(lease: &AuditedLease, told: Option<Told>) -> Result<(), LeaseFaul
         return Err(LeaseFault::Otherwise);
     }
     let said = match told.state {
+        Some(state @ (LeaseState::Failed | LeaseState::Ended)) => state == lease.state,
+        Some(_) if told.family_ended => lease.state == LeaseState::Ended,
         Some(state) => state == lease.state,
         // A refusal by the backend is told by the answer's own record, which names no lease.
-        None => lease.state != LeaseState::Ended,
+        None => lease.state == LeaseState::Failed || (lease.state == LeaseState::Ended) == told.family_ended,
     };
     if !said {
         return Err(LeaseFault::State(lease.state));

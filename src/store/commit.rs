@@ -1,11 +1,12 @@
 //! Guard, Change, Commit, Outcome, Engine: the one write operation.
 
-use super::{Epoch, TreeRows};
+use super::{Denial, Epoch, Family, Suspension, TreeRows, Turn};
 use claimbound_core::{
-    evidence::{Chain, Entry, LeaseId},
+    evidence::{Chain, Entry, LeaseId, SuspensionId},
     time::UnixSeconds,
     trust::SingleUse,
 };
+use std::borrow::Cow;
 
 /// What must hold, checked and spent inside the transaction. Every feature that makes a grant conditional on state
 /// adds a variant here and no `if` anywhere else.
@@ -17,6 +18,11 @@ pub enum Guard {
     LeaseAlive(LeaseId),
     /// The counter's window has room for one use more, which this commit takes.
     Within(Use),
+    /// None of these subjects ([`super::Subject::key`]) is suspended at this time. Whatever commits after a suspension has
+    /// committed, through whichever broker, meets it.
+    NotSuspended { subjects: Vec<[u8; 32]>, at: UnixSeconds },
+    /// It is this refresh token's turn, which this commit takes.
+    Refresh(Turn),
 }
 
 /// One use of something that is limited. A window begins with the first use after the last window's end, so no window
@@ -82,6 +88,10 @@ pub const RETRIES_MAX: u32 = 2;
 
 /// What changes if every guard holds.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every commit opens a lease; a box would be one allocation more for each"
+)]
 pub enum Change {
     /// Opens a lease, in the state that its plan allows.
     OpenLease(Lease),
@@ -94,15 +104,34 @@ pub enum Change {
     Hold { lease: LeaseId, possession: [u8; 32] },
     /// Ends a lease: revoked by its holder. Blocked by [`Blocked::LeaseEnded`] if it is not alive.
     End(LeaseId),
+    /// Opens a family of renewals, beside the lease that begins it.
+    OpenFamily(Family),
+    /// Gives a turn back: surely nothing was minted for it. Nothing, if what it gave was used.
+    GiveTurnBack(Turn),
+    /// Ends a family and its leases that are alive. Blocked by [`Blocked::FamilyEnded`] if it is unknown or ended.
+    EndFamily(LeaseId),
+    /// Keeps a status list until then, if it is not kept already: a lease that is opened beside it has a place in it.
+    KeepList { list: u128, until: UnixSeconds },
     /// Takes a use back: what it was for did not happen. Nothing, once the window is over.
     GiveBack(Use),
     /// Keeps a mapping folder, or a configuration in the same form, by its version, if it is not kept already (canonical archive, see `store::open`).
     KeepFolder { version: [u8; 32], archive: Vec<u8> },
     /// Begins another epoch of a store that had lost records: what was spent may be forgotten, so tokens issued until
-    /// then are refused.
+    /// then are refused, and families of renewals and operators' sessions end.
     Adopt(Epoch),
-    /// Fixes a fact of this store for ever (`issuer_url`); blocked if it is fixed to another value.
-    Fix { name: &'static str, value: String },
+    /// Suspends a subject: that stands in place of the one that it names, or where none stood. Blocked by
+    /// [`Blocked::Moved`] if that is not how it is.
+    Suspend { suspension: Suspension, replaces: Option<SuspensionId> },
+    /// Takes the suspension of a subject back. Blocked by [`Blocked::Moved`] if this one does not stand.
+    Resume { subject: [u8; 32], suspension: SuspensionId },
+    /// Puts something on the list of what a backend's target refuses, or makes it stay there longer.
+    Deny(Denial),
+    /// Opens a session of an operator.
+    OpenSession(Session),
+    /// Ends a session, by the SHA-256 of what is presented for it; nothing, if there is none.
+    EndSession([u8; 32]),
+    /// Fixes a fact of this store for ever (`issuer_url`, a signing key that was made); blocked if it is fixed to another value.
+    Fix { name: Cow<'static, str>, value: String },
 }
 
 /// A credential's record.
@@ -115,13 +144,49 @@ pub struct Lease {
     /// Issuer name and immutable id of the principal.
     pub principal_issuer: String,
     pub principal_id: String,
+    /// Readable: the repository.
+    pub principal_name: String,
+    /// Of the principal, as far as its token says them.
+    pub repository_id: Option<String>,
+    pub owner_id: Option<String>,
+    pub run_id: Option<String>,
+    /// Who started the run, as [`super::Subject::key`].
+    pub person: Option<[u8; 32]>,
     pub opened: UnixSeconds,
     pub expires: UnixSeconds,
     /// The credential's public handle, where it is known beforehand (a `jti`).
     pub handle: Option<String>,
     pub state: LeaseState,
-    /// The token that it cost, so that settling finds its single-use record.
+    /// The token that it cost, so that settling finds its single-use record. A renewal costs none.
     pub token: Option<[u8; 32]>,
+    /// The family that it belongs to.
+    pub family: Option<LeaseId>,
+    /// Where relying parties look up whether its token was ended.
+    pub status: Option<Place>,
+}
+
+/// A token's place in a status list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub list: u128,
+    pub index: u16,
+}
+
+/// A person who signed in as an operator.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Session {
+    /// SHA-256 of what is presented for it.
+    pub session: [u8; 32],
+    /// What evidence calls them.
+    pub operator: String,
+    /// The name of the sign-in that they came by.
+    pub sign_in: String,
+    /// What they may do, words with spaces between them.
+    pub may: String,
+    /// Of the configuration that let them in: under another one the session is over.
+    pub binding: [u8; 32],
+    /// The caller's to judge.
+    pub expires: UnixSeconds,
 }
 
 /// Where a lease, or the token spent for it, stands (design, section 3, step 8).
@@ -198,6 +263,14 @@ pub enum Blocked {
     LeaseEnded,
     /// The limit is used up until then.
     Exhausted { until: UnixSeconds },
+    /// Something of this case is suspended, by this.
+    Suspended(SuspensionId),
+    /// Somebody else was first: what stands is not what was expected.
+    Moved,
+    /// The family is unknown, was ended, or its session is over.
+    FamilyEnded,
+    /// The refresh token has had its turn.
+    Reused,
     /// A fixed fact has another value.
     FixedOtherwise,
 }
@@ -216,8 +289,9 @@ pub struct Down {
 pub trait Engine: Send {
     fn apply(&mut self, batch: &[Commit], chain: &mut Chain) -> Result<Vec<Outcome>, Down>;
 
-    /// Removes single-use records that are to be kept until before `now`, and counters whose window is over by then: a
-    /// bounded number of each. Says how many single-use records it removed.
+    /// Removes single-use records that are to be kept until before `now`, counters whose window and sessions whose time is
+    /// over by then, denials of what has expired, and whom leases that have expired were for: a bounded number of each; and
+    /// status lists that no valid token can name any more. Says how many single-use records it removed.
     /// A token whose record may be gone is refused from then on, whatever the clock says. Always writes, so that its
     /// success shows that the store can be written. An engine that keeps no such records has nothing to do.
     fn sweep(&mut self, _now: UnixSeconds) -> Result<u64, Down> {

@@ -2,9 +2,12 @@
 
 mod audit;
 pub mod commit;
+mod family;
+pub mod leases;
 pub mod open;
 mod postgres;
 mod sqlite;
+mod subject;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod tree;
@@ -12,11 +15,15 @@ pub mod writer;
 
 pub use audit::{CheckpointFault, Expected, Finding, LeaseFault, Report, audit, audit_against};
 pub use commit::{
-    Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Settled, Spend, SpentKey, Use,
+    Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Place, Session, Settled, Spend, SpentKey,
+    Use,
 };
+pub use family::{Family, GRACE_SECONDS, Turn, Turns};
+pub use leases::{LeaseOrder, ListedLease};
 pub use open::{
-    AuditedLease, Epoch, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, migrate, open,
-    open_reader,
+    AuditedLease, Census, Epoch, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, migrate,
+    open, open_reader,
 };
+pub use subject::{Denial, DenialScope, Scope, Subject, Suspension, key as subject_key};
 pub use tree::{Leaf, Node, TreeRows, Watch};
 pub use writer::Writer;

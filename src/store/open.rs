@@ -1,11 +1,14 @@
 //! URL → engine, reader and the chain to go on with.
 
-use super::{Down, Leaf, LeaseState, Node, Watch, Writer, postgres, sqlite};
+use super::{
+    Denial, Down, Family, Leaf, LeaseOrder, LeaseState, ListedLease, Node, Session, Suspension, Watch, Writer,
+    postgres, sqlite,
+};
 use claimbound_core::{
-    evidence::{DecisionId, LeaseId},
+    evidence::{DecisionId, LeaseId, SuspensionId},
     time::UnixSeconds,
 };
-use std::{ops::Range, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf, sync::Arc};
 
 /// An open store.
 pub struct Opened {
@@ -13,6 +16,8 @@ pub struct Opened {
     pub reader: Arc<dyn Reader>,
     /// Other brokers may write it, too.
     pub shared: bool,
+    /// The chain that it goes on with.
+    pub incarnation: u128,
     /// What must be found again in it when it was away.
     pub watch: Arc<Watch>,
 }
@@ -74,6 +79,25 @@ pub struct Incarnation {
     pub head: [u8; 32],
 }
 
+/// How much there is, for metrics.
+#[derive(Clone, Default, Debug)]
+pub struct Census {
+    /// Leases that have not expired, `failed` and `ended` ones aside.
+    pub live: Vec<(LeaseState, u64)>,
+    /// Of the database.
+    pub bytes: u64,
+}
+
+/// No lease lives longer; with room for clocks that differ. Ids begin with the time (RFC 9562, section 5.7), so those
+/// that may be alive are one range of them, however many there ever were.
+const LEASE_SECONDS_MAX: i64 = 25 * 3600;
+
+/// The smallest id of a lease that may be alive.
+pub(super) fn oldest_live(now: UnixSeconds) -> [u8; 16] {
+    let opened = now.plus(-LEASE_SECONDS_MAX).0.max(0).unsigned_abs();
+    ((u128::from(opened) * 1000) << 80).to_be_bytes()
+}
+
 /// Which database it is, and since when. The first begins with the store; each other one when a store that had lost
 /// records was adopted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,7 +112,7 @@ pub struct Epoch {
 }
 
 /// What a snapshot shows: of a store that several brokers write, first all incarnations; then epochs, signed checkpoints
-/// and nodes of the tree; records in stored order; leases.
+/// and nodes of the tree; records in stored order; leases; suspensions.
 #[derive(Clone, Debug)]
 pub enum Kept {
     Incarnation(Incarnation),
@@ -97,6 +121,7 @@ pub enum Kept {
     Node(Node),
     Record(Stored),
     Lease(AuditedLease),
+    Suspension(SuspensionId),
 }
 
 /// Reads never pass through the writer; each opens its own read transaction.
@@ -107,10 +132,33 @@ pub trait Reader: Send + Sync {
     fn lease(&self, id: LeaseId) -> Result<Option<HeldLease>, Down>;
     /// The lease that the handle of this SHA-256 ends, whatever its state.
     fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down>;
+    /// The operator's session of this SHA-256, also one that has expired.
+    fn session(&self, session: &[u8; 32]) -> Result<Option<Session>, Down>;
+    /// At most `rows` records that stand before this position, the latest first; without one, from the end.
+    fn before(&self, position: Option<i64>, rows: u32) -> Result<Vec<Stored>, Down>;
+    /// The next leases in an order, at most so many.
+    fn leases(&self, order: &LeaseOrder, most: u32) -> Result<Vec<ListedLease>, Down>;
+    /// Everything that operators have suspended and not taken back, also what is over; the oldest first.
+    fn suspensions(&self) -> Result<Vec<Suspension>, Down>;
+    /// That of one subject ([`super::Subject::key`]), also if it is over.
+    fn suspension(&self, subject: &[u8; 32]) -> Result<Option<Suspension>, Down>;
+    /// What a backend's target is to refuse, those that stay longest first.
+    fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down>;
+    /// The leases of a family that are alive.
+    fn leases_of(&self, family: LeaseId) -> Result<Vec<HeldLease>, Down>;
+    /// The leases that began the families that are not over at `now`, by their ids, at most so many behind this one: dead
+    /// or alive.
+    fn renewable(&self, after: LeaseId, now: UnixSeconds, most: u32) -> Result<Vec<ListedLease>, Down>;
+    /// The family whose refresh tokens share the secret of this SHA-256.
+    fn family(&self, secret: &[u8; 32]) -> Result<Option<Family>, Down>;
+    /// Places of a status list whose leases were ended, in order; `None` if no such list is kept.
+    fn ended_in(&self, list: u128) -> Result<Option<Vec<u16>>, Down>;
     /// Leases still `issuing` that were opened before `before`: a crash left them.
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down>;
     /// A kept mapping folder.
     fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down>;
+    /// Every fact that is fixed, by name.
+    fn facts(&self) -> Result<BTreeMap<String, String>, Down>;
     /// Body and details of every record in chain order, until `each` says so. In reads of its own for some records at a
     /// time, so that a long walk holds up no checkpoint of who writes meanwhile; what is written meanwhile is not shown.
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down>;
@@ -130,8 +178,13 @@ pub trait Reader: Send + Sync {
     fn epochs(&self) -> Result<Vec<Epoch>, Down>;
     /// The signed checkpoint of the newest epoch that has one.
     fn checkpoint(&self) -> Result<Option<String>, Down>;
-    /// Every record in chain order, then every lease, all as of one moment; stops when `each` says so.
+    /// Records of one incarnation behind this sequence, at most so many.
+    fn chain(&self, incarnation: u128, after: u64, most: u32) -> Result<Vec<Stored>, Down>;
+    /// Epochs, checkpoints and nodes, then every record in chain order, every lease, every suspension, all as of one moment;
+    /// stops when `each` says so.
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down>;
+    /// Counts what is alive. Reads every lease of the last day.
+    fn census(&self, now: UnixSeconds) -> Result<Census, Down>;
     /// Answers a trivial query: for readiness.
     fn ping(&self) -> Result<(), Down>;
 }
@@ -149,13 +202,15 @@ pub fn open(url: &str, now: UnixSeconds) -> Result<Opened, Down> {
         Kind::Sqlite(path) => {
             let (engine, chain) = sqlite::Sqlite::open(&path, now)?;
             let reader = Arc::new(sqlite::SqliteReader::open(&path)?);
-            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: false, watch: Arc::default() }
+            let incarnation = chain.incarnation;
+            let (writer, watch) = (Writer::start(Box::new(engine), chain), Arc::default());
+            Opened { writer, reader, shared: false, incarnation, watch }
         }
         Kind::Postgres(address) => {
             let (engine, chain) = postgres::Postgres::open(*address.clone(), now)?;
             let reader = Arc::new(postgres::PostgresReader::open(*address)?);
-            let watch = engine.watch();
-            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: true, watch }
+            let (incarnation, watch) = (chain.incarnation, engine.watch());
+            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: true, incarnation, watch }
         }
     })
 }

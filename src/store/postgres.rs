@@ -8,20 +8,27 @@ mod batch;
 mod engine;
 mod reader;
 mod session;
+mod sql;
 mod statements;
 
 pub(super) use address::Address;
 pub(super) use engine::{Postgres, migrate};
 pub(super) use reader::PostgresReader;
 
-use super::{Down, LeaseState};
+use super::{Down, Family, LeaseState, Turns};
+use claimbound_core::{evidence::LeaseId, time::UnixSeconds};
 use std::{error::Error as _, thread};
 use tokio::runtime::Runtime;
 use tokio_postgres::{Row, error::Severity, types::FromSql};
 
 /// Every migration, oldest first; the table `migrations` counts those applied.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/postgres_0001.sql"), include_str!("migrations/postgres_0003.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/postgres_0001.sql"),
+    include_str!("migrations/postgres_0003.sql"),
+    include_str!("migrations/postgres_0004.sql"),
+    include_str!("migrations/postgres_0005.sql"),
+    include_str!("migrations/postgres_0006.sql"),
+];
 /// Where all of ours stands: one store per database.
 const SCHEMA: &str = "claimbound";
 
@@ -69,6 +76,23 @@ fn sized<const N: usize>(value: &[u8], column: &str) -> Result<[u8; N], Down> {
 fn state(row: &Row) -> Result<LeaseState, Down> {
     let name: &str = get(row, "state")?;
     LeaseState::from_name(name).ok_or_else(|| Down::new(format!("`{name}` is no state")))
+}
+
+fn family(row: &Row) -> Result<Family, Down> {
+    Ok(Family {
+        id: LeaseId(u128::from_be_bytes(bytes(row, "id")?)),
+        secret: bytes(row, "secret")?,
+        token: bytes(row, "token")?,
+        role: get(row, "role")?,
+        opened: UnixSeconds(get(row, "opened")?),
+        expires: UnixSeconds(get(row, "expires")?),
+        turns: Turns {
+            current: bytes(row, "current")?,
+            previous: maybe_bytes(row, "previous")?,
+            since: UnixSeconds(get(row, "since")?),
+            ended: get(row, "ended")?,
+        },
+    })
 }
 
 /// A runtime that may be dropped anywhere, also by who runs on another.

@@ -10,8 +10,8 @@ mod reader;
 pub(super) use engine::{Sqlite, migrate};
 pub(super) use reader::SqliteReader;
 
-use super::{Down, LeaseState};
-use claimbound_core::evidence::LeaseId;
+use super::{Down, Family, LeaseState, Turns};
+use claimbound_core::{evidence::LeaseId, time::UnixSeconds};
 use rusqlite::{
     Connection, Row, ToSql,
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
@@ -23,6 +23,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/sqlite_0001.sql"),
     include_str!("migrations/sqlite_0002.sql"),
     include_str!("migrations/sqlite_0003.sql"),
+    include_str!("migrations/sqlite_0004.sql"),
+    include_str!("migrations/sqlite_0005.sql"),
+    include_str!("migrations/sqlite_0006.sql"),
 ];
 /// Marks the file as ours (`PRAGMA application_id`): "CLBD".
 const APPLICATION_ID: i32 = 0x434c_4244;
@@ -76,6 +79,23 @@ impl FromSql for LeaseState {
 
 fn id_at(row: &Row<'_>, column: &str) -> rusqlite::Result<u128> {
     row.get::<_, [u8; 16]>(column).map(u128::from_be_bytes)
+}
+
+fn family_at(row: &Row<'_>) -> rusqlite::Result<Family> {
+    Ok(Family {
+        id: LeaseId(id_at(row, "id")?),
+        secret: row.get("secret")?,
+        token: row.get("token")?,
+        role: row.get("role")?,
+        opened: UnixSeconds(row.get("opened")?),
+        expires: UnixSeconds(row.get("expires")?),
+        turns: Turns {
+            current: row.get("current")?,
+            previous: row.get("previous")?,
+            since: UnixSeconds(row.get("since")?),
+            ended: row.get("ended")?,
+        },
+    })
 }
 
 fn key(lease: LeaseId) -> [u8; 16] {

@@ -8,7 +8,7 @@ mod writer;
 
 use super::*;
 use claimbound_core::{
-    evidence::{Chain, DecisionId, Details, Eased, Entry, LeaseId, Party, Record, What},
+    evidence::{Chain, DecisionId, Details, Eased, Entry, LeaseId, Party, Record, SuspensionId, What},
     reason::Reason,
     time::UnixSeconds,
 };
@@ -30,6 +30,13 @@ pub(super) trait Place {
 /// A hand in a database, beside whoever holds it.
 pub(crate) fn edit(path: &std::path::Path, sql: &str) {
     rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
+/// A store that holds these already.
+pub(crate) fn written(path: &std::path::Path, commits: &[Commit]) {
+    let (mut engine, mut chain) = crate::store::sqlite::Sqlite::open(path, NOW).unwrap();
+    let outcomes = engine.apply(commits, &mut chain).unwrap();
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Durable { .. })), "{outcomes:?}");
 }
 
 /// A store that answers nothing until the sender is dropped, not even what it has written; who asks waits for a second.
@@ -81,29 +88,41 @@ pub(crate) fn lease(number: u128, of: u8, state: LeaseState) -> Lease {
         team: "payments".into(),
         principal_issuer: "github".into(),
         principal_id: "42".into(),
+        principal_name: "acme/payments".into(),
+        repository_id: Some("42".into()),
+        owner_id: Some("4".into()),
+        run_id: Some("9".into()),
+        person: Some([5; 32]),
         opened: NOW,
         expires: NOW.plus(900),
         handle: None,
         state,
         token: Some(token(of)),
+        family: None,
+        status: None,
     }
 }
 
 /// Token `of` opens lease `number`.
 fn grant(number: u128, of: Spend) -> Commit {
     let opened = lease(number, of.token.key()[0], of.leaves);
-    let what = What::Granted {
+    let what = granted(&opened);
+    Commit {
+        guards: vec![Guard::Unspent(of)],
+        entry: Some(entry(number, what)),
+        changes: vec![Change::OpenLease(opened.clone())],
+    }
+}
+
+fn granted(opened: &Lease) -> What<'_> {
+    What::Granted {
         mapping: &opened.mapping,
         role: &opened.role,
         lease: opened.id,
         handle: None,
         expires: opened.expires,
+        family: None,
         eased: Eased::default(),
-    };
-    Commit {
-        guards: vec![Guard::Unspent(of)],
-        entry: Some(entry(number, what)),
-        changes: vec![Change::OpenLease(opened.clone())],
     }
 }
 
@@ -140,6 +159,91 @@ fn adopt(number: u64, began: UnixSeconds) -> Commit {
     let epoch = Epoch { number, id: u128::from(number) << 64, began, instead_of: None };
     let what = What::Adopted { epoch: number, store: epoch.id, how: "accepted_loss", lost: None };
     Commit { guards: vec![], entry: Some(entry(0, what)), changes: vec![Change::Adopt(epoch)] }
+}
+
+fn subject(of: u8) -> Subject {
+    Subject::new(Scope::Repository, "github", of.to_string())
+}
+
+/// A case of subject `of`, at this time.
+fn not_suspended(of: &[u8], at: UnixSeconds) -> Guard {
+    Guard::NotSuspended { subjects: of.iter().map(|of| subject(*of).key()).collect(), at }
+}
+
+/// Suspension `number` of subject `of`.
+fn suspend(number: u128, of: u8, until: Option<UnixSeconds>, replaces: Option<u128>) -> Commit {
+    let (id, replaces) = (SuspensionId(number), replaces.map(SuspensionId));
+    let (operator, reason) = ("okta:alice".to_owned(), "stolen".to_owned());
+    let until_text = until.map(|until| until.0);
+    let suspension = Suspension { id, subject: subject(of), since: NOW.0, until: until_text, operator, reason };
+    let name = of.to_string();
+    let (scope, issuer) = ("repository", Some("github"));
+    let what = What::Suspended { suspension: id, scope, issuer, subject: Some(&name), until, replaces };
+    Commit { guards: vec![], entry: Some(entry(number, what)), changes: vec![Change::Suspend { suspension, replaces }] }
+}
+
+fn resume(number: u128, of: u8) -> Commit {
+    let suspension = SuspensionId(number);
+    Commit {
+        guards: vec![],
+        entry: Some(entry(number, What::Resumed { suspension })),
+        changes: vec![Change::Resume { subject: subject(of).key(), suspension }],
+    }
+}
+
+/// Family `number`, whose first refresh token is `token`; its session is 900 seconds.
+fn family_of(number: u128, first: u8) -> Family {
+    Family {
+        id: LeaseId(number),
+        secret: [100 + number as u8; 32],
+        token: token(number as u8),
+        role: "deploy".into(),
+        opened: NOW,
+        expires: NOW.plus(900),
+        turns: Turns::first(token(first), NOW),
+    }
+}
+
+fn family(number: u128) -> Family {
+    family_of(number, 1)
+}
+
+/// Lease `number` begins a family, by a token of its number.
+pub(crate) fn begin(number: u128, of: u8) -> Commit {
+    in_family(grant(number, spend(of, LeaseState::Issued)), number, Some(Change::OpenFamily(family(number))))
+}
+
+fn in_family(mut commit: Commit, of: u128, change: Option<Change>) -> Commit {
+    let id = LeaseId(of);
+    let Some(Change::OpenLease(lease)) = commit.changes.first_mut() else { unreachable!("a grant opens a lease") };
+    lease.family = Some(id);
+    let What::Granted { mapping, role, lease: opened, handle, expires, eased, .. } = granted(lease) else {
+        unreachable!("a grant")
+    };
+    let what = What::Granted { mapping, role, lease: opened, handle, expires, family: Some(id), eased };
+    commit.entry = Some(entry(opened.0, what));
+    commit.changes.extend(change);
+    commit
+}
+
+pub(crate) fn turn(of: u128, (is, next): (u8, u8), after: i64) -> Turn {
+    Turn { family: LeaseId(of), token: token(is), next: token(next), at: NOW.plus(after) }
+}
+
+/// A renewal: a refresh token's turn opens lease `number`.
+pub(crate) fn renew(number: u128, of: u128, tokens: (u8, u8), after: i64) -> Commit {
+    let mut commit = in_family(grant(number, spend(0, LeaseState::Issuing)), of, None);
+    commit.guards = vec![Guard::Refresh(turn(of, tokens, after))];
+    if let Some(Change::OpenLease(lease)) = commit.changes.first_mut() {
+        lease.token = None;
+    }
+    commit
+}
+
+fn end_family(of: u128) -> Commit {
+    let family = LeaseId(of);
+    let what = What::FamilyEnded { family, how: "revoked", effect: "at_expiry" };
+    Commit { guards: vec![], entry: Some(entry(of, what)), changes: vec![Change::EndFamily(family)] }
 }
 
 fn durable(sequence: u64) -> Outcome {

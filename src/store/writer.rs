@@ -5,6 +5,7 @@
 //! after a failure nobody knows whether it was written, and a second record of one answer would be a lie.
 
 use super::{Commit, Down, Engine, Outcome, TreeRows};
+use crate::telemetry::StoreSeries;
 use claimbound_core::{evidence::Chain, time::UnixSeconds};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -13,7 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
@@ -37,6 +38,7 @@ pub struct Writer {
 
 struct Shared {
     healthy: AtomicBool,
+    series: StoreSeries,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -58,7 +60,11 @@ impl Writer {
     /// [`Writer::start`] with limits that a test can reach.
     pub(super) fn with_limits(engine: Box<dyn Engine>, chain: Chain, commits_max: usize, wait_max: Duration) -> Self {
         let (queue, work) = mpsc::channel(commits_max);
-        let shared = Arc::new(Shared { healthy: AtomicBool::new(true), thread: Mutex::new(None) });
+        let shared = Arc::new(Shared {
+            healthy: AtomicBool::new(true),
+            series: StoreSeries::default(),
+            thread: Mutex::new(None),
+        });
         let room = Room { engine, chain, shared: shared.clone() };
         match std::thread::Builder::new().name("store".into()).spawn(move || room.run(work)) {
             Ok(thread) => *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread),
@@ -121,6 +127,11 @@ impl Writer {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
+    /// What it counts, for metrics.
+    pub fn series(&self) -> &StoreSeries {
+        &self.shared.series
+    }
+
     /// Whether the last batch was written.
     pub fn healthy(&self) -> bool {
         self.shared.healthy.load(Ordering::Relaxed) && !self.queue.is_closed()
@@ -168,18 +179,29 @@ impl Room {
     }
 
     fn commit(&mut self, batch: &[Commit], replies: Vec<Reply<Outcome>>) {
+        let began = Instant::now();
         let verdicts = self.guarded(|engine, chain| {
             let outcomes = engine.apply(batch, chain)?;
             if outcomes.len() == batch.len() { Ok(outcomes) } else { Err(Down::new("the engine lost a verdict")) }
         });
+        let series = &self.shared.series;
+        series.commit_seconds.observe(began.elapsed().as_secs_f64());
+        series.batch_commits.observe(batch.len() as f64);
         match verdicts {
             Ok(outcomes) => {
+                let written =
+                    outcomes.iter().zip(batch).filter(|(outcome, _)| matches!(outcome, Outcome::Durable { .. }));
+                for entry in written.filter_map(|(_, commit)| commit.entry.as_ref()) {
+                    series.records.inc();
+                    series.bytes.inc_by((entry.body.len() + entry.details.len()) as u64);
+                }
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
                     // Whoever asked may have gone; the record stays.
                     let _ = reply.send(Ok(outcome));
                 }
             }
             Err(down) => {
+                series.errors.inc();
                 for reply in replies {
                     let _ = reply.send(Err(down.clone()));
                 }

@@ -526,6 +526,23 @@ async fn trust_is_printed_in_three_forms_and_pins_only_what_mappings_pin() {
         json!(["sts:AssumeRoleWithWebIdentity", "sts:TagSession", "sts:SetSourceIdentity"])
     );
     assert_eq!(statement["Condition"].as_object().unwrap().keys().collect::<Vec<_>>(), ["StringEquals"]);
+    // The boundary by which sessions end, beside the role that it bounds.
+    let terraform = print(&["payments-deploy", "--boundary"]).await.stdout;
+    for line in [
+        "resource \"aws_iam_policy\" \"claimbound_denials\" {\n  name   = \"claimbound-denials\"\n  path   = \"/\"\n",
+        "ignore_changes = [policy]",
+        "permissions_boundary = aws_iam_policy.claimbound_denials.arn",
+        "\"Resource\": \"arn:aws:iam::111122223333:policy/claimbound-denials\"",
+        "\"iam:CreatePolicyVersion\"",
+    ] {
+        assert!(terraform.contains(line), "{line}\n{terraform}");
+    }
+    let bounded = print(&["payments-deploy", "--boundary", "--format", "cloudformation"]).await.stdout;
+    let bounded: Value = serde_json::from_str(&bounded).unwrap();
+    let role = &bounded["Resources"]["PaymentsDeployRole"]["Properties"];
+    assert_eq!(role["PermissionsBoundary"], json!({ "Ref": "ClaimboundDenials" }));
+    let policy = &bounded["Resources"]["ClaimboundDenials"]["Properties"];
+    assert_eq!((&policy["ManagedPolicyName"], &policy["Path"]), (&json!("claimbound-denials"), &json!("/")));
     let own = "arn:aws:iam::999900001111:role/claimbound";
     for wide in ["*", "arn:aws:iam::*:root", "arn:aws:sts::999900001111:assumed-role/claimbound/i-1"] {
         let refused = print(&["payments-deploy", "--broker-arn", wide]).await;

@@ -1,7 +1,7 @@
 //! Programs that nobody here wrote accept what the broker gives: OpenBao as a relying party, independent OAuth and
 //! JOSE libraries as clients. `scripts/tools` installs them; where they are missing the tests fail and say so.
 
-use crate::BINARY;
+use crate::{BINARY, introspection};
 use claimbound_test_support::{
     broker::Broker,
     command,
@@ -114,4 +114,29 @@ async fn independent_client(script: &str) {
     assert_eq!(exit.code, Some(3), "a refusal reaches the client as OAuth says: {}{}", exit.stdout, exit.stderr);
     let said: Value = serde_json::from_str(&exit.stdout).unwrap();
     assert_eq!(said["refused"]["error"], "invalid_target");
+}
+
+/// By programs that nobody here wrote: oauth4webapi asks and revokes, jose verifies the list, zlib opens it.
+#[tokio::test]
+async fn an_independent_client_introspects_and_reads_the_status_list() {
+    let issuer = Issuer::github();
+    let broker = Broker::start(BINARY, introspection::with_servers(BrokerConfig::new(&issuer), RELEASE_AUDIENCE)).await;
+    let job = issuer.job().branch("main").environment("production");
+    let answer = broker.exchange_for(&job.token(broker.audience()), "payments-release").await;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/introspect-oauth4webapi.mjs");
+    let mut node = command::command(&Tools::node(), broker.directory());
+    node.arg(&script)
+        .env("CLAIMBOUND_TEST_TOOLS", Tools::directory())
+        .env("BROKER_URL", broker.url())
+        .env("SUBJECT_TOKEN", "none")
+        .env("EXPECT_AUDIENCE", RELEASE_AUDIENCE)
+        .env("ACCESS_TOKEN", answer.text_of("access_token"))
+        .env("CLIENT_ID", "payments")
+        .env("CLIENT_SECRET", introspection::SECRET);
+    let exit = command::finish(&mut node).await;
+    assert_eq!(exit.code, Some(0), "{}{}", exit.stdout, exit.stderr);
+    let said: Value = serde_json::from_str(&exit.stdout).unwrap();
+    assert_eq!(said["before"][0], said["before"][1], "both documents lead to one endpoint");
+    assert_eq!((&said["before"][0]["role"], &said["before"][2]), (&json!("payments-release"), &json!(0)));
+    assert_eq!((&said["after"], &said["last"]), (&json!({ "active": false }), &json!(1)));
 }

@@ -164,9 +164,11 @@ async fn the_annotated_configuration_is_one_that_serves() {
     std::fs::create_dir(directory.path().join("tls")).unwrap();
     let files = [
         ("gitlab-ca.pem", cert.pem()),
+        ("okta-ca.pem", cert.pem()),
         ("tls/certificate.pem", cert.pem()),
         ("tls/key.pem", signing_key.serialize_pem()),
         ("store-password", "secret".to_owned()),
+        ("openbao-secret", "0123456789abcdef".to_owned()),
         ("store-ca.pem", cert.pem()),
         ("gitlab-jwks.json", json!({ "keys": [Key::rs256().jwk()] }).to_string()),
     ];
@@ -181,7 +183,7 @@ async fn the_annotated_configuration_is_one_that_serves() {
         assert!(exit.stderr.contains("ok: 2 issuers"), "{name}: {}", exit.stderr);
     }
     let left = std::fs::read_dir(directory.path()).unwrap().count();
-    assert_eq!(left, 7, "a check opens and makes nothing");
+    assert_eq!(left, 9, "a check opens and makes nothing");
     for (name, _) in files {
         std::fs::rename(directory.path().join(name), directory.path().join("away")).unwrap();
         let exit = run(directory.path(), &["serve", "--check"]).await;

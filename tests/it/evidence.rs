@@ -363,12 +363,20 @@ async fn security_127_a_restored_backup_is_not_served_before_it_is_adopted() {
     let mut broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
     let (early, first) = granted(&issuer, &broker).await;
     broker.terminate().await;
+    let say = async |broker: &Broker, words: &[&str]| {
+        let said = broker.command(&[words, &["--reason", "a leak", "--break-glass", "no broker runs"]].concat()).await;
+        assert_eq!(said.code, Some(0), "{words:?}: {}{}", said.stdout, said.stderr);
+    };
+    say(&broker, &["suspend", "--run", "41"]).await;
     let backup = broker.directory().join("backup.db");
     copy(&broker.database(), &backup);
     broker.restart().await;
     let (late, _) = granted(&issuer, &broker).await;
     assert_eq!(broker.revoke(first.text_of("access_token")).await.status, 200);
     broker.terminate().await;
+    say(&broker, &["suspend", "--run", "42"]).await;
+    say(&broker, &["suspend", "--person", "7"]).await;
+    say(&broker, &["resume", "--run", "41"]).await;
     let lost = checkpoint(&broker);
     fs::write(broker.directory().join("lost.note"), &lost).unwrap();
     let nothing = broker.command(&["store", "adopt", "--accept-lost-suspensions", "none"]).await;
@@ -407,7 +415,8 @@ async fn security_127_a_restored_backup_is_not_served_before_it_is_adopted() {
     let adopted = broker.command(&["store", "adopt", "--evidence", "all.jsonl"]).await;
     assert_eq!(adopted.code, Some(0), "{}", adopted.stderr);
     assert!(adopted.stdout.starts_with("adopted: epoch 2 begins; at least "), "{}", adopted.stdout);
-    assert!(adopted.stdout.contains("1 lease ended again"), "{}", adopted.stdout);
+    let again = "ended again: 1, suspended again: 2, resumed again: 1";
+    assert!(adopted.stdout.contains(again), "{}", adopted.stdout);
     assert_eq!(broker.line().await["event"], "ready", "it goes on by itself");
     for token in [&early, &late] {
         let refused = broker.exchange_for(token, ROLE).await;
@@ -420,6 +429,13 @@ async fn security_127_a_restored_backup_is_not_served_before_it_is_adopted() {
     assert_eq!(answer.status, 200, "{}", answer.text);
     let record = records::of_kind(&broker, "adopted").remove(0);
     assert_eq!((&record["epoch"], &record["how"]), (&json!(2), &json!("evidence")), "{record}");
+    let listed = broker.command(&["suspensions", "--format", "json"]).await;
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let listed = listed["suspensions"].as_array().unwrap();
+    let mut standing: Vec<_> = listed.iter().map(|one| (&one["scope"], &one["name"], &one["reason"])).collect();
+    standing.sort_by_key(|(scope, ..)| scope.to_string());
+    let (person, run, leak) = (json!("person"), json!("run"), json!("a leak"));
+    assert_eq!(standing, [(&person, &json!("7"), &leak), (&run, &json!("42"), &leak)]);
     let ended = records::of_kind(&broker, "ended").remove(0);
     assert_eq!(ended["lease"], first.body["lease_id"], "what was ended then is ended again");
     broker.terminate().await;

@@ -147,7 +147,7 @@ async fn documents_say_what_works_and_health_says_how_it_is() {
     assert_eq!(discovery.body["jwks_uri"], format!("{own}/jwks"));
     let server = broker.get("/.well-known/oauth-authorization-server").await;
     assert_eq!(server.body["token_endpoint"], format!("{own}/token"), "{}", server.text);
-    assert_eq!(server.body["grant_types_supported"], json!([TOKEN_EXCHANGE]));
+    assert_eq!(server.body["grant_types_supported"], json!([TOKEN_EXCHANGE, "refresh_token"]));
     let facts = broker.get("/.well-known/claimbound").await;
     assert_eq!(facts.body["audience"], own, "{}", facts.text);
     for path in ["/healthz", "/readyz"] {

@@ -140,6 +140,7 @@ async fn security_038_replicas_with_different_clocks_take_a_token_once() {
     let behind = InProcess::start(config.clone(), Arc::new(Skewed(-50))).await.unwrap();
     let ahead = InProcess::start(config, Arc::new(Skewed(50))).await.unwrap();
     let asked = |token: &str| Asked {
+        caller: None,
         grant: AskedGrant::Tokens { subject: Secret::new(token.to_owned()), actor: None },
         role: Some(ROLE.to_owned()),
         scope: None,

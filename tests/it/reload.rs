@@ -175,7 +175,8 @@ async fn an_issuer_comes_and_goes_with_the_folder() {
 async fn no_request_sees_a_mix_of_two_folders() {
     let reloads = if std::env::var_os("CLAIMBOUND_SOAK").is_some() { 1_000 } else { 12 };
     let issuer = Arc::new(Issuer::github());
-    let even = BrokerConfig::new(&issuer).server("[server.limits]\nrequests_per_second = 0");
+    let no_rate = "[server.limits]\nrequests_per_second = 0\nrepository_requests_per_second = 0";
+    let even = BrokerConfig::new(&issuer).server(no_rate);
     let odd = even
         .clone()
         .edit(MAPPINGS, "payments-production", "payments-odd")

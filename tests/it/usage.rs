@@ -405,16 +405,19 @@ async fn what_cannot_be_read_ends_with_two_and_says_why() {
     fails(&broker, &["access", "--role", "r", "--from", "2026-03-02", "--to", "2026-03-01"], "ends before it begins")
         .await;
     fails(&broker, &["access", "--approver", "jo"], "--approver").await;
-    for command in [&["plan", "mappings"][..], &["unused"], &["access", "--role", "r"]] {
+    fails(&broker, &["audit", "show", "--principal", "740000001"], "like `github:740000001`").await;
+    fails(&broker, &["audit", "show", "--limit", "0"], "--limit").await;
+    for command in [&["plan", "mappings"][..], &["unused"], &["access", "--role", "r"], &["audit", "show"]] {
         let at = |store| [command, &["--store", store]].concat();
         fails(&broker, &at("sqlite:nowhere.db"), "unable to open").await;
         fails(&broker, &at("postgres://db/c"), "does not name user, host and database").await;
     }
     assert!(!broker.directory().join("nowhere.db").exists(), "reading creates nothing");
     broker.terminate().await;
-    let store = rusqlite::Connection::open(broker.database()).unwrap();
-    let version: i64 = store.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-    drop(store);
+    let version: u32 = {
+        let store = rusqlite::Connection::open(broker.database()).unwrap();
+        store.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    };
     edit_store(&broker, "PRAGMA user_version = 99");
     for command in [&["plan", "mappings"][..], &["unused"], &["access", "--role", "r"]] {
         fails(&broker, command, "the store is of version 99").await;
@@ -423,6 +426,48 @@ async fn what_cannot_be_read_ends_with_two_and_says_why() {
     edit_store(&broker, &format!("PRAGMA user_version = {version}"));
     fs::copy(broker.database(), broker.directory().join("copy.db")).unwrap();
     assert_code(&broker.command(&["plan", "mappings", "--store", "sqlite:copy.db"]).await, 0);
+}
+
+#[tokio::test]
+async fn records_are_shown_by_what_they_are_about() {
+    let issuer = Issuer::github();
+    let broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
+    let decisions = morning(&broker, &issuer).await;
+    let all = json(&broker, &["audit", "show", "--limit", "1000"], 0).await;
+    let granted =
+        all["records"].as_array().unwrap().iter().map(|one| &one["record"]).find(|one| one["kind"] == "granted");
+    let granted = granted.unwrap();
+    let of = |name: &str| granted[name].as_str().unwrap().to_owned();
+    // By one credential: what it was, for whom, by which rule; by its handle and by its lease the same.
+    for (option, value) in [("--handle", of("handle")), ("--lease", of("lease"))] {
+        let found = json(&broker, &["audit", "show", option, &value], 0).await;
+        assert_eq!((&found["records"][0]["record"], &found["records"][1]), (granted, &json!(null)), "{option}");
+    }
+    let by_mapping = json(&broker, &["audit", "show", "--mapping", &of("mapping"), "--outcome", "granted"], 0).await;
+    assert!(by_mapping["records"].as_array().unwrap().iter().all(|one| one["record"]["mapping"] == granted["mapping"]));
+    // Nobody acted for anybody.
+    let acted = broker.command(&["audit", "show", "--actor", "github:740000001"]).await;
+    assert_eq!((acted.code, acted.stdout.as_str()), (Some(0), "no record is about that\n"));
+    assert_eq!(json(&broker, &["audit", "show", "--to", "2026-01-01"], 0).await["records"], json!([]));
+
+    // Page by page it is the whole, the latest first.
+    let whole = all["records"].as_array().unwrap();
+    let (mut pages, mut cursor) = (Vec::new(), None);
+    loop {
+        let at: i64 = cursor.unwrap_or(i64::MAX);
+        let page = json(&broker, &["audit", "show", "--limit", "3", "--cursor", &at.to_string()], 0).await;
+        pages.extend(page["records"].as_array().unwrap().iter().cloned());
+        cursor = page["next"].as_i64();
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(&pages, whole);
+    let told = broker.command(&["audit", "show", "--outcome", "granted", "--limit", "1"]).await;
+    let (line, more) = told.stdout.split_once('\n').unwrap();
+    assert!(line.contains("  granted ") && line.contains(" for acme/payments-api (github:740000001)"), "{line}");
+    assert!(line.contains(&format!("decision {}", decisions[2])), "the latest grant: {line}");
+    assert!(more.starts_with("there may be more: --cursor "), "{more}");
 }
 
 /// What could have been granted in March is answerable: folder and configuration are kept at the start and at each change.

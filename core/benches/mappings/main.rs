@@ -1,7 +1,8 @@
 //! What many mappings cost: `cargo bench -p claimbound-core --bench mappings`.
 //!
 //! First a table in words, with what is measured once or a few times by hand; then criterion's numbers of what is short.
-//! `-- --write FOLDER COUNT` writes a folder of so many mappings instead, for measurements of the command line.
+//! `-- --write FOLDER COUNT` writes a folder of so many mappings instead, for measurements of the command line;
+//! `-- --load COUNT` loads one, for a profiler.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -26,6 +27,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The program's own allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Mappings of the folders that decisions are measured in.
 const SIZES: [usize; 3] = [100, 10_000, 1_000_000];
 /// Mappings of the folder that the goals are about.
@@ -40,6 +45,13 @@ fn main() {
     {
         let count = count.parse().expect("`--write FOLDER COUNT`");
         return write(Path::new(to), &company::company(count));
+    }
+    if let [_, flag, count, ..] = &arguments[..]
+        && flag == "--load"
+    {
+        let folder = company::company(count.parse().expect("`--load COUNT`"));
+        let (_loaded, took) = timed(|| loaded(&folder, &Profiles::builtin()));
+        return println!("{took}; {}", peak());
     }
     // Otherwise it is compiled and tried as a test is.
     let measures = arguments.iter().any(|argument| argument == "--bench");
@@ -93,6 +105,10 @@ fn table(profiles: &Profiles) {
     kept.truncate(1);
     let old = kept.pop().expect("one is left");
 
+    for (answer, jobs) in jobs(set(&old), &old.profiles, GOAL) {
+        let took = decision(set(&old), &jobs).as_secs_f64() * 1e6;
+        println!("  a decision that {answer:<7} {took:.2} µs; goal: under 2 µs");
+    }
     let (findings, lints) = timed(|| lint(set(&old), &old.profiles).len());
     let (results, tests) = timed(|| run_tests(set(&old), &old.profiles, &old.tests));
     assert!(results.iter().all(|result| result.failure.is_none()), "the company's tests pass");

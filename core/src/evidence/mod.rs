@@ -12,5 +12,5 @@ pub mod tree;
 
 pub use chain::{Chain, Linked};
 pub use checkpoint::{Checkpoint, VerifierKey};
-pub use record::{Body, DecisionId, Details, Eased, Entry, LeaseId, Named, Party, Record, What};
+pub use record::{Body, DecisionId, Details, Eased, Entry, LeaseId, Named, Party, Record, SuspensionId, What};
 pub use text::{IdError, hex, parse_id, unhex, uuid};

@@ -29,6 +29,10 @@ pub struct DecisionId(pub u128);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct LeaseId(pub u128);
 
+/// Names one suspension; a UUIDv7 in text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SuspensionId(pub u128);
+
 /// A workload as evidence names it. Nothing here is about a person.
 #[derive(Clone, Copy, Debug)]
 pub struct Party<'r> {
@@ -62,31 +66,64 @@ pub struct Eased<'r> {
 
 /// What happened.
 pub enum What<'r> {
-    /// A grant that opens a lease. `expires` is the credential's.
+    /// A grant that opens a lease. `expires` is the credential's. `family`: of renewals, named by the lease that began it.
     Granted {
         mapping: &'r str,
         role: &'r str,
         lease: LeaseId,
         handle: Option<&'r str>,
         expires: UnixSeconds,
+        family: Option<LeaseId>,
         eased: Eased<'r>,
     },
     /// `dry_run=true` and the rules would have granted.
     DryRun { mapping: &'r str, role: &'r str },
     /// `role` is the asked one, if it exists; `mapping` the nearest.
     Refused { reason: Reason, role: Option<&'r str>, mapping: Option<&'r str> },
+    /// A refused renewal that ended its family, with the leases that were alive: its refresh token had been used before.
+    Reused { family: LeaseId, reason: Reason, role: Option<&'r str> },
     /// Refusals of strangers beyond the single-record rate, summed; their network stands in the details.
     Summed { reason: Reason, issuer: Option<&'r str>, count: u64, from: UnixSeconds },
     /// The outcome of minting: `issued`, `failed` or `unknown`.
     Settled { lease: LeaseId, state: &'r str, handle: Option<&'r str> },
-    /// A lease was ended (`revoked` by possession, or swept), and what that means: `dead_now`, `at_expiry`.
+    /// A lease was ended: `revoked` by possession, or by an `operator`, who stands in the details with the reason; and
+    /// what that means: `dead_now`, `denied` (the target is told to refuse it), `at_expiry`.
     Ended { lease: LeaseId, how: &'r str, effect: &'r str },
+    /// An operator suspended something, or a standing suspension (`replaces`) was made longer. Who did, and why, stands in
+    /// the details, and so does a person's id: then `subject` is `None`.
+    Suspended {
+        suspension: SuspensionId,
+        scope: &'r str,
+        issuer: Option<&'r str>,
+        subject: Option<&'r str>,
+        until: Option<UnixSeconds>,
+        replaces: Option<SuspensionId>,
+    },
+    /// An operator took a suspension back; who, and why, stands in the details.
+    Resumed { suspension: SuspensionId },
+    /// An operator had a backend refuse every session of a `role` or `principal` that began before this record; who, and
+    /// why, stands in the details. Nothing that began before is left after `until`.
+    Cut { backend: &'r str, scope: &'r str, subject: &'r str, until: UnixSeconds },
+    /// A backend's target took the list of what it refuses: so many entries, as this version of its policy.
+    DenialsApplied { backend: &'r str, version: &'r str, count: u64 },
+    /// A family of renewals was ended (`revoked` by possession), with the leases of it that were alive, and what that means
+    /// for their credentials.
+    FamilyEnded { family: LeaseId, how: &'r str, effect: &'r str },
     /// A mapping folder became the one that judges, beside this effective configuration.
     MappingsActivated { version: [u8; 32], configuration: [u8; 32] },
     /// A changed folder or configuration did not load; the last good one goes on. No version: it could not be read.
     MappingsRefused { version: Option<[u8; 32]> },
+    /// Someone was let in as an operator: a person (`how` is `code` or `device`) until `expires`, or a job for the one
+    /// request that its token is good for (`job`). `may` are words of the configuration.
+    OperatorSignedIn { operator: &'r str, how: &'r str, may: &'r [&'r str], expires: Option<UnixSeconds> },
+    /// Someone proved who they are, and is no operator.
+    OperatorRefused { operator: &'r str, how: &'r str },
+    /// An operator ended their session.
+    OperatorSignedOut { operator: &'r str },
     /// A broker process opened the store.
     Started { version: &'r str },
+    /// A signing key was met for the first time (`made`), or ended before its time (`revoked`).
+    SigningKey { kid: &'r str, algorithm: &'r str, state: &'r str },
     /// A store that had lost records was accepted as it is: another epoch begins with this record. `how` is `evidence` or
     /// `accepted_loss`; `lost` how many records its last checkpoint covers that it has not, where that is known.
     Adopted { epoch: u64, store: u128, how: &'r str, lost: Option<u64> },
@@ -120,8 +157,9 @@ pub struct Body<'b> {
     pub decision: Option<DecisionId>,
     /// Seconds since 1970.
     pub at: i64,
-    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `mappings_activated`, `mappings_refused`,
-    /// `started` or `adopted`.
+    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `family_ended`, `suspended`, `resumed`, `cut`,
+    /// `denials_applied`, `mappings_activated`, `mappings_refused`, `operator_signed_in`, `operator_refused`,
+    /// `operator_signed_out`, `started`, `signing_key` or `adopted`.
     #[serde(borrow)]
     pub kind: Cow<'b, str>,
     /// [`Reason::name`].
@@ -139,35 +177,69 @@ pub struct Body<'b> {
     pub renamed: Option<Cow<'b, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseId>,
+    /// Of `granted`: the family of renewals that the lease belongs to. Of `refused` and `family_ended`: the one that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<LeaseId>,
     /// The credential's public handle.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub handle: Option<Cow<'b, str>>,
     /// The credential's expiry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<i64>,
-    /// Of `settled`: how minting came out.
+    /// Of `settled`: how minting came out; of `signing_key`: what became of the key.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Cow<'b, str>>,
-    /// Of `ended`: what ended the lease; of `adopted`: on what grounds.
+    /// Of `ended` and `family_ended`: what ended the lease, or the leases; of operators: how they showed who they are; of
+    /// `adopted`: on what grounds.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub how: Option<Cow<'b, str>>,
-    /// Of `ended`: what that means for the credential.
+    /// Of `ended` and `family_ended`: what that means for the credential.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Cow<'b, str>>,
-    /// Of `summed`: the issuer, where it is a known one.
+    /// Of `suspended` and `resumed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspension: Option<SuspensionId>,
+    /// Of `denials_applied` and `cut`: the backend's name.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Cow<'b, str>>,
+    /// Of `suspended` and `cut`: of what kind `subject` is.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Cow<'b, str>>,
+    /// Of `suspended` and `cut`: a name or an immutable id; never a person's.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Cow<'b, str>>,
+    /// Of `suspended`: it ends by itself then. Of `cut`: nothing that it cut is left then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+    /// Of `suspended`: the suspension that it takes the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<SuspensionId>,
+    /// Of `summed` and `suspended`: the issuer, where it is a known one.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<Cow<'b, str>>,
-    /// Of `summed`: how many refusals between `from` and `at`.
+    /// Of `summed`: how many refusals between `from` and `at`. Of `denials_applied`: how many entries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<i64>,
-    /// Of `started`: the broker's; of `mappings_activated` and `mappings_refused`: the folder's, hex.
+    /// Of `started`: the broker's; of `denials_applied`: the policy's; of `mappings_activated` and `mappings_refused`: the folder's, hex.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Cow<'b, str>>,
     /// Of `mappings_activated`: the effective configuration's version, hex.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<Cow<'b, str>>,
+    /// Of what operators do: `<sign-in or issuer>:<subject>`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<Cow<'b, str>>,
+    /// Of `operator_signed_in`: what they may do.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub may: Vec<Cow<'b, str>>,
+    /// Of `signing_key`: the key's thumbprint (RFC 7638).
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<Cow<'b, str>>,
+    /// Of `signing_key`: the JWS name.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<Cow<'b, str>>,
     /// Of `adopted`: the number and the identity of the epoch that begins, and how many records were lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
@@ -240,16 +312,27 @@ impl<'b> Body<'b> {
             exceptions: Vec::new(),
             renamed: None,
             lease: None,
+            family: None,
             handle: None,
             expires: None,
             state: None,
             how: None,
             effect: None,
+            suspension: None,
+            backend: None,
+            scope: None,
+            subject: None,
+            until: None,
+            replaces: None,
             issuer: None,
             count: None,
             from: None,
             version: None,
             configuration: None,
+            operator: None,
+            may: Vec::new(),
+            kid: None,
+            algorithm: None,
             epoch: None,
             store: None,
             lost: None,
@@ -262,12 +345,13 @@ impl<'b> Body<'b> {
 
     fn tell(&mut self, what: &What<'b>) {
         match *what {
-            What::Granted { mapping, role, lease, handle, expires, eased } => {
+            What::Granted { mapping, role, lease, handle, expires, family, eased } => {
                 self.exceptions = eased.exceptions.iter().map(|name| Cow::Borrowed(*name)).collect();
                 self.renamed = eased.renamed.map(Into::into);
                 self.mapping = Some(mapping.into());
                 self.role = Some(role.into());
                 self.lease = Some(lease);
+                self.family = family;
                 self.handle = handle.map(Into::into);
                 self.expires = Some(expires.0);
             }
@@ -279,6 +363,11 @@ impl<'b> Body<'b> {
                 self.reason = Some(reason.name().into());
                 self.role = role.map(Into::into);
                 self.mapping = mapping.map(Into::into);
+            }
+            What::Reused { family, reason, role } => {
+                self.reason = Some(reason.name().into());
+                self.role = role.map(Into::into);
+                self.family = Some(family);
             }
             What::Summed { reason, issuer, count, from } => {
                 self.reason = Some(reason.name().into());
@@ -296,12 +385,53 @@ impl<'b> Body<'b> {
                 self.how = Some(how.into());
                 self.effect = Some(effect.into());
             }
+            What::Suspended { suspension, scope, issuer, subject, until, replaces } => {
+                self.suspension = Some(suspension);
+                self.scope = Some(scope.into());
+                self.issuer = issuer.map(Into::into);
+                self.subject = subject.map(Into::into);
+                self.until = until.map(|until| until.0);
+                self.replaces = replaces;
+            }
+            What::Resumed { suspension } => self.suspension = Some(suspension),
+            What::Cut { backend, scope, subject, until } => {
+                self.backend = Some(backend.into());
+                self.scope = Some(scope.into());
+                self.subject = Some(subject.into());
+                self.until = Some(until.0);
+            }
+            What::DenialsApplied { backend, version, count } => {
+                self.backend = Some(backend.into());
+                self.version = Some(version.into());
+                self.count = Some(count);
+            }
+            What::FamilyEnded { family, how, effect } => {
+                self.family = Some(family);
+                self.how = Some(how.into());
+                self.effect = Some(effect.into());
+            }
             What::MappingsActivated { version, configuration } => {
                 self.version = Some(hex(&version).into());
                 self.configuration = Some(hex(&configuration).into());
             }
             What::MappingsRefused { version } => self.version = version.map(|version| hex(&version).into()),
+            What::OperatorSignedIn { operator, how, may, expires } => {
+                self.operator = Some(operator.into());
+                self.how = Some(how.into());
+                self.may = may.iter().map(|word| Cow::Borrowed(*word)).collect();
+                self.expires = expires.map(|at| at.0);
+            }
+            What::OperatorRefused { operator, how } => {
+                self.operator = Some(operator.into());
+                self.how = Some(how.into());
+            }
+            What::OperatorSignedOut { operator } => self.operator = Some(operator.into()),
             What::Started { version } => self.version = Some(version.into()),
+            What::SigningKey { kid, algorithm, state } => {
+                self.kid = Some(kid.into());
+                self.algorithm = Some(algorithm.into());
+                self.state = Some(state.into());
+            }
             What::Adopted { epoch, store, how, lost } => {
                 self.how = Some(how.into());
                 self.epoch = Some(epoch);
@@ -318,13 +448,22 @@ impl What<'_> {
         match self {
             What::Granted { .. } => "granted",
             What::DryRun { .. } => "dry_run",
-            What::Refused { .. } => "refused",
+            What::Refused { .. } | What::Reused { .. } => "refused",
             What::Summed { .. } => "summed",
             What::Settled { .. } => "settled",
             What::Ended { .. } => "ended",
+            What::Suspended { .. } => "suspended",
+            What::Resumed { .. } => "resumed",
+            What::Cut { .. } => "cut",
+            What::DenialsApplied { .. } => "denials_applied",
+            What::FamilyEnded { .. } => "family_ended",
             What::MappingsActivated { .. } => "mappings_activated",
             What::MappingsRefused { .. } => "mappings_refused",
+            What::OperatorSignedIn { .. } => "operator_signed_in",
+            What::OperatorRefused { .. } => "operator_refused",
+            What::OperatorSignedOut { .. } => "operator_signed_out",
             What::Started { .. } => "started",
+            What::SigningKey { .. } => "signing_key",
             What::Adopted { .. } => "adopted",
         }
     }

@@ -1,6 +1,6 @@
 //! How ids and digests are written: one spelling each, so that records can be searched by eye and by `grep`.
 
-use super::{DecisionId, LeaseId};
+use super::{DecisionId, LeaseId, SuspensionId};
 use std::{fmt, str::FromStr};
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -28,7 +28,7 @@ pub fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// The text is no id of a decision or lease.
+/// The text is no id of a decision, lease or suspension.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("an id has the form `01938c5e-6d7a-7000-8000-000000000000`")]
 pub struct IdError;
@@ -85,7 +85,7 @@ macro_rules! id_text {
         }
     )* };
 }
-id_text!(DecisionId LeaseId);
+id_text!(DecisionId LeaseId SuspensionId);
 
 #[cfg(test)]
 mod tests {

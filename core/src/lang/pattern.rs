@@ -5,6 +5,7 @@
 
 use super::automaton::{Automaton, Bytes, Item, Keep, STATES_MAX, TooLarge};
 use std::{
+    fmt,
     hash::{Hash, Hasher},
     sync::{Arc, LazyLock},
 };
@@ -25,11 +26,21 @@ const DESCRIBED_BYTES_MAX: usize = 400;
 /// A set of texts: listed, all but those listed, or an automaton. Sets that are written differently and mean the same
 /// are equal as far as they are written with patterns and lists and met with [`Lang::intersect`]; where it matters
 /// after other operations, ask [`Lang::is_subset`] both ways.
-#[derive(Clone, Debug)]
-pub struct Lang {
+/// Small, and shared by its clones: a company writes few sets many times.
+#[derive(Clone)]
+pub struct Lang(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     set: Set,
     /// What was written, where the set itself cannot tell.
-    words: Option<Arc<str>>,
+    words: Option<Box<str>>,
+}
+
+impl fmt::Debug for Lang {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -95,14 +106,14 @@ fn has_case(text: &str) -> bool {
 
 impl PartialEq for Lang {
     fn eq(&self, other: &Self) -> bool {
-        self.set == other.set
+        Arc::ptr_eq(&self.0, &other.0) || self.0.set == other.0.set
     }
 }
 impl Eq for Lang {}
 
 impl Hash for Lang {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.set.hash(state);
+        self.0.set.hash(state);
     }
 }
 
@@ -148,6 +159,10 @@ impl From<TooLarge> for PatternError {
 }
 
 impl Lang {
+    fn new(set: Set, words: Option<Box<str>>) -> Self {
+        Self(Arc::new(Inner { set, words }))
+    }
+
     /// Exactly this text. `fold`: ASCII case does not count.
     pub fn exact(text: &str, fold: bool) -> Self {
         Self::one_of([text], fold)
@@ -165,17 +180,17 @@ impl Lang {
 
     /// Every text.
     pub fn anything() -> Self {
-        Self { set: Set::AllBut(List::new(Vec::new(), false)), words: None }
+        Self::new(Set::AllBut(List::new(Vec::new(), false)), None)
     }
 
     /// What a text claim can hold: at least one character, and no control characters.
     pub(crate) fn texts() -> Self {
         static TEXTS: LazyLock<Arc<Automaton>> = LazyLock::new(|| Arc::new(Automaton::utf8(true)));
-        Self { set: Set::Automaton(TEXTS.clone()), words: Some("any text".into()) }
+        Self::new(Set::Automaton(TEXTS.clone()), Some("any text".into()))
     }
 
     fn listed(texts: Vec<Box<str>>, fold: bool) -> Self {
-        Self { set: Set::Listed(List::new(texts, fold)), words: None }
+        Self::new(Set::Listed(List::new(texts, fold)), None)
     }
 
     /// The set of an automaton, listed if that is short.
@@ -188,15 +203,15 @@ impl Lang {
         };
         let Some(automaton) = automaton else { return Self::nothing() };
         if let Some(list) = list(&automaton) {
-            return Self { set: Set::Listed(list), words: None };
+            return Self::new(Set::Listed(list), None);
         }
         if automaton.is_total()
             && let Ok(missing) = automaton.complement()
             && let Some(list) = missing.as_ref().map_or_else(|| Some(List::new(Vec::new(), false)), list)
         {
-            return Self { set: Set::AllBut(list), words: None };
+            return Self::new(Set::AllBut(list), None);
         }
-        Self { set: Set::Automaton(Arc::new(automaton)), words: Some(words().into()) }
+        Self::new(Set::Automaton(Arc::new(automaton)), Some(words().into()))
     }
 
     /// The same after an operation that may leave bytes alone that are no text.
@@ -287,7 +302,7 @@ impl Lang {
 
     /// Every text of `self` with `prefix` before it.
     pub(crate) fn after(&self, prefix: &str) -> Result<Self, PatternError> {
-        match &self.set {
+        match &self.0.set {
             Set::Listed(List { texts, fold: false }) => {
                 Ok(Self::listed(texts.iter().map(|text| format!("{prefix}{text}").into()).collect(), false))
             }
@@ -343,7 +358,7 @@ impl Lang {
 
     /// `None`: it is empty.
     fn automaton(&self) -> Result<Option<Arc<Automaton>>, PatternError> {
-        match &self.set {
+        match &self.0.set {
             Set::Automaton(automaton) => Ok(Some(automaton.clone())),
             Set::Listed(list) => Ok(list.automaton()?.map(Arc::new)),
             Set::AllBut(list) => Ok(match list.automaton()? {
@@ -355,7 +370,7 @@ impl Lang {
 
     /// Whether `text` is in the set. Linear in its length; allocates nothing.
     pub fn matches(&self, text: &str) -> bool {
-        match &self.set {
+        match &self.0.set {
             Set::Listed(list) => list.has(text),
             Set::AllBut(list) => !list.has(text),
             Set::Automaton(automaton) => automaton.matches(text.as_bytes()),
@@ -368,14 +383,12 @@ impl Lang {
     /// The automaton would grow beyond the stated number of states; so for every operation here.
     pub fn intersect(&self, other: &Self) -> Result<Self, PatternError> {
         let words = || compose(self, " and ", other);
-        match (&self.set, &other.set) {
+        match (&self.0.set, &other.0.set) {
             _ if self.is_anything() || other.is_empty() => Ok(other.clone()),
             _ if other.is_anything() || self.is_empty() => Ok(self.clone()),
             (Set::Listed(list), _) if !list.fold || other.folds() => Ok(list.filtered(|text| other.matches(text))),
             (_, Set::Listed(list)) if !list.fold || self.folds() => Ok(list.filtered(|text| self.matches(text))),
-            (Set::AllBut(a), Set::AllBut(b)) if let Some(list) = a.merged(b) => {
-                Ok(Self { set: Set::AllBut(list), words: None })
-            }
+            (Set::AllBut(a), Set::AllBut(b)) if let Some(list) = a.merged(b) => Ok(Self::new(Set::AllBut(list), None)),
             // What is missing may be a long list of which little concerns the other set.
             (_, Set::AllBut(missing)) => self.without(missing, words),
             (Set::AllBut(missing), _) => other.without(missing, words),
@@ -385,12 +398,12 @@ impl Lang {
 
     /// Whether an equal set also describes itself alike.
     pub(crate) fn is_written_like(&self, equal: &Self) -> bool {
-        self.words == equal.words
+        self.0.words == equal.0.words
     }
 
     /// Whether the two plainly have no text in common: `false` says nothing. Allocates nothing.
     pub(crate) fn plainly_misses(&self, other: &Self) -> bool {
-        match (&self.set, &other.set) {
+        match (&self.0.set, &other.0.set) {
             (Set::Listed(list), _) if !list.fold || other.folds() => !list.texts.iter().any(|text| other.matches(text)),
             (_, Set::Listed(list)) if !list.fold || self.folds() => !list.texts.iter().any(|text| self.matches(text)),
             _ => false,
@@ -399,12 +412,10 @@ impl Lang {
 
     /// The texts in either.
     pub fn union(&self, other: &Self) -> Result<Self, PatternError> {
-        match (&self.set, &other.set) {
+        match (&self.0.set, &other.0.set) {
             _ if self.is_anything() || other.is_empty() => Ok(self.clone()),
             _ if other.is_anything() || self.is_empty() => Ok(other.clone()),
-            (Set::Listed(a), Set::Listed(b)) if let Some(list) = a.merged(b) => {
-                Ok(Self { set: Set::Listed(list), words: None })
-            }
+            (Set::Listed(a), Set::Listed(b)) if let Some(list) = a.merged(b) => Ok(Self::new(Set::Listed(list), None)),
             (Set::AllBut(_), _) | (_, Set::AllBut(_)) => {
                 self.complement()?.intersect(&other.complement()?)?.complement()
             }
@@ -414,9 +425,9 @@ impl Lang {
 
     /// The texts that are not in the set.
     pub fn complement(&self) -> Result<Self, PatternError> {
-        Ok(match &self.set {
-            Set::Listed(list) => Self { set: Set::AllBut(list.clone()), words: None },
-            Set::AllBut(list) => Self { set: Set::Listed(list.clone()), words: None },
+        Ok(match &self.0.set {
+            Set::Listed(list) => Self::new(Set::AllBut(list.clone()), None),
+            Set::AllBut(list) => Self::new(Set::Listed(list.clone()), None),
             Set::Automaton(automaton) => Self::left(automaton.complement()?, || {
                 let words = self.describe();
                 match words.strip_prefix("not ") {
@@ -429,7 +440,7 @@ impl Lang {
 
     /// The texts of `self` that are not in `other`.
     pub fn minus(&self, other: &Self) -> Result<Self, PatternError> {
-        match (&self.set, &other.set) {
+        match (&self.0.set, &other.0.set) {
             (_, Set::Listed(_) | Set::AllBut(_)) => self.intersect(&other.complement()?),
             (Set::Listed(list), _) if !list.fold || other.folds() => Ok(list.filtered(|text| !other.matches(text))),
             _ => self.combine(other, Keep::First, || compose(self, ", not ", other)),
@@ -450,7 +461,7 @@ impl Lang {
         if missing.texts.is_empty() {
             return Ok(self.clone());
         }
-        self.combine(&Self { set: Set::Listed(missing), words: None }, Keep::First, words)
+        self.combine(&Self::new(Set::Listed(missing), None), Keep::First, words)
     }
 
     fn combine(&self, other: &Self, keep: Keep, words: impl FnOnce() -> String) -> Result<Self, PatternError> {
@@ -464,7 +475,7 @@ impl Lang {
 
     /// Whether ASCII case never counts.
     fn folds(&self) -> bool {
-        match &self.set {
+        match &self.0.set {
             Set::Listed(list) | Set::AllBut(list) => list.folds(),
             Set::Automaton(automaton) => automaton.folds(),
         }
@@ -472,17 +483,17 @@ impl Lang {
 
     /// Whether no text is in the set.
     pub fn is_empty(&self) -> bool {
-        matches!(&self.set, Set::Listed(list) if list.texts.is_empty())
+        matches!(&self.0.set, Set::Listed(list) if list.texts.is_empty())
     }
 
     /// Whether every text is in the set.
     pub fn is_anything(&self) -> bool {
-        matches!(&self.set, Set::AllBut(list) if list.texts.is_empty())
+        matches!(&self.0.set, Set::AllBut(list) if list.texts.is_empty())
     }
 
     /// The members of a listed set, sorted, in lower case where ASCII case does not count.
     pub fn members(&self) -> Option<impl ExactSizeIterator<Item = &str>> {
-        match &self.set {
+        match &self.0.set {
             Set::Listed(list) => Some(list.texts.iter().map(|text| &**text)),
             _ => None,
         }
@@ -490,7 +501,7 @@ impl Lang {
 
     /// A shortest member (in bytes); of these one that reads well.
     pub fn witness(&self) -> Option<String> {
-        match &self.set {
+        match &self.0.set {
             Set::Listed(list) => list.texts.iter().min_by_key(|text| text.len()).map(|text| text.to_string()),
             Set::AllBut(list) => UTF8.first(|text| !list.has(text)),
             Set::Automaton(automaton) => automaton.witness(&UTF8),
@@ -499,7 +510,7 @@ impl Lang {
 
     /// A shortest member that is in `within`, too. Never too large: nothing is built.
     pub fn witness_within(&self, within: &Self) -> Result<Option<String>, PatternError> {
-        match (&self.set, &within.set) {
+        match (&self.0.set, &within.0.set) {
             (Set::Listed(list), _) if !list.fold || within.folds() => {
                 let members = list.texts.iter().filter(|text| within.matches(text));
                 Ok(members.min_by_key(|text| text.len()).map(|text| text.to_string()))
@@ -512,11 +523,11 @@ impl Lang {
 
     /// The set in the mapping language's own words, for traces ("`main` or `release/*`").
     pub fn describe(&self) -> String {
-        match &self.set {
+        match &self.0.set {
             Set::Listed(list) => list.describe(),
             Set::AllBut(list) if list.texts.is_empty() => "anything".to_owned(),
             Set::AllBut(list) => format!("anything but {}", list.describe()),
-            Set::Automaton(_) => self.words.as_deref().unwrap_or("a pattern").to_owned(),
+            Set::Automaton(_) => self.0.words.as_deref().unwrap_or("a pattern").to_owned(),
         }
     }
 }

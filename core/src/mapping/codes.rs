@@ -107,6 +107,8 @@ codes! {
     EXPIRED 514 "a mapping that has expired";
     REVIEW_DUE 515 "a file whose `review_by` has passed";
     TOO_MANY_ALTERNATIVES 516 "too many alternatives in one mapping";
+    BAD_SESSION 517 "a session that cannot be";
+    SESSION_WITHOUT_USE 518 "a `max_session` that lets nothing be renewed";
     BAD_LIMIT 520 "a limit that is none";
     EXCEPTION_NOT_ALLOWED 521 "an exception that the team may not claim";
     EXCEPTION_REASON 522 "an exception without a reason";

@@ -169,7 +169,8 @@ pub fn renamed<'s>(set: &'s MappingSet, grant: &Grant, workload: &Workload<'_>) 
 
 /// The name that a condition writes for the job's repository and that is not its name any more.
 pub(super) fn old_name<'c>(condition: &'c Condition, workload: &Workload<'_>, folds: bool) -> Option<&'c str> {
-    let Test::ById([(name, id)]) = &condition.test else { return None };
+    let Test::ById(pairs) = &condition.test else { return None };
+    let [(name, id)] = &**pairs else { return None };
     let own = |claim| workload.text(claim);
     let moved =
         own(Claim::RepositoryId) == Some(id) && own(Claim::Repository).is_some_and(|own| !same(own, name, folds));
@@ -264,7 +265,7 @@ impl<'a> Judge<'a> {
 
     /// Mappings whose conditions hold, with each role that they give to this job, denies aside.
     fn held(&self, wanted: Option<RoleId>) -> impl Iterator<Item = (MappingId, RoleId)> {
-        let candidates = self.set.index().candidates(self.issuer, self.workload);
+        let candidates = self.set.index().candidates(self.issuer, self.workload, wanted);
         let candidates = candidates.filter(move |id| {
             let mapping = self.set.mapping(*id);
             mapping.issuer == self.issuer
@@ -289,8 +290,9 @@ impl<'a> Judge<'a> {
 
     /// The denies that are about this role and the job's issuer.
     pub(crate) fn denies(&self, role: RoleId) -> impl Iterator<Item = &'a Deny> {
-        let denies = self.set.index().denies(self.issuer).iter().map(|at| &self.set.denies[*at as usize]);
-        denies.filter(move |deny| deny.roles.binary_search(&role).is_ok())
+        let index = self.set.index();
+        let denies = index.denies(self.issuer).iter().filter(move |at| index.is_about(**at, role));
+        denies.map(|at| &self.set.denies[*at as usize])
     }
 
     /// Whether all of some conditions hold.
@@ -316,7 +318,7 @@ impl<'a> Judge<'a> {
     /// Mappings with each role that they would give, the nearest first; those of the job's own buckets are always
     /// among them, others up to a limit. Also says how many were left out.
     pub(crate) fn nearest(&self, wanted: Option<RoleId>) -> (Vec<Candidate>, usize) {
-        let own = self.own();
+        let own = self.own(wanted);
         let index = self.set.index();
         let all = (0..self.set.mappings.len() as u32).map(MappingId);
         let (giving, all) = match wanted {
@@ -334,14 +336,14 @@ impl<'a> Judge<'a> {
     /// The first of [`Judge::nearest`]. Whatever is not in the job's own buckets pins another repository and comes
     /// after all that does not, so the others are looked at only if nothing concerns this one.
     fn first(&self, wanted: Option<RoleId>) -> Option<Candidate> {
-        let own = self.ranked(self.own(), wanted, false).first().copied();
+        let own = self.ranked(self.own(wanted), wanted, false).first().copied();
         own.filter(|(.., distance)| !distance.elsewhere).or_else(|| self.nearest(wanted).0.first().copied())
     }
 
-    fn own(&self) -> Vec<MappingId> {
+    fn own(&self, wanted: Option<RoleId>) -> Vec<MappingId> {
         let index = self.set.index();
-        let mut own: Vec<MappingId> = index.candidates(self.issuer, self.workload).collect();
-        own.extend(index.namesakes(self.issuer, self.workload));
+        let mut own: Vec<MappingId> = index.candidates(self.issuer, self.workload, wanted).collect();
+        own.extend(index.namesakes(self.issuer, self.workload, wanted));
         own.sort_unstable();
         own.dedup();
         own
@@ -349,7 +351,7 @@ impl<'a> Judge<'a> {
 
     /// Mappings in the shadow that concern the job, the nearest first.
     pub(crate) fn shadows(&self, wanted: Option<RoleId>) -> Vec<Candidate> {
-        if !self.set.index().has_shadows() { Vec::new() } else { self.ranked(self.own(), wanted, true) }
+        if !self.set.index().has_shadows() { Vec::new() } else { self.ranked(self.own(wanted), wanted, true) }
     }
 
     fn ranked(&self, ids: impl IntoIterator<Item = MappingId>, wanted: Option<RoleId>, shadow: bool) -> Vec<Candidate> {
@@ -429,7 +431,11 @@ fn part_of(
             let claims = [Claim::Repository, Claim::RepositoryId];
             return pair(issuer, condition, workload, side, claims, finely, pairs);
         }
-        Test::ById([(_, id)]) if side == Side::Grants && workload.text(Claim::RepositoryId) == Some(id) => true,
+        Test::ById(pairs)
+            if side == Side::Grants && pairs.iter().any(|(_, id)| workload.text(Claim::RepositoryId) == Some(id)) =>
+        {
+            true
+        }
         Test::ById(pairs) => {
             let claims = [Claim::Repository, Claim::RepositoryId];
             return pair(issuer, condition, workload, side, claims, finely, pairs);

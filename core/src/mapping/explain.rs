@@ -299,16 +299,20 @@ fn expected_of(condition: &Condition, test: &Test, workload: &Workload<'_>) -> (
             let holds_ids = condition.claim.canonical().is_some_and(|claim| ids.contains(&claim));
             (lang.describe(), holds_ids)
         }
-        Test::ById([(name, id)]) => (format!("{} under any name", pair(name, id)), !own(id)),
-        Test::Repository(pairs) | Test::Owner(pairs) => match pairs.iter().find(|(_, id)| own(id)) {
-            // The job's own pair says enough; the other members of a set are nobody else's business.
-            Some((name, id)) if pairs.len() == 1 => (pair(name, id), false),
-            Some((name, id)) => (pair(name, id) + &others(pairs.len() - 1), false),
-            None => {
-                let shown: Vec<_> = pairs.iter().take(PAIRS_SHOWN_MAX).map(|(name, id)| pair(name, id)).collect();
-                (shown.join(" or ") + &others(pairs.len() - shown.len()), true)
+        Test::ById(pairs) if let Some((name, id)) = pairs.first() => {
+            (format!("{} under any name", pair(name, id)), !own(id))
+        }
+        Test::Repository(pairs) | Test::ById(pairs) | Test::Owner(pairs) => {
+            match pairs.iter().find(|(_, id)| own(id)) {
+                // The job's own pair says enough; the other members of a set are nobody else's business.
+                Some((name, id)) if pairs.len() == 1 => (pair(name, id), false),
+                Some((name, id)) => (pair(name, id) + &others(pairs.len() - 1), false),
+                None => {
+                    let shown: Vec<_> = pairs.iter().take(PAIRS_SHOWN_MAX).map(|(name, id)| pair(name, id)).collect();
+                    (shown.join(" or ") + &others(pairs.len() - shown.len()), true)
+                }
             }
-        },
+        }
     }
 }
 
@@ -342,7 +346,7 @@ impl MappingReport {
         json!({
             "mapping": mapping.name,
             "alternative": mapping.alternative,
-            "team": mapping.team,
+            "team": &*mapping.team,
             "role": set.role(self.role).name,
             "held": self.held,
             "miss": self.miss.map(Reason::name),
@@ -387,6 +391,7 @@ impl Decision {
                 "mapping": set.mapping(grant.mapping).name,
                 "role": set.role(grant.role).name,
                 "duration_seconds": grant.duration.0,
+                "max_session_seconds": set.mapping(grant.mapping).max_session.map(|session| session.0),
                 "limit": set.mapping(grant.mapping).limit,
             }),
             Self::Deny(denial) => json!({
@@ -496,7 +501,8 @@ mod tests {
 
     #[test]
     fn an_owners_mapping_concerns_its_jobs_unless_it_pins_another_repository() {
-        let owner = || condition(C::RepositoryOwner, Test::Owner(vec![("acme".to_owned(), "65".to_owned())]));
+        let owner =
+            || condition(C::RepositoryOwner, Test::Owner([("acme".to_owned(), "65".to_owned())].into_iter().collect()));
         let set = Builder::new()
             .mapping("wide", "a", [owner(), text(C::Branch, &["x"])])
             .excepted(Exempt::AnyRepository)

@@ -25,16 +25,33 @@ enum Level {
     PairName,
 }
 
+/// A mapping, and the role that it gives if that is one: what gives another need not be looked at.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Candidate {
+    mapping: MappingId,
+    sole: Option<RoleId>,
+}
+
+impl Candidate {
+    fn may_give(self, wanted: Option<RoleId>) -> bool {
+        self.sole.is_none() || wanted.is_none() || self.sole == wanted
+    }
+}
+
 /// The buckets, and names of roles.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Index {
     buckets: HashMap<u64, Range<u32>, FixedState>,
     /// Mappings, those of one bucket beside each other.
-    candidates: Vec<MappingId>,
+    candidates: Vec<Candidate>,
+    /// By issuer: the levels at which any mapping is filed. The others are not worth a look into memory.
+    levels: Vec<[bool; 5]>,
     /// By issuer.
-    unpinned: Vec<Vec<MappingId>>,
+    unpinned: Vec<Vec<Candidate>>,
     /// By issuer: positions in the set's denies.
     denies: Vec<Vec<u32>>,
+    /// By deny: a bit for each role that it is about.
+    denied: Vec<Box<[u64]>>,
     /// By role.
     gives: Vec<Vec<MappingId>>,
     roles: HashMap<Box<str>, RoleId, FixedState>,
@@ -45,6 +62,7 @@ impl Index {
     pub(crate) fn build(set: &MappingSet) -> Self {
         let issuers = set.issuers.len();
         let mut index = Self {
+            levels: vec![[false; 5]; issuers],
             unpinned: vec![Vec::new(); issuers],
             gives: vec![Vec::new(); set.roles.len()],
             roles: (0..).zip(&set.roles).map(|(at, role)| (role.name.as_str().into(), RoleId(at))).collect(),
@@ -54,25 +72,37 @@ impl Index {
                     (0..).zip(&set.denies).filter(|(_, deny)| concerns(&deny.issuers)).map(|(at, _)| at).collect()
                 })
                 .collect(),
+            denied: set.denies.iter().map(|deny| bits(&deny.roles, set.roles.len())).collect(),
             shadows: set.mappings.iter().any(|mapping| mapping.shadow),
             ..Self::default()
         };
-        let mut filed: Vec<(u64, MappingId)> = Vec::new();
+        let mut filed: Vec<(u64, Candidate)> = Vec::with_capacity(2 * set.mappings.len());
         for (id, mapping) in (0..).map(MappingId).zip(&set.mappings) {
             for role in &mapping.roles {
                 index.gives[role.0 as usize].push(id);
             }
-            let mut file = |level, value: &str| filed.push((fingerprint(mapping.issuer, level, value), id));
+            let sole = if let [role] = mapping.roles[..] { Some(role) } else { None };
+            let candidate = Candidate { mapping: id, sole };
+            let levels = &mut index.levels[usize::from(mapping.issuer.0)];
+            let mut file = |level, value: &str| {
+                levels[level as usize] = true;
+                filed.push((fingerprint(mapping.issuer, level, value), candidate));
+            };
             if !pins(mapping, &mut file) {
-                index.unpinned[usize::from(mapping.issuer.0)].push(id);
+                index.unpinned[usize::from(mapping.issuer.0)].push(candidate);
             }
         }
         filed.sort_unstable();
         filed.dedup();
-        for (at, (key, id)) in (0..).zip(filed) {
-            index.buckets.entry(key).or_insert(at..at).end = at + 1;
-            index.candidates.push(id);
+        let buckets = filed.chunk_by(|(a, _), (b, _)| a == b);
+        index.buckets.reserve(buckets.clone().count());
+        let mut at = 0;
+        for bucket in buckets {
+            let end = at + bucket.len() as u32;
+            index.buckets.insert(bucket[0].0, at..end);
+            at = end;
         }
+        index.candidates = filed.into_iter().map(|(_, candidate)| candidate).collect();
         index
     }
 
@@ -80,9 +110,14 @@ impl Index {
         self.roles.get(name).copied()
     }
 
-    /// Every mapping of the issuer that can match the job, and no other that pins something else (but for
-    /// collisions). Collects nothing.
-    pub(crate) fn candidates(&self, issuer: IssuerId, workload: &Workload<'_>) -> impl Iterator<Item = MappingId> {
+    /// Every mapping of the issuer that can match the job and give the role, where one is wanted, and no other that
+    /// pins something else (but for collisions). Collects nothing.
+    pub(crate) fn candidates(
+        &self,
+        issuer: IssuerId,
+        workload: &Workload<'_>,
+        wanted: Option<RoleId>,
+    ) -> impl Iterator<Item = MappingId> {
         let filed = self.filed(
             issuer,
             workload,
@@ -93,12 +128,19 @@ impl Index {
                 (Level::Subject, Claim::Subject),
             ],
         );
-        filed.chain(self.unpinned[usize::from(issuer.0)].iter().copied())
+        let all = filed.chain(self.unpinned[usize::from(issuer.0)].iter().copied());
+        all.filter(move |one| one.may_give(wanted)).map(|one| one.mapping)
     }
 
-    /// Mappings that name the job's repository or owner beside some id.
-    pub(crate) fn namesakes(&self, issuer: IssuerId, workload: &Workload<'_>) -> impl Iterator<Item = MappingId> {
-        self.filed(issuer, workload, [(Level::PairName, Claim::Repository), (Level::PairName, Claim::RepositoryOwner)])
+    /// Mappings that name the job's repository or owner beside some id, and can give the role.
+    pub(crate) fn namesakes(
+        &self,
+        issuer: IssuerId,
+        workload: &Workload<'_>,
+        wanted: Option<RoleId>,
+    ) -> impl Iterator<Item = MappingId> {
+        let places = [(Level::PairName, Claim::Repository), (Level::PairName, Claim::RepositoryOwner)];
+        self.filed(issuer, workload, places).filter(move |one| one.may_give(wanted)).map(|one| one.mapping)
     }
 
     fn filed<const N: usize>(
@@ -106,10 +148,11 @@ impl Index {
         issuer: IssuerId,
         workload: &Workload<'_>,
         places: [(Level, Claim); N],
-    ) -> impl Iterator<Item = MappingId> {
-        let bucket = |(level, claim)| -> &[MappingId] {
-            let key = workload.text(claim).map(|value| fingerprint(issuer, level, value));
-            let range = key.and_then(|key| self.buckets.get(&key));
+    ) -> impl Iterator<Item = Candidate> {
+        let bucket = |(level, claim)| -> &[Candidate] {
+            let used = self.levels[usize::from(issuer.0)][level as usize];
+            let value = workload.text(claim).filter(|_| used);
+            let range = value.and_then(|value| self.buckets.get(&fingerprint(issuer, level, value)));
             range.map_or(&[], |range| &self.candidates[range.start as usize..range.end as usize])
         };
         places.map(bucket).into_iter().flatten().copied()
@@ -136,6 +179,20 @@ impl Index {
     pub(crate) fn denies(&self, issuer: IssuerId) -> &[u32] {
         &self.denies[usize::from(issuer.0)]
     }
+
+    /// Whether the deny at a position is about the role.
+    pub(crate) fn is_about(&self, deny: u32, role: RoleId) -> bool {
+        self.denied[deny as usize][role.0 as usize / 64] >> (role.0 % 64) & 1 == 1
+    }
+}
+
+/// A bit for each of `count` roles: of which there may be as many as teams, too many to search.
+fn bits(roles: &[RoleId], count: usize) -> Box<[u64]> {
+    let mut bits = vec![0; count.div_ceil(64)];
+    for role in roles {
+        bits[role.0 as usize / 64] |= 1 << (role.0 % 64);
+    }
+    bits.into()
 }
 
 /// Files a mapping under the first level that it pins, and under the names of its pairs; `false` without a pin.

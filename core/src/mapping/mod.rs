@@ -23,8 +23,8 @@ pub(crate) use explain::EXPIRES;
 pub use explain::{ConditionReport, Got, MappingReport, TRACE_MAPPINGS_MAX, Trace, explain};
 pub use remarks::Remark;
 pub use set::{
-    Condition, Deny, Issuer, IssuerId, Limit, Mapping, MappingId, MappingSet, Origin, Parameters, Role, RoleId, Team,
-    Test,
+    Condition, Deny, Issuer, IssuerId, Limit, Mapping, MappingId, MappingSet, Origin, Pairs, Parameters, Role, RoleId,
+    Team, Test,
 };
 pub use syntax::{BackendKeys, FileKind, json_schema};
 pub(crate) use within::is_commit;

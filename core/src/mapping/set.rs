@@ -11,9 +11,12 @@ use crate::{
     time::{Seconds, UnixSeconds},
     workload::{Claim, ClaimKey, RawClaim, Workload},
 };
+use foldhash::fast::FixedState;
+use smallvec::SmallVec;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
+    ops::Deref,
     sync::Arc,
 };
 
@@ -133,6 +136,25 @@ impl Origin {
     }
 }
 
+/// Pairs of name and id, sorted by id; shared by conditions that list the same.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
+pub struct Pairs(Arc<[(String, String)]>);
+
+impl FromIterator<(String, String)> for Pairs {
+    fn from_iter<T: IntoIterator<Item = (String, String)>>(pairs: T) -> Self {
+        let mut pairs: Vec<_> = pairs.into_iter().collect();
+        pairs.sort_by(|(_, a), (_, b)| a.cmp(b));
+        Self(pairs.into())
+    }
+}
+
+impl Deref for Pairs {
+    type Target = [(String, String)];
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
 /// What a condition asks of its claim.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Test {
@@ -141,15 +163,15 @@ pub enum Test {
     /// Of a list: it is not empty, and every element is one of these. On raw claims only, which may be lists.
     Every(Lang),
     /// Any of these. On raw claims only.
-    Integer(Vec<i64>),
+    Integer(Box<[i64]>),
     Is(bool),
-    /// Any of these (name, id) pairs, sorted by id; an empty name means that only the id is pinned.
-    Repository(Vec<(String, String)>),
+    /// Any of these pairs; an empty name means that only the id is pinned.
+    Repository(Pairs),
     /// This one repository by its id: the name is told where it is another, and is no condition. What `finish` makes of a
     /// single pair in mappings and `require` of an issuer that has `on_rename = "warn"`.
-    ById([(String, String); 1]),
-    /// Any of these repository owners, pairs of name and id pinned through `owners`, sorted by id.
-    Owner(Vec<(String, String)>),
+    ById(Pairs),
+    /// Any of these repository owners, pinned through `owners`.
+    Owner(Pairs),
     /// The workflow's repository is the job's own: what a workflow table without `repository` means. On
     /// `workflow.repository` and `job_workflow.repository` only.
     SameRepository,
@@ -157,7 +179,7 @@ pub enum Test {
     Absent,
     /// Any of these, of the same claim: `{ any = […] }` of forms that are not one set. None of them is `Any` itself, nor
     /// [`Test::SameRepository`].
-    Any(Vec<Test>),
+    Any(Box<[Test]>),
 }
 
 impl Test {
@@ -171,19 +193,17 @@ impl Test {
     /// The pairs of repositories that it lists.
     pub fn repositories(&self) -> Option<&[(String, String)]> {
         match self {
-            Self::Repository(pairs) => Some(pairs),
-            Self::ById(pair) => Some(pair),
+            Self::Repository(pairs) | Self::ById(pairs) => Some(pairs),
             _ => None,
         }
     }
     /// Lets the name go where one pair is all that the test asks for.
     fn let_name_go(&mut self) {
         if let Self::Repository(pairs) = self
-            && let [(name, _)] = pairs.as_mut_slice()
+            && let [(name, _)] = &**pairs
             && !name.is_empty()
-            && let Some(pair) = pairs.pop()
         {
-            *self = Self::ById([pair]);
+            *self = Self::ById(pairs.clone());
         }
     }
     /// Whether the value of a raw claim meets the test. `None`: it is of another type.
@@ -199,12 +219,6 @@ impl Test {
                 Some(elements.peek().is_some() && elements.all(|element| lang.matches(element)))
             }
             _ => None,
-        }
-    }
-    fn parts_mut(&mut self) -> &mut [Test] {
-        match self {
-            Self::Any(parts) => parts,
-            one => std::slice::from_mut(one),
         }
     }
 }
@@ -228,15 +242,18 @@ pub struct Mapping {
     pub name: String,
     /// Which of its `[[mapping.any]]`, from 1, where there are several.
     pub alternative: Option<u32>,
-    pub description: String,
-    pub team: String,
+    pub team: Arc<str>,
     pub issuer: IssuerId,
-    pub roles: Vec<RoleId>,
+    /// Beside each other with what else a decision reads: hardly any mapping gives more than a few.
+    pub roles: SmallVec<[RoleId; 4]>,
     /// Of `[file.match]` and `[mapping.match]`, and the default events.
     pub conditions: Vec<Condition>,
     /// Given when none is asked; the ceiling otherwise.
     pub duration: Option<Seconds>,
     pub max_duration: Option<Seconds>,
+    /// How long after the first grant it is renewed, where a job cannot mint a second token; without it, until the
+    /// job's token expires.
+    pub max_session: Option<Seconds>,
     /// Not part of the decision, which is pure: a guard on each grant.
     pub limit: Option<Limit>,
     /// From then on it grants nothing.
@@ -307,7 +324,7 @@ pub struct MappingSet {
     /// `policies/*.json` by path, each of them JSON.
     pub policies: BTreeMap<String, Arc<str>>,
     /// `require` conditions per role and issuer.
-    pub requires: BTreeMap<(RoleId, IssuerId), Vec<Condition>>,
+    pub requires: HashMap<(RoleId, IssuerId), Vec<Condition>, FixedState>,
     /// The `review_by` of files.
     pub reviews: Vec<(UnixSeconds, Span)>,
     /// Targets that no role has: names, and where they are declared.
@@ -317,18 +334,9 @@ pub struct MappingSet {
 }
 
 impl MappingSet {
-    /// Builds the indexes; called once, by `load`, when everything else stands. Pairs of names and ids and the roles
-    /// of denies are sorted for the evaluator's binary searches; names that `on_rename` lets go are no conditions from here on.
+    /// Builds the indexes; called once, by `load`, when everything else stands. The roles of denies are sorted for the
+    /// evaluator's binary searches; names that `on_rename` lets go are no conditions from here on.
     pub(crate) fn finish(mut self) -> Self {
-        let requires = self.requires.values_mut();
-        let conditions = self.mappings.iter_mut().map(|mapping| &mut mapping.conditions).chain(requires).flatten();
-        for condition in conditions.chain(self.denies.iter_mut().flat_map(|deny| &mut deny.conditions)) {
-            for test in condition.test.parts_mut() {
-                if let Test::Repository(pairs) | Test::Owner(pairs) = test {
-                    pairs.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
-                }
-            }
-        }
         let renaming: Vec<bool> = self.issuers.iter().map(|issuer| issuer.grants_renamed).collect();
         let renames = |issuer: IssuerId| renaming.get(usize::from(issuer.0)).is_some_and(|renames| *renames);
         let mappings = self.mappings.iter_mut().map(|mapping| (mapping.issuer, &mut mapping.conditions));
@@ -338,6 +346,7 @@ impl MappingSet {
         }
         for deny in &mut self.denies {
             deny.roles.sort_unstable();
+            deny.roles.dedup();
         }
         for at in 0..self.issuers.len() {
             let Issuer { multi_tenant: true, pin: Some(pin), .. } = self.issuers[at] else { continue };

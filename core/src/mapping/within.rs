@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn what_is_within_what() {
         let main = text(C::Branch, &["main"]);
-        let any = condition(C::Branch, Test::Any(vec![main.test.clone(), Test::Absent]));
+        let any = condition(C::Branch, Test::Any([main.test.clone(), Test::Absent].into()));
         for (narrow, wide, within) in [
             (main.clone(), text(C::Branch, &["main", "dev"]), true),
             (text(C::Branch, &["main", "dev"]), main.clone(), false),

@@ -165,7 +165,10 @@ impl World<'_> {
         };
         match test {
             Test::Repository(pairs) => self.pairs([Claim::Repository, Claim::RepositoryId], pairs),
-            Test::ById([(_, id)]) => self.lower(Claim::RepositoryId, &Domain::of(Lang::exact(id, false))),
+            Test::ById(pairs) => {
+                let ids = Lang::one_of(pairs.iter().map(|(_, id)| id.as_str()), false);
+                self.lower(Claim::RepositoryId, &Domain::of(ids))
+            }
             Test::Owner(pairs) => self.pairs([Claim::RepositoryOwner, Claim::RepositoryOwnerId], pairs),
             Test::SameRepository => self.same_repository(claim, Gaps::NEVER),
             test => self.lower(claim, &plain(claim, test, Gaps::NEVER)),

@@ -71,7 +71,7 @@ pub fn lint(set: &MappingSet, profiles: &Profiles) -> Vec<Diagnostic> {
             cut.lint(&bound, world, &mut found);
         }
     }
-    found.sort_by_cached_key(|finding| finding.span.as_ref().map(|span| (span.file.clone(), span.bytes.start)));
+    found.sort_by_cached_key(|finding| finding.span.as_ref().map(|span| (span.file.clone(), span.bytes().start)));
     found
 }
 

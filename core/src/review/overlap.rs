@@ -203,7 +203,7 @@ mod tests {
         condition(claim, Test::Text(Lang::glob(pattern, Segments::Path, false).unwrap()))
     }
     fn owner(name: &str, id: &str) -> Condition {
-        condition(C::RepositoryOwner, Test::Owner(vec![(name.to_owned(), id.to_owned())]))
+        condition(C::RepositoryOwner, Test::Owner([(name.to_owned(), id.to_owned())].into_iter().collect()))
     }
     fn pin() -> Condition {
         repositories(&[("acme/api", "1")])

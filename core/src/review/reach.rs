@@ -14,7 +14,7 @@ use crate::{
         pattern::{Lang, PatternError},
         space::{Domain, Gaps, Space},
     },
-    mapping::{Condition, Test},
+    mapping::{Condition, Pairs, Test},
     workload::{Claim, ClaimKey},
 };
 
@@ -97,8 +97,9 @@ impl Reach {
                 self.demand(pairs);
                 return Ok(());
             }
-            Test::ById([(_, id)]) => {
-                self.demand(&[(String::new(), id.clone())]);
+            Test::ById(pairs) => {
+                let ids: Pairs = pairs.iter().map(|(_, id)| (String::new(), id.clone())).collect();
+                self.demand(&ids);
                 return Ok(());
             }
         };

@@ -125,7 +125,7 @@ pub fn concerns<'c>(conditions: impl IntoIterator<Item = &'c Condition>, asked: 
                 pairs.iter().any(|(name, id)| id == asked || same(name) || (name.is_empty() && owner.is_some()))
             }
             (Test::Owner(pairs), _) => pairs.iter().any(|(name, _)| same_owner(name)),
-            (Test::ById([(name, id)]), _) => id == asked || same(name),
+            (Test::ById(pairs), _) => pairs.iter().any(|(name, id)| id == asked || same(name)),
             (Test::Text(lang), Some(Claim::Repository)) => owner.is_none() || lang.matches(asked),
             (Test::Text(lang), Some(Claim::RepositoryId)) => owner.is_some() || lang.matches(asked),
             (Test::Text(lang), Some(Claim::RepositoryOwner)) => owner.is_none_or(|owner| lang.matches(owner)),
@@ -203,13 +203,15 @@ mod tests {
         assert_eq!(pairs(&[text(Claim::Branch, &["x"])]), None);
         assert_eq!(pairs(&[two()]), Some(vec!["1".to_owned(), "2".to_owned()]));
         assert_eq!(pairs(&[two(), text(Claim::RepositoryId, &["2", "3"])]), Some(vec!["2".to_owned()]));
-        let mixed = Test::Any(vec![two().test, Test::Present]);
+        let mixed = Test::Any([two().test, Test::Present].into());
         assert_eq!(pairs(&[condition(Claim::Repository, mixed)]), None);
     }
 
     #[test]
     fn a_repository_is_concerned_unless_a_condition_rules_it_out() {
-        let owner = || condition(Claim::RepositoryOwner, Test::Owner(vec![("acme".to_owned(), "65".to_owned())]));
+        let owner = || {
+            condition(Claim::RepositoryOwner, Test::Owner([("acme".to_owned(), "65".to_owned())].into_iter().collect()))
+        };
         let under = || condition(Claim::Repository, Test::Text(Lang::under("acme", false).unwrap()));
         for (conditions, asked, expected) in [
             (vec![pin()], "acme/api", true),
@@ -238,7 +240,7 @@ mod tests {
             (Test::Present, "present"),
             (Test::SameRepository, "the job's own repository"),
             (pin().test, "`acme/api` (1)"),
-            (Test::Any(vec![Test::Is(false), Test::Absent]), "false or absent"),
+            (Test::Any([Test::Is(false), Test::Absent].into()), "false or absent"),
         ] {
             assert_eq!(words(&condition(Claim::Branch, test)), expected);
         }

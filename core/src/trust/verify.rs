@@ -15,7 +15,8 @@ const JTI_BYTES_MAX: usize = 512;
 /// The last second of the year 9999.
 const TIME_MAX_SECONDS: i64 = 253_402_300_799;
 
-/// A token whose issuer, key, signature, type, times, audience and identity all hold.
+/// A token whose issuer, key, signature, type, times, audience and identity all hold; of one that came again
+/// ([`verify_again`]), all but its expiry.
 pub struct Verified<'t> {
     issuer: Arc<IssuerSnapshot>,
     claims: Claims<'t>,
@@ -24,7 +25,7 @@ pub struct Verified<'t> {
     single_use: Option<SingleUse>,
 }
 
-/// The right to spend this token once. Only [`verify`] makes one; the store decides who is first.
+/// The right to spend this token once. Only verification makes one; the store decides who is first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SingleUse {
     key: [u8; 32],
@@ -95,6 +96,36 @@ pub fn verify<'t>(
     issuers: &IssuerTable,
     now: UnixSeconds,
 ) -> Result<Verified<'t>, TrustError> {
+    judge(None, token, issuers, now, true)
+}
+
+/// The same for another audience than the one of exchanges: a token that is good here is good for nothing there.
+pub fn verify_for<'t>(
+    audience: &str,
+    token: &UnverifiedToken<'t>,
+    issuers: &IssuerTable,
+    now: UnixSeconds,
+) -> Result<Verified<'t>, TrustError> {
+    judge(Some(audience), token, issuers, now, true)
+}
+
+/// [`verify`] in all but the expiry: for a token that was believed while it lasted, and comes again as one half of a
+/// renewal. Whoever calls it holds it to what it began, by its single-use key, and to an end of that.
+pub fn verify_again<'t>(
+    token: &UnverifiedToken<'t>,
+    issuers: &IssuerTable,
+    now: UnixSeconds,
+) -> Result<Verified<'t>, TrustError> {
+    judge(None, token, issuers, now, false)
+}
+
+fn judge<'t>(
+    audience: Option<&str>,
+    token: &UnverifiedToken<'t>,
+    issuers: &IssuerTable,
+    now: UnixSeconds,
+    unexpired: bool,
+) -> Result<Verified<'t>, TrustError> {
     let issuer = issuers.get(token.issuer()).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
     // What an operator cut off is refused before anything that could set off a fetch.
     if issuer.cut.disabled {
@@ -115,20 +146,27 @@ pub fn verify<'t>(
     if !key.verifies(token.signed_part.as_bytes(), token.signature) {
         return Err(TrustError::Refused(Reason::BadSignature));
     }
-    let (issued_at, expires, single_use) = read_claims(token, issuer, now).map_err(TrustError::Refused)?;
+    let standing = read_claims(token, issuer, audience, now, unexpired);
+    let (issued_at, expires, single_use) = standing.map_err(TrustError::Refused)?;
     Ok(Verified { issuer: issuer.clone(), claims: token.claims.clone(), issued_at, expires, single_use })
 }
 
 type Standing = (UnixSeconds, UnixSeconds, Option<SingleUse>);
 
-fn read_claims(token: &UnverifiedToken<'_>, issuer: &IssuerSnapshot, now: UnixSeconds) -> Result<Standing, Reason> {
+fn read_claims(
+    token: &UnverifiedToken<'_>,
+    issuer: &IssuerSnapshot,
+    audience: Option<&str>,
+    now: UnixSeconds,
+    unexpired: bool,
+) -> Result<Standing, Reason> {
     let (claims, rules) = (&token.claims, &issuer.rules);
-    check_audience(claims.get("aud"), &rules.audience)?;
+    check_audience(claims.get("aud"), audience.unwrap_or(&rules.audience))?;
     let exp = time(claims, "exp")?.ok_or(Reason::Exp)?;
     let iat = time(claims, "iat")?.ok_or(Reason::Iat)?;
     let nbf = time(claims, "nbf")?;
     // The range of `time` keeps every sum below away from overflow.
-    if now.0 >= exp + LEEWAY_SECONDS {
+    if unexpired && now.0 >= exp + LEEWAY_SECONDS {
         return Err(Reason::Exp);
     }
     if iat > now.plus(LEEWAY_SECONDS).0 {

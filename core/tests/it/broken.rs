@@ -58,7 +58,7 @@ fn found(folder: &Folder) -> String {
     };
     let advice = loaded.set.as_ref().map(advice).unwrap_or_default();
     let mut all: Vec<_> = loaded.diagnostics.iter().chain(&advice).collect();
-    all.sort_by_key(|finding| finding.span.as_ref().map(|span| (span.file.clone(), span.bytes.start)));
+    all.sort_by_key(|finding| finding.span.as_ref().map(|span| (span.file.clone(), span.bytes().start)));
     let mut lines = String::new();
     for finding in all {
         let help = finding.help.as_deref().unwrap_or_default();
@@ -68,7 +68,7 @@ fn found(folder: &Folder) -> String {
             None => lines.push_str(&format!(". {}\n", finding.code)),
             Some(span) => {
                 let text = String::from_utf8_lossy(&folder.files[&*span.file]);
-                let (line, column) = line_column(&text, span.bytes.start);
+                let (line, column) = line_column(&text, span.bytes().start);
                 lines.push_str(&format!("{}:{line}:{column} {}\n", span.file, finding.code));
             }
         }

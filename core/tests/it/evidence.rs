@@ -2,7 +2,7 @@
 
 use claimbound_core::{
     evidence::{
-        Body, Chain, DecisionId, Details, Eased, Entry, LeaseId, Party, Record, What,
+        Body, Chain, DecisionId, Details, Eased, Entry, LeaseId, Party, Record, SuspensionId, What,
         audit::{Row, Verifier, Wrong},
         chain::{self, ORIGIN},
         hex,
@@ -41,6 +41,7 @@ fn granted() -> What<'static> {
         lease: LEASE,
         handle: Some("jti-1"),
         expires: UnixSeconds(1_800_000_900),
+        family: None,
         eased: Eased::default(),
     }
 }
@@ -72,10 +73,37 @@ fn each_kind_has_its_one_encoding() {
             r#""kind":"mappings_activated","version":"abababababababababababababababababababababababababababababababab","configuration":"acacacacacacacacacacacacacacacacacacacacacacacacacacacacacacacac""#,
         ),
         (
+            What::Suspended {
+                suspension: SuspensionId(7),
+                scope: "repository",
+                issuer: Some("github"),
+                subject: Some("42"),
+                until: Some(UnixSeconds(9)),
+                replaces: Some(SuspensionId(6)),
+            },
+            r#""kind":"suspended","suspension":"00000000-0000-0000-0000-000000000007","scope":"repository","subject":"42","until":9,"replaces":"00000000-0000-0000-0000-000000000006","issuer":"github""#,
+        ),
+        (
+            What::Resumed { suspension: SuspensionId(7) },
+            r#""kind":"resumed","suspension":"00000000-0000-0000-0000-000000000007""#,
+        ),
+        (
+            What::Cut { backend: "aws", scope: "role", subject: "deploy", until: UnixSeconds(9) },
+            r#""kind":"cut","backend":"aws","scope":"role","subject":"deploy","until":9"#,
+        ),
+        (
+            What::DenialsApplied { backend: "aws", version: "v7", count: 2 },
+            r#""kind":"denials_applied","backend":"aws","count":2,"version":"v7""#,
+        ),
+        (
             What::Adopted { epoch: 2, store: 42, how: "accepted_loss", lost: Some(7) },
             r#""kind":"adopted","how":"accepted_loss","epoch":2,"store":"00000000-0000-0000-0000-00000000002a","lost":7"#,
         ),
         (What::Started { version: "0.1.0" }, r#""kind":"started","version":"0.1.0""#),
+        (
+            What::SigningKey { kid: "k", algorithm: "ES256", state: "made" },
+            r#""kind":"signing_key","state":"made","kid":"k","algorithm":"ES256""#,
+        ),
     ];
     for (what, told) in cases {
         let kind = what.kind();
@@ -96,10 +124,10 @@ fn each_kind_has_its_one_encoding() {
 
 #[test]
 fn what_made_a_grant_easier_stands_in_its_body() {
-    let What::Granted { mapping, role, lease, handle, expires, .. } = granted() else { panic!("a grant") };
+    let What::Granted { mapping, role, lease, handle, expires, family, .. } = granted() else { panic!("a grant") };
     let eased = Eased { exceptions: &["any_event", "any_repository"], renamed: Some("acme/old") };
-    let entry =
-        record(What::Granted { mapping, role, lease, handle, expires, eased }).seal(&Details::default(), [1; 32]);
+    let entry = record(What::Granted { mapping, role, lease, handle, expires, family, eased })
+        .seal(&Details::default(), [1; 32]);
     let text = std::str::from_utf8(&entry.body).unwrap();
     let told =
         r#""mapping":"payments/deploy","exceptions":["any_event","any_repository"],"renamed":"acme/old","lease":"#;
@@ -377,7 +405,8 @@ proptest! {
             decision: Some(DECISION),
             at: UnixSeconds(0),
             what: What::Granted {
-                mapping: "m", role: &role, lease: LEASE, handle: Some(&handle), expires: UnixSeconds(-1), eased: Eased::default() },
+                mapping: "m", role: &role, lease: LEASE, handle: Some(&handle), expires: UnixSeconds(-1), family: None,
+                eased: Eased::default() },
             principal: Some(Party { issuer: "i", id: &id, name: "n" }),
             actor: None,
             mappings_version: None,

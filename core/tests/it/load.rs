@@ -142,7 +142,7 @@ fn names_and_ids_beside_each_other_are_pairs() {
     let text = "[[mapping]]\nname = \"m\"\ndescription = \"d\"\nissuer = \"github\"\nroles = [\"reader\"]\n[mapping.match]\nrepository = \"acme/api\"\nrepository_id = 7\n";
     let mapping = set(&[("teams/payments/m.toml", text)]).mappings.remove(0);
     let Test::Repository(pairs) = &on(&mapping, Claim::Repository)[0].test else { panic!("{mapping:?}") };
-    assert_eq!(pairs, &[("acme/api".to_owned(), "7".to_owned())]);
+    assert_eq!(**pairs, [("acme/api".to_owned(), "7".to_owned())]);
     assert!(on(&mapping, Claim::RepositoryId).is_empty());
 }
 

@@ -11,7 +11,7 @@ use claimbound_core::{
     time::UnixSeconds,
     trust::{
         Algorithm, Cut, IssuerRules, IssuerSnapshot, IssuerTable, KeySet, SingleUse, TrustError, UnverifiedToken,
-        parse_jwks, verify,
+        Verified, parse_jwks, verify, verify_again,
     },
     workload::SingleUseRule,
 };
@@ -215,6 +215,17 @@ pub struct Held {
 }
 
 pub fn check(table: &IssuerTable, token: &str, now: i64) -> Result<Held, TrustError> {
+    held(verify, table, token, now)
+}
+
+/// As one half of a renewal.
+pub fn check_again(table: &IssuerTable, token: &str, now: i64) -> Result<Held, TrustError> {
+    held(verify_again, table, token, now)
+}
+
+type Verify = for<'t> fn(&UnverifiedToken<'t>, &IssuerTable, UnixSeconds) -> Result<Verified<'t>, TrustError>;
+
+fn held(verify: Verify, table: &IssuerTable, token: &str, now: i64) -> Result<Held, TrustError> {
     let mut decoded = Vec::new();
     let token = UnverifiedToken::parse(token, &mut decoded)?;
     let verified = verify(&token, table, UnixSeconds(now))?;

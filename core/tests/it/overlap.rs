@@ -31,7 +31,7 @@ fn an_overlap_is_an_error_at_both_places_with_a_job_that_shows_it() {
     let text =
         String::from_utf8(sample(&mapping("branch = [\"dev\", \"main\"]")).files["teams/payments/deploy.toml"].clone());
     let text = text.expect("UTF-8");
-    let at = |span: &claimbound_core::diag::Span| text[span.bytes.start..].chars().take(300).collect::<String>();
+    let at = |span: &claimbound_core::diag::Span| text[span.bytes().start..].chars().take(300).collect::<String>();
     assert!(one.span.as_ref().is_some_and(|span| at(span).contains("second")));
     assert!(at(&one.others[0].span).contains("payments-production"));
 }

@@ -177,7 +177,7 @@ fn no_job_is_left_out_of_the_proofs() {
                     Presence::None => Test::Absent,
                     Presence::Unknown => return None,
                 };
-                let span = Span { file: "job".into(), bytes: 0..0 };
+                let span = Span::new("job", 0..0);
                 Some(Condition { claim: (*claim).into(), test, if_unknown_ignore: false, origin: Origin::Match, span })
             };
             // A subject beside the repository that stands in it is undecided, which leaves nothing out.
@@ -385,7 +385,7 @@ fn an_operator_s_own_profile_is_used_and_its_faults_have_places() {
         assert_eq!(&*span.file, "profiles/acme-ci.toml");
         let line = |at: usize| text[..at].matches('\n').count();
         if code == "CB0218" {
-            assert_eq!(line(span.bytes.start), line(text.find(to).unwrap()), "{to}");
+            assert_eq!(line(span.bytes().start), line(text.find(to).unwrap()), "{to}");
         }
     }
 }

@@ -1,18 +1,13 @@
 //! A difference as a comment on a pull request: whoever wrote the folder's texts writes no Markdown here.
 
 use super::{Compared, jobs, mappings, quoted, repository, some};
+use crate::history::page::{Page, code, prose};
 use claimbound_core::review::diff::{Change, Kind};
 
-/// A comment may be no longer: GitHub takes 65,536 characters.
-const COMMENT_BYTES_MAX: usize = 60_000;
-/// Kept for what is said at the end.
-const END_BYTES: usize = 400;
 /// Names that a cell shows.
 const NAMES_SHOWN: usize = 5;
 /// Shapes of jobs that a cell shows.
 const SHAPES_SHOWN: usize = 3;
-/// Bytes of one text of the folder.
-const TEXT_BYTES_MAX: usize = 1_000;
 
 pub(super) fn render(compared: &Compared<'_>) -> String {
     let diff = compared.diff;
@@ -41,56 +36,26 @@ pub(super) fn render(compared: &Compared<'_>) -> String {
         page.put(&format!("\nTo review: {}\n", prose(&some(who, usize::MAX))));
     }
     if !diff.changes.is_empty() {
-        page.details(&diff.changes);
+        details(&mut page, &diff.changes);
     }
     page.end("claimbound diff")
 }
 
-/// A comment within its bound.
-pub(in crate::cli) struct Page {
-    text: String,
-    left_out: usize,
-}
-
-impl Page {
-    pub(in crate::cli) fn new(heading: String) -> Self {
-        Self { text: heading, left_out: 0 }
+fn details(page: &mut Page, changes: &[Change]) {
+    if page.is_full() {
+        return;
     }
-
-    /// A part goes in whole or not at all.
-    pub(in crate::cli) fn put(&mut self, part: &str) {
-        if self.left_out == 0 && self.text.len() + part.len() + END_BYTES <= COMMENT_BYTES_MAX {
-            self.text.push_str(part);
-        } else {
-            self.left_out += 1;
-        }
+    page.close("\n<details><summary>Jobs that show it</summary>\n\n");
+    for example in changes.iter().filter_map(|change| change.examples.first()) {
+        page.put(&format!(
+            "- {} for {}<br>before: {}<br>after: {}\n",
+            code(&example.role),
+            code(&example.job.line()),
+            prose(&example.before.to_string()),
+            prose(&example.after.to_string())
+        ));
     }
-
-    fn details(&mut self, changes: &[Change]) {
-        if self.left_out > 0 {
-            return;
-        }
-        self.text.push_str("\n<details><summary>Jobs that show it</summary>\n\n");
-        for example in changes.iter().filter_map(|change| change.examples.first()) {
-            self.put(&format!(
-                "- {} for {}<br>before: {}<br>after: {}\n",
-                code(&example.role),
-                code(&example.job.line()),
-                prose(&example.before.to_string()),
-                prose(&example.after.to_string())
-            ));
-        }
-        self.text.push_str("\n</details>\n");
-    }
-
-    /// `command`: what shows the rest.
-    pub(in crate::cli) fn end(mut self, command: &str) -> String {
-        if self.left_out > 0 {
-            let more = self.left_out;
-            self.text.push_str(&format!("\n{more} lines more do not fit here; `{command}` shows all.\n"));
-        }
-        self.text
-    }
+    page.close("\n</details>\n");
 }
 
 fn row(change: &Change) -> String {
@@ -122,54 +87,11 @@ fn row(change: &Change) -> String {
     )
 }
 
-pub(in crate::cli) fn code(text: &str) -> String {
-    format!("<code>{}</code>", inert(text))
-}
-
-/// A sentence with names in backticks.
-pub(in crate::cli) fn prose(text: &str) -> String {
-    let mut out = String::new();
-    for (at, part) in cut(text).split('`').enumerate() {
-        match at % 2 {
-            0 => out.push_str(&inert(part)),
-            _ => out.push_str(&code(part)),
-        }
-    }
-    out
-}
-
-/// Text that is nothing but text, in a table's cell, too.
-fn inert(text: &str) -> String {
-    let mut out = String::new();
-    for letter in cut(text).chars() {
-        match letter {
-            ' ' | '-' | '.' | ',' | ':' | ';' | '/' | '=' | '(' | ')' => out.push(letter),
-            _ if letter.is_alphanumeric() => out.push(letter),
-            _ if letter.is_control() => out.push(' '),
-            _ => out.push_str(&format!("&#{};", u32::from(letter))),
-        }
-    }
-    out
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().find(|(at, _)| *at >= TEXT_BYTES_MAX) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::page::COMMENT_BYTES_MAX;
     use claimbound_core::review::diff::Diff;
-
-    #[test]
-    fn texts_of_the_folder_are_inert() {
-        assert_eq!(inert("a|b<img>@x_y\n*"), "a&#124;b&#60;img&#62;&#64;x&#95;y &#42;");
-        assert_eq!(prose("by `a` and `b"), "by <code>a</code> and <code>b</code>");
-        assert!(inert(&"é".repeat(9_000)).len() <= TEXT_BYTES_MAX + 10);
-    }
 
     #[test]
     fn a_comment_stays_within_its_bound() {

@@ -156,7 +156,8 @@ impl FromIterator<Part> for Pattern {
             match (all.last_mut(), part) {
                 (_, Part::Text(text)) if text.is_empty() => {}
                 (Some(Part::Text(before)), Part::Text(text)) => before.push_str(&text),
-                (Some(Part::Any), Part::Any) => {}
+                // Written one after the other they would mean more.
+                (Some(Part::Any), Part::Any) | (Some(Part::Segment), Part::Segment) => {}
                 (_, part) => all.push(part),
             }
         }

@@ -250,6 +250,7 @@ mod tests {
             ("acme/[^/]+/x", "acme/*/x"),
             ("release.yml", "release.yml"),
             ("a.*?b", "a**b"),
+            ("a/[^/]*[^/]*", "a/*"),
             (".+", "…"),
             (r"refs/pull/\d+/merge", "refs/pull/{num}/merge"),
             (

@@ -64,7 +64,7 @@ mod tests {
     use claimbound_core::diag::{Code, Span};
 
     fn finding(bytes: std::ops::Range<usize>) -> Diagnostic {
-        let span = Span { file: "a,b.toml".into(), bytes };
+        let span = Span::new("a,b.toml", bytes);
         Diagnostic::error(Code(103), span, "`x` is 100%\n::stop-commands::x", "mend it")
     }
 

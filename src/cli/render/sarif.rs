@@ -55,7 +55,7 @@ fn result(finding: &Diagnostic, folder: &Folder, root: &str, rules: &BTreeMap<Co
         "message": { "text": text },
     });
     // A finding about the folder as a whole still needs a file to stand at.
-    let whole = Span { file: "policy.toml".into(), bytes: 0..0 };
+    let whole = Span::new("policy.toml", 0..0);
     result["locations"] =
         json!([{ "physicalLocation": physical(finding.span.as_ref().unwrap_or(&whole), folder, root) }]);
     if !finding.others.is_empty() {
@@ -106,7 +106,7 @@ mod tests {
     fn a_finding_has_rule_place_relations_and_edit() {
         let text = "fromat = 1\n# ü\n";
         let folder = Folder { files: [("a b.toml".to_owned(), text.into())].into() };
-        let span = |bytes| Span { file: "a b.toml".into(), bytes };
+        let span = |bytes| Span::new("a b.toml", bytes);
         let mut finding = Diagnostic::error(Code(103), span(0..6), "`fromat` is unknown", "write it so");
         finding.others.push(Label { span: span(13..15), text: "here".into() });
         finding.suggestion =

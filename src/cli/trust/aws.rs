@@ -3,12 +3,20 @@
 
 use super::Common;
 use crate::{
-    config::AwsMode,
-    issuance::aws::{self, Config, arn::is_principal, session::identity},
+    broker,
+    config::{self, AwsMode},
+    issuance::aws::{
+        self, Config,
+        arn::{RoleArn, is_principal, policy_of},
+        denial,
+        session::identity,
+    },
+    operate, store,
 };
 use anyhow::{Result, bail};
 use claimbound_core::{
     mapping::{Mapping, MappingSet, Role, RoleId, Test},
+    time::UnixSeconds,
     workload::{Claim, Profiles},
 };
 use clap::Args;
@@ -19,6 +27,8 @@ use std::collections::BTreeSet;
 const SESSION_SECONDS_MIN: u32 = 3600;
 /// A trust policy beyond this needs AWS's quota raised.
 const POLICY_CHARACTERS_MAX: usize = 2048;
+/// The name of the boundary, unless the configuration names another.
+const BOUNDARY: &str = "claimbound-denials";
 
 #[derive(Debug, Args)]
 pub struct AwsArgs {
@@ -33,6 +43,14 @@ pub struct AwsArgs {
     /// The broker's own IAM principal: a trust policy for a backend in mode `assume-role`
     #[arg(long, value_name = "ARN")]
     pub broker_arn: Option<String>,
+    /// Also the permissions boundary by which sessions can be ended early, and what the broker's own identity needs to
+    /// write it
+    #[arg(long)]
+    pub boundary: bool,
+    /// Instead, the boundary's policy as it is to be now, JSON: for one that the broker may not write. Its `Deny` statements
+    /// can be merged into a boundary of one's own
+    #[arg(long, conflicts_with_all = ["boundary", "pin", "broker_arn"])]
+    pub denials: bool,
 }
 
 /// What is printed.
@@ -55,6 +73,30 @@ pub struct Known<'a> {
     /// Of the role's backend, where a configuration says it.
     pub mode: Option<AwsMode>,
     pub external_id: Option<&'a str>,
+    /// The policy of `[backend.NAME.denial]`.
+    pub policy_arn: Option<&'a str>,
+}
+
+/// The permissions boundary of an account's roles.
+struct Boundary {
+    arn: String,
+    name: String,
+    path: String,
+}
+
+impl Boundary {
+    fn of(role: &RoleArn, known: &Known<'_>) -> Self {
+        let of_account = |arn: &&str| {
+            policy_of(arn).is_some_and(|(partition, account)| partition == role.partition && account == role.account)
+        };
+        let arn = known.policy_arn.filter(of_account).map_or_else(
+            || format!("arn:{}:iam::{}:policy/{BOUNDARY}", role.partition.name, role.account),
+            str::to_owned,
+        );
+        let resource = arn.rsplit(":policy").next().unwrap_or_default().to_owned();
+        let (path, name) = resource.rsplit_once('/').unwrap_or(("", BOUNDARY));
+        Self { name: name.to_owned(), path: format!("{path}/"), arn }
+    }
 }
 
 /// Prints for one role.
@@ -97,14 +139,20 @@ pub fn render(args: &AwsArgs, role: &Role, known: &Known<'_>) -> Result<String> 
         .is_none()
         .then_some(Provider { url: known.issuer_url, audience: config.role_arn.partition.audience });
     let seconds = role.max_duration.0.max(SESSION_SECONDS_MIN);
+    let boundary = args.boundary.then(|| Boundary::of(&config.role_arn, known));
     Ok(match args.format {
-        Format::Terraform => terraform(role, &config, provider, seconds, &policy),
+        Format::Terraform => terraform(role, &config, provider, seconds, &policy, boundary.as_ref()),
         Format::Json => {
             let provider = provider.map(|p| json!({ "url": p.url, "client_id_list": [p.audience] }));
             let role = json!({ "arn": config.role_arn.text, "max_session_duration": seconds });
-            format!("{:#}\n", json!({ "provider": provider, "role": role, "trust_policy": policy }))
+            let mut all = json!({ "provider": provider, "role": role, "trust_policy": policy });
+            if let Some(Boundary { arn, .. }) = &boundary {
+                let (policy, rights) = (denial::nothing_denied(), denial::own_rights(arn));
+                all["boundary"] = json!({ "arn": arn, "policy": policy, "broker_policy": rights });
+            }
+            format!("{all:#}\n")
         }
-        Format::Cloudformation => cloudformation(role, &config, provider, seconds, &policy),
+        Format::Cloudformation => cloudformation(role, &config, provider, seconds, &policy, boundary.as_ref()),
     })
 }
 
@@ -199,7 +247,19 @@ fn path(config: &Config) -> &str {
     resource.strip_prefix("role").and_then(|rest| rest.strip_suffix(config.role_arn.name.as_str())).unwrap_or("/")
 }
 
-fn terraform(role: &Role, config: &Config, provider: Option<Provider<'_>>, seconds: u32, policy: &Value) -> String {
+/// An object of JSON is one of HCL; nothing in it begins a template.
+fn hcl(value: &Value) -> String {
+    format!("{value:#}").replace('\n', "\n  ")
+}
+
+fn terraform(
+    role: &Role,
+    config: &Config,
+    provider: Option<Provider<'_>>,
+    seconds: u32,
+    policy: &Value,
+    boundary: Option<&Boundary>,
+) -> String {
     let mut text = String::new();
     if let Some(Provider { url, audience }) = provider {
         text.push_str(&format!(
@@ -213,14 +273,34 @@ fn terraform(role: &Role, config: &Config, provider: Option<Provider<'_>>, secon
     }
     let needs =
         if text.is_empty() { "" } else { "  depends_on           = [aws_iam_openid_connect_provider.claimbound]\n" };
-    // An object of JSON is one of HCL; nothing in it begins a template.
-    let policy = format!("{policy:#}").replace('\n', "\n  ");
+    let policy = hcl(policy);
+    let bound = boundary.map_or("", |_| "  permissions_boundary = aws_iam_policy.claimbound_denials.arn\n");
+    if let Some(Boundary { arn, name, path }) = boundary {
+        text.push_str(&format!(
+            "# Once per account. It allows everything, as a boundary must, and denies what operators end: never attach it as a\n\
+             # permissions policy. The broker writes its versions, which Terraform must leave.\n\
+             resource \"aws_iam_policy\" \"claimbound_denials\" {{\n  \
+               name   = {name}\n  \
+               path   = {path}\n  \
+               policy = jsonencode({policy})\n  \
+               lifecycle {{\n    ignore_changes = [policy]\n  }}\n}}\n\n\
+             # For the broker's own identity; the one permission that it needs for this.\n\
+             resource \"aws_iam_policy\" \"claimbound_denier\" {{\n  \
+               name   = {denier}\n  \
+               policy = jsonencode({rights})\n}}\n\n",
+            name = json!(name),
+            path = json!(path),
+            policy = hcl(&denial::nothing_denied()),
+            denier = json!(format!("{name}-writer")),
+            rights = hcl(&denial::own_rights(arn)),
+        ));
+    }
     text.push_str(&format!(
         "resource \"aws_iam_role\" \"{label}\" {{\n  \
            name                 = {name}\n  \
            path                 = {path}\n  \
            max_session_duration = {seconds}\n\
-         {needs}  \
+         {bound}{needs}  \
            assume_role_policy   = jsonencode({policy})\n}}\n",
         label = label(role, "_"),
         name = json!(config.role_arn.name),
@@ -235,6 +315,7 @@ fn cloudformation(
     provider: Option<Provider<'_>>,
     seconds: u32,
     policy: &Value,
+    boundary: Option<&Boundary>,
 ) -> String {
     let capital = |part: &str| part[..1].to_ascii_uppercase() + &part[1..];
     let logical: String = role.name.split(['-', '.']).filter(|part| !part.is_empty()).map(capital).collect();
@@ -256,6 +337,33 @@ fn cloudformation(
             json!({ "Type": "AWS::IAM::OIDCProvider", "Properties": provider }),
         );
     }
+    if let Some(Boundary { arn, name, path }) = boundary {
+        properties["Properties"]["PermissionsBoundary"] = json!({ "Ref": "ClaimboundDenials" });
+        let managed = |name: &str, path: &str, document: Value| {
+            let properties = json!({ "ManagedPolicyName": name, "Path": path, "PolicyDocument": document });
+            json!({ "Type": "AWS::IAM::ManagedPolicy", "Properties": properties })
+        };
+        resources.insert("ClaimboundDenials".to_owned(), managed(name, path, denial::nothing_denied()));
+        let writer = managed(&format!("{name}-writer"), "/", denial::own_rights(arn));
+        resources.insert("ClaimboundDenier".to_owned(), writer);
+    }
     resources.insert(format!("{logical}Role"), properties);
     format!("{:#}\n", json!({ "AWSTemplateFormatVersion": "2010-09-09", "Resources": resources }))
+}
+
+/// The policy that the boundary of a role is to be now.
+pub fn denials(role: &Role, config: &config::Config, now: UnixSeconds) -> Result<String> {
+    let Some((list, _)) = operate::list_of(&broker::deniers(config), role) else {
+        bail!("role `{}` has a backend of kind `{}`; only sessions of `aws` roles can be denied", role.name, role.kind);
+    };
+    let reader = store::open_reader(&config.store)?;
+    let (policy, left_out) = denial::policy(&operate::listed(reader.as_ref(), &list, now)?);
+    if left_out > 0 {
+        eprintln!(
+            "warning: {left_out} entries do not fit into a policy of {} characters",
+            denial::POLICY_CHARACTERS_MAX
+        );
+    }
+    let policy: Value = serde_json::from_str(&policy)?;
+    Ok(format!("{policy:#}\n"))
 }

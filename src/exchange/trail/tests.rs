@@ -7,7 +7,7 @@ use crate::{
     net::Later,
     store::{
         Kept, Lease,
-        tests::{NOW, lease, spend, stalled},
+        tests::{self as stored, NOW, lease, spend, stalled},
     },
 };
 use LeaseState::{Failed, Issued, Issuing, Unknown};
@@ -36,13 +36,22 @@ struct House {
     strangers: Strangers,
     repositories: Repositories,
     writer: crate::store::Writer,
+    reader: Arc<dyn crate::store::Reader>,
     stall: Option<mpsc::Sender<()>>,
 }
 
 impl House {
     fn new() -> Self {
+        Self::after(&[])
+    }
+
+    /// With what was written before.
+    fn after(commits: &[Commit]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (writer, stall) = stalled(&folder.path().join("store.db"));
+        let path = folder.path().join("store.db");
+        stored::written(&path, commits);
+        let (writer, stall) = stalled(&path);
+        let reader = crate::store::open_reader(&format!("sqlite:{}", path.display())).unwrap();
         let snapshot =
             Snapshot { mappings: MappingSet::default(), minters: vec![], profiles: Profiles::builtin().clone() };
         Self {
@@ -51,14 +60,15 @@ impl House {
             strangers: Strangers::default(),
             repositories: Repositories::new(0),
             writer,
+            reader,
             stall: Some(stall),
         }
     }
 
     fn parts(&self) -> Parts<'_> {
-        let (snapshot, writer) = (&self.snapshot, &self.writer);
+        let (snapshot, writer, reader) = (&self.snapshot, &self.writer, &self.reader);
         let (strangers, repositories) = (&self.strangers, &self.repositories);
-        Parts { snapshot, issuers: &NoIssuers, writer, strangers, repositories, now: NOW }
+        Parts { snapshot, issuers: &NoIssuers, writer, reader, strangers, repositories, now: NOW }
     }
 
     /// Kinds and reasons of all records, states of all leases; the audit holds.
@@ -111,9 +121,10 @@ async fn admit(parts: &Parts<'_>, trail: &mut Trail<'_>, state: LeaseState) -> R
         lease: opened.id,
         handle: None,
         expires: opened.expires,
+        family: None,
         eased: Eased::default(),
     };
-    trail.opens(opened.id, state, vec![]);
+    trail.opens(opened.id, state, vec![], None);
     let guards = vec![Guard::Unspent(spend(1, state))];
     trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
     trail.admitted();
@@ -277,9 +288,10 @@ async fn a_use_counts_unless_surely_nothing_was_minted() {
                 lease: opened.id,
                 handle: None,
                 expires: opened.expires,
+                family: None,
                 eased: Eased::default(),
             };
-            trail.opens(opened.id, Issuing, vec![once]);
+            trail.opens(opened.id, Issuing, vec![once], None);
             let guards = vec![Guard::Unspent(spend(token, Issuing)), Guard::Within(once)];
             trail.commit(&parts, guards, vec![Change::OpenLease(opened.clone())], granted).await
         };
@@ -316,9 +328,10 @@ async fn what_is_taken_back_gives_its_uses_back() {
         lease: opened.id,
         handle: None,
         expires: opened.expires,
+        family: None,
         eased: Eased::default(),
     };
-    trail.opens(opened.id, Issued, vec![once]);
+    trail.opens(opened.id, Issued, vec![once], None);
     let guards = vec![Guard::Unspent(spend(1, Issued)), Guard::Within(once)];
     let down = trail.commit(&parts, guards, vec![Change::OpenLease(opened.clone())], granted).await.unwrap_err();
     drop(house.stall.take());
@@ -326,4 +339,112 @@ async fn what_is_taken_back_gives_its_uses_back() {
     assert_eq!(record_refusal(&parts, trail, down).await.reason, Reason::StoreDown);
     let would = What::DryRun { mapping: "m", role: "r" };
     proven(&request).commit(&parts, vec![Guard::Within(once)], vec![], would).await.expect("there is room again");
+}
+
+/// The trail of a job that came with a refresh token.
+fn renewing<'r>(request: &'r Request<'r>) -> Trail<'r> {
+    let mut trail = proven(request);
+    trail.renews();
+    trail.spend = None;
+    trail
+}
+
+/// Token 1 began family 1; its first refresh token is about to open lease 7.
+async fn renew(parts: &Parts<'_>, trail: &mut Trail<'_>, turn: Turn) -> Result<(), Refusal> {
+    let commit = stored::renew(7, 1, (1, 2), 10);
+    trail.opens(LeaseId(7), Issuing, vec![], Some(turn));
+    match parts.writer.commit(commit).await? {
+        Outcome::Durable { .. } => Ok(()),
+        Outcome::Blocked(blocked) => Err(Refusal::Turn { blocked, family: turn.family }),
+    }
+}
+
+/// Whether admission was written or never will be: the next try has the turn, and no hurry.
+#[tokio::test]
+async fn a_renewal_without_an_answer_is_had_again() {
+    for written in [true, false] {
+        let before = [stored::begin(1, 1)];
+        let mut house = House::after(&before);
+        let (request, turn) = (request(7), stored::turn(1, (1, 2), 10));
+        if !written {
+            // Whoever is before it in the queue keeps it from being taken up.
+            house.writer.commit(stored::begin(2, 2)).await.unwrap_err();
+        }
+        let mut trail = renewing(&request);
+        let down = renew(&house.parts(), &mut trail, turn).await.unwrap_err();
+        drop(house.stall.take());
+        assert_eq!(record_refusal(&house.parts(), trail, down).await.reason, Reason::StoreDown);
+        let (records, states) = house.found();
+        assert_eq!(records.last().unwrap(), "refused store_down");
+        assert_eq!(states.contains(&Failed), written, "{states:?}");
+        let family = house.reader.family(&[101; 32]).unwrap().unwrap();
+        assert_eq!(family.turns.current, turn.token, "its turn comes again");
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_comes_again_ends_its_family_once() {
+    let mut house =
+        House::after(&[stored::begin(1, 1), stored::renew(5, 1, (1, 2), 0), stored::renew(6, 1, (2, 3), 5)]);
+    drop(house.stall.take());
+    let (request, turn) = (request(7), stored::turn(1, (1, 2), 10));
+    for _ in 0..2 {
+        let mut trail = renewing(&request);
+        let refusal = renew(&house.parts(), &mut trail, turn).await.unwrap_err();
+        let again = matches!(refusal, Refusal::Turn { blocked: Blocked::FamilyEnded, .. });
+        let refused = record_refusal(&house.parts(), trail, refusal).await;
+        assert_eq!(refused.reason, if again { Reason::RefreshEnded } else { Reason::RefreshReused });
+        assert_eq!(refused.standing, Standing::ProvenJob);
+    }
+    // Found out before admission, by two at once: one ends it, both are told.
+    let refusal = Refusal::Turn { blocked: Blocked::Reused, family: LeaseId(1) };
+    assert_eq!(record_refusal(&house.parts(), renewing(&request), refusal).await.reason, Reason::RefreshReused);
+    let (records, states) = house.found();
+    let refused = ["refused refresh_reused", "refused refresh_ended", "refused refresh_reused"];
+    assert_eq!(records[3..], refused);
+    assert_eq!(states, [LeaseState::Ended; 3]);
+}
+
+/// Whoever comes with a refresh token that is nobody's has its first answer, and its token is spent; who comes with one
+/// that began a family is told the same, and no replay.
+#[tokio::test]
+async fn a_token_beside_an_unknown_refresh_token_is_spent() {
+    let mut house = House::new();
+    drop(house.stall.take());
+    let (request, parts) = (request(7), house.parts());
+    for _ in 0..2 {
+        let mut trail = proven(&request);
+        trail.renews();
+        let refused = record_refusal(&parts, trail, Refusal::Grant(Reason::GrantUnknown)).await;
+        assert_eq!(refused.reason, Reason::GrantUnknown);
+    }
+    let lost = admit(&parts, &mut proven(&request), Issued).await.unwrap_err();
+    assert!(matches!(lost, Refusal::Blocked(Blocked::Replay)), "{lost}");
+    assert_eq!(house.found().0, ["refused grant_unknown"; 2]);
+}
+
+/// The same refresh token may be sent in a loop: that writes no more than any other.
+#[tokio::test]
+async fn refusals_of_renewals_are_summed_beyond_the_rate() {
+    let mut house = House::new();
+    drop(house.stall.take());
+    let (request, parts) = (request(7), house.parts());
+    let singles = crate::exchange::strangers::JOBS_SINGLES_PER_MINUTE as usize;
+    for _ in 0..singles + 5 {
+        let refused = record_refusal(&parts, renewing(&request), refused_with(Reason::RefreshEnded)).await;
+        assert_eq!((refused.reason, refused.standing), (Reason::RefreshEnded, Standing::ProvenJob));
+    }
+    for _ in 0..2 {
+        let mut trail = proven(&request);
+        trail.renews();
+        assert_eq!(
+            record_refusal(&parts, trail, refused_with(Reason::GrantUnknown)).await.reason,
+            Reason::GrantUnknown
+        );
+    }
+    assert_eq!(house.found().0.len(), singles);
+    house.strangers.flush(&house.writer, NOW, true).await;
+    assert_eq!(house.strangers.summed(), (0, 7));
+    let lost = admit(&parts, &mut proven(&request), Issued).await.unwrap_err();
+    assert!(matches!(lost, Refusal::Blocked(Blocked::Replay)), "the first of them spent it: {lost}");
 }

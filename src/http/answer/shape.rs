@@ -27,6 +27,10 @@ pub struct Success<'a> {
     token_type: &'static str,
     expires_in: i64,
     credential: ToldCredential<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_expires_in: Option<i64>,
     decision_id: String,
     lease_id: String,
     role: &'a str,
@@ -72,12 +76,15 @@ impl<'a> Success<'a> {
                 (handle, TYPE_LEASE, "N_A", told)
             }
         };
+        let until = |at: UnixSeconds| at.0.saturating_sub(now.0).max(0);
         Self {
             access_token: access_token.reveal(),
             issued_token_type,
             token_type,
-            expires_in: issued.expires.0.saturating_sub(now.0).max(0),
+            expires_in: until(issued.expires),
             credential,
+            refresh_token: issued.refresh.as_ref().map(|refresh| refresh.token.reveal()),
+            refresh_expires_in: issued.refresh.as_ref().map(|refresh| until(refresh.expires)),
             decision_id: text(answer.id.0),
             lease_id: text(issued.lease.0),
             role: &issued.role,
@@ -89,6 +96,15 @@ impl<'a> Success<'a> {
 
 fn rfc3339(at: UnixSeconds) -> String {
     jiff::Timestamp::from_second(at.0).map(|at| at.to_string()).unwrap_or_default()
+}
+
+/// Of a token that is good: RFC 7662 section 2.2.
+#[derive(Serialize)]
+pub struct Active {
+    pub active: bool,
+    pub token_type: &'static str,
+    #[serde(flatten)]
+    pub claims: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Serialize)]

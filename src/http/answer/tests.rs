@@ -166,6 +166,7 @@ fn what_the_job_lacks_is_null_and_what_is_unknown_is_left_out() {
 fn a_grant_names_everything_that_it_is() {
     let granted = Granted::Issued(Issued {
         lease_handle: None,
+        refresh: None,
         credential: Credential::Jwt(Secret::new("h.p.s".into())),
         expires: UnixSeconds(1_900),
         role: "pay.prod".into(),

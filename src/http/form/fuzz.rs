@@ -107,8 +107,10 @@ fn read(bytes: &[u8]) -> Outcome {
             assert_eq!(Some(auth_req_id.reveal()), value("auth_req_id"));
             "poll"
         }
-        AskedGrant::Refresh { token } => {
+        AskedGrant::Refresh { token, subject } => {
             assert_eq!(Some(token.reveal()), value("refresh_token"));
+            assert_eq!(Some(subject.reveal()), value("subject_token"));
+            assert!(value("actor_token").is_none() && !asked.dry_run);
             "refresh"
         }
     };

@@ -1,13 +1,21 @@
 //! Every endpoint over actix's test service, with a broker that says what the test wants.
 
+mod relying;
+
 use super::*;
 use crate::{
-    broker::{Answer, Asked, AskedGrant, EvidenceHealth, Health, MappingsHealth, StoreHealth},
-    config::{Config, Hints, Limits},
+    broker::{
+        Answer, Asked, AskedGrant, Broker, EvidenceHealth, Health, MappingsHealth, NoOperator, SigningHealth,
+        StatusList, StoreHealth, Who,
+    },
+    config::{Config, Evidence, Hints, Limits, Signing},
     exchange::{Granted, Issued, Refused},
     http::{answer::tests::answer, front::Front},
     issuance::Credential,
+    operate::{Deed, Done, OperateError},
+    operators::{May, Operator},
     secret::Secret,
+    store::Down,
 };
 use actix_web::{
     App,
@@ -23,13 +31,13 @@ use claimbound_core::{
     time::UnixSeconds,
 };
 use futures_util::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -44,6 +52,8 @@ pub struct Fake {
     pub asked: Mutex<Vec<Asked>>,
     pub turned_away: Mutex<Vec<u16>>,
     pub not_ready: AtomicBool,
+    /// How often somebody showed something to be let in as an operator.
+    pub presented: AtomicUsize,
 }
 
 impl Front for Arc<Fake> {
@@ -59,6 +69,7 @@ impl Front for Arc<Fake> {
         let outcome = match subject.reveal() {
             "good" => Ok(Granted::Issued(Issued {
                 lease_handle: None,
+                refresh: None,
                 credential: Credential::Jwt(Secret::new("h.p.s".into())),
                 expires: UnixSeconds(1_900),
                 role: "r".into(),
@@ -73,6 +84,44 @@ impl Front for Arc<Fake> {
     }
     fn revoke(&self, token: Secret) -> BoxFuture<'_, bool> {
         Box::pin(async move { token.reveal() != "down" })
+    }
+    /// Fails as the name of the role says, and else has nothing to tell.
+    fn operate(&self, operator: Operator, deed: Deed) -> BoxFuture<'_, Result<Done, OperateError>> {
+        let name = match &deed {
+            Deed::Suspend(asked) => asked.subject.name.as_str(),
+            _ => "",
+        };
+        let text = || "told".to_owned();
+        let failed = match name {
+            "not-allowed" => Some(Operator::new(operator.name(), []).require(May::Suspend).unwrap_err().into()),
+            "invalid" => Some(OperateError::Invalid(text())),
+            "unknown" => Some(OperateError::Unknown(text())),
+            "not-yet" => Some(OperateError::NotYet(text())),
+            "down" => Some(OperateError::Store(crate::store::Down::new("down"))),
+            _ => None,
+        };
+        Box::pin(async move { failed.map_or(Ok(Done::Suspensions { suspensions: vec![] }), Err) })
+    }
+    fn resource_server(&self, id: &str, secret: &str) -> Option<usize> {
+        ((id, secret) == ("openbao", "s e:c+ret")).then_some(0)
+    }
+    fn introspect(&self, _: usize, token: Secret) -> BoxFuture<'_, Result<Option<Map<String, Value>>, Down>> {
+        Box::pin(async move {
+            match token.reveal() {
+                "good" => Ok(Some([("jti".to_owned(), json!("7"))].into_iter().collect())),
+                "down" => Err(Down::new("away")),
+                _ => Ok(None),
+            }
+        })
+    }
+    fn status_list<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<StatusList>>, Down>> {
+        Box::pin(async move {
+            match name {
+                "gone" => Ok(None),
+                "down" => Err(Down::new("away")),
+                _ => Ok(Some(Arc::new(StatusList { token: "h.p.s".into(), tag: "t1".into() }))),
+            }
+        })
     }
     fn jwks(&self) -> Value {
         json!({ "keys": [] })
@@ -89,7 +138,10 @@ impl Front for Arc<Fake> {
             store: StoreHealth { writable: true, waiting: 0 },
             evidence: EvidenceHealth::default(),
             issuers: vec![],
+            signing: SigningHealth::default(),
+            sinks: vec![],
             keys: vec![],
+            suspensions: vec![],
         }
     }
     fn metrics(&self) -> String {
@@ -107,6 +159,22 @@ impl Front for Arc<Fake> {
     fn checkpoint_key(&self) -> String {
         "a key".into()
     }
+    /// `auditor` may audit; `limited` comes too often; the store is down for `down`.
+    fn operator(&self, presented: Secret) -> BoxFuture<'_, Result<Who, NoOperator>> {
+        self.presented.fetch_add(1, Ordering::Relaxed);
+        let who = match presented.reveal() {
+            "auditor" => {
+                Ok(Who { operator: Operator::new("okta:eve", [May::Audit]), expires: Some(UnixSeconds(1_900)) })
+            }
+            "limited" => Err(NoOperator::TooOften { retry_after_seconds: 7 }),
+            "down" => Err(NoOperator::Down),
+            _ => Err(NoOperator::Unknown),
+        };
+        Box::pin(async { who })
+    }
+    fn broker(&self) -> Option<&Arc<Broker>> {
+        None
+    }
 }
 
 pub fn config() -> Config {
@@ -123,13 +191,18 @@ pub fn config() -> Config {
             connections: 64,
             requests_per_second: 0,
             repository_requests_per_second: 0,
+            introspections_per_second: 0,
             request_seconds: 5,
         },
         store: String::new(),
         mappings: "mappings".into(),
+        resource_servers: Vec::new(),
         issuers: BTreeMap::new(),
-        signing_keys: "keys".into(),
-        checkpoint_file: "keys/checkpoint".into(),
+        sign_ins: Vec::new(),
+        operators: Vec::new(),
+        signing: Signing::default(),
+        traces: None,
+        evidence: Evidence::default(),
         issuer_url: "https://issuer.example".into(),
         development: false,
     }
@@ -186,22 +259,27 @@ fn post(path: &str, body: impl Into<String>) -> TestRequest {
 async fn every_endpoint_answers_its_method_and_names_it_to_others() {
     for (table, other) in [(PUBLIC, OPERATOR), (OPERATOR, PUBLIC)] {
         for endpoint in table {
-            let fake = Arc::default();
+            let fake: Arc<Fake> = Arc::default();
             let ask = |method| ask_at(table, &fake, config(), from(STRANGER).method(method).uri(endpoint.path));
             for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
                 let got = ask(method.clone()).await;
-                assert_eq!(got.status == 405, !endpoint.answers(&method), "{method} {}: {}", endpoint.path, got.status);
+                let answers = at(table, endpoint.path).any(|row| row.answers(&method));
+                assert_eq!(got.status == 405, !answers, "{method} {}: {}", endpoint.path, got.status);
                 assert_eq!(got.header("x-content-type-options"), "nosniff");
                 assert_eq!(got.header("access-control-allow-origin"), "");
                 if got.status == 405 {
-                    assert_eq!(got.header("allow"), endpoint.allow());
+                    assert_eq!(got.header("allow"), allow(table, endpoint.path));
                     assert_eq!(got.json()["error"], "method_not_allowed");
                 }
             }
-            assert_eq!(
-                ask(endpoint.method.clone()).await.status,
-                if endpoint.method == Method::GET { 200 } else { 415 }
-            );
+            let expected = match (endpoint.needs, &endpoint.method, endpoint.path) {
+                (Needs::Nothing, &Method::GET, _) => 200,
+                (Needs::Nothing, _, "/introspect") => 401,
+                (Needs::Nothing, ..) => 415,
+                _ => 401,
+            };
+            assert_eq!(ask(endpoint.method.clone()).await.status, expected, "{}", endpoint.path);
+            assert_eq!(fake.presented.load(Ordering::Relaxed), 0, "nothing was shown");
         }
         for endpoint in other {
             let request = from(STRANGER).method(endpoint.method.clone()).uri(endpoint.path);
@@ -358,6 +436,66 @@ async fn operators_see_metrics_and_health() {
 }
 
 #[actix_web::test]
+async fn operators_are_let_in_by_what_they_show_and_by_what_they_may() {
+    let fake: Arc<Fake> = Arc::default();
+    let ask = async |method: Method, path: &str, token: Option<&str>| {
+        let request = from(STRANGER).method(method).uri(path);
+        let request = match token {
+            Some(token) => request.insert_header(("authorization", format!("Bearer {token}"))),
+            None => request,
+        };
+        ask_at(OPERATOR, &fake, config(), request).await
+    };
+    let constant = ask(Method::GET, "/operator/decisions", None).await;
+    assert_eq!((constant.status, constant.header("cache-control")), (401, "no-store"));
+    assert_eq!(constant.header("www-authenticate"), "Bearer realm=\"claimbound operators\"");
+    let stranger = ask(Method::GET, "/operator/decisions", Some("other")).await;
+    assert_eq!((stranger.status, &stranger.body), (401, &constant.body), "one answer, whatever the cause");
+    for (token, status, retry) in [("limited", 429, "7"), ("down", 503, "5")] {
+        let got = ask(Method::GET, "/operator/decisions", Some(token)).await;
+        assert_eq!((got.status, got.header("retry-after")), (status, retry), "{token}");
+    }
+    // Let in; behind the gate there is no broker here.
+    assert_eq!(ask(Method::GET, "/operator/decisions", Some("auditor")).await.status, 503);
+    let me = ask(Method::GET, "/operator/session", Some("auditor")).await;
+    assert_eq!(me.json(), json!({ "operator": "okta:eve", "may": ["audit"], "expires_at": 1_900 }));
+    let denied = ask(Method::GET, "/operator/decisions/00000000-0000-7000-8000-000000000001", Some("auditor")).await;
+    assert_eq!((denied.status, &denied.json()["error"]), (403, &json!("insufficient_scope")));
+    assert!(denied.json()["error_description"].as_str().unwrap().starts_with("`okta:eve` may not `explain`"));
+    // Costs nothing: a job's token is good once.
+    let before = fake.presented.load(Ordering::Relaxed);
+    assert_eq!(ask(Method::PUT, "/operator/decisions", Some("auditor")).await.status, 405);
+    assert_eq!(ask(Method::GET, "/operator/nothing", Some("auditor")).await.status, 404);
+    assert_eq!(fake.presented.load(Ordering::Relaxed), before);
+}
+
+#[actix_web::test]
+async fn steps_of_a_sign_in_are_few_and_json() {
+    let fake: Arc<Fake> = Arc::default();
+    let shared = Data::new(Shared::new(Box::new(fake), config()));
+    let app = init_service(App::new().app_data(shared).wrap(from_fn(around)).configure(configure(OPERATOR))).await;
+    let ask = async |kind: &str, body: &str| {
+        let request = from(STRANGER).method(Method::POST).uri("/operator/sign-in");
+        let request = request.insert_header(("content-type", kind)).set_payload(body.to_owned());
+        got(app.call(request.to_request()).await.unwrap()).await
+    };
+    for (kind, body, status) in [
+        ("application/x-www-form-urlencoded", "port=1", 415),
+        ("application/json", "{", 400),
+        ("application/json", "{\"prot\":1}", 400),
+        ("application/json", "{\"port\":70000}", 400),
+        ("application/json", "{\"port\":1}", 503),
+    ] {
+        assert_eq!(ask(kind, body).await.status, status, "{body}");
+    }
+    for _ in 5..limit::SIGN_IN_STEPS_PER_SECOND as u64 * crate::rate::BURST_SECONDS {
+        assert_ne!(ask("application/json", "{").await.status, 429);
+    }
+    let refused = ask("application/json", "{").await;
+    assert_eq!((refused.status, refused.header("retry-after").is_empty()), (429, false));
+}
+
+#[actix_web::test]
 async fn this_host_and_trusted_proxies_keep_their_connections() {
     for (peer, closes) in [
         ("127.0.0.1:1", false),
@@ -411,4 +549,18 @@ async fn the_access_log_names_the_decision_and_nothing_that_was_sent() {
     }
     assert!(fields[1].get("decision_id").is_none(), "{log}");
     assert_eq!((&fields[2]["method"], &fields[2]["path"]), (&json!("other"), &json!("unknown")));
+}
+
+/// Anybody else could write into others' traces, and decide what is kept.
+#[actix_web::test]
+async fn a_trace_is_continued_for_a_trusted_proxy_alone() {
+    const TRACE: (&str, &str) = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let fake: Arc<Fake> = Arc::default();
+    let post = |peer: &str| post("/token", format!("{EXCHANGE}good")).peer_addr(peer.parse().unwrap());
+    ask(&fake, post("10.0.0.1:1").insert_header(TRACE)).await;
+    ask(&fake, post(STRANGER).insert_header(TRACE)).await;
+    ask(&fake, post("10.0.0.1:1").insert_header(("traceparent", "00-nonsense"))).await;
+    ask(&fake, post("10.0.0.1:1").append_header(TRACE).append_header(TRACE)).await;
+    let known: Vec<bool> = fake.asked.lock().unwrap().iter().map(|asked| asked.caller.is_some()).collect();
+    assert_eq!(known, [true, false, false, false]);
 }

@@ -7,18 +7,20 @@ pub struct Partition {
     pub name: &'static str,
     /// How the names of its regions begin; empty for the partition of all other regions.
     region: &'static str,
+    /// Where its IAM stands.
+    pub iam_region: &'static str,
     /// The audience that its STS is told to expect, by convention.
     pub audience: &'static str,
 }
 
 const PARTITIONS: [Partition; 7] = [
-    Partition { name: "aws", region: "", audience: "sts.amazonaws.com" },
-    Partition { name: "aws-cn", region: "cn-", audience: "sts.amazonaws.com.cn" },
-    Partition { name: "aws-us-gov", region: "us-gov-", audience: "sts.amazonaws.com" },
-    Partition { name: "aws-iso", region: "us-iso-", audience: "sts.amazonaws.com" },
-    Partition { name: "aws-iso-b", region: "us-isob-", audience: "sts.amazonaws.com" },
-    Partition { name: "aws-iso-f", region: "us-isof-", audience: "sts.amazonaws.com" },
-    Partition { name: "aws-eusc", region: "eusc-", audience: "sts.amazonaws.com" },
+    Partition { name: "aws", region: "", iam_region: "us-east-1", audience: "sts.amazonaws.com" },
+    Partition { name: "aws-cn", region: "cn-", iam_region: "cn-north-1", audience: "sts.amazonaws.com.cn" },
+    Partition { name: "aws-us-gov", region: "us-gov-", iam_region: "us-gov-west-1", audience: "sts.amazonaws.com" },
+    Partition { name: "aws-iso", region: "us-iso-", iam_region: "us-iso-east-1", audience: "sts.amazonaws.com" },
+    Partition { name: "aws-iso-b", region: "us-isob-", iam_region: "us-isob-east-1", audience: "sts.amazonaws.com" },
+    Partition { name: "aws-iso-f", region: "us-isof-", iam_region: "us-isof-south-1", audience: "sts.amazonaws.com" },
+    Partition { name: "aws-eusc", region: "eusc-", iam_region: "eusc-de-east-1", audience: "sts.amazonaws.com" },
 ];
 
 impl Partition {
@@ -69,6 +71,13 @@ pub fn is_policy(text: &str, partition: Partition) -> bool {
     of == partition
         && (account == "aws" || is_account(account))
         && path.is_some_and(|path| path.split('/').all(is_name))
+}
+
+/// Partition and account of a managed policy of an account's own.
+pub fn policy_of(text: &str) -> Option<(Partition, &str)> {
+    let (partition, account, resource) = iam(text).ok()?;
+    let path = resource.strip_prefix("policy/")?;
+    (is_account(account) && path.split('/').all(is_name)).then_some((partition, account))
 }
 
 /// Whether this is one role or user, or one account (`root`), which a trust policy of the partition may name.

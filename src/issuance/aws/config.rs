@@ -200,7 +200,7 @@ impl<'a> Judge<'a> {
             self.fault(POLICY_MISSING, span, format!("the folder has no `{path}`"), help);
             return None;
         };
-        let at = Span { file: path.into(), bytes: 0..0 };
+        let at = Span::new(path, 0..0);
         let (code, message, help) = match policy::judge(text) {
             Ok(policy) => return Some(policy),
             Err(policy::Fault::Unfit(why)) => {

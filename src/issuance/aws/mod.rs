@@ -7,6 +7,7 @@
 
 pub mod arn;
 mod config;
+pub mod denial;
 mod policy;
 pub mod session;
 mod sts;
@@ -210,7 +211,7 @@ impl Minter for AwsRole {
     }
 
     fn revoke<'a>(&'a self, _handle: &'a str) -> Later<'a, Result<Ended, MintError>> {
-        // AWS ends all sessions of a role or none: the keys of this one work until they expire.
+        // The keys work until they expire: a deny list (`denial`) is for operators, whoever holds keys could fill it.
         Box::pin(std::future::ready(Ok(Ended::AtExpiry)))
     }
 }

@@ -258,7 +258,7 @@ impl Backend {
 }
 
 /// What a failed call means. Only an answer, or never having got through, says that nothing was made.
-fn failure<E>(error: SdkError<E>) -> Failure
+pub(super) fn failure<E>(error: SdkError<E>) -> Failure
 where
     E: ProvideErrorMetadata + Error + 'static,
 {

@@ -16,7 +16,7 @@ const HERE: Deployment<'static> = Deployment {
 const AUDIENCE: &str = "https://openbao.acme.example";
 
 fn span(from: usize) -> Span {
-    Span { file: "roles/payments.toml".into(), bytes: from..from + 1 }
+    Span::new("roles/payments.toml", from..from + 1)
 }
 
 /// A role whose parameters are this TOML; each value's span begins at its number in name order.
@@ -44,7 +44,7 @@ fn faults(role: &Role) -> Vec<(u16, usize, String)> {
         .into_iter()
         .map(|fault| {
             assert!(fault.help.as_ref().is_some_and(|help| !help.is_empty()), "{}: no remedy", fault.message);
-            (fault.code.0, fault.span.unwrap().bytes.start, format!("{}: {}", fault.message, fault.help.unwrap()))
+            (fault.code.0, fault.span.unwrap().bytes().start, format!("{}: {}", fault.message, fault.help.unwrap()))
         })
         .collect()
 }
@@ -144,7 +144,7 @@ fn order<'a>(case: &'a Case<'a>) -> Order<'a> {
 
 fn minter() -> JwtRole {
     let config = Config { audience: AUDIENCE.to_owned(), algorithm: SigningAlgorithm::Es256 };
-    JwtRole::new(config, HERE.issuer_url.into(), Signer::ephemeral())
+    JwtRole::new(config, HERE.issuer_url.into(), Signer::ephemeral(), StatusLists::new(HERE.public_url))
 }
 
 fn payload(token: &Secret) -> Value {
@@ -157,6 +157,9 @@ fn payload(token: &Secret) -> Value {
 async fn a_token_says_who_for_whom_and_under_which_lease() {
     let plan = with_case(|case| minter().plan(&order(case)).unwrap());
     let handle = plan.handle().expect("known before minting").to_owned();
+    let place = plan.status().expect("a place in a status list");
+    let list = format!("https://broker.example/statuslists/{:032x}", place.list);
+    let status = json!({ "status_list": { "idx": place.index, "uri": list } });
     let Minted { handle: minted, expires, credential } = plan.mint().await.unwrap();
     let Credential::Jwt(token) = credential else { panic!("a `jwt` role gives a token") };
     assert_eq!(minted, handle);
@@ -174,6 +177,7 @@ async fn a_token_says_who_for_whom_and_under_which_lease() {
             "role": "payments-secrets",
             "mapping": "payments-staging",
             "lease_id": "01900000-0000-7000-8000-000000000001",
+            "status": status,
             "principal": {
                 "issuer": "github",
                 "id": "740000001",
@@ -205,16 +209,16 @@ fn a_scope_and_an_actor_do_not_fit() {
 }
 
 #[tokio::test]
-async fn revoking_says_that_the_token_lives_until_it_expires() {
-    assert_eq!(minter().revoke("x").await, Ok(Ended::AtExpiry));
+async fn revoking_says_that_the_token_is_refused_where_its_lease_is_looked_up() {
+    assert_eq!(minter().revoke("x").await, Ok(Ended::WhereChecked));
 }
 
 #[tokio::test]
 async fn when_no_key_signs_nothing_was_minted() {
     let directory = tempfile::tempdir().unwrap();
-    let signer = Signer::open(directory.path(), UnixSeconds(1_900_000_000)).unwrap();
+    let signer = Signer::open(directory.path(), None, UnixSeconds(1_900_000_000)).unwrap();
     let config = Config { audience: AUDIENCE.to_owned(), algorithm: SigningAlgorithm::Rs256 };
-    let minter = JwtRole::new(config, HERE.issuer_url.into(), signer);
+    let minter = JwtRole::new(config, HERE.issuer_url.into(), signer, StatusLists::new(HERE.public_url));
     let plan = with_case(|case| minter.plan(&order(case)).unwrap());
     assert!(matches!(plan.mint().await.err(), Some(MintError::Away(_))));
 }

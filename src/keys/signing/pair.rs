@@ -1,14 +1,14 @@
 //! One key pair: made, read from PKCS#8, signing, and its public half as a JWK.
 
-use super::SigningAlgorithm;
+use super::{SigningAlgorithm, provider::KeyPair};
 use aws_lc_rs::{
     digest,
     encoding::AsDer,
     rand::SystemRandom,
     rsa,
     signature::{
-        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256,
-        RSA_PKCS1_SHA256, UnparsedPublicKey,
+        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
+        RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
     },
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -79,22 +79,14 @@ impl Pair {
         };
         Ok(Self { private, public })
     }
+}
 
-    /// Whether this pair's private half made the signature.
-    pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        let verified = match &self.private {
-            Private::Es256(pair) => {
-                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key()).verify(message, signature)
-            }
-            Private::Rs256(pair) => {
-                UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key()).verify(message, signature)
-            }
-        };
-        verified.is_ok()
+impl KeyPair for Pair {
+    fn public(&self) -> &PublicKey {
+        &self.public
     }
 
-    /// The JWS signature (RFC 7518 sections 3.3, 3.4): for ES256 the two numbers side by side, 64 bytes.
-    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String> {
         let failed = |_| "the signature could not be made".to_owned();
         let random = SystemRandom::new();
         match &self.private {
@@ -109,6 +101,27 @@ impl Pair {
 }
 
 impl PublicKey {
+    pub(super) fn algorithm(&self) -> SigningAlgorithm {
+        match self {
+            Self::P256 { .. } => SigningAlgorithm::Es256,
+            Self::Rsa { .. } => SigningAlgorithm::Rs256,
+        }
+    }
+
+    /// Whether the private half of this key made the signature.
+    pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        let verified = match self {
+            Self::P256 { x, y } => {
+                let point = [&[4], x.as_slice(), y].concat();
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
+            }
+            Self::Rsa { n, e } => {
+                RsaPublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
+            }
+        };
+        verified.is_ok()
+    }
+
     /// RFC 7638: SHA-256 over the required members in lexical order, no white space.
     pub(super) fn thumbprint(&self) -> String {
         let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);

@@ -45,7 +45,7 @@ fn files(directory: &Path) -> BTreeSet<String> {
 }
 
 fn refused(directory: &Path, text: &str) {
-    let why = Signer::open(directory, T0).err().expect("refused").to_string();
+    let why = Signer::open(directory, None, T0).err().expect("refused").to_string();
     assert!(why.contains(text), "{why}");
 }
 
@@ -79,8 +79,10 @@ fn the_key_set_has_public_members_only() {
 
 #[test]
 fn a_state_follows_from_the_dates_and_the_time() {
-    let dates =
-        |retires, gone| Dates { kid: String::new(), algorithm: Es256, published: 100, signs_from: 200, retires, gone };
+    let dates = |retires, gone| {
+        let (kid, revoked) = (String::new(), None);
+        Dates { kid, algorithm: Es256, published: 100, signs_from: 200, retires, gone, revoked }
+    };
     let whole = dates(Some(300), Some(400));
     for (now, state) in [
         (0, Published),
@@ -101,7 +103,7 @@ fn a_state_follows_from_the_dates_and_the_time() {
 #[test]
 fn a_rotation_goes_through_its_states_and_no_token_is_left_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let signer = Signer::open(directory.path(), T0).unwrap();
+    let signer = Signer::open(directory.path(), None, T0).unwrap();
     assert_eq!(states(&signer, T0), [Signing], "the first key signs at once");
     let made = signer.rotate(T0, false).unwrap();
     assert_eq!(
@@ -137,7 +139,11 @@ fn a_rotation_goes_through_its_states_and_no_token_is_left_behind() {
     assert_eq!(files(directory.path()).len(), 5);
     signer.remove_gone(gone).unwrap();
     assert_eq!(files(directory.path()).len(), 3, "the private files of gone keys are removed");
-    assert_eq!(states(&Signer::open(directory.path(), gone).unwrap(), gone), [Gone, Signing], "their kid is kept");
+    assert_eq!(
+        states(&Signer::open(directory.path(), None, gone).unwrap(), gone),
+        [Gone, Signing],
+        "their kid is kept"
+    );
 }
 
 #[test]
@@ -165,8 +171,8 @@ fn published_keys_have_a_limit() {
 #[test]
 fn a_reload_brings_another_process_s_rotation() {
     let directory = tempfile::tempdir().unwrap();
-    let serve = Signer::open(directory.path(), T0).unwrap();
-    let command = Signer::open(directory.path(), T0).unwrap();
+    let serve = Signer::open(directory.path(), None, T0).unwrap();
+    let command = Signer::open(directory.path(), None, T0).unwrap();
     command.rotate(T0, true).unwrap();
     assert_eq!(states(&serve, T0), [Signing]);
     serve.reload().unwrap();
@@ -185,7 +191,7 @@ fn a_reload_brings_another_process_s_rotation() {
 fn private_files_are_ours_alone() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("keys");
-    let signer = Signer::open(&path, T0).unwrap();
+    let signer = Signer::open(&path, None, T0).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o700);
     for file in files(&path) {
@@ -199,7 +205,7 @@ fn private_files_are_ours_alone() {
         refused(&path, "chmod 600");
     }
     chmod(&key, 0o400);
-    Signer::open(&path, T0).unwrap();
+    Signer::open(&path, None, T0).unwrap();
     chmod(&path.join("keys.json"), 0o602);
     refused(&path, "others can change `keys.json`");
     chmod(&path.join("keys.json"), 0o600);
@@ -211,7 +217,7 @@ fn private_files_are_ours_alone() {
 fn a_directory_that_is_not_whole_is_refused() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("keys");
-    let signer = Signer::open(&path, T0).unwrap();
+    let signer = Signer::open(&path, None, T0).unwrap();
     let [ec, rsa] = [0, 1].map(|at| path.join(format!("{}.p8", signer.list(T0)[at].kid)));
     let list = path.join("keys.json");
     let good = fs::read(&list).unwrap();
@@ -240,8 +246,7 @@ fn a_directory_that_is_not_whole_is_refused() {
         refused(&path, says);
     }
     fs::write(&list, good).unwrap();
-    let other = Signer::ephemeral();
-    let stranger = other.keys.load()[0].pair.as_ref().unwrap().to_pkcs8().unwrap();
+    let stranger = pair::Pair::generate(Es256).unwrap().to_pkcs8().unwrap();
     fs::write(&ec, &*stranger).unwrap();
     refused(&path, "another key than its name says");
     refused(&list, "is not a directory");
@@ -254,19 +259,150 @@ fn what_a_crash_leaves_is_put_right() {
     // Before the list was written: the files were never anyone's.
     fs::write(path.join("abc.p8.new"), "half").unwrap();
     fs::write(path.join("keys.json.new"), "half").unwrap();
-    let signer = Signer::open(path, T0).unwrap();
+    let signer = Signer::open(path, None, T0).unwrap();
     assert_eq!(files(path).len(), 3);
     // After it: the last rename is made up for.
     let kid = signer.list(T0)[0].kid.clone();
     fs::rename(path.join(format!("{kid}.p8")), path.join(format!("{kid}.p8.new"))).unwrap();
-    assert_eq!(states(&Signer::open(path, T0).unwrap(), T0), [Signing]);
+    assert_eq!(states(&Signer::open(path, None, T0).unwrap(), T0), [Signing]);
     assert!(files(path).contains(&format!("{kid}.p8")));
 }
 
 #[test]
 fn nothing_is_signed_when_no_key_signs() {
     let directory = tempfile::tempdir().unwrap();
-    let signer = Signer::open(directory.path(), T0).unwrap();
+    let signer = Signer::open(directory.path(), None, T0).unwrap();
     let why = signer.sign("JWT", Es256, &json!({}), T0.plus(-1)).unwrap_err().to_string();
     assert!(why.contains("no ES256 key signs"), "{why}");
+}
+
+#[test]
+fn a_revoked_key_is_gone_at_once_and_something_signs_in_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let signer = Signer::open(directory.path(), None, T0).unwrap();
+    let kid = signer.list(T0)[0].kid.clone();
+    let token = signer.sign("JWT", Es256, &json!({}), T0).unwrap();
+    let now = T0.plus(60);
+    let Revocation { key, made } = signer.revoke(&kid, None, now).unwrap();
+    assert_eq!((key.state, key.revoked, key.gone), (Gone, Some(now), Some(now)));
+    assert_eq!(made.as_ref().map(|made| (made.algorithm, made.state)), Some((Es256, Signing)));
+    assert!(verified(&signer, &token, now).is_none() && signer.verify(token.reveal(), now).is_none());
+    assert!(!files(directory.path()).contains(&format!("{kid}.p8")), "its private half is removed");
+    let after = signer.sign("JWT", Es256, &json!({}), now).unwrap();
+    assert!(verified(&signer, &after, now).is_some());
+    let again = signer.revoke(&kid, None, now.plus(5)).unwrap();
+    assert_eq!((again.key.revoked, again.made.is_none()), (Some(now), true), "the first time counts");
+    let other = Signer::open(directory.path(), None, now).unwrap();
+    assert_eq!(states(&other, now), [Gone, Signing]);
+
+    // Another key signs already: none is made.
+    let waiting = signer.rotate(now, true).unwrap()[0].kid.clone();
+    let old = made.unwrap().kid;
+    assert!(signer.revoke(&old, None, now.plus(1)).unwrap().made.is_none());
+    assert!(verified(&signer, &signer.sign("JWT", Es256, &json!({}), now.plus(1)).unwrap(), now.plus(1)).is_some());
+    // One that the ring never had.
+    let why = signer.revoke(&"A".repeat(43), None, now).unwrap_err().why;
+    assert!(why.contains("there is no key"), "{why}");
+    signer.revoke("../../x", Some(Es256), now).unwrap_err();
+    let lost = signer.revoke(&"A".repeat(43), Some(Es256), now.plus(1)).unwrap().key;
+    assert_eq!((lost.state, lost.signs_from), (Gone, UnixSeconds(0)));
+    assert_eq!(Signer::open(directory.path(), None, now).unwrap().list(now).len(), 6);
+    assert_eq!(signer.list(now).iter().filter(|key| key.kid == waiting && key.state == Signing).count(), 1);
+}
+
+#[test]
+fn keys_follow_one_another_when_their_time_has_come() {
+    const EVERY: i64 = 30 * DAY;
+    let directory = tempfile::tempdir().unwrap();
+    let [one, other] = [0, 1].map(|_| Signer::open(directory.path(), None, T0).unwrap());
+    let due = T0.plus(EVERY - PUBLISH_AHEAD_SECONDS);
+    assert_eq!(one.next_rotation(EVERY), Some(due));
+    assert!(!one.rotate_when_due(due.plus(-1), EVERY).unwrap());
+    assert!(one.rotate_when_due(due, EVERY).unwrap());
+    assert!(!other.rotate_when_due(due, EVERY).unwrap(), "whoever shares the directory comes too late");
+    assert_eq!(states(&other, due), [Signing, Published]);
+    assert_eq!(states(&one, T0.plus(EVERY)), [Retiring, Signing]);
+    assert_eq!(one.next_rotation(EVERY), Some(due.plus(EVERY)));
+    assert!(!one.rotate_when_due(due.plus(EVERY - 1), EVERY).unwrap());
+}
+
+#[test]
+fn signing_stops_and_goes_on() {
+    let signer = Signer::ephemeral();
+    signer.stop(Some("a foreign key".to_owned()));
+    let why = signer.sign("JWT", Es256, &json!({}), T0).unwrap_err().why;
+    assert!(why.contains("signing is stopped: a foreign key"), "{why}");
+    signer.stop(None);
+    signer.sign("JWT", Es256, &json!({}), T0).unwrap();
+}
+
+#[test]
+fn sealed_keys_need_their_secret_and_a_wrong_one_changes_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("keys");
+    let secret = |name: &str, text: &str| {
+        let file = parent.path().join(name);
+        fs::write(&file, text.repeat(4)).unwrap();
+        Some(Place::File(file))
+    };
+    let (good, bad) = (secret("good", "0123456789abcdef"), secret("bad", "0123456789abcdeF"));
+    let whole = || -> Vec<(String, Vec<u8>)> {
+        files(&path).into_iter().map(|file| (file.clone(), fs::read(path.join(file)).unwrap())).collect()
+    };
+    let plain = Signer::open(&path, None, T0).unwrap();
+    let token = plain.sign("JWT", Es256, &json!({}), T0).unwrap();
+
+    let sealed = Signer::open(&path, good.clone(), T0).unwrap();
+    assert_eq!(sealed.jwks(T0), plain.jwks(T0), "the same keys");
+    assert!(verified(&sealed, &token, T0).is_some());
+    let names = files(&path);
+    assert_eq!(names.iter().filter(|name| name.ends_with(".sealed")).count(), 2, "{names:?}");
+    assert_eq!(names.len(), 3, "nothing readable is left: {names:?}");
+
+    let before = whole();
+    let refused = |seal: Option<Place>| Signer::open(&path, seal, T0).err().expect("refused").to_string();
+    assert!(refused(None).contains("is sealed"), "{}", refused(None));
+    assert!(refused(bad.clone()).contains("does not open with this seal"), "{}", refused(bad.clone()));
+    assert!(plain.rotate(T0, true).is_err() && plain.reload().is_err(), "a broker without the secret");
+    assert_eq!(whole(), before);
+
+    let made = sealed.rotate(T0, true).unwrap();
+    assert!(files(&path).contains(&format!("{}.sealed", made[0].kid)), "new ones are sealed, too");
+    Signer::open_existing(&path, good.clone()).unwrap();
+
+    // A crash between the two names.
+    let kid = made[0].kid.clone();
+    fs::write(path.join(format!("{kid}.p8")), "whatever").unwrap();
+    fs::rename(path.join(format!("{kid}.sealed")), path.join(format!("{kid}.sealed.new"))).unwrap();
+    fs::set_permissions(path.join(format!("{kid}.p8")), fs::Permissions::from_mode(0o600)).unwrap();
+    Signer::open(&path, good.clone(), T0).unwrap();
+    assert!(!files(&path).contains(&format!("{kid}.p8")));
+
+    // Another secret; half of it was done before.
+    let halfway = whole();
+    assert_eq!(Signer::seal(&path, bad.clone(), good.as_ref()).unwrap(), 4);
+    assert!(Signer::open(&path, good.clone(), T0).is_err());
+    for (name, content) in halfway.iter().filter(|(name, _)| name.starts_with(&kid)) {
+        fs::write(path.join(name), content).unwrap();
+    }
+    assert_eq!(Signer::seal(&path, bad.clone(), good.as_ref()).unwrap(), 4);
+    assert_eq!(Signer::open(&path, bad, T0).unwrap().list(T0).len(), 4);
+    assert!(Signer::seal(&path, None, good.as_ref()).unwrap_err().why.contains("no secret to seal with"));
+
+    let signer = Signer::open(&path, secret("bad", "0123456789abcdeF"), T0).unwrap();
+    signer.remove_gone(T0.plus(RETIRING_SECONDS)).unwrap();
+    assert_eq!(files(&path).iter().filter(|name| name.ends_with(".sealed")).count(), 2, "gone ones are removed");
+}
+
+#[test]
+fn a_ring_that_was_read_before_a_change_is_not_taken_up_after_it() {
+    let signer = Signer::ephemeral();
+    let (now, kid) = (UnixSeconds(1_800_000_000), signer.list(UnixSeconds(1_800_000_000))[0].kid.clone());
+    let read = signer.read_again().unwrap();
+    signer.revoke(&kid, None, now).unwrap();
+    signer.take_up(read);
+    let revoked = |signer: &Signer| signer.list(now).iter().any(|key| key.kid == kid && key.revoked.is_some());
+    assert!(revoked(&signer));
+    signer.reload().unwrap();
+    assert!(revoked(&signer));
 }

@@ -2,9 +2,13 @@
 //! batch costs the same few statements whatever its size, and a commit that loses undoes itself without a savepoint.
 
 use crate::store::{
-    Blocked, Change, Commit, Down, Epoch, Guard, Lease, LeaseState, Settled, Spend, Use, commit::RETRIES_MAX,
+    Blocked, Change, Commit, Denial, Down, Epoch, Family, Guard, Lease, LeaseState, Session, Settled, Spend,
+    Suspension, Turn, Use, commit::RETRIES_MAX,
 };
-use claimbound_core::{evidence::LeaseId, time::UnixSeconds};
+use claimbound_core::{
+    evidence::{LeaseId, SuspensionId},
+    time::UnixSeconds,
+};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     hash::Hash,
@@ -28,6 +32,9 @@ impl<K: Copy + Ord + Hash, V> Table<K, V> {
     fn put(&mut self, key: K, row: V) {
         let before = self.rows.insert(key, row);
         self.undo.push((key, before));
+    }
+    fn keys(&self, wanted: impl Fn(&V) -> bool) -> Vec<K> {
+        self.rows.iter().filter(|(_, row)| wanted(row)).map(|(key, _)| *key).collect()
     }
     fn end(&mut self, keep: bool) {
         for (key, before) in self.undo.drain(..).rev() {
@@ -72,8 +79,29 @@ pub(super) struct Row {
     pub(super) token: Option<[u8; 32]>,
     pub(super) handle: Option<String>,
     pub(super) possession: Option<[u8; 32]>,
+    pub(super) family: Option<LeaseId>,
     /// Opened by this batch, with the time until which its token's row is kept.
     pub(super) opened: Option<(Lease, Option<i64>)>,
+}
+
+/// A subject's row; `None` where it is suspended no more.
+pub(super) type Standing = Option<Suspended>;
+
+/// What suspends a subject.
+#[derive(Clone)]
+pub(super) struct Suspended {
+    pub(super) id: SuspensionId,
+    pub(super) until: Option<i64>,
+    /// The whole row, of one that this batch writes.
+    pub(super) written: Option<Suspension>,
+}
+
+/// A family's row.
+#[derive(Clone)]
+pub(super) struct Kin {
+    pub(super) family: Family,
+    /// By this batch.
+    pub(super) opened: bool,
 }
 
 /// Everything that a batch may touch.
@@ -86,10 +114,18 @@ pub(super) struct Held<'b> {
     /// Tokens issued until then may have lost theirs, too.
     pub(super) adopted: UnixSeconds,
     pub(super) uses: Table<[u8; 32], Counter>,
+    pub(super) families: Table<u128, Kin>,
     pub(super) leases: Table<u128, Row>,
+    pub(super) suspensions: Table<[u8; 32], Standing>,
     pub(super) fixed: Table<&'b str, String>,
+    pub(super) denials: Vec<&'b Denial>,
     pub(super) folders: Vec<(&'b [u8; 32], &'b [u8])>,
     pub(super) epochs: Vec<&'b Epoch>,
+    /// Inserted, then removed.
+    pub(super) opened_sessions: Vec<&'b Session>,
+    pub(super) ended_sessions: Vec<&'b [u8; 32]>,
+    /// Status lists, and until when they are kept.
+    pub(super) lists: Vec<(u128, i64)>,
 }
 
 impl<'b> Held<'b> {
@@ -100,24 +136,37 @@ impl<'b> Held<'b> {
             spent: Table::default(),
             fresh: HashSet::new(),
             uses: Table::default(),
+            families: Table::default(),
             leases: Table::default(),
+            suspensions: Table::default(),
             fixed: Table::default(),
+            denials: Vec::new(),
             folders: Vec::new(),
             epochs: Vec::new(),
+            opened_sessions: Vec::new(),
+            ended_sessions: Vec::new(),
+            lists: Vec::new(),
         }
     }
 
     /// One commit: all of it behind its guards, or nothing.
     pub(super) fn judge(&mut self, commit: &'b Commit) -> Result<Option<Blocked>, Down> {
-        let (folders, epochs) = (self.folders.len(), self.epochs.len());
+        let (folders, denials, lists) = (self.folders.len(), self.denials.len(), self.lists.len());
+        let (sessions, epochs) = ((self.opened_sessions.len(), self.ended_sessions.len()), self.epochs.len());
         let verdict = self.attempt(commit)?;
         let keep = verdict.is_none();
         self.spent.end(keep);
         self.uses.end(keep);
+        self.families.end(keep);
         self.leases.end(keep);
+        self.suspensions.end(keep);
         self.fixed.end(keep);
         if !keep {
             self.folders.truncate(folders);
+            self.opened_sessions.truncate(sessions.0);
+            self.ended_sessions.truncate(sessions.1);
+            self.denials.truncate(denials);
+            self.lists.truncate(lists);
             self.epochs.truncate(epochs);
         }
         for epoch in &self.epochs[epochs..] {
@@ -132,6 +181,8 @@ impl<'b> Held<'b> {
                 Guard::Unspent(spend) => self.spend(spend),
                 Guard::LeaseAlive(lease) => (!self.alive(*lease)).then_some(Blocked::LeaseEnded),
                 Guard::Within(taken) => self.within(taken),
+                Guard::NotSuspended { subjects, at } => self.suspended(subjects, *at),
+                Guard::Refresh(turn) => self.refresh(turn),
             };
             if blocked.is_some() {
                 return Ok(blocked);
@@ -146,6 +197,24 @@ impl<'b> Held<'b> {
                 Change::Settle(settled) => self.settle(settled),
                 Change::End(lease) => self.end(*lease),
                 Change::Hold { lease, possession } => self.hold(*lease, possession),
+                Change::OpenFamily(family) => {
+                    let kin = Kin { family: family.clone(), opened: true };
+                    self.families.put(family.id.0, kin);
+                    None
+                }
+                Change::GiveTurnBack(turn) => {
+                    if let Some(kin) = self.families.get(&turn.family.0) {
+                        let mut kin = kin.clone();
+                        kin.family.turns = kin.family.turns.give_back(turn);
+                        self.families.put(turn.family.0, kin);
+                    }
+                    None
+                }
+                Change::EndFamily(family) => self.end_family(*family),
+                Change::KeepList { list, until } => {
+                    self.lists.push((*list, until.0));
+                    None
+                }
                 Change::GiveBack(taken) => {
                     self.give_back(taken);
                     None
@@ -155,7 +224,25 @@ impl<'b> Held<'b> {
                     None
                 }
                 Change::Adopt(epoch) => {
+                    // Those that this batch does not hold end when it is written.
+                    for family in self.families.keys(|kin| !kin.family.turns.ended) {
+                        self.put_ended(family);
+                    }
                     self.epochs.push(epoch);
+                    None
+                }
+                Change::OpenSession(session) => {
+                    self.opened_sessions.push(session);
+                    None
+                }
+                Change::EndSession(session) => {
+                    self.ended_sessions.push(session);
+                    None
+                }
+                Change::Suspend { suspension, replaces } => self.suspend(suspension, *replaces),
+                Change::Resume { subject, suspension } => self.resume(subject, *suspension),
+                Change::Deny(denial) => {
+                    self.denials.push(denial);
                     None
                 }
                 Change::Fix { name, value } => self.fix(name, value),
@@ -213,6 +300,66 @@ impl<'b> Held<'b> {
         None
     }
 
+    /// The first of the subjects that is suspended.
+    fn suspended(&self, subjects: &[[u8; 32]], at: UnixSeconds) -> Option<Blocked> {
+        let found = subjects.iter().filter_map(|subject| self.suspensions.get(subject)?.as_ref());
+        let mut standing = found.filter(|found| found.until.is_none_or(|until| until > at.0));
+        standing.next().map(|found| Blocked::Suspended(found.id))
+    }
+
+    /// The suspension in a subject's row, whether it still suspends anything or not.
+    fn standing(&self, subject: &[u8; 32]) -> Option<SuspensionId> {
+        self.suspensions.get(subject)?.as_ref().map(|found| found.id)
+    }
+
+    fn suspend(&mut self, suspension: &Suspension, replaces: Option<SuspensionId>) -> Option<Blocked> {
+        let subject = suspension.subject.key();
+        if self.standing(&subject) != replaces {
+            return Some(Blocked::Moved);
+        }
+        let written = Some(suspension.clone());
+        self.suspensions.put(subject, Some(Suspended { id: suspension.id, until: suspension.until, written }));
+        None
+    }
+
+    fn resume(&mut self, subject: &[u8; 32], suspension: SuspensionId) -> Option<Blocked> {
+        if self.standing(subject) != Some(suspension) {
+            return Some(Blocked::Moved);
+        }
+        self.suspensions.put(*subject, None);
+        None
+    }
+
+    /// Takes a refresh token's turn, or says why not.
+    fn refresh(&mut self, turn: &Turn) -> Option<Blocked> {
+        let Some(kin) = self.families.get(&turn.family.0) else { return Some(Blocked::FamilyEnded) };
+        let mut kin = kin.clone();
+        match kin.family.turns.take(turn, kin.family.expires) {
+            Ok(turns) => kin.family.turns = turns,
+            Err(blocked) => return Some(blocked),
+        }
+        self.families.put(turn.family.0, kin);
+        None
+    }
+
+    fn end_family(&mut self, family: LeaseId) -> Option<Blocked> {
+        if self.families.get(&family.0).is_none_or(|kin| kin.family.turns.ended) {
+            return Some(Blocked::FamilyEnded);
+        }
+        self.put_ended(family.0);
+        for lease in self.leases.keys(|row| row.family == Some(family)) {
+            // One that is not alive stays as it is.
+            let _ = self.end(LeaseId(lease));
+        }
+        None
+    }
+
+    fn put_ended(&mut self, family: u128) {
+        let Some(mut kin) = self.families.get(&family).cloned() else { return };
+        kin.family.turns.ended = true;
+        self.families.put(family, kin);
+    }
+
     fn give_back(&mut self, taken: &Use) {
         let (at, seconds) = (taken.at.0, i64::from(taken.seconds));
         if let Some(&Counter { until, used }) = self.uses.get(&taken.counter)
@@ -237,6 +384,7 @@ impl<'b> Held<'b> {
             token: lease.token,
             handle: lease.handle.clone(),
             possession: None,
+            family: lease.family,
             opened: Some((lease.clone(), kept_until)),
         };
         self.leases.put(lease.id.0, row);

@@ -1,13 +1,17 @@
 //! Reading: own connections on a runtime of their own, so that whoever asks may be anywhere; it waits meanwhile.
 
-use super::{Address, Own, aside, bytes, get, is_fatal, maybe_bytes, session::reading, state};
-use crate::store::{AuditedLease, Down, Epoch, HeldLease, Incarnation, Kept, Leaf, Node, Reader, Stored, StoredLease};
+use super::{Address, Own, aside, bytes, family, get, is_fatal, maybe_bytes, session::reading, state};
+use crate::store::{
+    AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Incarnation, Kept, Leaf, LeaseOrder,
+    ListedLease, Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, leases::Indexed,
+    open::oldest_live,
+};
 use claimbound_core::{
-    evidence::{DecisionId, LeaseId},
+    evidence::{DecisionId, LeaseId, SuspensionId},
     time::UnixSeconds,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
@@ -171,6 +175,88 @@ impl Reader for PostgresReader {
         Ok(self.all(sql, vec![Box::new(possession.to_vec())], held_lease)?.pop())
     }
 
+    fn session(&self, session: &[u8; 32]) -> Result<Option<Session>, Down> {
+        let sql = "SELECT * FROM sessions WHERE session = $1";
+        Ok(self.all(sql, vec![Box::new(session.to_vec())], one_session)?.pop())
+    }
+
+    fn before(&self, position: Option<i64>, rows: u32) -> Result<Vec<Stored>, Down> {
+        let sql = "SELECT * FROM records WHERE position < $1 ORDER BY position DESC LIMIT $2";
+        self.all(sql, vec![Box::new(position.unwrap_or(i64::MAX)), Box::new(i64::from(rows))], stored)
+    }
+
+    fn leases(&self, order: &LeaseOrder, most: u32) -> Result<Vec<ListedLease>, Down> {
+        let (id, most) = (|lease: LeaseId| -> Value { Box::new(lease.0.to_be_bytes().to_vec()) }, i64::from(most));
+        match order {
+            LeaseOrder::Ending { after: (at, lease), until } => {
+                let sql = "SELECT * FROM leases WHERE (expires, id) > ($1, $2) AND expires <= $3
+                           ORDER BY expires, id LIMIT $4";
+                self.all(sql, vec![Box::new(at.0), id(*lease), Box::new(until.0), Box::new(most)], listed_lease)
+            }
+            LeaseOrder::Youngest { below, of: None } => {
+                let sql = "SELECT * FROM leases WHERE id < $1 ORDER BY id DESC LIMIT $2";
+                self.all(sql, vec![id(*below), Box::new(most)], listed_lease)
+            }
+            LeaseOrder::Youngest { below, of: Some((indexed, value)) } => {
+                let sql = match indexed {
+                    Indexed::Repository => {
+                        "SELECT * FROM leases WHERE repository_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
+                    }
+                    Indexed::Name => {
+                        "SELECT * FROM leases WHERE principal_name = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
+                    }
+                    Indexed::Role => "SELECT * FROM leases WHERE role = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+                    Indexed::Mapping => "SELECT * FROM leases WHERE mapping = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+                };
+                self.all(sql, vec![Box::new(value.clone()), id(*below), Box::new(most)], listed_lease)
+            }
+        }
+    }
+
+    fn suspensions(&self) -> Result<Vec<Suspension>, Down> {
+        self.all("SELECT * FROM suspensions ORDER BY since, id", Vec::new(), suspension)
+    }
+
+    fn suspension(&self, subject: &[u8; 32]) -> Result<Option<Suspension>, Down> {
+        let sql = "SELECT * FROM suspensions WHERE subject = $1";
+        Ok(self.all(sql, vec![Box::new(subject.to_vec())], suspension)?.pop())
+    }
+
+    fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down> {
+        let sql = "SELECT * FROM denials WHERE backend = $1 AND until > $2 ORDER BY until DESC, denial";
+        self.all(sql, vec![Box::new(backend.to_owned()), Box::new(now.0)], denial)
+    }
+
+    fn leases_of(&self, family: LeaseId) -> Result<Vec<HeldLease>, Down> {
+        let sql = "SELECT * FROM leases WHERE family = $1 AND state NOT IN ('failed', 'ended')";
+        self.all(sql, vec![Box::new(family.0.to_be_bytes().to_vec())], held_lease)
+    }
+
+    fn renewable(&self, after: LeaseId, now: UnixSeconds, most: u32) -> Result<Vec<ListedLease>, Down> {
+        let sql = "SELECT leases.* FROM families JOIN leases ON leases.id = families.id
+                   WHERE NOT families.ended AND families.expires > $2 AND families.id > $1 ORDER BY families.id LIMIT $3";
+        let after = after.0.to_be_bytes().to_vec();
+        self.all(sql, vec![Box::new(after), Box::new(now.0), Box::new(i64::from(most))], listed_lease)
+    }
+
+    fn family(&self, secret: &[u8; 32]) -> Result<Option<Family>, Down> {
+        let sql = "SELECT * FROM families WHERE secret = $1";
+        Ok(self.all(sql, vec![Box::new(secret.to_vec())], family)?.pop())
+    }
+
+    fn ended_in(&self, list: u128) -> Result<Option<Vec<u16>>, Down> {
+        // One row without an index where nothing was ended: so one statement tells that from a list that is not kept.
+        let sql = "SELECT status_index FROM status_lists LEFT JOIN leases
+                       ON status_list = status_lists.id AND state = 'ended'
+                   WHERE status_lists.id = $1 ORDER BY status_index";
+        let index = |row: &Row| get::<Option<i64>>(row, "status_index");
+        let rows = self.all(sql, vec![Box::new(list.to_be_bytes().to_vec())], index)?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(rows.into_iter().flatten().filter_map(|index| u16::try_from(index).ok()).collect()))
+    }
+
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down> {
         let sql = "SELECT * FROM leases WHERE state = 'issuing' AND opened < $1 ORDER BY opened LIMIT $2";
         self.all(sql, vec![Box::new(before.0), Box::new(UNSETTLED_ROWS_MAX)], stored_lease)
@@ -181,10 +267,22 @@ impl Reader for PostgresReader {
         Ok(self.all(sql, vec![Box::new(version.to_vec())], |row| get(row, "archive"))?.pop())
     }
 
+    fn facts(&self) -> Result<BTreeMap<String, String>, Down> {
+        let sql = "SELECT name, value FROM fixed";
+        let facts = self.all(sql, Vec::new(), |row| Ok((get(row, "name")?, get(row, "value")?)))?;
+        Ok(facts.into_iter().collect())
+    }
+
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down> {
         let sql = "SELECT body, details FROM records ORDER BY position";
         self.walk(self.moment()?, sql, &mut |row| Ok(each(get(row, "body")?, get(row, "details")?)))?;
         Ok(())
+    }
+
+    fn chain(&self, incarnation: u128, after: u64, most: u32) -> Result<Vec<Stored>, Down> {
+        let sql = "SELECT * FROM records WHERE incarnation = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
+        let of = incarnation.to_be_bytes().to_vec();
+        self.all(sql, vec![Box::new(of), Box::new(after.cast_signed()), Box::new(i64::from(most))], stored)
     }
 
     fn records_after(&self, position: i64, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Down> {
@@ -286,9 +384,26 @@ impl Reader for PostgresReader {
         if more {
             let leases = "SELECT leases.*, spent.token IS NULL AND token_keep_until >= forgotten AS token_lost
                           FROM leases LEFT JOIN spent USING (token), sweeps ORDER BY id";
-            self.walk(client, leases, &mut |row| Ok(each(Kept::Lease(audited_lease(row)?))))?;
+            let (client, more) = self.walk(client, leases, &mut |row| Ok(each(Kept::Lease(audited_lease(row)?))))?;
+            if more {
+                let mut show =
+                    |row: &Row| Ok(each(Kept::Suspension(SuspensionId(u128::from_be_bytes(bytes(row, "id")?)))));
+                self.walk(client, "SELECT id FROM suspensions ORDER BY id", &mut show)?;
+            }
         }
         Ok(())
+    }
+
+    fn census(&self, now: UnixSeconds) -> Result<Census, Down> {
+        let live = "SELECT state, count(*) AS number FROM leases
+                    WHERE id >= $1 AND expires > $2 AND state NOT IN ('failed', 'ended') GROUP BY state ORDER BY state";
+        let values: Vec<Value> = vec![Box::new(oldest_live(now).to_vec()), Box::new(now.0)];
+        let live = self.all(live, values, |row| Ok((state(row)?, get::<i64>(row, "number")?.unsigned_abs())))?;
+        let size = "SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::BIGINT AS bytes
+                    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                    WHERE nspname = 'claimbound' AND relkind = 'r'";
+        let bytes = self.all(size, Vec::new(), |row| get::<i64>(row, "bytes"))?.pop().unwrap_or(0).unsigned_abs();
+        Ok(Census { live, bytes })
     }
 
     fn ping(&self) -> Result<(), Down> {
@@ -348,6 +463,70 @@ fn held_lease(row: &Row) -> Result<HeldLease, Down> {
         handle: get(row, "handle")?,
         expires: UnixSeconds(get(row, "expires")?),
         state: state(row)?,
+    })
+}
+
+fn one_session(row: &Row) -> Result<Session, Down> {
+    Ok(Session {
+        session: bytes(row, "session")?,
+        operator: get(row, "operator")?,
+        sign_in: get(row, "sign_in")?,
+        may: get(row, "may")?,
+        binding: bytes(row, "binding")?,
+        expires: UnixSeconds(get(row, "expires")?),
+    })
+}
+
+fn listed_lease(row: &Row) -> Result<ListedLease, Down> {
+    Ok(ListedLease {
+        id: lease_id(row)?,
+        role: get(row, "role")?,
+        mapping: get(row, "mapping")?,
+        team: get(row, "team")?,
+        issuer: get(row, "principal_issuer")?,
+        principal_id: get(row, "principal_id")?,
+        principal_name: get(row, "principal_name")?,
+        repository_id: get(row, "repository_id")?,
+        owner_id: get(row, "owner_id")?,
+        run_id: get(row, "run_id")?,
+        person: maybe_bytes(row, "person")?,
+        opened: UnixSeconds(get(row, "opened")?),
+        expires: UnixSeconds(get(row, "expires")?),
+        handle: get(row, "handle")?,
+        state: state(row)?,
+        family: maybe_bytes(row, "family")?.map(|id| LeaseId(u128::from_be_bytes(id))),
+    })
+}
+
+/// A name that this program does not know: a later one wrote it.
+fn named<T>(row: &Row, column: &str, from_name: fn(&str) -> Option<T>) -> Result<T, Down> {
+    let name: &str = get(row, column)?;
+    from_name(name).ok_or_else(|| Down::new(format!("`{name}` is no `{column}`")))
+}
+
+fn suspension(row: &Row) -> Result<Suspension, Down> {
+    let subject = Subject::new(
+        named(row, "scope", Scope::from_name)?,
+        get::<String>(row, "issuer")?,
+        get::<String>(row, "name")?,
+    );
+    Ok(Suspension {
+        id: SuspensionId(u128::from_be_bytes(bytes(row, "id")?)),
+        subject,
+        since: get(row, "since")?,
+        until: get(row, "until")?,
+        operator: get(row, "operator")?,
+        reason: get(row, "reason")?,
+    })
+}
+
+fn denial(row: &Row) -> Result<Denial, Down> {
+    Ok(Denial {
+        backend: get(row, "backend")?,
+        scope: named(row, "scope", DenialScope::from_name)?,
+        value: get(row, "value")?,
+        before: UnixSeconds(get(row, "before")?),
+        until: UnixSeconds(get(row, "until")?),
     })
 }
 

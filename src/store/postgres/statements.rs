@@ -1,82 +1,24 @@
-//! What is said to the server: the one place of the engine's SQL.
+//! What a writer says to the server, and when; the words stand in [`super::sql`].
 
 use super::{
-    batch::{Counter, Held, Row, Spent},
+    batch::{Counter, Held, Kin, Row, Spent, Suspended},
     bytes,
     engine::Fault,
-    get, maybe_bytes, state,
+    family, get, maybe_bytes,
+    sql::Prepared,
+    state,
 };
 use crate::store::{Change, Commit, Down, Guard, Spend, TreeRows, tree::Mark};
 use claimbound_core::{
-    evidence::{Chain, Linked, record::decision_of},
+    evidence::{Chain, LeaseId, Linked, SuspensionId, record::decision_of},
     time::UnixSeconds,
 };
 use futures_util::future::{BoxFuture, FutureExt as _, try_join_all};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::{Client, Error, Statement, types::ToSql};
 
-/// Single-use records, and counters, that one sweep removes, at most: it runs between batches, and nobody should feel it.
+/// Single-use records, counters and sessions that one sweep removes, at most: it runs between batches, and nobody should feel it.
 const SWEEP_ROWS_MAX: i64 = 5_000;
-
-const SQL: [&str; 17] = [
-    "SELECT batch, sequence, head FROM incarnations WHERE id = $1 FOR UPDATE",
-    "SELECT id, state, token, handle, possession FROM leases WHERE id = ANY($1) ORDER BY id FOR UPDATE",
-    "INSERT INTO spent SELECT token, keep_until, request, state, 0
-     FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::text[]) AS t (token, keep_until, request, state)
-     ON CONFLICT DO NOTHING RETURNING token",
-    "INSERT INTO uses SELECT counter, 0, 0 FROM unnest($1::bytea[]) AS t (counter)
-     ON CONFLICT (counter) DO UPDATE SET used = uses.used RETURNING counter, until, used",
-    // After the insert: a sweep that removed one of these tokens before it has said so before this statement begins.
-    "SELECT forgotten, (SELECT max(began) FROM epochs) AS adopted FROM sweeps",
-    "SELECT token, request, state, attempts FROM spent WHERE token = ANY($1) ORDER BY token FOR UPDATE",
-    "UPDATE spent SET request = t.request, state = t.state, attempts = t.attempts
-     FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::bigint[]) AS t (token, request, state, attempts)
-     WHERE spent.token = t.token",
-    "DELETE FROM spent WHERE token = ANY($1)",
-    "UPDATE uses SET until = t.until, used = t.used
-     FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS t (counter, until, used) WHERE uses.counter = t.counter",
-    "INSERT INTO leases (id, role, mapping, team, principal_issuer, principal_id, opened, expires, handle, state, token,
-                         token_keep_until, possession)
-     SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-                          $8::bigint[], $9::text[], $10::text[], $11::bytea[], $12::bigint[], $13::bytea[])",
-    "UPDATE leases SET state = t.state, handle = t.handle, possession = t.possession
-     FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[]) AS t (id, state, handle, possession)
-     WHERE leases.id = t.id",
-    "INSERT INTO fixed SELECT * FROM unnest($1::text[], $2::text[])",
-    "INSERT INTO folders SELECT * FROM unnest($1::bytea[], $2::bytea[]) ON CONFLICT DO NOTHING",
-    "INSERT INTO records (incarnation, sequence, link, leaf, body, details, decision)
-     SELECT $1, sequence, link, leaf, body, details, decision
-     FROM unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[])
-         AS t (sequence, link, leaf, body, details, decision) ORDER BY sequence",
-    "UPDATE incarnations SET batch = $2, sequence = $3, head = $4 WHERE id = $1",
-    "WITH gone AS MATERIALIZED (SELECT token FROM spent WHERE keep_until < $1 ORDER BY keep_until LIMIT $2
-                                FOR UPDATE SKIP LOCKED)
-     DELETE FROM spent USING gone WHERE spent.token = gone.token RETURNING keep_until",
-    "WITH gone AS MATERIALIZED (SELECT counter FROM uses WHERE until <= $1 ORDER BY until LIMIT $2
-                                FOR UPDATE SKIP LOCKED)
-     DELETE FROM uses USING gone WHERE uses.counter = gone.counter",
-];
-
-/// [`SQL`], prepared.
-struct Prepared {
-    seat: Statement,
-    leases: Statement,
-    reserve: Statement,
-    uses: Statement,
-    forgotten: Statement,
-    spent: Statement,
-    move_spent: Statement,
-    free: Statement,
-    move_uses: Statement,
-    open_leases: Statement,
-    move_leases: Statement,
-    fix: Statement,
-    keep: Statement,
-    records: Statement,
-    advance: Statement,
-    sweep_spent: Statement,
-    sweep_uses: Statement,
-}
 
 /// Where an incarnation's chain stands.
 pub(super) struct Seat {
@@ -103,8 +45,14 @@ pub(super) struct Wanted<'b> {
     /// Tokens of leases that are opened.
     tokens: BTreeSet<[u8; 32]>,
     counters: BTreeSet<&'b [u8; 32]>,
+    families: BTreeSet<[u8; 16]>,
+    /// Of them, those whose leases end, too.
+    ending: BTreeSet<[u8; 16]>,
     leases: BTreeSet<[u8; 16]>,
-    facts: BTreeSet<&'static str>,
+    facts: BTreeSet<&'b str>,
+    subjects: BTreeSet<[u8; 32]>,
+    /// It suspends or resumes: no grant may be under way beside it.
+    suspends: bool,
 }
 
 impl<'b> Wanted<'b> {
@@ -115,6 +63,8 @@ impl<'b> Wanted<'b> {
                 Guard::Unspent(spend) => drop(wanted.spends.entry(spend.token.key()).or_insert(spend)),
                 Guard::LeaseAlive(lease) => drop(wanted.leases.insert(lease.0.to_be_bytes())),
                 Guard::Within(taken) => drop(wanted.counters.insert(&taken.counter)),
+                Guard::NotSuspended { subjects, .. } => wanted.subjects.extend(subjects),
+                Guard::Refresh(turn) => drop(wanted.families.insert(turn.family.0.to_be_bytes())),
             }
         }
         for change in batch.iter().flat_map(|commit| &commit.changes) {
@@ -123,8 +73,27 @@ impl<'b> Wanted<'b> {
                 Change::Settle(settled) => drop(wanted.leases.insert(settled.lease.0.to_be_bytes())),
                 Change::End(lease) | Change::Hold { lease, .. } => drop(wanted.leases.insert(lease.0.to_be_bytes())),
                 Change::GiveBack(taken) => drop(wanted.counters.insert(&taken.counter)),
-                Change::Fix { name, .. } => drop(wanted.facts.insert(name)),
-                Change::KeepFolder { .. } | Change::Adopt(_) => {}
+                Change::Fix { name, .. } => drop(wanted.facts.insert(&**name)),
+                Change::Suspend { suspension, .. } => {
+                    wanted.suspends = true;
+                    wanted.subjects.insert(suspension.subject.key());
+                }
+                Change::Resume { subject, .. } => {
+                    wanted.suspends = true;
+                    wanted.subjects.insert(*subject);
+                }
+                Change::GiveTurnBack(turn) => drop(wanted.families.insert(turn.family.0.to_be_bytes())),
+                Change::EndFamily(family) => {
+                    wanted.families.insert(family.0.to_be_bytes());
+                    wanted.ending.insert(family.0.to_be_bytes());
+                }
+                Change::OpenFamily(_)
+                | Change::KeepFolder { .. }
+                | Change::KeepList { .. }
+                | Change::OpenSession(_)
+                | Change::EndSession(_)
+                | Change::Adopt(_)
+                | Change::Deny(_) => {}
             }
         }
         wanted
@@ -144,45 +113,7 @@ fn slices<'v, const N: usize>(values: impl IntoIterator<Item = &'v [u8; N]>) -> 
 
 impl Session {
     pub(super) async fn new(client: Client) -> Result<Self, Down> {
-        let prepared = try_join_all(SQL.map(|sql| client.prepare(sql))).await?;
-        let [
-            seat,
-            leases,
-            reserve,
-            uses,
-            forgotten,
-            spent,
-            move_spent,
-            free,
-            move_uses,
-            open_leases,
-            move_leases,
-            fix,
-            keep,
-            records,
-            advance,
-            sweep_spent,
-            sweep_uses,
-        ] = prepared.try_into().map_err(|_| Down::new("a statement was lost"))?;
-        let sql = Prepared {
-            seat,
-            leases,
-            reserve,
-            uses,
-            forgotten,
-            spent,
-            move_spent,
-            free,
-            move_uses,
-            open_leases,
-            move_leases,
-            fix,
-            keep,
-            records,
-            advance,
-            sweep_spent,
-            sweep_uses,
-        };
+        let sql = Prepared::new(&client).await?;
         Ok(Self { client, sql })
     }
 
@@ -204,7 +135,7 @@ impl Session {
     /// Begins the transaction, reads and locks.
     pub(super) async fn hold<'b>(&self, id: &[u8; 16], wanted: &Wanted<'b>) -> Result<(Held<'b>, Option<Seat>), Fault> {
         let (client, sql) = (&self.client, &self.sql);
-        let leases = slices(&wanted.leases);
+        let (families, ending, leases) = (slices(&wanted.families), slices(&wanted.ending), slices(&wanted.leases));
         let counters = slices(wanted.counters.iter().copied());
         let tokens = slices(wanted.spends.keys().copied());
         let keep_until: Vec<_> = wanted.spends.values().map(|spend| spend.token.keep_until().0).collect();
@@ -217,13 +148,32 @@ impl Session {
             client.batch_execute("LOCK TABLE fixed IN SHARE ROW EXCLUSIVE MODE").await?;
             client.query("SELECT name, value FROM fixed", &[]).await
         };
+        // Grants share it and suspensions do not: what a suspension finds under way commits first, and what comes after
+        // it sees it. Before all other locks, so that nobody who holds one of those waits for this.
+        let lock = match (wanted.subjects.is_empty(), wanted.suspends) {
+            (true, _) => None,
+            (false, false) => Some("LOCK TABLE suspensions IN ROW SHARE MODE"),
+            (false, true) => Some("LOCK TABLE suspensions IN EXCLUSIVE MODE"),
+        };
+        let subjects = slices(&wanted.subjects);
         // One round trip: all are sent in this order before the first is answered.
         // Of several errors the first is told: the others only follow from it.
-        let (_, seat, leases, fresh, uses, forgotten) = tokio::try_join!(
+        let (_, seat, _, suspended, families, leases, fresh, uses, forgotten) = tokio::try_join!(
             biased;
             client.batch_execute("BEGIN"),
             async { client.query_opt(&sql.seat, &[&&id[..]]).await },
-            async { self.rows(!leases.is_empty(), &sql.leases, &[&leases]).await },
+            async {
+                match lock {
+                    Some(lock) => client.batch_execute(lock).await,
+                    None => Ok(()),
+                }
+            },
+            async { self.rows(!subjects.is_empty(), &sql.suspensions, &[&subjects]).await },
+            async { self.rows(!families.is_empty(), &sql.families, &[&families]).await },
+            async {
+                let wanted = !(leases.is_empty() && ending.is_empty());
+                self.rows(wanted, &sql.leases, &[&leases, &ending]).await
+            },
             async {
                 let reserved: [&(dyn ToSql + Sync); 4] = [&tokens, &keep_until, &requests, &states];
                 self.rows(!tokens.is_empty(), &sql.reserve, &reserved).await
@@ -234,15 +184,25 @@ impl Session {
         let seat = seat.as_ref().map(Seat::read).transpose()?;
         let adopted = UnixSeconds(get(&forgotten, "adopted")?);
         let mut held = Held::new(UnixSeconds(get(&forgotten, "forgotten")?), adopted);
+        for row in &families {
+            let kin = Kin { family: family(row)?, opened: false };
+            held.families.read(kin.family.id.0, kin);
+        }
         for row in &leases {
             let lease = Row {
                 state: state(row)?,
                 token: maybe_bytes(row, "token")?,
                 handle: get(row, "handle")?,
                 possession: maybe_bytes(row, "possession")?,
+                family: maybe_bytes(row, "family")?.map(|id| LeaseId(u128::from_be_bytes(id))),
                 opened: None,
             };
             held.leases.read(u128::from_be_bytes(bytes(row, "id")?), lease);
+        }
+        for row in &suspended {
+            let id = SuspensionId(u128::from_be_bytes(bytes(row, "id")?));
+            let standing = Suspended { id, until: get(row, "until")?, written: None };
+            held.suspensions.read(bytes(row, "subject")?, Some(standing));
         }
         for row in &fresh {
             held.fresh.insert(bytes(row, "token")?);
@@ -294,6 +254,14 @@ impl Session {
     ) -> Result<(), Error> {
         let (client, sql) = (&self.client, &self.sql);
         let mut sent: Vec<BoxFuture<'_, Result<u64, Error>>> = Vec::new();
+        // Families that this batch opens after an adoption are not of the store that was adopted.
+        for epoch in &held.epochs {
+            let (number, began) = (epoch.number.cast_signed(), epoch.began.0);
+            let (id, instead_of) = (epoch.id.to_be_bytes(), epoch.instead_of.map(|id| id.to_be_bytes().to_vec()));
+            sent.push(
+                async move { client.execute(&sql.adopt, &[&number, &&id[..], &began, &instead_of]).await }.boxed(),
+            );
+        }
         let reserved = |token: &[u8; 32]| {
             let spend = held.fresh.contains(token).then(|| wanted.spends.get(token)).flatten();
             spend.map(|spend| Spent { request: spend.request, state: spend.leaves, attempts: 0 })
@@ -332,10 +300,37 @@ impl Session {
                 async move { client.execute(&sql.move_leases, &[&ids, &states, &handles, &possessions]).await };
             sent.push(values.boxed());
         }
+        let (opened, moved): (Vec<_>, Vec<_>) = held.families.changed().map(|(_, kin)| kin).partition(|kin| kin.opened);
+        if !opened.is_empty() {
+            sent.push(self.open_families(opened).boxed());
+        }
+        if !moved.is_empty() {
+            sent.push(self.move_families(moved).boxed());
+        }
+        if !held.lists.is_empty() {
+            let lists: BTreeMap<u128, i64> = held.lists.iter().copied().collect();
+            let (ids, until): (Vec<_>, Vec<_>) =
+                lists.iter().map(|(id, until)| (id.to_be_bytes().to_vec(), *until)).unzip();
+            sent.push(async move { client.execute(&sql.keep_lists, &[&ids, &until]).await }.boxed());
+        }
         let (names, facts): (Vec<_>, Vec<_>) =
             held.fixed.changed().map(|(name, value)| (*name, value.as_str())).unzip();
         if !names.is_empty() {
             sent.push(async move { client.execute(&sql.fix, &[&names, &facts]).await }.boxed());
+        }
+        self.suspend(held, &mut sent);
+        let mut denials: Vec<_> = held.denials.iter().map(|denial| (denial.key(), *denial)).collect();
+        denials.sort_by_key(|(key, _)| *key);
+        for (key, denial) in denials {
+            sent.push(
+                async move {
+                    let (scope, before, until) = (denial.scope.name(), denial.before.0, denial.until.0);
+                    let values: [&(dyn ToSql + Sync); 6] =
+                        [&&key[..], &denial.backend, &scope, &denial.value, &before, &until];
+                    client.execute(&sql.deny, &values).await
+                }
+                .boxed(),
+            );
         }
         let mut folders = held.folders.clone();
         folders.sort_by_key(|(version, _)| *version);
@@ -344,11 +339,23 @@ impl Session {
             let archives: Vec<_> = folders.iter().map(|(_, archive)| *archive).collect();
             sent.push(async move { client.execute(&sql.keep, &[&versions, &archives]).await }.boxed());
         }
-        for epoch in &held.epochs {
-            let (number, began) = (epoch.number.cast_signed(), epoch.began.0);
-            let (id, instead_of) = (epoch.id.to_be_bytes(), epoch.instead_of.map(|id| id.to_be_bytes().to_vec()));
-            let adopt = "INSERT INTO epochs VALUES ($1, $2, $3, $4)";
-            sent.push(async move { client.execute(adopt, &[&number, &&id[..], &began, &instead_of]).await }.boxed());
+        for session in &held.opened_sessions {
+            let open = async move {
+                let values: [&(dyn ToSql + Sync); 6] = [
+                    &&session.session[..],
+                    &session.operator,
+                    &session.sign_in,
+                    &session.may,
+                    &&session.binding[..],
+                    &session.expires.0,
+                ];
+                client.execute(&sql.open_session, &values).await
+            };
+            sent.push(open.boxed());
+        }
+        if !held.ended_sessions.is_empty() {
+            let ended = slices(held.ended_sessions.iter().copied());
+            sent.push(async move { client.execute(&sql.end_sessions, &[&ended]).await }.boxed());
         }
         if !records.is_empty() {
             sent.push(self.insert(id, records).boxed());
@@ -358,6 +365,42 @@ impl Session {
         sent.push(async move { client.batch_execute("COMMIT").await.map(|()| 0) }.boxed());
         try_join_all(sent).await?;
         Ok(())
+    }
+
+    /// Suspensions that stand now, and those that do so no more.
+    fn suspend<'s>(&'s self, held: &Held<'_>, sent: &mut Vec<BoxFuture<'s, Result<u64, Error>>>) {
+        let (standing, gone): (Vec<_>, Vec<_>) = held.suspensions.changed().partition(|(_, row)| row.is_some());
+        let gone = slices(gone.into_iter().map(|(subject, _)| subject));
+        let written: Vec<_> = standing.into_iter().filter_map(|(_, row)| row.as_ref()?.written.clone()).collect();
+        let (client, sql) = (&self.client, &self.sql);
+        if !gone.is_empty() {
+            sent.push(async move { client.execute(&sql.resume, &[&gone]).await }.boxed());
+        }
+        if written.is_empty() {
+            return;
+        }
+        sent.push(
+            async move {
+                macro_rules! column {
+                    ($pattern:pat => $value:expr) => {
+                        &written.iter().map(|$pattern| $value).collect::<Vec<_>>()
+                    };
+                }
+                let values: [&(dyn ToSql + Sync); 9] = [
+                    column!(one => one.subject.key().to_vec()),
+                    column!(one => one.id.0.to_be_bytes().to_vec()),
+                    column!(one => one.subject.scope.name()),
+                    column!(one => one.subject.issuer.as_str()),
+                    column!(one => one.subject.name.as_str()),
+                    column!(one => one.since),
+                    column!(one => one.until),
+                    column!(one => one.operator.as_str()),
+                    column!(one => one.reason.as_str()),
+                ];
+                client.execute(&sql.suspend, &values).await
+            }
+            .boxed(),
+        );
     }
 
     async fn open_leases(&self, opened: Vec<(&u128, &Row)>) -> Result<u64, Error> {
@@ -370,7 +413,7 @@ impl Session {
                 &leases.iter().map(|$pattern| $value).collect::<Vec<_>>()
             };
         }
-        let values: [&(dyn ToSql + Sync); 13] = [
+        let values: [&(dyn ToSql + Sync); 21] = [
             column!((id, ..) => id.to_be_bytes().to_vec()),
             column!((_, _, lease, _) => lease.role.as_str()),
             column!((_, _, lease, _) => lease.mapping.as_str()),
@@ -384,8 +427,47 @@ impl Session {
             column!((_, row, ..) => row.token.map(Vec::from)),
             column!((_, _, _, kept) => **kept),
             column!((_, row, ..) => row.possession.map(Vec::from)),
+            column!((_, _, lease, _) => lease.principal_name.as_str()),
+            column!((_, _, lease, _) => lease.repository_id.as_deref()),
+            column!((_, _, lease, _) => lease.owner_id.as_deref()),
+            column!((_, _, lease, _) => lease.run_id.as_deref()),
+            column!((_, _, lease, _) => lease.person.map(Vec::from)),
+            column!((_, row, ..) => row.family.map(|family| family.0.to_be_bytes().to_vec())),
+            column!((_, _, lease, _) => lease.status.map(|place| place.list.to_be_bytes().to_vec())),
+            column!((_, _, lease, _) => lease.status.map(|place| i64::from(place.index))),
         ];
         self.client.execute(&self.sql.open_leases, &values).await
+    }
+
+    async fn open_families(&self, opened: Vec<&Kin>) -> Result<u64, Error> {
+        macro_rules! column {
+            ($family:ident => $value:expr) => {
+                &opened.iter().map(|Kin { family: $family, .. }| $value).collect::<Vec<_>>()
+            };
+        }
+        let values: [&(dyn ToSql + Sync); 10] = [
+            column!(family => family.id.0.to_be_bytes().to_vec()),
+            column!(family => family.secret.to_vec()),
+            column!(family => family.token.to_vec()),
+            column!(family => family.role.as_str()),
+            column!(family => family.opened.0),
+            column!(family => family.expires.0),
+            column!(family => family.turns.current.to_vec()),
+            column!(family => family.turns.previous.map(Vec::from)),
+            column!(family => family.turns.since.0),
+            column!(family => family.turns.ended),
+        ];
+        self.client.execute(&self.sql.open_families, &values).await
+    }
+
+    async fn move_families(&self, moved: Vec<&Kin>) -> Result<u64, Error> {
+        let ids: Vec<_> = moved.iter().map(|kin| kin.family.id.0.to_be_bytes().to_vec()).collect();
+        let turns = || moved.iter().map(|kin| &kin.family.turns);
+        let current: Vec<_> = turns().map(|turns| turns.current.to_vec()).collect();
+        let previous: Vec<_> = turns().map(|turns| turns.previous.map(Vec::from)).collect();
+        let since: Vec<_> = turns().map(|turns| turns.since.0).collect();
+        let ended: Vec<_> = turns().map(|turns| turns.ended).collect();
+        self.client.execute(&self.sql.move_families, &[&ids, &current, &previous, &since, &ended]).await
     }
 
     async fn insert(&self, id: &[u8; 16], records: &[Linked]) -> Result<u64, Error> {
@@ -404,28 +486,21 @@ impl Session {
 
     /// Whether the store holds the record that a checkpoint ends with; of a later epoch, whether it gave that one up.
     pub(super) async fn holds(&self, mark: &Mark) -> Result<bool, Down> {
-        let sql = "SELECT coalesce((SELECT id FROM epochs ORDER BY number DESC LIMIT 1) = $1, false) AS newest,
-                          EXISTS (SELECT FROM epochs WHERE id = $1 OR instead_of = $1) AS known,
-                          coalesce((SELECT link FROM records WHERE position = $2) = $3, false) AS there";
-        let row =
-            self.client.query_one(sql, &[&&mark.store.to_be_bytes()[..], &mark.position, &&mark.link[..]]).await?;
+        let values: [&(dyn ToSql + Sync); 3] = [&&mark.store.to_be_bytes()[..], &mark.position, &&mark.link[..]];
+        let row = self.client.query_one(&self.sql.holds, &values).await?;
         Ok(if get(&row, "newest")? { get(&row, "there")? } else { get(&row, "known")? })
     }
 
     pub(super) async fn keep_tree(&self, rows: &TreeRows) -> Result<(), Error> {
-        let (client, nodes) = (&self.client, &rows.nodes);
+        let (client, sql, nodes) = (&self.client, &self.sql, &rows.nodes);
         let levels: Vec<_> = nodes.iter().map(|node| i64::from(node.level)).collect();
         let numbers: Vec<_> = nodes.iter().map(|node| node.number.cast_signed()).collect();
         let last: Vec<_> = nodes.iter().map(|node| node.last).collect();
         let hashes = slices(nodes.iter().map(|node| &node.hash));
         client.batch_execute("BEGIN").await?;
-        let keep = "INSERT INTO tree SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[])
-                    ON CONFLICT DO NOTHING";
-        client.execute(keep, &[&levels, &numbers, &last, &hashes]).await?;
+        client.execute(&sql.keep_nodes, &[&levels, &numbers, &last, &hashes]).await?;
         if let Some((epoch, size, note)) = &rows.checkpoint {
-            let keep = "INSERT INTO checkpoints VALUES ($1, $2, $3) ON CONFLICT (epoch) DO UPDATE
-                        SET size = excluded.size, note = excluded.note WHERE excluded.size > checkpoints.size";
-            client.execute(keep, &[&epoch.cast_signed(), &size.cast_signed(), note]).await?;
+            client.execute(&sql.keep_checkpoint, &[&epoch.cast_signed(), &size.cast_signed(), note]).await?;
         }
         client.batch_execute("COMMIT").await
     }
@@ -439,6 +514,10 @@ impl Session {
             newest = newest.max(Some(row.try_get::<_, i64>(0)?));
         }
         client.execute(&sql.sweep_uses, &[&now.0, &SWEEP_ROWS_MAX]).await?;
+        client.execute(&sql.sweep_sessions, &[&now.0, &SWEEP_ROWS_MAX]).await?;
+        client.execute(&sql.sweep_denials, &[&now.0]).await?;
+        client.execute(&sql.sweep_persons, &[&now.0, &SWEEP_ROWS_MAX]).await?;
+        client.execute(&sql.sweep_lists, &[&now.0]).await?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
         let forgotten = newest.map_or(0, |newest| newest + 1);
         let told = "UPDATE sweeps SET swept = $1, forgotten = greatest(forgotten, $2)";

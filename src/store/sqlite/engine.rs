@@ -1,18 +1,18 @@
 //! Writing: a transaction per batch, a savepoint per commit.
 
-use super::{APPLICATION_ID, MIGRATIONS, file, key, prepare, version};
+use super::{APPLICATION_ID, MIGRATIONS, family_at, file, key, prepare, version};
 use crate::store::{
-    Blocked, Change, Commit, Down, Engine, Epoch, Guard, Lease, LeaseState, Outcome, Settled, Spend, TreeRows, Use,
-    commit::RETRIES_MAX,
+    Blocked, Change, Commit, Denial, Down, Engine, Epoch, Family, Guard, Lease, LeaseState, Outcome, Settled, Spend,
+    Suspension, TreeRows, Turn, Turns, Use, commit::RETRIES_MAX,
 };
 use claimbound_core::{
-    evidence::{Chain, LeaseId, Linked, chain::ORIGIN, record::decision_of},
+    evidence::{Chain, LeaseId, Linked, SuspensionId, chain::ORIGIN, record::decision_of},
     time::UnixSeconds,
 };
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params};
 use std::{fs::File, path::Path};
 
-/// Single-use records, and counters, that one sweep removes, at most: it runs between batches, and nobody should feel it.
+/// Single-use records, counters and sessions that one sweep removes, at most: it runs between batches, and nobody should feel it.
 const SWEEP_ROWS_MAX: u32 = 5_000;
 /// The log is cut back to this size after a checkpoint, in bytes.
 const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
@@ -154,6 +154,17 @@ impl Engine for Sqlite {
         let over =
             "DELETE FROM uses WHERE counter IN (SELECT counter FROM uses WHERE until <= ?1 ORDER BY until LIMIT ?2)";
         transaction.prepare_cached(over)?.execute((now.0, SWEEP_ROWS_MAX))?;
+        let over = "DELETE FROM sessions WHERE session IN
+             (SELECT session FROM sessions WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
+        transaction.prepare_cached(over)?.execute((now.0, SWEEP_ROWS_MAX))?;
+        transaction.prepare_cached("DELETE FROM denials WHERE until <= ?1")?.execute([now.0])?;
+        let forget = "UPDATE leases SET person = NULL WHERE id IN
+             (SELECT id FROM leases WHERE person IS NOT NULL AND expires <= ?1 AND NOT EXISTS
+                  (SELECT 1 FROM families WHERE families.id = leases.id AND ended = 0 AND families.expires > ?1)
+              ORDER BY expires LIMIT ?2)";
+        transaction.prepare_cached(forget)?.execute((now.0, SWEEP_ROWS_MAX))?;
+        let over = "DELETE FROM status_lists WHERE until < ?1";
+        transaction.prepare_cached(over)?.execute([now.0])?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
         let forgotten = newest.map_or(self.forgotten, |newest| self.forgotten.max(UnixSeconds(newest).plus(1)));
         transaction.prepare_cached("UPDATE sweeps SET swept = ?1, forgotten = ?2")?.execute((now.0, forgotten.0))?;
@@ -210,6 +221,8 @@ fn attempt(connection: &Connection, commit: &Commit, times: Times) -> rusqlite::
                 (!alive).then_some(Blocked::LeaseEnded)
             }
             Guard::Within(taken) => within(connection, taken)?,
+            Guard::NotSuspended { subjects, at } => suspended(connection, subjects, *at)?,
+            Guard::Refresh(turn) => refresh(connection, turn)?,
         };
         if blocked.is_some() {
             return Ok(blocked);
@@ -236,6 +249,22 @@ fn attempt(connection: &Connection, commit: &Commit, times: Times) -> rusqlite::
                 let changed = connection.prepare_cached(hold)?.execute((key(*lease), possession))?;
                 (changed == 0).then_some(Blocked::LeaseEnded)
             }
+            Change::OpenFamily(family) => {
+                open_family(connection, family)?;
+                None
+            }
+            Change::GiveTurnBack(turn) => {
+                if let Some(family) = family(connection, turn.family)? {
+                    turned(connection, turn.family, &family.turns.give_back(turn))?;
+                }
+                None
+            }
+            Change::EndFamily(family) => end_family(connection, *family)?,
+            Change::KeepList { list, until } => {
+                let keep = "INSERT INTO status_lists VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+                connection.prepare_cached(keep)?.execute((list.to_be_bytes(), until.0))?;
+                None
+            }
             Change::GiveBack(taken) => {
                 let back = "UPDATE uses SET used = used - 1
                      WHERE counter = ?1 AND used > 0 AND until > ?2 AND until <= ?2 + ?3";
@@ -249,6 +278,32 @@ fn attempt(connection: &Connection, commit: &Commit, times: Times) -> rusqlite::
             }
             Change::Adopt(epoch) => {
                 adopt(connection, epoch)?;
+                None
+            }
+            Change::OpenSession(session) => {
+                let open = "INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+                connection.prepare_cached(open)?.execute((
+                    session.session,
+                    &session.operator,
+                    &session.sign_in,
+                    &session.may,
+                    session.binding,
+                    session.expires.0,
+                ))?;
+                None
+            }
+            Change::EndSession(session) => {
+                connection.prepare_cached("DELETE FROM sessions WHERE session = ?1")?.execute([session])?;
+                None
+            }
+            Change::Suspend { suspension, replaces } => suspend(connection, suspension, *replaces)?,
+            Change::Resume { subject, suspension } => {
+                let resume = "DELETE FROM suspensions WHERE subject = ?1 AND id = ?2";
+                let resumed = connection.prepare_cached(resume)?.execute((subject, suspension.0.to_be_bytes()))?;
+                (resumed == 0).then_some(Blocked::Moved)
+            }
+            Change::Deny(denial) => {
+                deny(connection, denial)?;
                 None
             }
             Change::Fix { name, value } => {
@@ -277,6 +332,8 @@ fn adopt(connection: &Connection, epoch: &Epoch) -> rusqlite::Result<()> {
         epoch.began.0,
         epoch.instead_of.map(id),
     ))?;
+    connection.prepare_cached("UPDATE families SET ended = 1 WHERE ended = 0")?.execute([])?;
+    connection.prepare_cached("DELETE FROM sessions")?.execute([])?;
     Ok(())
 }
 
@@ -313,6 +370,63 @@ fn spent(connection: &Connection, spend: &Spend, (forgotten, adopted): Times) ->
     }
 }
 
+fn family(connection: &Connection, id: LeaseId) -> rusqlite::Result<Option<Family>> {
+    connection.prepare_cached("SELECT * FROM families WHERE id = ?1")?.query_row([key(id)], family_at).optional()
+}
+
+/// Takes a refresh token's turn, or says why not.
+fn refresh(connection: &Connection, turn: &Turn) -> rusqlite::Result<Option<Blocked>> {
+    let Some(family) = family(connection, turn.family)? else { return Ok(Some(Blocked::FamilyEnded)) };
+    match family.turns.take(turn, family.expires) {
+        Ok(turns) => turned(connection, turn.family, &turns).map(|()| None),
+        Err(blocked) => Ok(Some(blocked)),
+    }
+}
+
+fn turned(connection: &Connection, family: LeaseId, turns: &Turns) -> rusqlite::Result<()> {
+    let Turns { current, previous, since, ended } = turns;
+    connection
+        .prepare_cached("UPDATE families SET current = ?2, previous = ?3, since = ?4, ended = ?5 WHERE id = ?1")?
+        .execute((key(family), current, previous, since.0, ended))?;
+    Ok(())
+}
+
+fn open_family(connection: &Connection, family: &Family) -> rusqlite::Result<()> {
+    let Family { id, secret, token, role, opened, expires, turns } = family;
+    let Turns { current, previous, since, ended } = turns;
+    connection.prepare_cached("INSERT INTO families VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute((
+        key(*id),
+        secret,
+        token,
+        role,
+        opened.0,
+        expires.0,
+        current,
+        previous,
+        since.0,
+        ended,
+    ))?;
+    Ok(())
+}
+
+fn end_family(connection: &Connection, family: LeaseId) -> rusqlite::Result<Option<Blocked>> {
+    let end = "UPDATE families SET ended = 1 WHERE id = ?1 AND ended = 0";
+    if connection.prepare_cached(end)?.execute([key(family)])? == 0 {
+        return Ok(Some(Blocked::FamilyEnded));
+    }
+    // A token whose exchange was under way: it is over now.
+    connection
+        .prepare_cached(
+            "UPDATE spent SET state = 'ended' WHERE state = 'issuing' AND token IN
+             (SELECT token FROM leases WHERE family = ?1 AND state NOT IN ('failed', 'ended'))",
+        )?
+        .execute([key(family)])?;
+    connection
+        .prepare_cached("UPDATE leases SET state = 'ended' WHERE family = ?1 AND state NOT IN ('failed', 'ended')")?
+        .execute([key(family)])?;
+    Ok(None)
+}
+
 /// Takes one use, or says until when there is none to be had.
 fn within(connection: &Connection, taken: &Use) -> rusqlite::Result<Option<Blocked>> {
     let take = "INSERT INTO uses VALUES (?1, ?2 + ?3, 1) ON CONFLICT (counter) DO UPDATE SET
@@ -329,6 +443,66 @@ fn within(connection: &Connection, taken: &Use) -> rusqlite::Result<Option<Block
     Ok(Some(Blocked::Exhausted { until: UnixSeconds(until) }))
 }
 
+/// The first of the subjects that is suspended. Mostly nothing is, and then one look at an empty table says so.
+fn suspended(connection: &Connection, subjects: &[[u8; 32]], at: UnixSeconds) -> rusqlite::Result<Option<Blocked>> {
+    if !connection.prepare_cached("SELECT 1 FROM suspensions LIMIT 1")?.exists([])? {
+        return Ok(None);
+    }
+    let sql = "SELECT id FROM suspensions WHERE subject = ?1 AND (until IS NULL OR until > ?2)";
+    let mut asking = connection.prepare_cached(sql)?;
+    for subject in subjects {
+        let found = asking.query_row((subject, at.0), |row| super::id_at(row, "id")).optional()?;
+        if let Some(id) = found {
+            return Ok(Some(Blocked::Suspended(SuspensionId(id))));
+        }
+    }
+    Ok(None)
+}
+
+fn suspend(
+    connection: &Connection,
+    suspension: &Suspension,
+    replaces: Option<SuspensionId>,
+) -> rusqlite::Result<Option<Blocked>> {
+    let sql = match replaces {
+        None => {
+            "INSERT INTO suspensions VALUES (:subject, :id, :scope, :issuer, :name, :since, :until, :operator, :reason)
+             ON CONFLICT (subject) DO NOTHING RETURNING :replaces"
+        }
+        Some(_) => {
+            "UPDATE suspensions SET id = :id, scope = :scope, issuer = :issuer, name = :name, since = :since,
+             until = :until, operator = :operator, reason = :reason WHERE subject = :subject AND id = :replaces RETURNING 1"
+        }
+    };
+    let done = connection.prepare_cached(sql)?.exists(named_params! {
+        ":subject": suspension.subject.key(),
+        ":id": suspension.id.0.to_be_bytes(),
+        ":scope": suspension.subject.scope.name(),
+        ":issuer": suspension.subject.issuer,
+        ":name": suspension.subject.name,
+        ":since": suspension.since,
+        ":until": suspension.until,
+        ":operator": suspension.operator,
+        ":reason": suspension.reason,
+        ":replaces": replaces.map(|id| id.0.to_be_bytes()),
+    })?;
+    Ok((!done).then_some(Blocked::Moved))
+}
+
+fn deny(connection: &Connection, denial: &Denial) -> rusqlite::Result<()> {
+    let deny = "INSERT INTO denials VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (denial) DO UPDATE SET
+         before = max(before, excluded.before), until = max(until, excluded.until)";
+    connection.prepare_cached(deny)?.execute((
+        denial.key(),
+        &denial.backend,
+        denial.scope.name(),
+        &denial.value,
+        denial.before.0,
+        denial.until.0,
+    ))?;
+    Ok(())
+}
+
 fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusqlite::Result<()> {
     let kept_until = guards.iter().find_map(|guard| match guard {
         Guard::Unspent(spend) if Some(*spend.token.key()) == lease.token => Some(spend.token.keep_until().0),
@@ -336,8 +510,12 @@ fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusql
     });
     connection
         .prepare_cached(
-            "INSERT INTO leases VALUES (:id, :role, :mapping, :team, :principal_issuer, :principal_id, :opened, :expires,
-             :handle, :state, :token, :token_keep_until, NULL)",
+            "INSERT INTO leases (id, role, mapping, team, principal_issuer, principal_id, principal_name, repository_id,
+             owner_id, run_id, person, opened, expires, handle, state, token, token_keep_until, family, status_list,
+             status_index)
+             VALUES (:id, :role, :mapping, :team, :principal_issuer, :principal_id, :principal_name, :repository_id,
+             :owner_id, :run_id, :person, :opened, :expires, :handle, :state, :token, :token_keep_until, :family,
+             :status_list, :status_index)",
         )?
         .execute(named_params! {
             ":id": key(lease.id),
@@ -346,12 +524,20 @@ fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusql
             ":team": lease.team,
             ":principal_issuer": lease.principal_issuer,
             ":principal_id": lease.principal_id,
+            ":principal_name": lease.principal_name,
+            ":repository_id": lease.repository_id,
+            ":owner_id": lease.owner_id,
+            ":run_id": lease.run_id,
+            ":person": lease.person,
             ":opened": lease.opened.0,
             ":expires": lease.expires.0,
             ":handle": lease.handle,
             ":state": lease.state,
             ":token": lease.token,
             ":token_keep_until": kept_until,
+            ":family": lease.family.map(key),
+            ":status_list": lease.status.map(|place| place.list.to_be_bytes()),
+            ":status_index": lease.status.map(|place| place.index),
         })?;
     Ok(())
 }

@@ -1,13 +1,17 @@
 //! Reading: own connections, each walk in one read transaction, nothing in the writer's way.
 
-use super::{MIGRATIONS, id_at, prepare, version};
-use crate::store::{AuditedLease, Down, Epoch, HeldLease, Kept, Leaf, Node, Reader, Stored, StoredLease};
+use super::{MIGRATIONS, family_at, id_at, key, prepare, version};
+use crate::store::{
+    AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Kept, Leaf, LeaseOrder, ListedLease,
+    Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, leases::Indexed, open::oldest_live,
+};
 use claimbound_core::{
-    evidence::{DecisionId, LeaseId},
+    evidence::{DecisionId, LeaseId, SuspensionId},
     time::UnixSeconds,
 };
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Params, Row};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Params, Row, types::Type};
 use std::{
+    collections::BTreeMap,
     ops::Range,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -83,6 +87,84 @@ impl Reader for SqliteReader {
         self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([possession], held_lease).optional()?))
     }
 
+    fn session(&self, session: &[u8; 32]) -> Result<Option<Session>, Down> {
+        let sql = "SELECT * FROM sessions WHERE session = ?1";
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([session], one_session).optional()?))
+    }
+
+    fn before(&self, position: Option<i64>, rows: u32) -> Result<Vec<Stored>, Down> {
+        let sql = "SELECT * FROM records WHERE position < ?1 ORDER BY position DESC LIMIT ?2";
+        self.read(|connection| all(connection, sql, (position.unwrap_or(i64::MAX), rows), stored))
+    }
+
+    fn leases(&self, order: &LeaseOrder, most: u32) -> Result<Vec<ListedLease>, Down> {
+        self.read(|connection| match order {
+            LeaseOrder::Ending { after: (at, lease), until } => {
+                let sql = "SELECT * FROM leases WHERE (expires, id) > (?1, ?2) AND expires <= ?3
+                           ORDER BY expires, id LIMIT ?4";
+                all(connection, sql, (at.0, key(*lease), until.0, most), listed_lease)
+            }
+            LeaseOrder::Youngest { below, of: None } => {
+                let sql = "SELECT * FROM leases WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+                all(connection, sql, (key(*below), most), listed_lease)
+            }
+            LeaseOrder::Youngest { below, of: Some((indexed, value)) } => {
+                let sql = match indexed {
+                    Indexed::Repository => {
+                        "SELECT * FROM leases WHERE repository_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3"
+                    }
+                    Indexed::Name => {
+                        "SELECT * FROM leases WHERE principal_name = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3"
+                    }
+                    Indexed::Role => "SELECT * FROM leases WHERE role = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3",
+                    Indexed::Mapping => "SELECT * FROM leases WHERE mapping = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3",
+                };
+                all(connection, sql, (value, key(*below), most), listed_lease)
+            }
+        })
+    }
+
+    fn suspensions(&self) -> Result<Vec<Suspension>, Down> {
+        self.read(|connection| all(connection, "SELECT * FROM suspensions ORDER BY since, id", [], suspension))
+    }
+
+    fn suspension(&self, subject: &[u8; 32]) -> Result<Option<Suspension>, Down> {
+        let sql = "SELECT * FROM suspensions WHERE subject = ?1";
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([subject], suspension).optional()?))
+    }
+
+    fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down> {
+        let sql = "SELECT * FROM denials WHERE backend = ?1 AND until > ?2 ORDER BY until DESC, denial";
+        self.read(|connection| all(connection, sql, (backend, now.0), denial))
+    }
+
+    fn leases_of(&self, family: LeaseId) -> Result<Vec<HeldLease>, Down> {
+        let sql = "SELECT * FROM leases WHERE family = ?1 AND state NOT IN ('failed', 'ended')";
+        self.read(|connection| all(connection, sql, [family.0.to_be_bytes()], held_lease))
+    }
+
+    fn renewable(&self, after: LeaseId, now: UnixSeconds, most: u32) -> Result<Vec<ListedLease>, Down> {
+        let sql = "SELECT leases.* FROM families JOIN leases ON leases.id = families.id
+                   WHERE families.ended = 0 AND families.expires > ?2 AND families.id > ?1 ORDER BY families.id LIMIT ?3";
+        self.read(|connection| all(connection, sql, (key(after), now.0, most), listed_lease))
+    }
+
+    fn family(&self, secret: &[u8; 32]) -> Result<Option<Family>, Down> {
+        let sql = "SELECT * FROM families WHERE secret = ?1";
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([secret], family_at).optional()?))
+    }
+
+    fn ended_in(&self, list: u128) -> Result<Option<Vec<u16>>, Down> {
+        let (kept, list) = ("SELECT 1 FROM status_lists WHERE id = ?1", list.to_be_bytes());
+        let ended = "SELECT status_index FROM leases WHERE status_list = ?1 AND state = 'ended' ORDER BY status_index";
+        self.read(|connection| {
+            if !connection.prepare_cached(kept)?.exists([list])? {
+                return Ok(None);
+            }
+            all(connection, ended, [list], |row| row.get(0)).map(Some)
+        })
+    }
+
     fn unsettled(&self, before: UnixSeconds) -> Result<Vec<StoredLease>, Down> {
         let sql = "SELECT * FROM leases WHERE state = 'issuing' AND opened < ?1 ORDER BY opened LIMIT ?2";
         self.read(|connection| all(connection, sql, (before.0, UNSETTLED_ROWS_MAX), stored_lease))
@@ -91,6 +173,12 @@ impl Reader for SqliteReader {
     fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down> {
         let sql = "SELECT archive FROM folders WHERE version = ?1";
         self.read(|connection| Ok(connection.query_row(sql, [version], |row| row.get(0)).optional()?))
+    }
+
+    fn facts(&self) -> Result<BTreeMap<String, String>, Down> {
+        let sql = "SELECT name, value FROM fixed";
+        let facts = self.read(|connection| all(connection, sql, (), |row| Ok((row.get(0)?, row.get(1)?))))?;
+        Ok(facts.into_iter().collect())
     }
 
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down> {
@@ -118,6 +206,11 @@ impl Reader for SqliteReader {
             }
         }
         Ok(())
+    }
+
+    fn chain(&self, incarnation: u128, after: u64, most: u32) -> Result<Vec<Stored>, Down> {
+        let sql = "SELECT * FROM records WHERE incarnation = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
+        self.read(|connection| all(connection, sql, (incarnation.to_be_bytes(), after.cast_signed(), most), stored))
     }
 
     fn records_after(&self, position: i64, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Down> {
@@ -195,9 +288,29 @@ impl Reader for SqliteReader {
             if more {
                 let sql = "SELECT leases.*, spent.token IS NULL AND token_keep_until >= forgotten AS token_lost
                            FROM leases LEFT JOIN spent USING (token), sweeps ORDER BY id";
-                walk(&transaction, sql, |row| Ok(audited_lease(row)?), &mut |lease| each(Kept::Lease(lease)))?;
+                walk(&transaction, sql, |row| Ok(audited_lease(row)?), &mut |lease| {
+                    more = each(Kept::Lease(lease));
+                    more
+                })?;
+            }
+            if more {
+                let sql = "SELECT id FROM suspensions ORDER BY id";
+                let id = |row: &Row<'_>| Ok(SuspensionId(id_at(row, "id")?));
+                walk(&transaction, sql, id, &mut |id| each(Kept::Suspension(id)))?;
             }
             Ok(())
+        })
+    }
+
+    fn census(&self, now: UnixSeconds) -> Result<Census, Down> {
+        let live = "SELECT state, count(*) FROM leases
+                    WHERE id >= ?1 AND expires > ?2 AND state NOT IN ('failed', 'ended') GROUP BY state ORDER BY state";
+        let size = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+        self.read(|connection| {
+            let live = all(connection, live, (oldest_live(now), now.0), |row| {
+                Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+            })?;
+            Ok(Census { live, bytes: connection.query_row(size, [], |row| row.get::<_, i64>(0))?.unsigned_abs() })
         })
     }
 
@@ -287,6 +400,72 @@ fn held_lease(row: &Row<'_>) -> rusqlite::Result<HeldLease> {
         handle: row.get("handle")?,
         expires: UnixSeconds(row.get("expires")?),
         state: row.get("state")?,
+    })
+}
+
+fn one_session(row: &Row<'_>) -> rusqlite::Result<Session> {
+    Ok(Session {
+        session: row.get("session")?,
+        operator: row.get("operator")?,
+        sign_in: row.get("sign_in")?,
+        may: row.get("may")?,
+        binding: row.get("binding")?,
+        expires: UnixSeconds(row.get("expires")?),
+    })
+}
+
+fn listed_lease(row: &Row<'_>) -> rusqlite::Result<ListedLease> {
+    Ok(ListedLease {
+        id: LeaseId(id_at(row, "id")?),
+        role: row.get("role")?,
+        mapping: row.get("mapping")?,
+        team: row.get("team")?,
+        issuer: row.get("principal_issuer")?,
+        principal_id: row.get("principal_id")?,
+        principal_name: row.get("principal_name")?,
+        repository_id: row.get("repository_id")?,
+        owner_id: row.get("owner_id")?,
+        run_id: row.get("run_id")?,
+        person: row.get("person")?,
+        opened: UnixSeconds(row.get("opened")?),
+        expires: UnixSeconds(row.get("expires")?),
+        handle: row.get("handle")?,
+        state: row.get("state")?,
+        family: row.get::<_, Option<[u8; 16]>>("family")?.map(|id| LeaseId(u128::from_be_bytes(id))),
+    })
+}
+
+/// A name that this program does not know: a later one wrote it.
+fn named<T>(row: &Row<'_>, column: &str, from_name: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
+    let name: String = row.get(column)?;
+    from_name(&name).ok_or_else(|| {
+        rusqlite::Error::FromSqlConversionFailure(0, Type::Text, format!("`{name}` is no `{column}`").into())
+    })
+}
+
+fn suspension(row: &Row<'_>) -> rusqlite::Result<Suspension> {
+    let subject = Subject::new(
+        named(row, "scope", Scope::from_name)?,
+        row.get::<_, String>("issuer")?,
+        row.get::<_, String>("name")?,
+    );
+    Ok(Suspension {
+        id: SuspensionId(id_at(row, "id")?),
+        subject,
+        since: row.get("since")?,
+        until: row.get("until")?,
+        operator: row.get("operator")?,
+        reason: row.get("reason")?,
+    })
+}
+
+fn denial(row: &Row<'_>) -> rusqlite::Result<Denial> {
+    Ok(Denial {
+        backend: row.get("backend")?,
+        scope: named(row, "scope", DenialScope::from_name)?,
+        value: row.get("value")?,
+        before: UnixSeconds(row.get("before")?),
+        until: UnixSeconds(row.get("until")?),
     })
 }
 

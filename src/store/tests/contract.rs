@@ -1,5 +1,7 @@
 //! The contract suite: every engine passes it through [`contract!`].
 
+mod tree;
+
 use super::*;
 use LeaseState::{Ended, Failed, Issued, Issuing, Unknown};
 
@@ -16,16 +18,24 @@ macro_rules! contract {
         contract! { $place;
             a_token_is_spent_once_in_a_batch a_token_is_spent_once_across_waiters what_is_blocked_writes_nothing
             only_the_same_request_goes_again_after_a_failure a_token_in_flight_says_so_until_it_is_settled
-            a_lease_is_settled_once_and_ended_once a_fact_is_fixed_for_ever a_folder_is_kept_once
+            a_lease_is_settled_once_and_ended_once a_fact_is_fixed_for_ever a_census_counts_what_is_alive a_folder_is_kept_once
             a_forgotten_token_stays_refused each_start_goes_on_with_the_chain leases_are_found_again
             a_batch_that_fails_leaves_nothing a_limit_holds_until_its_window_is_over
             a_use_is_given_back_in_its_window a_token_is_spent_without_a_record
-            a_walk_shows_every_record_once_and_ends_when_told a_tree_grows_and_proves_in_stored_order
-            a_store_that_was_adopted_refuses_older_tokens
+            a_walk_shows_every_record_once_and_ends_when_told a_session_lives_until_it_is_ended_or_swept
+            records_are_shown_from_the_end
+            a_suspension_holds_from_its_commit_until_it_is_over
+            a_suspension_is_replaced_by_whoever_saw_it leases_are_found_along_every_index
+            denials_stay_as_long_as_the_longest_and_persons_as_long_as_their_lease
+            a_refresh_token_has_one_turn
+            a_family_ends_with_its_leases a_turn_is_given_back a_status_list_shows_what_was_ended
+            a_tree_grows_and_proves_in_stored_order a_store_that_was_adopted_refuses_older_tokens
+            what_may_have_been_forgotten_ends_with_an_adoption
         }
     };
 }
 pub(super) use contract;
+pub(super) use tree::*;
 
 fn one(engine: &mut dyn Engine, chain: &mut Chain, commit: Commit) -> Outcome {
     engine.apply(&[commit], chain).unwrap().remove(0)
@@ -70,7 +80,7 @@ pub(super) fn what_is_blocked_writes_nothing(place: &dyn Place) {
     let head = chain.head;
     let mut late_guard = grant(1, spend(1, Issued));
     late_guard.guards.push(Guard::LeaseAlive(LeaseId(77)));
-    let fix = |value: &str| Change::Fix { name: "issuer_url", value: value.into() };
+    let fix = |value: &str| Change::Fix { name: "issuer_url".into(), value: value.into() };
     let mut late_change = grant(2, spend(2, Issued));
     late_change.changes.extend([keep_folder(b"late"), fix("https://a"), fix("https://b")]);
     assert_eq!(
@@ -158,7 +168,7 @@ pub(super) fn a_lease_is_settled_once_and_ended_once(place: &dyn Place) {
 
 pub(super) fn a_fact_is_fixed_for_ever(place: &dyn Place) {
     let (mut engine, mut chain) = place.engine().unwrap();
-    let fix = |value: &str| refuse(1, vec![], vec![Change::Fix { name: "issuer_url", value: value.into() }]);
+    let fix = |value: &str| refuse(1, vec![], vec![Change::Fix { name: "issuer_url".into(), value: value.into() }]);
     assert_eq!(
         engine.apply(&[fix("https://a"), fix("https://a"), fix("https://b")], &mut chain).unwrap(),
         [durable(1), durable(2), Outcome::Blocked(Blocked::FixedOtherwise)]
@@ -167,6 +177,23 @@ pub(super) fn a_fact_is_fixed_for_ever(place: &dyn Place) {
     let (mut engine, mut chain) = place.engine().unwrap();
     assert_eq!(one(engine.as_mut(), &mut chain, fix("https://b")), Outcome::Blocked(Blocked::FixedOtherwise));
     assert_eq!(one(engine.as_mut(), &mut chain, fix("https://a")), durable(1));
+    assert_eq!(place.reader().facts().unwrap(), [("issuer_url".to_owned(), "https://a".to_owned())].into());
+}
+
+pub(super) fn a_census_counts_what_is_alive(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    let today = u128::from_be_bytes(open::oldest_live(NOW));
+    go(grant(today + 1, spend(1, Issued)));
+    go(grant(today + 2, spend(2, Issuing)));
+    go(grant(today + 3, spend(3, Issued)));
+    go(end(today + 3));
+    go(grant(today - 1, spend(4, Issued)));
+    let census = place.reader().census(NOW).unwrap();
+    assert_eq!(census.live, [(Issued, 1), (Issuing, 1)], "neither ended nor older than any lease lives");
+    assert!(census.bytes > 0);
+    let expires = lease(today + 1, 1, Issued).expires;
+    assert!(place.reader().census(expires).unwrap().live.is_empty());
 }
 
 fn keep_folder(archive: &[u8]) -> Change {
@@ -382,112 +409,313 @@ pub(super) fn a_walk_shows_every_record_once_and_ends_when_told(place: &dyn Plac
     engine.apply(&batch, &mut chain).unwrap();
     assert_eq!(walked(usize::MAX), (0..9_000).map(decision).collect::<Vec<_>>());
     assert_eq!(walked(5_000).len(), 5_000);
+    let reader = place.reader();
+    let sequences = |after, most| -> Vec<u64> {
+        reader.chain(chain.incarnation, after, most).unwrap().iter().map(|stored| stored.sequence).collect()
+    };
+    assert_eq!((sequences(8_998, 5), sequences(3, 2), sequences(9_000, 5)), (vec![8_999, 9_000], vec![4, 5], vec![]));
+    assert!(reader.chain(7, 0, 5).unwrap().is_empty(), "another incarnation");
 }
 
-pub(super) fn a_tree_grows_and_proves_in_stored_order(place: &dyn Place) {
-    use crate::store::tree::{Growth, behind, grow, index_of, lost, proof};
-    use claimbound_core::evidence::{
-        Checkpoint,
-        tree::{TILE, Tree, consistency, consistent, included, inclusion},
-    };
-    let (engine, mut chain) = place.engine().unwrap();
-    let (engine, reader) = (std::cell::RefCell::new(engine), place.reader());
-    assert!(matches!(grow(&*reader, reader.settled().unwrap()).unwrap(), Growth { stand: None, more: false, .. }));
-    let mut fill = |from: u128, to: u128| {
-        let batch: Vec<Commit> = (from..to).map(|number| refuse(number, vec![], vec![])).collect();
-        engine.borrow_mut().apply(&batch, &mut chain).unwrap();
-    };
-    let mut stands = Vec::new();
-    for (from, to, nodes) in [(0, 200, 0), (200, 512, 2), (512, 5_000, 17), (5_000, 5_001, 0)] {
-        fill(from, to);
-        let upto = reader.settled().unwrap();
-        let growth = grow(&*reader, upto).unwrap();
-        assert_eq!(growth.nodes.len(), nodes, "up to {to}");
-        let rows = TreeRows { nodes: growth.nodes, checkpoint: None };
-        engine.borrow_mut().keep_tree(&rows).unwrap();
-        let again = grow(&*reader, upto).unwrap();
-        assert!(again.nodes.is_empty() && again.stand == growth.stand, "kept is kept");
-        stands.push(again.stand.unwrap());
-    }
-    let mut leaves = Vec::new();
-    reader
-        .records_after(0, &mut |stored| {
-            leaves.push((stored.position, stored.leaf));
-            true
-        })
-        .unwrap();
-    let (mut tree, mut at) = (Tree::default(), 0);
-    for stand in &stands {
-        for (_, leaf) in &leaves[at..stand.size as usize] {
-            tree.append(*leaf, |_, _, _| {});
-        }
-        at = stand.size as usize;
-        assert_eq!((tree.size(), tree.root()), (stand.size, stand.root));
-        assert_eq!(stand.last.0, leaves[at - 1].0);
-        assert_eq!(reader.count_after(stand.last.0).unwrap(), 5_001 - stand.size);
-    }
-    let newest = stands.last().unwrap();
-    for index in [0, 255, 256, 4_863, 5_000] {
-        let (position, leaf) = leaves[index as usize];
-        assert_eq!(index_of(&*reader, position).unwrap(), index);
-        let proof = proof(&*reader, inclusion(index, newest.size)).unwrap();
-        assert_eq!(included(&leaf, index, newest.size, &proof), Some(newest.root), "{index}");
-    }
-    for old in &stands {
-        let proof = proof(&*reader, consistency(old.size, newest.size)).unwrap();
-        assert!(consistent((old.size, &old.root), (newest.size, &newest.root), &proof));
-    }
-    assert_eq!(reader.grown().unwrap().unwrap().number, 5_000 / TILE - 1);
-
-    // The largest checkpoint of an epoch stays; the store is behind none that it holds, and behind any other.
-    let keep = |size: u64, note: &str| {
-        let rows = TreeRows { nodes: vec![], checkpoint: Some((1, size, note.to_owned())) };
-        engine.borrow_mut().keep_tree(&rows).unwrap();
-        reader.checkpoint().unwrap().unwrap()
-    };
-    assert_eq!([keep(5, "five"), keep(9, "nine"), keep(7, "seven")], ["five", "nine", "nine"]);
-    let epoch = reader.epochs().unwrap().remove(0);
-    assert_eq!((epoch.number, epoch.began, epoch.instead_of), (1, UnixSeconds(0), None));
-    let (origin, at) = (String::new(), NOW);
-    let of = |stand: &crate::store::tree::Stand| Checkpoint {
-        origin: origin.clone(),
-        size: stand.size,
-        root: stand.root,
-        epoch: 1,
-        store: epoch.id,
-        at,
-        last: stand.last,
-    };
-    for stand in &stands {
-        assert_eq!(behind(&*reader, &of(stand)).unwrap(), None);
-    }
-    let root = Checkpoint { root: [0; 32], ..of(newest) };
-    assert!(lost(&*reader, &root).unwrap().is_none() && behind(&*reader, &root).unwrap().is_some());
-    for (what, other) in [
-        ("another link", Checkpoint { last: (newest.last.0, [0; 32]), ..of(newest) }),
-        ("more records", Checkpoint { last: (newest.last.0 + 1, newest.last.1), size: 5_002, ..of(newest) }),
-        ("another database", Checkpoint { store: 7, ..of(newest) }),
-    ] {
-        assert!(lost(&*reader, &other).unwrap().is_some(), "{what}");
-    }
-}
-
-pub(super) fn a_store_that_was_adopted_refuses_older_tokens(place: &dyn Place) {
+pub(super) fn a_session_lives_until_it_is_ended_or_swept(place: &dyn Place) {
     let (mut engine, mut chain) = place.engine().unwrap();
-    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
-    let at = |number, seconds| grant(u128::from(number), Spend { issued: NOW.plus(seconds), ..spend(number, Issued) });
-    let refused = Outcome::Blocked(Blocked::BeforeAdoption);
-    assert_eq!(go(at(1, 0)), durable(1));
-    assert_eq!(go(adopt(2, NOW)), durable(2));
-    assert_eq!(go(at(1, 0)), refused, "not even that it was used is known for sure");
-    assert_eq!(go(at(2, 0)), refused);
-    assert_eq!(go(at(3, 1)), durable(3));
+    let session = |number: u8| Session {
+        session: [number; 32],
+        operator: "okta:00u1".into(),
+        sign_in: "okta".into(),
+        may: "explain audit".into(),
+        binding: [9; 32],
+        expires: NOW.plus(i64::from(number)),
+    };
+    let open = |number: u8| refuse(number.into(), vec![], vec![Change::OpenSession(session(number))]);
+    let reader = place.reader();
+    assert_eq!(engine.apply(&[open(1), open(2), open(3)], &mut chain).unwrap(), [durable(1), durable(2), durable(3)]);
+    assert_eq!(reader.session(&[2; 32]).unwrap(), Some(session(2)));
+    let mut lost = open(4);
+    lost.guards.push(Guard::LeaseAlive(LeaseId(77)));
+    assert_eq!(one(engine.as_mut(), &mut chain, lost), Outcome::Blocked(Blocked::LeaseEnded));
+    assert_eq!(reader.session(&[4; 32]).unwrap(), None, "what is blocked opens none");
+    let end = |number: u8| refuse(number.into(), vec![], vec![Change::EndSession([number; 32])]);
+    assert_eq!(one(engine.as_mut(), &mut chain, end(2)), durable(4));
+    assert_eq!(one(engine.as_mut(), &mut chain, end(2)), durable(5), "there is none any more");
+    assert_eq!(reader.session(&[2; 32]).unwrap(), None);
+    engine.sweep(NOW.plus(1)).unwrap();
+    let left = [1, 3].map(|number| reader.session(&[number; 32]).unwrap().is_some());
+    assert_eq!(left, [false, true], "swept when it is over");
+    verified(place, 5);
+}
+
+pub(super) fn records_are_shown_from_the_end(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let batch: Vec<Commit> = (1..=5).map(|number| refuse(number, vec![], vec![])).collect();
+    engine.apply(&batch, &mut chain).unwrap();
+    let reader = place.reader();
+    let shown = |position, rows| {
+        let shown = reader.before(position, rows).unwrap();
+        shown.into_iter().map(|stored| (stored.sequence, stored.position)).unzip::<_, _, Vec<_>, Vec<_>>()
+    };
+    let (sequences, positions) = shown(None, 2);
+    assert_eq!(sequences, [5, 4]);
+    assert_eq!(shown(positions.last().copied(), 9).0, [3, 2, 1]);
+}
+
+pub(super) fn a_suspension_holds_from_its_commit_until_it_is_over(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let case = |number: u8, of: &[u8], at| {
+        let mut commit = grant(number.into(), spend(number, Issued));
+        commit.guards.push(not_suspended(of, at));
+        commit
+    };
+    let by = |number| Outcome::Blocked(Blocked::Suspended(SuspensionId(number)));
+    // In one batch, in its order.
+    let batch = [case(1, &[1, 2], NOW), suspend(70, 2, None, None), case(2, &[1, 2], NOW), case(3, &[1, 3], NOW)];
+    let outcomes = engine.apply(&batch, &mut chain).unwrap();
+    assert_eq!(outcomes, [durable(1), durable(2), by(70), durable(3)], "who loses spent no token");
+    {
+        let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+        assert_eq!(go(case(2, &[2], NOW)), by(70));
+        let both = refuse(60, vec![Guard::Unspent(spend(1, Issued)), not_suspended(&[2], NOW)], vec![]);
+        assert_eq!(go(both), Outcome::Blocked(Blocked::Replay), "a used token learns nothing else");
+        assert_eq!(go(suspend(71, 5, Some(NOW.plus(60)), None)), durable(4));
+        assert_eq!(go(case(4, &[5], NOW.plus(59))), by(71));
+        assert_eq!(go(case(4, &[5], NOW.plus(60))), durable(5), "over by itself");
+        assert_eq!(go(resume(70, 2)), durable(6));
+        assert_eq!(go(resume(70, 2)), Outcome::Blocked(Blocked::Moved));
+        assert_eq!(go(case(2, &[2], NOW)), durable(7));
+        assert_eq!(go(suspend(72, 2, None, None)), durable(8));
+    }
     drop(engine);
     let (mut engine, mut chain) = place.engine().unwrap();
-    let batch = [at(4, 0), at(4, 1), adopt(3, NOW.plus(5))];
-    assert_eq!(engine.apply(&batch, &mut chain).unwrap(), [refused.clone(), durable(1), durable(2)]);
-    assert_eq!(one(engine.as_mut(), &mut chain, at(5, 5)), refused);
-    let epochs: Vec<_> = place.reader().epochs().unwrap().iter().map(|epoch| (epoch.number, epoch.began)).collect();
-    assert_eq!(epochs, [(1, UnixSeconds(0)), (2, NOW), (3, NOW.plus(5))]);
-    verified(place, 5);
+    assert_eq!(one(engine.as_mut(), &mut chain, case(6, &[2], NOW)), by(72), "over a restart");
+    let told = place.reader().suspensions().unwrap();
+    let ids: Vec<u128> = told.iter().map(|suspension| suspension.id.0).collect();
+    assert_eq!((ids, &told[0].subject, &*told[0].operator), (vec![71, 72], &subject(5), "okta:alice"));
+    verified(place, 8);
+}
+
+pub(super) fn a_suspension_is_replaced_by_whoever_saw_it(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    let moved = Outcome::Blocked(Blocked::Moved);
+    assert_eq!(go(suspend(1, 2, Some(NOW.plus(9)), Some(7))), moved, "nothing stands");
+    assert_eq!(go(suspend(1, 2, Some(NOW.plus(9)), None)), durable(1));
+    assert_eq!(go(suspend(2, 2, None, None)), moved, "something stands");
+    assert_eq!(go(resume(2, 2)), moved, "another one stands");
+    assert_eq!(go(resume(1, 3)), moved, "of another subject");
+    assert_eq!(go(suspend(2, 2, None, Some(1))), durable(2));
+    assert_eq!(go(suspend(3, 2, None, Some(1))), moved, "somebody else was first");
+    let stands = place.reader().suspensions().unwrap().remove(0);
+    assert_eq!((stands.id, stands.until), (SuspensionId(2), None));
+    assert!(stands.stands(NOW.plus(1 << 40)));
+    assert_eq!(place.reader().suspension(&subject(2).key()).unwrap(), Some(stands));
+    assert_eq!(place.reader().suspension(&subject(3).key()).unwrap(), None);
+    verified(place, 2);
+}
+
+pub(super) fn leases_are_found_along_every_index(place: &dyn Place) {
+    use crate::store::leases::{Cursor, LeaseFilter, When, page};
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let batch: Vec<Commit> = (1..=9_u8)
+        .map(|number| {
+            let mut commit = grant(number.into(), spend(number, Issued));
+            let [Change::OpenLease(lease)] = &mut commit.changes[..] else { panic!("a grant opens a lease") };
+            lease.opened = NOW.plus(i64::from(number));
+            lease.run_id = Some(number.to_string());
+            if number % 2 == 0 {
+                (lease.repository_id, lease.principal_id) = (Some("77".into()), "77".into());
+                lease.principal_name = "acme/other".into();
+                lease.owner_id = Some("5".into());
+                lease.person = Some(subject_key(Scope::Person, "github", "99"));
+            }
+            commit
+        })
+        .collect();
+    engine.apply(&batch, &mut chain).unwrap();
+    assert!(matches!(one(engine.as_mut(), &mut chain, end(4)), Outcome::Durable { .. }));
+    let reader = place.reader();
+    let now = NOW.plus(10);
+    let find = |filter: LeaseFilter, when| {
+        let (mut found, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = page(&*reader, &filter, when, cursor, 2).unwrap();
+            assert!(page.leases.len() <= 2);
+            found.extend(page.leases.iter().map(|lease| lease.id.0));
+            cursor = match page.next {
+                Some(next) => Some(next.to_string().parse::<Cursor>().unwrap()),
+                None => return found,
+            };
+        }
+    };
+    let alive = When::Alive { now, until: None };
+    let ever = When::Since(UnixSeconds(0));
+    let any = LeaseFilter::default;
+    let text = |text: &str| Some(text.to_owned());
+    let (all, even): (Vec<u128>, Vec<u128>) = ((1..=9).rev().collect(), vec![8, 6, 4, 2]);
+    assert_eq!(find(any(), ever), all, "the youngest first");
+    assert_eq!(find(any(), alive), [1, 2, 3, 5, 6, 7, 8, 9], "those that end soonest first");
+    for (filter, found) in [
+        (LeaseFilter { repository: text("77"), ..any() }, &even),
+        (LeaseFilter { repository: text("acme/other"), ..any() }, &even),
+        (LeaseFilter { principal: text("77"), issuer: text("github"), ..any() }, &even),
+        (LeaseFilter { tenant: text("5"), ..any() }, &even),
+        (LeaseFilter { person: text("99"), issuer: text("github"), ..any() }, &even),
+        (LeaseFilter { role: text("deploy"), mapping: text("payments/deploy"), team: text("payments"), ..any() }, &all),
+        (LeaseFilter { mapping: text("payments/deploy"), ..any() }, &all),
+        (LeaseFilter { run: text("3"), ..any() }, &vec![3]),
+        (LeaseFilter { lease: Some(LeaseId(3)), ..any() }, &vec![3]),
+        (LeaseFilter { lease: Some(LeaseId(30)), ..any() }, &vec![]),
+        (LeaseFilter { state: text("ended"), ..any() }, &vec![4]),
+        (LeaseFilter { issuer: text("gitlab"), ..any() }, &vec![]),
+        (LeaseFilter { role: text("deploy"), repository: text("78"), ..any() }, &vec![]),
+    ] {
+        assert_eq!(find(filter.clone(), ever), *found, "{filter:?}");
+        let mut living: Vec<u128> = find(filter.clone(), alive);
+        living.reverse();
+        let expected: Vec<u128> = found.iter().copied().filter(|id| *id != 4).collect();
+        assert_eq!(living, expected, "{filter:?}");
+    }
+    assert_eq!(find(any(), When::At(NOW.plus(3))), [1, 2, 3], "open then");
+    assert_eq!(find(any(), When::At(NOW.plus(900))), [0; 0], "expired by then");
+    assert_eq!(find(any(), When::Since(NOW.plus(8))), [9, 8]);
+    assert_eq!(find(any(), When::Alive { now, until: Some(NOW.plus(899)) }), [0; 0], "ending later");
+}
+
+pub(super) fn denials_stay_as_long_as_the_longest_and_persons_as_long_as_their_lease(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let denial = |value: &str, before, until| {
+        let (backend, scope) = ("aws".to_owned(), DenialScope::Role);
+        Denial { backend, scope, value: value.to_owned(), before: UnixSeconds(before), until }
+    };
+    let deny = |number, denial| refuse(number, vec![], vec![Change::Deny(denial)]);
+    let far = NOW.plus(1_000);
+    let batch = [
+        deny(1, denial("a", 5, far)),
+        deny(2, denial("a", 9, NOW.plus(10))),
+        deny(3, denial("b", 1, NOW.plus(10))),
+        grant(4, spend(4, Issued)),
+        in_family(
+            grant(3, spend(3, Issued)),
+            3,
+            Some(Change::OpenFamily(Family { expires: NOW.plus(5_000), ..family(3) })),
+        ),
+    ];
+    engine.apply(&batch, &mut chain).unwrap();
+    let reader = place.reader();
+    let told = |now| reader.denials("aws", now).unwrap();
+    assert_eq!(told(NOW), [denial("a", 9, far), denial("b", 1, NOW.plus(10))], "the later times of both");
+    assert_eq!(told(NOW.plus(10)), [denial("a", 9, far)]);
+    assert!(reader.denials("other", NOW).unwrap().is_empty());
+    let persons = || {
+        let leases = reader.leases(&LeaseOrder::Youngest { below: LeaseId(9), of: None }, 9).unwrap();
+        leases.into_iter().map(|lease| lease.person).collect::<Vec<_>>()
+    };
+    let somebody = Some([5; 32]);
+    engine.sweep(NOW.plus(10)).unwrap();
+    assert_eq!((told(NOW).len(), persons()), (1, vec![somebody, somebody]));
+    engine.sweep(NOW.plus(900)).unwrap();
+    assert_eq!(persons(), [None, somebody], "one lease is over, the other can be renewed");
+    engine.sweep(NOW.plus(5_000)).unwrap();
+    assert_eq!(persons(), [None, None]);
+}
+
+pub(super) fn a_refresh_token_has_one_turn(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let (reused, over) = (Outcome::Blocked(Blocked::Reused), Outcome::Blocked(Blocked::FamilyEnded));
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    assert_eq!(go(renew(2, 1, (1, 2), 0)), over, "there is none");
+    assert_eq!(go(begin(1, 1)), durable(1));
+    assert_eq!(place.reader().family(&[101; 32]).unwrap(), Some(family(1)));
+    assert_eq!(place.reader().family(&[102; 32]).unwrap(), None);
+    assert_eq!([go(renew(2, 1, (1, 2), 100)), go(renew(3, 1, (2, 3), 200))], [durable(2), durable(3)]);
+    assert_eq!(go(renew(9, 1, (1, 9), 200)), reused, "its successor was used");
+    assert_eq!(go(renew(4, 1, (2, 4), 230)), durable(4), "an answer was lost");
+    for token in [2, 3, 77] {
+        assert_eq!(go(renew(9, 1, (token, 9), 231)), reused, "{token}");
+    }
+    // What another guard blocks takes no turn.
+    let mut lost = renew(9, 1, (4, 9), 232);
+    lost.guards.push(Guard::LeaseAlive(LeaseId(77)));
+    assert_eq!(go(lost), Outcome::Blocked(Blocked::LeaseEnded));
+    assert_eq!([go(renew(5, 1, (4, 5), 899)), go(renew(9, 1, (5, 9), 900))], [durable(5), over], "the session is over");
+    drop(engine);
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let turns = place.reader().family(&[101; 32]).unwrap().unwrap().turns;
+    assert_eq!((turns.current, turns.previous, turns.since), ([5; 32], Some([4; 32]), NOW.plus(899)));
+    let both = [renew(6, 1, (5, 6), 899), renew(7, 1, (6, 7), 899), renew(9, 1, (5, 9), 899)];
+    let outcomes = engine.apply(&both, &mut chain).unwrap();
+    assert_eq!(outcomes, [durable(1), durable(2), reused], "within one batch, too");
+    verified(place, 7);
+}
+
+pub(super) fn a_family_ends_with_its_leases(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let over = Outcome::Blocked(Blocked::FamilyEnded);
+    let outcomes =
+        [begin(1, 1), begin(2, 2), renew(3, 1, (1, 2), 10), renew(4, 1, (2, 3), 20), end(3), settle(4, Unknown)];
+    assert_eq!(engine.apply(&outcomes, &mut chain).unwrap(), [1, 2, 3, 4, 5, 6].map(durable));
+    let alive = |family| {
+        let mut alive: Vec<_> = place.reader().leases_of(LeaseId(family)).unwrap();
+        alive.sort_by_key(|lease| lease.id);
+        alive.into_iter().map(|lease| (lease.id.0, lease.state)).collect::<Vec<_>>()
+    };
+    assert_eq!((alive(1), alive(2)), (vec![(1, Issued), (4, Unknown)], vec![(2, Issued)]));
+    let renewable = |after, seconds, most| {
+        let began = place.reader().renewable(LeaseId(after), NOW.plus(seconds), most).unwrap();
+        began.into_iter().map(|lease| (lease.id.0, lease.family)).collect::<Vec<_>>()
+    };
+    let [first, second] = [1, 2].map(|id| (id, Some(LeaseId(id))));
+    assert_eq!((renewable(0, 899, 9), renewable(0, 900, 9)), (vec![first, second], vec![]));
+    assert_eq!((renewable(0, 0, 1), renewable(1, 0, 1)), (vec![first], vec![second]));
+    // One that is opened in the batch that ends the family ends with it; a settlement that comes after is too late.
+    let batch = [renew(5, 1, (3, 4), 30), end_family(1), end_family(1), settle(5, Issued), renew(9, 1, (4, 9), 30)];
+    let late = Outcome::Blocked(Blocked::LeaseEnded);
+    assert_eq!(engine.apply(&batch, &mut chain).unwrap(), [durable(7), durable(8), over.clone(), late, over.clone()]);
+    assert_eq!((alive(1), alive(2), renewable(0, 0, 9)), (vec![], vec![(2, Issued)], vec![second]));
+    assert_eq!(one(engine.as_mut(), &mut chain, end_family(77)), over, "an unknown one");
+    let reused = Commit {
+        entry: Some(entry(8, What::Reused { family: LeaseId(2), reason: Reason::RefreshReused, role: None })),
+        ..end_family(2)
+    };
+    assert_eq!(one(engine.as_mut(), &mut chain, reused), durable(9));
+    assert_eq!(alive(2), []);
+    assert_eq!(verified(place, 9).leases, 5);
+}
+
+pub(super) fn a_turn_is_given_back(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    let back = |token, next| refuse(50, vec![], vec![Change::GiveTurnBack(turn(1, (token, next), 10))]);
+    assert_eq!(go(back(1, 2)), durable(1), "of no family: nothing");
+    assert_eq!([go(begin(1, 1)), go(renew(2, 1, (1, 2), 10)), go(back(1, 2))], [durable(2), durable(3), durable(4)]);
+    assert_eq!(go(renew(9, 1, (2, 9), 500)), Outcome::Blocked(Blocked::Reused), "nobody was given it");
+    assert_eq!([go(renew(3, 1, (1, 3), 500)), go(renew(4, 1, (3, 4), 510))], [durable(5), durable(6)]);
+    assert_eq!([go(back(1, 3)), go(renew(5, 1, (4, 5), 510))], [durable(7), durable(8)], "what it gave was used");
+    verified(place, 8);
+}
+
+pub(super) fn a_status_list_shows_what_was_ended(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let listed = |number: u8, list: u128, index: u16| {
+        let mut commit = grant(number.into(), spend(number, Issued));
+        let Some(Change::OpenLease(lease)) = commit.changes.first_mut() else { unreachable!("a grant opens a lease") };
+        lease.status = Some(crate::store::Place { list, index });
+        commit.changes.push(Change::KeepList { list, until: NOW.plus(1_000) });
+        commit
+    };
+    let ended = |list| place.reader().ended_in(list).unwrap();
+    let batch = [listed(1, 7, 65_535), listed(2, 7, 3), listed(3, 7, 9), listed(4, 8, 3), end(1), end(2)];
+    assert_eq!(engine.apply(&batch, &mut chain).unwrap(), [1, 2, 3, 4, 5, 6].map(durable));
+    assert_eq!([ended(7), ended(8), ended(9)], [Some(vec![3, 65_535]), Some(vec![]), None]);
+    // Kept once, as long as it was first said.
+    let again = refuse(5, vec![], vec![Change::KeepList { list: 7, until: NOW.plus(9_000) }]);
+    assert_eq!(one(engine.as_mut(), &mut chain, again), durable(7));
+    let mut lost = listed(5, 10, 1);
+    lost.guards.push(Guard::LeaseAlive(LeaseId(77)));
+    assert_eq!(one(engine.as_mut(), &mut chain, lost), Outcome::Blocked(Blocked::LeaseEnded));
+    assert_eq!(ended(10), None);
+    engine.sweep(NOW.plus(1_000)).unwrap();
+    assert_eq!(ended(8), Some(vec![]));
+    engine.sweep(NOW.plus(1_001)).unwrap();
+    assert_eq!([ended(7), ended(8)], [None, None]);
+    verified(place, 7);
 }

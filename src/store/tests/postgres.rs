@@ -26,7 +26,8 @@ impl Server {
     /// As it was before any broker opened it: quicker than another database.
     pub(super) fn empty(&self) {
         self.edit(
-            "TRUNCATE records, incarnations, spent, leases, folders, fixed, uses, tree, checkpoints RESTART IDENTITY;
+            "TRUNCATE records, incarnations, spent, leases, families, status_lists, folders, fixed, uses, suspensions,
+                      denials, tree, checkpoints RESTART IDENTITY;
              DELETE FROM epochs WHERE number > 1; UPDATE sweeps SET swept = 0, forgotten = 0",
         );
     }

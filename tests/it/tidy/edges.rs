@@ -24,11 +24,18 @@ const CORE: &[(&str, &str)] = &[
 const SERVICE: &[(&str, &str)] = &[
     // Leaves.
     ("secret", ""),
-    ("telemetry", "core::reason core::time"),
+    ("telemetry", "core::reason core::time otlp"),
     ("net", "secret"),
+    ("otlp", "net secret"),
     ("operators", ""),
+    // In an operator's name.
+    (
+        "operate",
+        "core::diag core::evidence core::mapping core::time exchange::salt issuance::Ended issuance::Later issuance::aws operators \
+         store",
+    ),
     ("rate", ""),
-    ("config", "core::diag"),
+    ("config", "core::diag operators otlp secret"),
     ("folder", "core::diag core::mapping"),
     // The floors of an exchange.
     ("keys", "core::claims core::evidence::VerifierKey core::time core::trust net secret telemetry"),
@@ -40,16 +47,25 @@ const SERVICE: &[(&str, &str)] = &[
          keys::signing net secret telemetry",
     ),
     ("exchange", "core issuance keys::issuers rate secret store telemetry"),
+    // Questions to the evidence, and people's sign-in.
+    ("history", "config core folder store"),
+    ("people", "config core::time net secret"),
+    // Copies of what the store keeps; it never waits for them.
+    ("sinks", "config core::evidence core::time net otlp store telemetry"),
     // What builds, speaks and commands.
-    ("broker", "core config exchange folder issuance keys net operators secret store telemetry"),
+    ("broker", "core config exchange folder issuance keys net operate operators people secret sinks store telemetry"),
     // `Credential`, `Ended`, `Later` and `Down` are words of the broker's face.
     (
         "http",
         "broker config core::diag core::evidence core::mapping core::reason core::time core::workload documents exchange \
-         issuance::Credential issuance::Ended issuance::Later operators rate secret store::Down telemetry",
+         folder history issuance::Credential issuance::Ended issuance::Later keys::signing::KeyInfo operate operators people rate secret store::Down \
+         telemetry",
     ),
     ("dev", "broker config core documents exchange http issuance keys net secret store telemetry"),
-    ("cli", "broker config core dev documents exchange folder http issuance keys net operators secret store telemetry"),
+    (
+        "cli",
+        "broker config core dev documents exchange folder history http issuance keys net operate operators otlp secret store telemetry",
+    ),
 ];
 
 /// Forbidden although the table allows what lies above; so is importing a room that holds it as a whole.

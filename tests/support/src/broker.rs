@@ -252,6 +252,13 @@ impl Broker {
         self.launch("closed").await;
     }
 
+    /// A command of the same program in the broker's directory, to be run by the caller.
+    pub fn prepared(&self, arguments: &[&str]) -> tokio::process::Command {
+        let mut prepared = command(&self.binary, self.directory());
+        prepared.args(arguments);
+        prepared
+    }
+
     /// Another command of the same program, in the broker's directory.
     pub async fn command(&self, arguments: &[&str]) -> Exit {
         finish(command(&self.binary, self.directory()).args(arguments)).await

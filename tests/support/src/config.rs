@@ -84,6 +84,7 @@ pub struct BrokerConfig {
     issuers: Vec<Named>,
     files: BTreeMap<String, String>,
     server: String,
+    signing: String,
     more: String,
     store: String,
     in_place: bool,
@@ -109,9 +110,9 @@ impl BrokerConfig {
     /// A folder of the test's own: paths below `mappings/`, and texts in which `{issuer.NAME}` stands for a URL.
     pub fn with_folder(files: &[(&str, &str)]) -> Self {
         let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
-        let (server, more) = (String::new(), String::new());
+        let [server, signing, more] = [const { String::new() }; 3];
         let store = SQLITE.to_owned();
-        Self { issuers: Vec::new(), files, server, more, store, in_place: false, environment: Vec::new() }
+        Self { issuers: Vec::new(), files, server, signing, more, store, in_place: false, environment: Vec::new() }
     }
 
     /// What stands in the directory already, as it stands: nothing is written.
@@ -165,6 +166,13 @@ impl BrokerConfig {
         self
     }
 
+    /// A line in `[signing]`.
+    pub fn signing(mut self, line: &str) -> Self {
+        self.signing.push_str(line);
+        self.signing.push('\n');
+        self
+    }
+
     /// Another store than a SQLite file.
     pub fn store(mut self, url: &str) -> Self {
         self.store = url.to_owned();
@@ -194,7 +202,7 @@ impl BrokerConfig {
         let mut text =
             format!("[server]\nlisten = \"{listen}\"\noperator_listen = \"{operator_listen}\"\n{}", self.server);
         text.push_str(&format!("\n[store]\nurl = \"{}\"\n\n[mappings]\npath = \"mappings\"\n", self.store));
-        text.push_str("\n[signing]\nkeys = \"keys\"\n");
+        text.push_str(&format!("\n[signing]\nkeys = \"keys\"\n{}", self.signing));
         for Named { name, network, .. } in &self.issuers {
             text.push_str(&format!("\n[issuer.{name}]\n{network}"));
         }

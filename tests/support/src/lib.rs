@@ -38,7 +38,7 @@
 //! - **Crashes.** `broker.kill9()`, `broker.terminate()`, `broker.restart()`: same ports, store and keys.
 //! - **Secrets.** `canary::assert_absent(broker.directory(), &[&token])`.
 //! - **Waiting.** [`time::eventually`] over something observable; a test never sleeps.
-//! - **Real parts.** [`postgres::Postgres`], [`tools::OpenBao`], [`act::Act`], [`gitlab::Gitlab`] and Node, which `scripts/tools` installs; without them their tests
+//! - **Real parts.** [`postgres::Postgres`], [`tools::OpenBao`], [`provider::Provider`], [`act::Act`], [`gitlab::Gitlab`] and Node, which `scripts/tools` installs; without them their tests
 //!   fail.
 
 #![forbid(unsafe_code)]
@@ -57,6 +57,7 @@ pub mod issuer;
 pub mod job;
 pub mod jwt;
 pub mod postgres;
+pub mod provider;
 pub mod serve;
 pub mod sts;
 pub mod time;

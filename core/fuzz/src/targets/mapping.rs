@@ -6,7 +6,7 @@ use crate::{
     seeds::{self, packed, unpacked},
 };
 use claimbound_core::{
-    diag::{Diagnostic, Severity, Span},
+    diag::{Diagnostic, Severity},
     mapping::{Ask, Decision, Exempt, Folder, Loaded, MappingSet, Test, decide, explain, load, possible_roles},
     review::{Given, TestCase, run_tests},
     time::UnixSeconds,
@@ -190,7 +190,8 @@ fn told(finding: &Diagnostic, folder: &Folder) {
         "{code}"
     );
     let places = finding.span.iter().chain(finding.others.iter().map(|label| &label.span));
-    for Span { file, bytes } in places.chain(finding.suggestion.iter().map(|suggestion| &suggestion.span)) {
+    for place in places.chain(finding.suggestion.iter().map(|suggestion| &suggestion.span)) {
+        let (file, bytes) = (&place.file, place.bytes());
         let content = folder.files.get(&**file).unwrap_or_else(|| panic!("{code} names the file `{file}`"));
         assert!(bytes.start <= bytes.end && bytes.end <= content.len(), "{code} at {bytes:?} of {}", content.len());
         if let Ok(text) = std::str::from_utf8(content) {
@@ -240,8 +241,7 @@ fn pinned(set: &MappingSet, mapping: claimbound_core::mapping::MappingId, case: 
         [Claim::RepositoryId, Claim::RepositoryOwnerId].iter().any(|claim| case.principal.text(*claim) == Some(id))
     };
     let pins = mapping.conditions.iter().any(|condition| match &condition.test {
-        Test::Repository(pairs) | Test::Owner(pairs) => pairs.iter().any(|(_, id)| own(id)),
-        Test::ById([(_, id)]) => own(id),
+        Test::Repository(pairs) | Test::ById(pairs) | Test::Owner(pairs) => pairs.iter().any(|(_, id)| own(id)),
         Test::Text(lang) => {
             let id = |claim| condition.claim == claim && case.principal.text(claim).is_some_and(|id| lang.matches(id));
             id(Claim::RepositoryId) || id(Claim::RepositoryOwnerId)

@@ -2,13 +2,13 @@
 
 use super::{
     raw::CLAIMS,
-    shared::Patterns,
+    shared::Known,
     values::{Spot, Values},
 };
 use crate::{
     diag::{Diagnostic, Span, Suggestion, did_you_mean},
     mapping::{
-        Condition, Issuer, Origin, Test, codes,
+        Condition, Issuer, Origin, Pairs, Test, codes,
         syntax::{Entry, Findings, Place, later},
     },
     workload::{Claim, Profile},
@@ -41,7 +41,7 @@ pub(super) type Sets = BTreeMap<String, Set>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Set {
-    pub(super) pairs: Vec<(String, String)>,
+    pub(super) pairs: Pairs,
     pub(super) span: Span,
     pub(super) used: std::cell::Cell<bool>,
 }
@@ -51,8 +51,8 @@ pub(super) struct Ground<'c> {
     /// One, but for a deny of several issuers.
     pub(super) issuers: Vec<(&'c Issuer, &'c Profile)>,
     pub(super) sets: Option<&'c Sets>,
-    /// `None`: no pattern stands here twice.
-    pub(super) patterns: Option<&'c Patterns>,
+    /// `None`: nothing stands here twice.
+    pub(super) known: Option<&'c Known>,
     pub(super) deny: bool,
 }
 
@@ -130,7 +130,7 @@ pub(super) fn compile(ground: &Ground<'_>, keys: &[(Entry<'_, '_>, Origin)], fin
     out.sort_by(|a, b| {
         // Raw claims are looked up by name: last.
         let place = |Compiled { condition, .. }: &Compiled| {
-            (condition.claim.canonical().is_none(), condition.span.file.clone(), condition.span.bytes.start)
+            (condition.claim.canonical().is_none(), condition.span.file.clone(), condition.span.bytes().start)
         };
         place(a).cmp(&place(b))
     });
@@ -139,7 +139,7 @@ pub(super) fn compile(ground: &Ground<'_>, keys: &[(Entry<'_, '_>, Origin)], fin
 
 /// The keys of a rule whose issuer is not known: what is no claim at all can still be told.
 pub(super) fn keys_alone(keys: &[(Entry<'_, '_>, Origin)], findings: &mut Findings) {
-    let ground = Ground { issuers: Vec::new(), sets: None, patterns: None, deny: false };
+    let ground = Ground { issuers: Vec::new(), sets: None, known: None, deny: false };
     for (entry, origin) in keys.iter().filter(|(entry, _)| !is_match_key(entry.name())) {
         unknown(&ground, *entry, *origin, findings);
     }
@@ -246,9 +246,9 @@ fn pair_repositories(out: &mut Vec<Compiled>, findings: &mut Findings) {
     let (Some(name), Some(id)) = (find(Claim::Repository), find(Claim::RepositoryId)) else { return };
     let Shape::Exact(names) = &out[name].shape else { return };
     let Test::Repository(ids) = &out[id].condition.test else { return };
-    if let ([name_text], [(_, id_text)]) = (names.as_slice(), ids.as_slice()) {
+    if let ([name_text], [(_, id_text)]) = (names.as_slice(), &**ids) {
         let pair = (name_text.clone(), id_text.clone());
-        out[name].condition.test = Test::Repository(vec![pair]);
+        out[name].condition.test = Test::Repository([pair].into_iter().collect());
         out[name].shape = Shape::Pin;
         out.remove(id);
         return;

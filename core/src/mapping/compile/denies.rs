@@ -95,7 +95,7 @@ fn rule(
             .map(|(_, issuer)| issuer)
             .collect(),
         sets: None,
-        patterns: None,
+        known: None,
         deny: true,
     };
     if ground.issuers.is_empty() {

@@ -84,8 +84,8 @@ impl Values<'_, '_> {
                 Ok(texts) => mix.texts = Some(texts),
                 Err(error) => return self.too_large(spot, element, &error),
             },
-            Test::Repository(pairs) => mix.repositories.extend(pairs),
-            Test::Owner(pairs) => mix.owners.extend(pairs),
+            Test::Repository(pairs) => mix.repositories.extend(pairs.iter().cloned()),
+            Test::Owner(pairs) => mix.owners.extend(pairs.iter().cloned()),
             Test::Any(tests) => mix.others.extend(tests),
             test => mix.others.push(test),
         }
@@ -173,11 +173,13 @@ impl Mix {
         };
         let mut tests = self.others;
         tests.extend(self.texts.map(Test::Text));
-        tests.extend((!self.repositories.is_empty()).then_some(Test::Repository(self.repositories)));
-        tests.extend((!self.owners.is_empty()).then_some(Test::Owner(self.owners)));
+        tests.extend(
+            (!self.repositories.is_empty()).then_some(Test::Repository(self.repositories.into_iter().collect())),
+        );
+        tests.extend((!self.owners.is_empty()).then_some(Test::Owner(self.owners.into_iter().collect())));
         match <[Test; 1]>::try_from(tests) {
             Ok([test]) => (test, shape),
-            Err(tests) => (Test::Any(tests), shape),
+            Err(tests) => (Test::Any(tests.into()), shape),
         }
     }
 }

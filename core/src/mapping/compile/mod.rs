@@ -15,6 +15,7 @@ mod placeholders;
 mod policy;
 mod raw;
 mod roles;
+mod session;
 mod shared;
 mod teams;
 mod tests;
@@ -28,12 +29,17 @@ use super::{
     syntax::{self, Fields, Findings, Place, Tree},
 };
 use crate::{
-    diag::{Diagnostic, Severity, Span},
+    diag::{Diagnostic, FileName, Severity, Span},
     review::TestCase,
     workload::{Profile, Profiles},
 };
+use foldhash::fast::FixedState;
 use policy::Policy;
-use std::{collections::BTreeMap, sync::Arc};
+use shared::Known;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 /// What a folder gave.
 #[derive(Debug)]
@@ -81,41 +87,44 @@ impl Home {
 pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
     let mut findings = Findings::default();
     let profiles = profiles.with(own_profiles(folder, profiles, &mut findings));
-    let (files, policies) = parse(folder, &mut findings);
-    let of = |home: Home| files.iter().filter(move |(at, _)| *at == home).map(|(_, tree)| tree);
+    let files = files(folder, &mut findings);
+    let of = |homes: &[Home]| files.iter().filter(|file| homes.contains(&file.home)).copied().collect::<Vec<_>>();
+    let (roles_files, teams_files) = (of(&[Home::Roles]), of(&[Home::Team, Home::Tests]));
+    let policies = policies(&of(&[Home::Json]), &mut findings);
 
-    let policy_tree = of(Home::Policy).next();
-    let policy_fields =
-        policy_tree.and_then(|tree| Fields::read(&tree.source, Place::Policy, &tree.root, &mut findings));
-    let (Some(policy_tree), Some(policy_fields)) = (policy_tree, policy_fields) else {
+    let policy_tree = of(&[Home::Policy]).first().and_then(|file| file.parse(&mut findings));
+    let policy_fields = policy_tree
+        .as_ref()
+        .and_then(|tree| Some((tree, Fields::read(&tree.source, Place::Policy, &tree.root, &mut findings)?)));
+    let Some((policy_tree, policy_fields)) = policy_fields else {
         if !folder.files.contains_key(POLICY) {
             findings.push(no_policy());
         }
-        // Every reference would be unknown: more findings would not be more help.
+        // Every reference would be unknown: more findings than those of syntax would not be more help.
+        for part in [roles_files, teams_files] {
+            in_parts(&part, &mut findings, |files, findings| drop(parse(files, findings)));
+        }
         return Loaded { set: None, tests: Vec::new(), diagnostics: findings.into_sorted(), profiles };
     };
     let policy = policy::compile(policy_tree, &policy_fields, &profiles, &mut findings);
-    let mut roles = roles::Roles::default();
-    for tree in of(Home::Roles) {
-        roles.compile(tree, &policy, &mut findings);
+    let (mut roles, known) = (roles::Roles::default(), Known::default());
+    for tree in in_parts(&roles_files, &mut findings, parse).iter().flatten() {
+        roles.compile(tree, &policy, &known, &mut findings);
     }
-    let unused_targets = policy.unused_targets();
+    let unused_targets = roles.unused_targets(&policy);
     let mut mappings = teams::Mappings::default();
-    for tree in of(Home::Team) {
-        match policy.owner_of(&tree.source.name) {
-            Some(owner) => mappings.compile(tree, owner, &policy, &roles, &mut findings),
-            None => unowned(tree, &policy, &mut findings),
-        }
+    for part in in_parts(&teams_files, &mut findings, |files, findings| read(files, &policy, &roles, findings)) {
+        mappings.append(part);
     }
+    mappings.settle(&policy, &mut findings);
     let denies = denies::compile(&policy_fields, &policy, &roles, &mut findings);
     let nevers = denies::nevers(&policy_fields, &policy, &roles, &mut findings);
-    let known = tests::Known { policy: &policy, roles: &roles, pairs: &mappings.pairs };
-    let tests = read_tests(&files, &known, &mut findings);
 
     let requires = stripped(roles.requires);
     let profiles_of = policy.profiles;
     let teams = policy.teams.into_iter().map(|rules| rules.team).collect();
-    let (issuers, roles, reviews, mappings) = (policy.issuers, roles.all, mappings.reviews, mappings.all);
+    let (issuers, roles, tests) = (policy.issuers, roles.all, mappings.tests);
+    let (reviews, mappings) = (mappings.reviews, mappings.all);
     let version = folder.version();
     let set = MappingSet {
         version,
@@ -151,7 +160,7 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
 fn own_profiles(folder: &Folder, given: &Profiles, findings: &mut Findings) -> Vec<Profile> {
     let mut own = Vec::new();
     for (path, bytes) in folder.files.iter().filter(|(path, _)| Home::of(path) == Some(Home::Profile)) {
-        let name: Arc<str> = Arc::from(path.as_str());
+        let name = FileName::from(path.as_str());
         let Some(source) = syntax::text_of(&name, bytes, findings) else { continue };
         let profile = match Profile::parse(path, source.text) {
             Ok(profile) => profile,
@@ -184,70 +193,108 @@ fn own_profiles(folder: &Folder, given: &Profiles, findings: &mut Findings) -> V
 /// Without what only this module asks.
 fn stripped(
     requires: BTreeMap<(RoleId, IssuerId), Vec<conditions::Compiled>>,
-) -> BTreeMap<(RoleId, IssuerId), Vec<super::Condition>> {
+) -> HashMap<(RoleId, IssuerId), Vec<super::Condition>, FixedState> {
     let strip = |compiled: Vec<conditions::Compiled>| compiled.into_iter().map(|compiled| compiled.condition).collect();
     requires.into_iter().map(|(key, compiled)| (key, strip(compiled))).collect()
 }
 
-/// Session policies by path.
-type Policies = BTreeMap<String, Arc<str>>;
-
-/// Fewer files than this are parsed where they are asked for.
-const THREAD_FILES_MIN: usize = 256;
-/// Most threads that parse one folder.
-const THREADS_MAX: usize = 8;
-
-/// The trees of the TOML files, and the session policies: half of what loading takes, on several processors where there
-/// are many files (docs/decisions/0031). What comes out is the same on one.
-fn parse<'f>(folder: &'f Folder, findings: &mut Findings) -> (Vec<(Home, Tree<'f>)>, Policies) {
-    let files: Vec<(&String, &Vec<u8>)> = folder.files.iter().collect();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
-    if threads == 1 || files.len() < THREAD_FILES_MIN {
-        return parse_some(&files, findings);
-    }
-    let (mut trees, mut policies) = (Vec::new(), Policies::new());
-    std::thread::scope(|scope| {
-        let part = |files| {
-            let mut findings = Findings::default();
-            (parse_some(files, &mut findings), findings)
-        };
-        let parts: Vec<_> =
-            files.chunks(files.len().div_ceil(threads)).map(|files| scope.spawn(move || part(files))).collect();
-        for parsed in parts {
-            let ((own, json), told) = parsed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            trees.extend(own);
-            policies.extend(json);
-            findings.append(told);
-        }
-    });
-    (trees, policies)
+/// A file that was not read yet.
+#[derive(Clone, Copy)]
+struct File<'f> {
+    home: Home,
+    path: &'f str,
+    bytes: &'f [u8],
 }
 
-fn parse_some<'f>(folder: &[(&String, &'f Vec<u8>)], findings: &mut Findings) -> (Vec<(Home, Tree<'f>)>, Policies) {
-    let (mut files, mut policies) = (Vec::new(), Policies::new());
-    for &(path, bytes) in folder {
-        let name: Arc<str> = Arc::from(path.as_str());
-        let Some(home) = Home::of(path) else {
-            findings.error(
+impl<'f> File<'f> {
+    fn text(&self, findings: &mut Findings) -> Option<syntax::Source<'f>> {
+        syntax::text_of(&self.path.into(), self.bytes, findings)
+    }
+    fn parse(&self, findings: &mut Findings) -> Option<Tree<'f>> {
+        syntax::parse(self.text(findings)?, findings)
+    }
+}
+
+/// The folder's files, in order, but for profiles. One that has no place in a folder is told.
+fn files<'f>(folder: &'f Folder, findings: &mut Findings) -> Vec<File<'f>> {
+    let mut files = Vec::with_capacity(folder.files.len());
+    for (path, bytes) in &folder.files {
+        match Home::of(path) {
+            Some(Home::Profile) => {}
+            Some(home) => files.push(File { home, path, bytes }),
+            None => findings.error(
                 codes::UNEXPECTED_FILE,
-                Span { file: name, bytes: 0..0 },
+                Span::new(path.as_str(), 0..0),
                 format!("`{path}` is no file of a mapping folder"),
                 "a folder holds `policy.toml`, `roles/*.toml`, `policies/*.json`, `profiles/*.toml`, `teams/<team>/*.toml` and `tests/*.toml`: move it or remove it",
-            );
-            continue;
-        };
-        if home == Home::Profile {
-            continue;
-        }
-        let Some(source) = syntax::text_of(&name, bytes, findings) else { continue };
-        if home == Home::Json {
-            json(&source, findings);
-            policies.insert(path.clone(), source.text.into());
-        } else if let Some(tree) = syntax::parse(source, findings) {
-            files.push((home, tree));
+            ),
         }
     }
-    (files, policies)
+    files
+}
+
+/// Less than this is worked through where it is asked for.
+const THREADS_BYTES_MIN: usize = 512 * 1024;
+/// Most threads that one folder is loaded on.
+const THREADS_MAX: usize = 8;
+
+/// What `work` makes of the files: in parts, on several processors, where there is much (docs/decisions/0031). The parts
+/// stand in the files' order, and what comes out is the same as of one.
+fn in_parts<'f, T: Send>(
+    files: &[File<'f>],
+    findings: &mut Findings,
+    work: impl Fn(&[File<'f>], &mut Findings) -> T + Sync,
+) -> Vec<T> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+    let bytes: usize = files.iter().map(|file| file.bytes.len()).sum();
+    if threads == 1 || bytes < THREADS_BYTES_MIN {
+        return vec![work(files, findings)];
+    }
+    let work = &work;
+    std::thread::scope(|scope| {
+        let part = |files| {
+            scope.spawn(move || {
+                let mut findings = Findings::default();
+                (work(files, &mut findings), findings)
+            })
+        };
+        let parts: Vec<_> = files.chunks(files.len().div_ceil(threads)).map(part).collect();
+        let joined = parts.into_iter().map(|part| {
+            let (made, told) = part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            findings.append(told);
+            made
+        });
+        joined.collect()
+    })
+}
+
+fn parse<'f>(files: &[File<'f>], findings: &mut Findings) -> Vec<Tree<'f>> {
+    files.iter().filter_map(|file| file.parse(findings)).collect()
+}
+
+/// Mappings and tests, file by file: no more than one tree stands in memory, and it is in the processor's cache.
+fn read(files: &[File<'_>], policy: &Policy<'_>, roles: &roles::Roles, findings: &mut Findings) -> teams::Mappings {
+    let (mut mappings, known) = (teams::Mappings::default(), Known::default());
+    for file in files {
+        let Some(tree) = file.parse(findings) else { continue };
+        match policy.owner_of(file.path) {
+            _ if file.home == Home::Tests => mappings.of_platform(&tree, policy, roles, findings),
+            Some(owner) => mappings.compile(&tree, owner, (policy, roles, &known), findings),
+            None => unowned(&tree, policy, findings),
+        }
+    }
+    mappings
+}
+
+/// Session policies by path.
+fn policies(files: &[File<'_>], findings: &mut Findings) -> BTreeMap<String, Arc<str>> {
+    let mut policies = BTreeMap::new();
+    for file in files {
+        let Some(source) = file.text(findings) else { continue };
+        json(&source, findings);
+        policies.insert(file.path.to_owned(), source.text.into());
+    }
+    policies
 }
 
 /// A session policy must at least be JSON; its backend reads it.
@@ -292,22 +339,4 @@ fn unowned(tree: &Tree<'_>, policy: &Policy<'_>, findings: &mut Findings) {
         ),
     };
     findings.error(codes::UNOWNED_FILE, tree.source.span(0..0), format!("no team owns `{file}`"), help);
-}
-
-fn read_tests(files: &[(Home, Tree<'_>)], known: &tests::Known<'_>, findings: &mut Findings) -> Vec<TestCase> {
-    let mut out = Vec::new();
-    for (home, tree) in files {
-        let place = match home {
-            Home::Tests => Place::Tests,
-            Home::Team if known.policy.owner_of(&tree.source.name).is_some() => Place::TeamFile,
-            _ => continue,
-        };
-        // A team's file was read before, and its findings told; the same ones again are dropped at the end.
-        let Some(fields) = Fields::read(&tree.source, place, &tree.root, findings) else { continue };
-        let issuer = if place == Place::TeamFile { teams::file_issuer(&fields) } else { None };
-        for value in fields.array("test", findings) {
-            out.extend(tests::compile(&tree.source, value, issuer, known, findings));
-        }
-    }
-    out
 }

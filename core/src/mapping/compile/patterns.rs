@@ -55,8 +55,8 @@ impl Values<'_, '_> {
             _ => Lang::not_prefix(text, fold)
                 .and_then(|lang| if prefix.is_empty() { Ok(lang) } else { lang.after(prefix) }),
         };
-        let lang = match self.ground.patterns {
-            Some(known) => known.get((claim, fold, [operator, prefix, text].map(str::to_owned)), compile),
+        let lang = match self.ground.known {
+            Some(known) => known.pattern((claim, fold, [operator, prefix, text].map(str::to_owned)), compile),
             None => compile(),
         };
         match lang {

@@ -1,6 +1,6 @@
 //! `policy.toml`: issuers, teams, sensitivities, targets. Denies wait until roles are known.
 
-use super::{conditions::is_match_key, duration, names, shared::Patterns, teams::may};
+use super::{conditions::is_match_key, duration, names, teams::may};
 use crate::{
     diag::{Diagnostic, Span, did_you_mean},
     mapping::{
@@ -11,7 +11,6 @@ use crate::{
     workload::{Claim, Profile, Profiles, Tenancy},
 };
 use std::{
-    cell::Cell,
     collections::{BTreeMap, HashSet},
     sync::Arc,
 };
@@ -45,7 +44,6 @@ pub(super) struct Sensitivity {
 pub(super) struct Target {
     pub(super) sensitivity: Option<String>,
     pub(super) values: BTreeMap<String, String>,
-    pub(super) used: Cell<bool>,
     pub(super) span: Span,
 }
 
@@ -67,8 +65,6 @@ pub(super) struct Policy<'p> {
     /// Positions in `teams`.
     by_path: BTreeMap<String, usize>,
     team_names: HashSet<String>,
-    /// Patterns that were compiled before.
-    pub(super) patterns: Patterns,
     pub(super) sensitivities: BTreeMap<String, Sensitivity>,
     pub(super) targets: BTreeMap<String, Target>,
     /// Declared, but without profile or URL: no second finding for who uses them.
@@ -520,18 +516,10 @@ fn sensitivity(entry: Entry<'_, '_>, policy: &mut Policy<'_>, findings: &mut Fin
     policy.sensitivities.insert(name.to_owned(), Sensitivity { max, needs_any });
 }
 
-impl Policy<'_> {
-    /// Targets that no role listed, once all roles are read.
-    pub(super) fn unused_targets(&self) -> Vec<(String, Span)> {
-        let unused = self.targets.iter().filter(|(_, target)| !target.used.get());
-        unused.map(|(name, target)| (name.clone(), target.span.clone())).collect()
-    }
-}
-
 fn target(entry: Entry<'_, '_>, policy: &mut Policy<'_>, findings: &mut Findings) {
     names::check("target", entry.name(), &entry.key_span(), findings);
     let span = entry.key_span();
-    let mut target = Target { sensitivity: None, values: BTreeMap::new(), used: Cell::new(false), span };
+    let mut target = Target { sensitivity: None, values: BTreeMap::new(), span };
     for value in entry.entries(findings) {
         if value.name() == "sensitivity" {
             if let Some((name, span)) = value.text(findings)

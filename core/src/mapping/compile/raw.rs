@@ -82,7 +82,7 @@ impl Values<'_, '_> {
             }
             seen.push((raw.clone(), key.span()));
             let before = self.findings.errors();
-            let mut spot = Spot { name: raw.name().to_owned(), ..Spot::of(key) };
+            let mut spot = Spot { name: raw.name().into(), ..Spot::of(key) };
             let Some(tests) = self.raw_value(&mut spot, key.value) else {
                 debug_assert!(self.findings.errors() > before, "what cannot be read is told");
                 continue;
@@ -246,7 +246,7 @@ impl Values<'_, '_> {
         match value.get_ref() {
             DeValue::Boolean(wanted) => Some(Test::Is(*wanted)),
             DeValue::Integer(number) => match i64::from_str_radix(&number.as_str().replace('_', ""), number.radix()) {
-                Ok(number) => Some(Test::Integer(vec![number])),
+                Ok(number) => Some(Test::Integer([number].into())),
                 Err(_) => {
                     let message = format!("`{}` is no integer that a token can be asked for", spot.name);
                     let help = "write an integer of at most 64 bits";
@@ -320,7 +320,7 @@ impl Values<'_, '_> {
             return None;
         }
         others.extend(texts.map(Test::Text));
-        others.extend((!numbers.is_empty()).then_some(Test::Integer(numbers)));
+        others.extend((!numbers.is_empty()).then_some(Test::Integer(numbers.into())));
         let mut types = others.iter().filter_map(Type::of);
         if let Some(first) = types.next()
             && let Some(other) = types.find(|other| *other != first)
@@ -332,7 +332,7 @@ impl Values<'_, '_> {
         }
         Some(match <[Test; 1]>::try_from(others) {
             Ok([test]) => vec![test],
-            Err(tests) => vec![Test::Any(tests)],
+            Err(tests) => vec![Test::Any(tests.into())],
         })
     }
 

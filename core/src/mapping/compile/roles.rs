@@ -5,6 +5,7 @@ use super::{
     duration, names,
     placeholders::Filling,
     policy::{PRODUCTION, Policy, Target},
+    shared::Known,
 };
 use crate::{
     diag::{Diagnostic, Span},
@@ -15,6 +16,7 @@ use crate::{
     time::Seconds,
     workload::Claim,
 };
+use foldhash::fast::FixedState;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The kinds of backends of this version: a role's one table of such a name gives its kind.
@@ -25,17 +27,25 @@ const NAMED_KINDS: [&str; 1] = ["aws"];
 #[derive(Default, Debug)]
 pub(super) struct Roles {
     pub(super) all: Vec<Role>,
-    pub(super) by_name: HashMap<String, RoleId>,
+    pub(super) by_name: HashMap<String, RoleId, FixedState>,
     /// Declared, but with faults: no second finding for who uses them.
     pub(super) faulty: BTreeSet<String>,
     pub(super) requires: BTreeMap<(RoleId, IssuerId), Vec<Compiled>>,
     /// Claims in parameters that each mapping must fix.
     pub(super) to_fix: BTreeMap<RoleId, Vec<(Claim, Span)>>,
-    declared: HashMap<String, Span>,
-    by_team: HashMap<String, HashSet<RoleId>>,
+    /// Targets that some role lists.
+    targets: HashSet<String, FixedState>,
+    declared: HashMap<String, Span, FixedState>,
+    by_team: HashMap<String, HashSet<RoleId, FixedState>, FixedState>,
 }
 
 impl Roles {
+    /// Targets that no role lists, once all roles are read.
+    pub(super) fn unused_targets(&self, policy: &Policy<'_>) -> Vec<(String, Span)> {
+        let unused = policy.targets.iter().filter(|(name, _)| !self.targets.contains(*name));
+        unused.map(|(name, target)| (name.clone(), target.span.clone())).collect()
+    }
+
     /// Whether a team may bind a role.
     pub(super) fn bound_by(&self, team: &str, role: RoleId) -> bool {
         self.by_team.get(team).is_some_and(|roles| roles.contains(&role))
@@ -71,14 +81,14 @@ impl Roles {
     }
 
     /// Reads one file.
-    pub(super) fn compile(&mut self, tree: &Tree<'_>, policy: &Policy<'_>, findings: &mut Findings) {
+    pub(super) fn compile(&mut self, tree: &Tree<'_>, policy: &Policy<'_>, known: &Known, findings: &mut Findings) {
         let Some(fields) = Fields::read(&tree.source, Place::Roles, &tree.root, findings) else { return };
         for entry in fields.named("role", findings) {
-            self.role(entry, policy, findings);
+            self.role(entry, policy, known, findings);
         }
     }
 
-    fn role(&mut self, entry: Entry<'_, '_>, policy: &Policy<'_>, findings: &mut Findings) {
+    fn role(&mut self, entry: Entry<'_, '_>, policy: &Policy<'_>, known: &Known, findings: &mut Findings) {
         let before = findings.errors();
         let name = entry.name();
         names::check("role", name, &entry.key_span(), findings);
@@ -97,6 +107,7 @@ impl Roles {
         let draft = Draft::read(&fields, name, policy, findings);
         let mut expanded = Vec::new();
         for target in draft.targets() {
+            self.targets.extend(target.map(|(name, _)| name.clone()));
             if let Some((role, to_fix)) = draft.expand(&fields, target, policy, findings) {
                 let id = RoleId(self.all.len() as u32);
                 expanded.push(id);
@@ -106,13 +117,13 @@ impl Roles {
                     // Most have been heard of.
                     match self.by_team.get_mut(team) {
                         Some(roles) => drop(roles.insert(id)),
-                        None => drop(self.by_team.insert(team.clone(), HashSet::from([id]))),
+                        None => drop(self.by_team.insert(team.clone(), HashSet::from_iter([id]))),
                     }
                 }
                 self.all.push(role);
             }
         }
-        self.require(&fields, &draft, &expanded, policy, findings);
+        self.require(&fields, &draft, &expanded, (policy, known), findings);
         if findings.errors() != before {
             // Whatever of it stands must not be judged further: its conditions may be missing.
             for target in draft.targets() {
@@ -128,7 +139,7 @@ impl Roles {
         fields: &Fields<'_, '_>,
         draft: &Draft,
         expanded: &[RoleId],
-        policy: &Policy<'_>,
+        (policy, known): (&Policy<'_>, &Known),
         findings: &mut Findings,
     ) {
         let Some(entry) = fields.entry("require") else { return };
@@ -167,8 +178,7 @@ impl Roles {
         };
         for (name, table) in tables {
             let Some((number, issuer, profile)) = policy.issuer(name) else { continue };
-            let ground =
-                Ground { issuers: vec![(issuer, profile)], sets: None, patterns: Some(&policy.patterns), deny: false };
+            let ground = Ground { issuers: vec![(issuer, profile)], sets: None, known: Some(known), deny: false };
             let keys = keys_of(Some(table), Origin::Require, findings);
             let compiled = conditions::compile(&ground, &keys, findings);
             for role in expanded {
@@ -297,7 +307,6 @@ impl Draft {
                 let known = policy.targets.keys().map(String::as_str);
                 names::known(codes::UNKNOWN_TARGET, "target", name, known, span, "`policy.toml`", findings);
                 let target = policy.targets.get(name)?;
-                target.used.set(true);
                 Some((name.as_str(), target))
             }
         };

@@ -4,7 +4,7 @@
 use super::conditions::Compiled;
 use crate::{
     lang::pattern::{Lang, PatternError},
-    mapping::{Condition, Test},
+    mapping::{Condition, Pairs, Test},
     workload::Claim,
 };
 use foldhash::fast::FixedState;
@@ -13,29 +13,46 @@ use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
 };
 
-/// Patterns by what they are of and how they are written.
+/// What was compiled before: patterns by what they are of and how they are written, and single texts.
 #[derive(Default, Debug)]
-pub(super) struct Patterns(RefCell<HashMap<Pattern, Lang, FixedState>>);
+pub(super) struct Known {
+    patterns: RefCell<HashMap<Pattern, Lang, FixedState>>,
+    texts: RefCell<[HashMap<Box<str>, Lang, FixedState>; 2]>,
+}
 
 /// Of this claim, whether names are folded, operator, prefix and text.
 pub(super) type Pattern = (Claim, bool, [String; 3]);
 
-impl Patterns {
-    pub(super) fn get(
+impl Known {
+    pub(super) fn pattern(
         &self,
         pattern: Pattern,
         compile: impl FnOnce() -> Result<Lang, PatternError>,
     ) -> Result<Lang, PatternError> {
-        match self.0.borrow_mut().entry(pattern) {
+        match self.patterns.borrow_mut().entry(pattern) {
             Entry::Occupied(known) => Ok(known.get().clone()),
             Entry::Vacant(free) => Ok(free.insert(compile()?).clone()),
         }
     }
+
+    /// Exactly this text.
+    pub(super) fn exact(&self, text: &str, fold: bool) -> Lang {
+        let texts = &mut self.texts.borrow_mut()[usize::from(fold)];
+        if let Some(known) = texts.get(text) {
+            return known.clone();
+        }
+        let lang = Lang::exact(text, fold);
+        texts.insert(text.into(), lang.clone());
+        lang
+    }
 }
 
-/// Sets of texts, each kept once.
+/// Sets of texts, and of pairs of repositories, each kept once.
 #[derive(Default, Debug)]
-pub(super) struct Values(HashSet<Lang, FixedState>);
+pub(super) struct Values {
+    texts: HashSet<Lang, FixedState>,
+    pairs: HashSet<Pairs, FixedState>,
+}
 
 impl Values {
     /// Conditions as a set keeps them: no larger than they are, their values shared with equal ones.
@@ -44,11 +61,17 @@ impl Values {
         // It took the place of a longer list.
         conditions.shrink_to_fit();
         for condition in &mut conditions {
-            let Test::Text(lang) = &mut condition.test else { continue };
-            match self.0.get(lang) {
-                Some(known) if known.is_written_like(lang) => *lang = known.clone(),
-                Some(_) => {}
-                None => drop(self.0.insert(lang.clone())),
+            match &mut condition.test {
+                Test::Text(lang) => match self.texts.get(lang) {
+                    Some(known) if known.is_written_like(lang) => *lang = known.clone(),
+                    Some(_) => {}
+                    None => drop(self.texts.insert(lang.clone())),
+                },
+                Test::Repository(pairs) => match self.pairs.get(pairs) {
+                    Some(known) => *pairs = known.clone(),
+                    None => drop(self.pairs.insert(pairs.clone())),
+                },
+                _ => {}
             }
         }
         conditions

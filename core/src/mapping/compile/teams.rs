@@ -12,23 +12,27 @@ use super::{
     policy::{Policy, TeamRules},
     raw::CLAIMS,
     roles::Roles,
-    shared,
-    tests::Pairs,
+    session,
+    shared::{self, Known},
+    tests::{self, Pairs},
     values::Values,
 };
 use crate::{
     diag::{Diagnostic, Span},
     mapping::{
-        Exempt, Issuer, IssuerId, Mapping, Origin, RoleId, Team, codes,
+        Exempt, Issuer, IssuerId, Mapping, Origin, Pairs as Members, RoleId, Team, Test, codes,
         syntax::{Entry, Fields, Findings, Place, Tree, empty_list},
     },
+    review::{Given, TestCase},
     time::UnixSeconds,
     workload::Profile,
 };
+use foldhash::fast::FixedState;
 use judged::Judged;
 use std::{
     cell::Cell,
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map},
+    sync::Arc,
 };
 use toml::de::DeValue;
 
@@ -39,11 +43,14 @@ const ALTERNATIVES_MAX: usize = 64;
 #[derive(Default, Debug)]
 pub(super) struct Mappings {
     pub(super) all: Vec<Mapping>,
-    /// Names with the ids they are paired with, for tests.
-    pub(super) pairs: Pairs,
+    /// Also of the platform's files.
+    pub(super) tests: Vec<TestCase>,
     /// Days on which somebody wanted to look at a file again.
     pub(super) reviews: Vec<(UnixSeconds, Span)>,
-    declared: HashMap<String, Span>,
+    /// Names, where each stands, and its mapping.
+    declared: Vec<(String, Span, Span)>,
+    /// Pairs of repositories, and where they stand.
+    paired: Vec<(IssuerId, Members, Span)>,
     values: shared::Values,
 }
 
@@ -55,7 +62,7 @@ struct File<'a, 'f> {
 }
 
 /// The issuer that `[file]` names, for the tests of the file.
-pub(super) fn file_issuer<'a>(fields: &Fields<'a, '_>) -> Option<&'a str> {
+fn file_issuer<'a>(fields: &Fields<'a, '_>) -> Option<&'a str> {
     let file = fields.entry("file")?;
     file.value.get_ref().as_table()?.get("issuer")?.get_ref().as_str()
 }
@@ -66,20 +73,20 @@ impl Mappings {
         &mut self,
         tree: &Tree<'_>,
         owner: &TeamRules,
-        policy: &Policy<'_>,
-        roles: &Roles,
+        (policy, roles, known): (&Policy<'_>, &Roles, &Known),
         findings: &mut Findings,
     ) {
         let Some(fields) = Fields::read(&tree.source, Place::TeamFile, &tree.root, findings) else { return };
         let file = file(&fields, findings);
         self.reviews.extend(file.review_by.clone());
-        let known = file.issuer.as_ref().is_none_or(|(name, span)| policy.knows_issuer(name, span, findings));
+        let is_known = file.issuer.as_ref().is_none_or(|(name, span)| policy.knows_issuer(name, span, findings));
         let sets = self.sets(&fields, &file, policy, findings);
+        let team = owner.team.name.as_str().into();
+        let reading = Reading { policy, roles, known, owner, team, file: &file, sets: &sets };
         for value in fields.array("mapping", findings) {
             let Some(mapping) = Fields::read(&tree.source, Place::Mapping, value, findings) else { continue };
-            let reading = Reading { policy, roles, owner, file: &file, sets: &sets };
             // A fault of the file's issuer is one finding, not one for each mapping.
-            if known || mapping.entry("issuer").is_some() {
+            if is_known || mapping.entry("issuer").is_some() {
                 self.mapping(&mapping, &reading, findings);
             } else {
                 conditions::keys_alone(&keys_of(mapping.entry("match"), Origin::Match, findings), findings);
@@ -95,6 +102,7 @@ impl Mappings {
             );
             findings.push(finding.warning());
         }
+        self.tests_of(&fields, file_issuer(&fields), policy, roles, findings);
     }
 
     fn sets(
@@ -108,11 +116,12 @@ impl Mappings {
             Some((_, issuer, profile)) => vec![(issuer, profile)],
             None => policy.issuers.iter().zip(policy.profiles.iter().copied()).collect(),
         };
-        let ground = Ground { issuers, sets: None, patterns: None, deny: false };
+        let ground = Ground { issuers, sets: None, known: None, deny: false };
         let mut sets = Sets::new();
         for entry in fields.named("set", findings) {
             names::check("set", entry.name(), &entry.key_span(), findings);
-            let set = Set { pairs: Vec::new(), span: entry.key_span(), used: Cell::new(false) };
+            let mut pairs = Vec::new();
+            let set = Set { pairs: Members::default(), span: entry.key_span(), used: Cell::new(false) };
             let set = sets.entry(entry.name().to_owned()).or_insert(set);
             let Some(fields) = Fields::read(entry.source, Place::Set, entry.value, findings) else { continue };
             let Some(list) = fields.need("repositories", findings) else { continue };
@@ -128,7 +137,8 @@ impl Mappings {
                     "list its repositories, or remove it and what uses it",
                 );
             }
-            let (mut names, mut ids) = (HashSet::new(), HashSet::new());
+            let (mut names, mut ids) =
+                (HashSet::with_hasher(FixedState::default()), HashSet::with_hasher(FixedState::default()));
             for member in members.iter() {
                 let mut ignored = Vec::new();
                 let mut values = Values { ground: &ground, origin: Origin::Match, findings, out: &mut ignored };
@@ -143,22 +153,65 @@ impl Mappings {
                     );
                     continue;
                 }
-                set.pairs.push((name, id));
+                pairs.push((name, id));
             }
+            set.pairs = pairs.into_iter().collect();
         }
         sets
     }
 
-    /// Takes note of a name, which stands once in all teams' files.
-    fn declare(&mut self, name: &str, span: Span, findings: &mut Findings) {
-        names::check("mapping", name, &span, findings);
-        match self.declared.get(name) {
-            None => drop(self.declared.insert(name.to_owned(), span)),
-            Some(other) => {
-                let help = "give one of the two another name: mappings are known by name, across teams";
-                let message = format!("there are two mappings `{name}`");
-                let finding = Diagnostic::error(codes::NAME_TAKEN, span, message, help);
-                findings.push(finding.and(other.clone(), "the other one"));
+    /// Takes those of files further on.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.all.append(&mut other.all);
+        self.tests.append(&mut other.tests);
+        self.reviews.append(&mut other.reviews);
+        self.declared.append(&mut other.declared);
+        self.paired.append(&mut other.paired);
+    }
+
+    /// Reads one file of `tests/`.
+    pub(super) fn of_platform(&mut self, tree: &Tree<'_>, policy: &Policy<'_>, roles: &Roles, findings: &mut Findings) {
+        let Some(fields) = Fields::read(&tree.source, Place::Tests, &tree.root, findings) else { return };
+        self.tests_of(&fields, None, policy, roles, findings);
+    }
+
+    fn tests_of(
+        &mut self,
+        fields: &Fields<'_, '_>,
+        issuer: Option<&str>,
+        policy: &Policy<'_>,
+        roles: &Roles,
+        findings: &mut Findings,
+    ) {
+        for value in fields.array("test", findings) {
+            self.tests.extend(tests::compile(fields.source, value, issuer, (policy, roles), findings));
+        }
+    }
+
+    /// Once all files are read: each name stands once in all of them, and goes with one id, which tests learn.
+    pub(super) fn settle(&mut self, policy: &Policy<'_>, findings: &mut Findings) {
+        let mut known: HashMap<&str, &Span, FixedState> = HashMap::default();
+        let mut repeated: HashSet<&Span, FixedState> = HashSet::default();
+        for (name, span, mapping) in &self.declared {
+            match known.entry(name) {
+                hash_map::Entry::Vacant(free) => drop(free.insert(span)),
+                hash_map::Entry::Occupied(other) => {
+                    let help = "give one of the two another name: mappings are known by name, across teams";
+                    let message = format!("there are two mappings `{name}`");
+                    let finding = Diagnostic::error(codes::NAME_TAKEN, span.clone(), message, help);
+                    findings.push(finding.and((*other.get()).clone(), "the other one"));
+                    repeated.insert(mapping);
+                }
+            }
+        }
+        self.all.retain(|mapping| repeated.is_empty() || !repeated.contains(&mapping.span));
+        let mut pairs = Pairs::default();
+        for (issuer, members, span) in std::mem::take(&mut self.paired) {
+            pairs.learn(issuer, &policy.issuers[usize::from(issuer.0)], &members, &span, findings);
+        }
+        for test in &mut self.tests {
+            if let Given::Workload(job) = &mut test.given {
+                tests::fill(&mut job.claims, test.issuer, &policy.issuers[usize::from(test.issuer.0)], &pairs);
             }
         }
     }
@@ -168,7 +221,8 @@ impl Mappings {
         let named = fields.need_text("name", findings);
         let name = named.as_ref().map_or("without name", |(name, _)| *name);
         if let Some((name, span)) = named {
-            self.declare(name, span, findings);
+            names::check("mapping", name, &span, findings);
+            self.declared.push((name.to_owned(), span, fields.span()));
         }
         if fields.lacks("description", findings) {
             let finding = Diagnostic::error(
@@ -179,7 +233,8 @@ impl Mappings {
             );
             findings.push(finding.warning());
         }
-        let description = fields.text("description", findings).map(|(text, _)| text.to_owned()).unwrap_or_default();
+        // For readers of the file: nothing else asks for it.
+        let _ = fields.text("description", findings);
         let max = duration::read(fields.entry("max_duration"), findings);
         let given = duration::read(fields.entry("duration"), findings);
         if let (Some((given, span)), Some((max, other))) = (&given, &max)
@@ -194,9 +249,12 @@ impl Mappings {
         let Some((issuer_number, issuer, profile)) = reading.issuer(fields, name, findings) else {
             conditions::keys_alone(&keys_of(fields.entry("match"), Origin::Match, findings), findings);
             limit::read(fields.entry("limit"), None, findings);
+            duration::read(fields.entry("max_session"), findings);
             return;
         };
         let limit = limit::read(fields.entry("limit"), Some((issuer.name.as_ref(), profile)), findings);
+        let max_session =
+            session::read(fields.entry("max_session"), max.as_ref(), (issuer.name.as_ref(), profile), findings);
         let issuer_id = IssuerId(issuer_number);
         let expires = fields.entry("expires").and_then(|entry| duration::moment(entry, findings));
         let shadow = fields.boolean("shadow", findings).unwrap_or(false);
@@ -208,7 +266,11 @@ impl Mappings {
             let conditions_before = findings.errors();
             let mut used = Vec::new();
             let mut compiled = reading.conditions(fields, keys, issuer, profile, findings);
-            self.pairs.learn(issuer_id, issuer, &compiled, findings);
+            let pairs = compiled.iter().filter_map(|Compiled { condition, .. }| match &condition.test {
+                Test::Repository(pairs) => Some((issuer_id, pairs.clone(), condition.span.clone())),
+                _ => None,
+            });
+            self.paired.extend(pairs);
             // Rules over what the conditions are would only repeat the fault of one that could not be read.
             if findings.errors() == conditions_before {
                 let name = match alternatives.len() {
@@ -250,13 +312,13 @@ impl Mappings {
             self.all.push(Mapping {
                 name: name.to_owned(),
                 alternative: several.then_some(number),
-                description: description.clone(),
-                team: reading.owner.team.name.clone(),
+                team: reading.team.clone(),
                 issuer: issuer_id,
                 roles: roles.iter().map(|(role, _)| *role).collect(),
                 conditions: self.values.share(compiled),
                 duration: given.as_ref().map(|(given, _)| *given),
                 max_duration: max.as_ref().map(|(max, _)| *max),
+                max_session,
                 limit,
                 expires,
                 shadow,
@@ -304,7 +366,10 @@ fn file<'a, 'f>(fields: &Fields<'a, 'f>, findings: &mut Findings) -> File<'a, 'f
 struct Reading<'r, 'a, 'f> {
     policy: &'r Policy<'r>,
     roles: &'r Roles,
+    known: &'r Known,
     owner: &'r TeamRules,
+    /// The owner's name, shared by its mappings.
+    team: Arc<str>,
     file: &'r File<'a, 'f>,
     sets: &'r Sets,
 }
@@ -387,8 +452,8 @@ impl<'r> Reading<'r, '_, '_> {
                 "write `[mapping.match]` with at least the repository",
             );
         }
-        let patterns = Some(&self.policy.patterns);
-        let ground = Ground { issuers: vec![(issuer, profile)], sets: Some(self.sets), patterns, deny: false };
+        let known = Some(self.known);
+        let ground = Ground { issuers: vec![(issuer, profile)], sets: Some(self.sets), known, deny: false };
         conditions::compile(&ground, &keys, findings)
     }
 }

@@ -1,29 +1,23 @@
 //! `[[test]]` blocks → test cases, with the ids filled in that the folder itself pairs with their names.
 
-use super::{
-    conditions::{Compiled, owner_of},
-    duration,
-    policy::Policy,
-    raw::CLAIMS,
-    roles::Roles,
-    workflows::WorkflowClaims,
-};
+use super::{conditions::owner_of, duration, policy::Policy, raw::CLAIMS, roles::Roles, workflows::WorkflowClaims};
 use crate::{
     diag::{Diagnostic, Span, did_you_mean},
     mapping::{
-        EXPIRES, Issuer, IssuerId, Test, codes,
+        EXPIRES, Issuer, IssuerId, codes,
         syntax::{Entry, Fields, Findings, Place, Source, Value, describe},
     },
     review::{Expect, Given, Job, TestCase},
     workload::{Claim, ClaimKey, Kind, Profile},
 };
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use toml::de::DeValue;
 
 /// Repository names with the ids they are paired with, per issuer.
 #[derive(Default, Debug)]
 pub(super) struct Pairs {
-    ids: HashMap<(IssuerId, String), (String, Span)>,
+    ids: HashMap<(IssuerId, String), (String, Span), FixedState>,
 }
 
 impl Pairs {
@@ -31,31 +25,28 @@ impl Pairs {
         let name = if issuer.folds_names { name.to_ascii_lowercase() } else { name.to_owned() };
         (issuer_id, name)
     }
-    /// Takes note of the pairs in a mapping's conditions.
+    /// Takes note of the pairs of a mapping's condition.
     pub(super) fn learn(
         &mut self,
         issuer_id: IssuerId,
         issuer: &Issuer,
-        compiled: &[Compiled],
+        pairs: &[(String, String)],
+        span: &Span,
         findings: &mut Findings,
     ) {
-        for compiled in compiled {
-            let Test::Repository(pairs) = &compiled.condition.test else { continue };
-            for (name, id) in pairs.iter().filter(|(name, _)| !name.is_empty()) {
-                let span = compiled.condition.span.clone();
-                let (known, other) =
-                    self.ids.entry(Self::key(issuer_id, issuer, name)).or_insert_with(|| (id.clone(), span.clone()));
-                if known == id {
-                    continue;
-                }
-                let finding = Diagnostic::error(
-                    codes::PAIRED_TWICE,
-                    span,
-                    format!("`{name}` is paired with id {id} here and with {known} elsewhere"),
-                    "one of the two ids is of another repository, a deleted one perhaps: keep the one that the forge shows now",
-                );
-                findings.push(finding.and(other.clone(), "the other pair").warning());
+        for (name, id) in pairs.iter().filter(|(name, _)| !name.is_empty()) {
+            let (known, other) =
+                self.ids.entry(Self::key(issuer_id, issuer, name)).or_insert_with(|| (id.clone(), span.clone()));
+            if known == id {
+                continue;
             }
+            let finding = Diagnostic::error(
+                codes::PAIRED_TWICE,
+                span.clone(),
+                format!("`{name}` is paired with id {id} here and with {known} elsewhere"),
+                "one of the two ids is of another repository, a deleted one perhaps: keep the one that the forge shows now",
+            );
+            findings.push(finding.and(other.clone(), "the other pair").warning());
         }
     }
     fn id(&self, issuer_id: IssuerId, issuer: &Issuer, name: &str) -> Option<&str> {
@@ -63,28 +54,21 @@ impl Pairs {
     }
 }
 
-/// What tests are read against.
-pub(super) struct Known<'k> {
-    pub(super) policy: &'k Policy<'k>,
-    pub(super) roles: &'k Roles,
-    pub(super) pairs: &'k Pairs,
-}
-
-/// Reads one block. `file_issuer`: of `[file]`, where there is one.
+/// Reads one block; [`fill`] ends it. `file_issuer`: of `[file]`, where there is one.
 pub(super) fn compile(
     source: &Source<'_>,
     value: &Value<'_>,
     file_issuer: Option<&str>,
-    known: &Known<'_>,
+    (policy, roles): (&Policy<'_>, &Roles),
     findings: &mut Findings,
 ) -> Option<TestCase> {
     let before = findings.errors();
     let fields = Fields::read(source, Place::Test, value, findings)?;
     let name = fields.need_text("name", findings).map(|(name, _)| name.to_owned());
-    let expect = expect(&fields, known.roles, findings);
+    let expect = expect(&fields, roles, findings);
     let at = fields.entry("at").and_then(|entry| duration::moment(entry, findings));
     let issuer_name = match fields.text("issuer", findings) {
-        Some((name, span)) => known.policy.knows_issuer(name, &span, findings).then_some(name),
+        Some((name, span)) => policy.knows_issuer(name, &span, findings).then_some(name),
         None if fields.entry("issuer").is_some() => None,
         None => match file_issuer {
             Some(name) => Some(name),
@@ -100,9 +84,9 @@ pub(super) fn compile(
             }
         },
     };
-    let (number, issuer, profile) = known.policy.issuer(issuer_name?)?;
+    let (number, _, profile) = policy.issuer(issuer_name?)?;
     let issuer_id = IssuerId(number);
-    let given = given(&fields, issuer_id, issuer, profile, known.pairs, findings);
+    let given = given(&fields, profile, findings);
     if findings.errors() != before {
         return None;
     }
@@ -186,14 +170,7 @@ fn expect(fields: &Fields<'_, '_>, roles: &Roles, findings: &mut Findings) -> Op
     })
 }
 
-fn given(
-    fields: &Fields<'_, '_>,
-    issuer_id: IssuerId,
-    issuer: &Issuer,
-    profile: &Profile,
-    pairs: &Pairs,
-    findings: &mut Findings,
-) -> Option<Given> {
+fn given(fields: &Fields<'_, '_>, profile: &Profile, findings: &mut Findings) -> Option<Given> {
     match (fields.entry("workload"), fields.entry("claims")) {
         (Some(_), Some(claims)) => {
             let help = "keep one: `workload` in canonical claims, or `claims` as the token has them";
@@ -222,7 +199,6 @@ fn given(
                     _ => claim(entry, profile, &mut given, findings),
                 }
             }
-            fill(&mut given, issuer_id, issuer, pairs);
             Some(Given::Workload(Job { claims: given, raw }))
         }
     }
@@ -307,7 +283,7 @@ fn workflow(name: &str, entry: Entry<'_, '_>, given: &mut Vec<(Claim, String)>, 
 }
 
 /// Fills ids from the folder's own pairs, and a workflow's repository from the job's.
-fn fill(given: &mut Vec<(Claim, String)>, issuer_id: IssuerId, issuer: &Issuer, pairs: &Pairs) {
+pub(super) fn fill(given: &mut Vec<(Claim, String)>, issuer_id: IssuerId, issuer: &Issuer, pairs: &Pairs) {
     let has = |given: &[(Claim, String)], claim| given.iter().any(|(known, _)| *known == claim);
     let Some(repository) = given.iter().find(|(claim, _)| *claim == Claim::Repository).map(|(_, name)| name.clone())
     else {

@@ -10,13 +10,14 @@ use crate::{
     },
     workload::{Claim, Kind},
 };
-use std::collections::HashSet;
+use foldhash::fast::FixedState;
+use std::{borrow::Cow, collections::HashSet};
 use toml::de::DeValue;
 
 /// Where a value stands, and how its condition is called.
 pub(super) struct Spot<'a, 'f> {
     pub(super) source: &'a Source<'f>,
-    pub(super) name: String,
+    pub(super) name: Cow<'a, str>,
     /// Key and value.
     pub(super) span: Span,
     /// `if_unknown = "ignore"` was said.
@@ -25,7 +26,7 @@ pub(super) struct Spot<'a, 'f> {
 
 impl<'a, 'f> Spot<'a, 'f> {
     pub(super) fn of(entry: Entry<'a, 'f>) -> Self {
-        Self { source: entry.source, name: entry.name().to_owned(), span: entry.span(), ignore: false }
+        Self { source: entry.source, name: entry.name().into(), span: entry.span(), ignore: false }
     }
 }
 
@@ -87,11 +88,11 @@ impl Values<'_, '_> {
 
     /// Any of these bare values; `alone`: no list, so that a pattern could stand in its place.
     fn exact(&mut self, claim: Claim, prefix: &str, spot: &Spot<'_, '_>, values: &[&Value<'_>], alone: bool) {
-        let mut texts: Vec<String> = Vec::new();
-        let mut seen = HashSet::new();
+        let mut texts: Vec<String> = Vec::with_capacity(values.len());
+        let mut seen: HashSet<String, FixedState> = HashSet::default();
         for value in values {
             let Some(text) = self.bare(claim, prefix, spot, value, alone) else { continue };
-            if !seen.insert(text.clone()) {
+            if values.len() > 1 && !seen.insert(text.clone()) {
                 self.findings.error(
                     codes::MEMBER_REPEATED,
                     spot.source.span(value.span()),
@@ -113,9 +114,17 @@ impl Values<'_, '_> {
             Claim::RepositoryOwner if !self.ground.owners_open() => {
                 (Test::Owner(texts.iter().flat_map(|name| self.ground.owners(name)).collect()), Shape::Owner)
             }
-            _ => (Test::Text(Lang::one_of(texts.iter().map(String::as_str), fold)), Shape::Exact(texts)),
+            _ => (Test::Text(self.one_of(&texts, fold)), Shape::Exact(texts)),
         };
         self.push(claim, test, shape, spot);
+    }
+
+    /// A single text stands in many mappings.
+    fn one_of(&self, texts: &[String], fold: bool) -> Lang {
+        match (self.ground.known, texts) {
+            (Some(known), [text]) => known.exact(text, fold),
+            _ => Lang::one_of(texts.iter().map(String::as_str), fold),
+        }
     }
 
     /// One bare value as text, with its prefix.
@@ -321,7 +330,7 @@ impl Values<'_, '_> {
         if claim == Claim::Repository && list.iter().all(is_pair) {
             let pairs: Vec<_> = list.iter().filter_map(|element| self.pair(spot.source, element)).collect();
             if pairs.len() == list.len() {
-                self.push(claim, Test::Repository(pairs), Shape::Pin, spot);
+                self.push(claim, Test::Repository(pairs.into_iter().collect()), Shape::Pin, spot);
             }
             return;
         }
@@ -348,7 +357,7 @@ impl Values<'_, '_> {
         let id = fields.need("id", self.findings);
         let id = id.and_then(|entry| self.id(Claim::RepositoryId, "id", source, entry.value));
         let entry = fields.need("name", self.findings)?;
-        let spot = Spot { name: "repository".to_owned(), ..Spot::of(entry) };
+        let spot = Spot { name: "repository".into(), ..Spot::of(entry) };
         let name = self.bare(Claim::Repository, "", &spot, entry.value, false)?;
         Some((name, id?))
     }
@@ -358,7 +367,7 @@ impl Values<'_, '_> {
         let DeValue::Table(table) = value.get_ref() else { return };
         if claim == Claim::Repository && (table.contains_key("name") || table.contains_key("id")) {
             if let Some(pair) = self.pair(spot.source, value) {
-                self.push(claim, Test::Repository(vec![pair]), Shape::Pin, spot);
+                self.push(claim, Test::Repository([pair].into_iter().collect()), Shape::Pin, spot);
             }
             return;
         }
@@ -511,7 +520,7 @@ impl Values<'_, '_> {
         set.used.set(true);
         // The set was judged where it stands; a mapping of another issuer than its file's is judged here.
         let at = spot.source.span(value.span());
-        for (member, _) in &set.pairs {
+        for (member, _) in set.pairs.iter() {
             if let Some((owner, _)) = member.rsplit_once('/')
                 && !self.listed(&spot.name, &at, owner)
             {

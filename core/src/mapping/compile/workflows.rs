@@ -63,7 +63,7 @@ impl Values<'_, '_> {
             if claim == parts.r#ref {
                 refs.push(part);
             }
-            let spot = Spot { name: format!("{}.{}", entry.name(), part.name()), ..Spot::of(part) };
+            let spot = Spot { name: format!("{}.{}", entry.name(), part.name()).into(), ..Spot::of(part) };
             self.value(claim, prefix, &spot, part.value);
         }
         if let [_, second, ..] = refs.as_slice() {

@@ -158,7 +158,8 @@ fn a_workflow_of_the_own_repository() {
 
 #[test]
 fn owners_are_pinned_by_name_and_id() {
-    let owner = || condition(C::RepositoryOwner, Test::Owner(vec![("acme".to_owned(), "65".to_owned())]));
+    let owner =
+        || condition(C::RepositoryOwner, Test::Owner([("acme".to_owned(), "65".to_owned())].into_iter().collect()));
     let set = Builder::new().mapping("m", "a", [owner()]).build();
     assert_eq!(answer(&set, &push(&[]), None), "m a");
     assert_eq!(answer(&set, &push(&[(C::RepositoryOwner, "acme-labs")]), None), "renamed");
@@ -206,7 +207,10 @@ fn conditions() -> impl Strategy<Value = Vec<Condition>> {
         prop::collection::vec((name(), id()), 1..3).prop_map(|pairs| repositories(&pairs)),
         id().prop_map(|id| text(C::RepositoryId, &[id])),
         name().prop_map(|name| text(C::Repository, &[name])),
-        id().prop_map(|id| condition(C::RepositoryOwner, Test::Owner(vec![("acme".to_owned(), id.to_owned())]))),
+        id().prop_map(|id| condition(
+            C::RepositoryOwner,
+            Test::Owner([("acme".to_owned(), id.to_owned())].into_iter().collect())
+        )),
         Just(text(C::Branch, &["main", "dev"])),
         Just(condition(C::Tag, Test::Absent)),
         Just(condition(C::Repository, Test::Text(Lang::under("acme", true).unwrap()))),

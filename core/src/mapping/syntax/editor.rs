@@ -208,6 +208,9 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
         (Place::Mapping, "name") => name("unique in the whole folder"),
         (Place::Mapping, "roles") => names("roles that it gives"),
         (Place::Mapping, "duration") => duration("given when the request asks for none"),
+        (Place::Mapping, "max_session") => {
+            duration("how long grants are renewed, for issuers whose jobs cannot ask for a second token")
+        }
         (Place::Mapping, "any") => {
             described(list(&json!({ "$ref": "#/$defs/match" })), "alternatives, each beside `match`")
         }

@@ -5,6 +5,7 @@ use crate::{
     diag::{Code, Diagnostic, Span, Suggestion, did_you_mean},
     mapping::codes,
 };
+use foldhash::fast::FixedState;
 use std::{collections::HashSet, ops::Range};
 use toml::de::{DeTable, DeValue};
 
@@ -60,22 +61,24 @@ impl Findings {
             .filter(|finding| finding.code == codes::TOML_SYNTAX)
             .filter_map(|f| f.span.clone())
             .collect();
-        unread.sort_by(|a, b| (&a.file, a.bytes.start).cmp(&(&b.file, b.bytes.start)));
+        unread.sort_by(|a, b| (&a.file, a.bytes().start).cmp(&(&b.file, b.bytes().start)));
         // Each reaches as far as any before it in its file, so that the last one that begins before a place decides.
         for at in 1..unread.len() {
             if unread[at].file == unread[at - 1].file {
-                unread[at].bytes.end = unread[at].bytes.end.max(unread[at - 1].bytes.end);
+                let bytes = unread[at].bytes();
+                unread[at] = Span::new(unread[at].file.clone(), bytes.start..bytes.end.max(unread[at - 1].bytes().end));
             }
         }
         let is_unread = |span: &Span| {
-            let after = unread.partition_point(|bad| (&bad.file, bad.bytes.start) <= (&span.file, span.bytes.start));
+            let after =
+                unread.partition_point(|bad| (&bad.file, bad.bytes().start) <= (&span.file, span.bytes().start));
             let last = unread[..after].last();
-            last.is_some_and(|bad| bad.file == span.file && bad.bytes.contains(&span.bytes.start))
+            last.is_some_and(|bad| bad.file == span.file && bad.bytes().contains(&span.bytes().start))
         };
         self.all.retain(|finding| finding.code == codes::TOML_SYNTAX || !finding.span.as_ref().is_some_and(&is_unread));
         self.all.sort_by(|a, b| {
             let key = |finding: &Diagnostic| {
-                finding.span.as_ref().map(|span| (span.file.clone(), span.bytes.start, span.bytes.end))
+                finding.span.as_ref().map(|span| (span.file.clone(), span.bytes().start, span.bytes().end))
             };
             key(a).cmp(&key(b)).then(a.code.cmp(&b.code))
         });
@@ -139,11 +142,11 @@ impl<'a, 'f> Entry<'a, 'f> {
             empty_list(*self, findings);
         }
         let mut texts: Vec<(&str, Span)> = Vec::new();
-        let mut seen = HashSet::new();
+        let mut seen: HashSet<&str, FixedState> = HashSet::default();
         for element in list.iter() {
             let span = self.source.span(element.span());
             match element.get_ref().as_str() {
-                Some(text) if !seen.insert(text) => findings.error(
+                Some(text) if list.len() > 1 && !seen.insert(text) => findings.error(
                     codes::MEMBER_REPEATED,
                     span,
                     format!("`{text}` is listed twice in `{}`", self.name()),
@@ -225,8 +228,8 @@ impl<'a, 'f> Fields<'a, 'f> {
             wrong_type(source, place.title(), value, "a table", findings);
             return None;
         };
-        for entry in entries(source, table) {
-            if !place.has(entry.name()) {
+        if table.keys().any(|key| !place.has(key.get_ref())) {
+            for entry in entries(source, table).into_iter().filter(|entry| !place.has(entry.name())) {
                 unknown_key(place, entry, findings);
             }
         }

@@ -14,8 +14,8 @@ pub(crate) use fields::{Entry, Fields, Findings, describe, empty_list};
 pub(crate) use schema::{Place, later};
 
 use super::codes;
-use crate::diag::{Diagnostic, Span};
-use std::{ops::Range, sync::Arc};
+use crate::diag::{Diagnostic, FileName, Span};
+use std::ops::Range;
 
 /// One value with its place.
 pub(crate) type Value<'f> = toml::Spanned<toml::de::DeValue<'f>>;
@@ -26,13 +26,13 @@ pub(crate) const FILE_MAX_BYTES: usize = 1024 * 1024;
 /// One file's text under its name.
 #[derive(Debug)]
 pub(crate) struct Source<'f> {
-    pub(crate) name: Arc<str>,
+    pub(crate) name: FileName,
     pub(crate) text: &'f str,
 }
 
 impl Source<'_> {
     pub(crate) fn span(&self, bytes: Range<usize>) -> Span {
-        Span { file: self.name.clone(), bytes }
+        Span::new(self.name.clone(), bytes)
     }
 }
 
@@ -44,8 +44,8 @@ pub(crate) struct Tree<'f> {
 }
 
 /// Bytes → text, or why not.
-pub(crate) fn text_of<'f>(name: &Arc<str>, bytes: &'f [u8], findings: &mut Findings) -> Option<Source<'f>> {
-    let at = |bytes| Span { file: name.clone(), bytes };
+pub(crate) fn text_of<'f>(name: &FileName, bytes: &'f [u8], findings: &mut Findings) -> Option<Source<'f>> {
+    let at = |bytes| Span::new(name.clone(), bytes);
     if bytes.len() > FILE_MAX_BYTES {
         findings.error(
             codes::FILE_TOO_LARGE,

@@ -60,6 +60,7 @@ impl Place {
                 "allow_mutable_identity",
                 "duration",
                 "max_duration",
+                "max_session",
                 "match",
                 "any",
                 "limit",
@@ -160,9 +161,6 @@ pub(crate) fn later(place: Place, key: &str) -> Option<&'static str> {
         (Place::Mapping, "actor") => "remove it; without it any actor is refused, and this version knows no delegation",
         (Place::Mapping, "ceremony" | "approvers" | "quorum") => {
             "remove it, and do not bind roles that need a person's approval yet: without it the mapping would grant at once"
-        }
-        (Place::Mapping, "max_session") => {
-            "remove it; grants are not renewed in this version, `max_duration` is all a job gets"
         }
         (Place::Issuer, "max_lifetime") => "remove it; the profile's own maximum stands",
         (Place::Issuer, "trust_act") => "remove it; this version knows no delegation",

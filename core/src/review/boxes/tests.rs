@@ -330,7 +330,7 @@ fn a_great_many_repositories_are_subtracted_and_too_many_are_not() {
     let world = world("github-actions");
     let pairs = |ids: std::ops::Range<u32>| {
         let pairs: Vec<(String, String)> = ids.map(|id| (format!("acme/r{id}"), id.to_string())).collect();
-        condition(C::Repository, Test::Repository(pairs))
+        condition(C::Repository, Test::Repository(pairs.into_iter().collect()))
     };
     let access = |condition: Condition| Access { granted: world.granted(&[condition]).unwrap(), denied: Vec::new() };
     let (few, more) = (access(pairs(1..150)), access(pairs(1..151)));
@@ -365,10 +365,10 @@ pub(in crate::review) fn conditions() -> impl Strategy<Value = Vec<Condition>> {
     let one = prop_oneof![
         2 => prop::collection::vec((name(), id()), 1..3).prop_map(|pairs| repositories(&pairs)),
         1 => id().prop_map(|id| text(C::RepositoryId, &[id])),
-        1 => id().prop_map(|id| condition(C::Repository, Test::ById([("acme/api".to_owned(), id.to_owned())]))),
+        1 => id().prop_map(|id| condition(C::Repository, Test::ById([("acme/api".to_owned(), id.to_owned())].into_iter().collect()))),
         2 => name().prop_map(|name| text(C::Repository, &[name])),
         1 => (prop::sample::select(vec!["acme", "other"]), prop::sample::select(vec!["65", "66"])).prop_map(|(name, id)| {
-            condition(C::RepositoryOwner, Test::Owner(vec![(name.to_owned(), id.to_owned())]))
+            condition(C::RepositoryOwner, Test::Owner([(name.to_owned(), id.to_owned())].into_iter().collect()))
         }),
         1 => Just(glob(C::RepositoryOwner, "a*")),
         4 => (claim, any::<bool>()).prop_map(|(claim, is)| if is { present(claim) } else { absent(claim) }),

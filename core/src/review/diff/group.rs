@@ -247,7 +247,7 @@ pub(super) fn ours(issuer: &Issuer) -> Option<Condition> {
         test: Test::Text(Lang::one_of(values, false)),
         if_unknown_ignore: false,
         origin: Origin::File,
-        span: Span { file: "policy.toml".into(), bytes: 0..0 },
+        span: Span::new("policy.toml", 0..0),
     })
 }
 
@@ -522,13 +522,13 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
         name: _,
         // Alternatives are mappings of their own.
         alternative: _,
-        description: _,
         team: _,
         issuer: _,
         roles: _,
         conditions,
         duration,
         max_duration,
+        max_session,
         limit,
         expires,
         shadow,
@@ -537,7 +537,8 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
         span: _,
     } = a;
     same_conditions(conditions, &b.conditions)
-        && (duration, max_duration, limit) == (&b.duration, &b.max_duration, &b.limit)
+        && (duration, max_duration, max_session) == (&b.duration, &b.max_duration, &b.max_session)
+        && *limit == b.limit
         && (expires, shadow) == (&b.expires, &b.shadow)
 }
 

@@ -48,6 +48,7 @@ pub fn of_mappings([before, after]: [&MappingSet; 2], mappings: [MappingId; 2], 
     if [a, b].iter().any(|side| default(*side) != ceiling(*side)) {
         term(&mut terms, "duration", default(a), default(b), |a, b| a < b, show_seconds);
     }
+    session(&mut terms, a.0.max_session, b.0.max_session);
     let [Limit { per_run: a_run, per_hour: a_hour }, Limit { per_run: b_run, per_hour: b_hour }] =
         [a, b].map(|(mapping, _)| mapping.limit.unwrap_or_default());
     for (name, a, b) in [("limit.per_run", a_run, b_run), ("limit.per_hour", a_hour, b_hour)] {
@@ -151,6 +152,18 @@ fn ceiling((mapping, role): Given<'_>) -> Seconds {
 
 fn default((mapping, role): Given<'_>) -> Seconds {
     mapping.duration.map_or(ceiling((mapping, role)), |own| own.min(ceiling((mapping, role))))
+}
+
+/// Without a session of its own, a mapping's grants are renewed until the job's token expires, whenever that is.
+fn session(terms: &mut Vec<Term>, before: Option<Seconds>, after: Option<Seconds>) {
+    let direction = match (before, after) {
+        (Some(before), Some(after)) if before < after => Direction::Wider,
+        (Some(before), Some(after)) if before > after => Direction::Narrower,
+        (Some(_), Some(_)) | (None, None) => return,
+        _ => Direction::NotComparable,
+    };
+    let show = |session: Option<Seconds>| session.map_or("the token's life".to_owned(), show_seconds);
+    terms.push(Term { name: "max_session".to_owned(), before: show(before), after: show(after), direction });
 }
 
 fn show_seconds(seconds: Seconds) -> String {

@@ -258,7 +258,7 @@ fn terms_are_compared_field_by_field() {
     let with = |change: fn(&mut Mapping)| Builder::new().mapping("a", "r", [pin()]).with(change);
     type Change = fn(&mut Mapping);
     type Terms = &'static [(&'static str, Direction)];
-    let cases: [(Change, Change, Terms); 6] = [
+    let cases: [(Change, Change, Terms); 8] = [
         (|m| m.max_duration = Some(Seconds(600)), |_| {}, &[("max_duration", Direction::Wider)]),
         (|_| {}, |m| m.max_duration = Some(Seconds(600)), &[("max_duration", Direction::Narrower)]),
         (|_| {}, |m| m.max_duration = Some(Seconds(9999)), &[]),
@@ -268,7 +268,13 @@ fn terms_are_compared_field_by_field() {
             |m| m.limit = Some(Limit { per_run: None, per_hour: Some(9) }),
             &[("limit.per_run", Direction::Wider), ("limit.per_hour", Direction::Narrower)],
         ),
-        (|m| m.description = "x".to_owned(), |_| {}, &[]),
+        (
+            |m| m.max_session = Some(Seconds(600)),
+            |m| m.max_session = Some(Seconds(900)),
+            &[("max_session", Direction::Wider)],
+        ),
+        (|_| {}, |m| m.max_session = Some(Seconds(900)), &[("max_session", Direction::NotComparable)]),
+        (|m| m.max_session = Some(Seconds(900)), |_| {}, &[("max_session", Direction::NotComparable)]),
     ];
     for (at, (before, after, expected)) in cases.into_iter().enumerate() {
         let told = differs(with(before), with(after));
@@ -276,7 +282,8 @@ fn terms_are_compared_field_by_field() {
             told.changes.iter().flat_map(|c| &c.terms).map(|term| (term.name.as_str(), term.direction)).collect();
         assert_eq!(terms, expected, "case {at}");
         assert_eq!(told.changes.len(), usize::from(!expected.is_empty()));
-        assert_eq!(told.widens(), expected.iter().any(|(_, direction)| *direction == Direction::Wider), "case {at}");
+        let wide = expected.iter().any(|(_, direction)| *direction != Direction::Narrower);
+        assert_eq!(told.widens(), wide, "case {at}");
     }
 }
 
@@ -417,7 +424,7 @@ fn one_repository_more_in_a_long_set_is_one_gain() {
         Builder::new().mapping(
             "a",
             "r",
-            [condition(C::Repository, Test::Repository(pairs)), text(C::Branch, &["main"])],
+            [condition(C::Repository, Test::Repository(pairs.into_iter().collect())), text(C::Branch, &["main"])],
         )
     };
     let told = differs(set(3_000), set(3_001));

@@ -37,7 +37,9 @@ mod tests {
 
     #[test]
     fn mappings_for_a_whole_owner_are_counted_and_those_for_a_repository_are_not() {
-        let owner = || condition(Claim::RepositoryOwner, Test::Owner(vec![("acme".to_owned(), "65".to_owned())]));
+        let owner = || {
+            condition(Claim::RepositoryOwner, Test::Owner([("acme".to_owned(), "65".to_owned())].into_iter().collect()))
+        };
         let told = |owned: usize| {
             let mut builder = Builder::new();
             for at in 0..owned {

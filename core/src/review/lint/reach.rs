@@ -153,7 +153,7 @@ mod tests {
 
     fn asked() -> Vec<Condition> {
         let glob = |claim, pattern| condition(claim, Test::Text(Lang::glob(pattern, Segments::Path, false).unwrap()));
-        let owner = |name: &str, id: &str| Test::Owner(vec![(name.to_owned(), id.to_owned())]);
+        let owner = |name: &str, id: &str| Test::Owner([(name.to_owned(), id.to_owned())].into_iter().collect());
         vec![
             repositories(&[("acme/api", "1")]),
             repositories(&[("acme-labs/api", "2")]),
@@ -175,8 +175,9 @@ mod tests {
     }
 
     fn denied() -> Vec<Condition> {
-        let owner =
-            |name: &str, id: &str| condition(C::RepositoryOwner, Test::Owner(vec![(name.to_owned(), id.to_owned())]));
+        let owner = |name: &str, id: &str| {
+            condition(C::RepositoryOwner, Test::Owner([(name.to_owned(), id.to_owned())].into_iter().collect()))
+        };
         vec![
             text(C::RunnerEnvironment, &["self-hosted"]),
             text(C::Branch, &["main"]),

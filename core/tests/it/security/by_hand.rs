@@ -187,6 +187,34 @@ fn security_038_a_token_holds_in_one_stretch_of_time() {
     assert!(holds.windows(2).all(|pair| pair[1] == pair[0] + 1));
 }
 
+/// As one half of a renewal a token is believed past its expiry, as long as its issuer's keys are, and in nothing else.
+#[test]
+fn a_token_that_comes_again_is_held_to_all_but_its_expiry() {
+    let token = ES256.says(&claims());
+    let once = check(&TABLE, &token, NOW).unwrap();
+    for now in [NOW, NOW + 361, NOW + 3_600] {
+        assert_eq!(check_again(&TABLE, &token, now).as_ref(), Ok(&once), "the same token, by its single-use key");
+    }
+    assert!(matches!(check_again(&TABLE, &token, NOW + 3_601), Err(TrustError::KeysTooOld { .. })));
+    assert_eq!(check_again(&TABLE, &token, NOW - 61), Err(TrustError::Refused(Reason::Iat)));
+    for (name, value, reason) in [
+        ("exp", None, Reason::Exp),
+        ("exp", Some(json!(NOW + 3_601)), Reason::Lifetime),
+        ("iat", None, Reason::Iat),
+        ("nbf", Some(json!(NOW + 1_000)), Reason::Nbf),
+        ("aud", Some(json!("https://other.example")), Reason::Aud),
+        ("jti", None, Reason::Jti),
+        ("repository", None, Reason::ClaimMissing),
+    ] {
+        let token = ES256.says(&claims_with(name, value));
+        for verdict in [check(&TABLE, &token, NOW + 60), check_again(&TABLE, &token, NOW + 60)] {
+            assert_eq!(verdict.err(), Some(TrustError::Refused(reason)), "{name}");
+        }
+    }
+    let forged = format!("{}AAAA", &token[..token.len() - 4]);
+    assert_eq!(check_again(&TABLE, &forged, NOW + 600), Err(TrustError::Refused(Reason::BadSignature)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
     #[test]

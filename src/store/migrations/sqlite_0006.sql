@@ -1,0 +1,11 @@
+-- People who signed in as operators. `session` is the SHA-256 of what they present; `may` are words with spaces between
+-- them; `binding` hashes the configuration that let them in. A row whose time is over means nothing and is removed.
+CREATE TABLE sessions (
+    session BLOB PRIMARY KEY CHECK (length(session) = 32),
+    operator TEXT NOT NULL,
+    sign_in TEXT NOT NULL,
+    may TEXT NOT NULL,
+    binding BLOB NOT NULL CHECK (length(binding) = 32),
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_by_end ON sessions (expires);

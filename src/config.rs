@@ -17,7 +17,7 @@ mod urls;
 
 pub use backend::{AwsBackend, AwsMode};
 pub use denial::AwsDenial;
-pub use evidence::{Evidence, Sink, SinkKind};
+pub use evidence::{Evidence, KEPT_SECONDS_MIN, Sink, SinkKind};
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
 pub use people::{OperatorRule, SignIn, Who};
@@ -216,7 +216,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("signing", &["keys", "issuer_url", "seal", "rotate_every", "allow_private_network", "ca_file"]),
     ("telemetry", &["otlp"]),
     ("telemetry.otlp", &["endpoint", "headers", "ca_file", "sample_percent"]),
-    ("evidence", &["sink", "positions"]),
+    ("evidence", &["checkpoint_file", "sink", "positions", "retain", "retain_details"]),
     ("evidence.sink", &["kind", "name", "path", "details", "endpoint", "headers", "ca_file"]),
     ("resource_server", &["audience", "client_id", "client_secret"]),
     ("backend", &["*"]),
@@ -437,6 +437,7 @@ impl Judge {
             issuer.into_iter().map(|(name, issuer)| (name, self.issuer(issuer, directory, development))).collect();
         let public_url = server.public_url.map(|url| self.url(url, "public_url", development)).unwrap_or_default();
         let issuer_url = signing.issuer_url.take().map(|url| self.url(url, "issuer_url", development));
+        let signing = self.signing(signing, directory);
         Config {
             file: PathBuf::new(),
             listen: server.listen,
@@ -456,9 +457,9 @@ impl Judge {
             sign_ins,
             operators,
             resource_servers: self.resource_servers(resource_server, directory),
-            signing: self.signing(signing, directory),
+            evidence: self.evidence(evidence, &signing.keys, directory),
+            signing,
             traces: self.telemetry(telemetry, directory),
-            evidence: self.evidence(evidence, directory),
             development,
         }
     }

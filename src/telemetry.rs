@@ -5,7 +5,9 @@ mod sampled;
 mod traces;
 
 pub use metrics::{About, Ended, Metrics, Minted, Reloaded, StoreSeries};
-pub use sampled::{IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, SinkSample, StoreSample};
+pub use sampled::{
+    EvidenceSample, IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, SinkSample, StoreSample,
+};
 pub use traces::{Caller, Exporter, Tracing, exchange, step};
 
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};

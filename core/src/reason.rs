@@ -68,6 +68,7 @@ reasons! {
     DurationTooShort "duration_too_short" "The lifetime is below the least that the role's backend gives.";
     // 6 admission
     Replay "replay" "The token was used before.";
+    BeforeAdoption "before_adoption" "The token was issued before the store, which had lost records, was adopted.";
     InFlight "in_flight" "The same token is being exchanged right now.";
     Suspended "suspended" "An operator has suspended something of this job: its issuer, owner, repository, run, person, mapping or role.";
     MappingLimit "mapping_limit" "The mapping's limit for this run or repository is used up.";

@@ -20,6 +20,7 @@ pub struct Health {
     pub mappings_version: String,
     pub mappings: MappingsHealth,
     pub store: StoreHealth,
+    pub evidence: EvidenceHealth,
     pub issuers: Vec<IssuerHealth>,
     pub signing: SigningHealth,
     /// Copies of the records: one that is down is behind, and stops nothing.
@@ -112,6 +113,28 @@ pub struct StoreHealth {
     pub waiting: usize,
 }
 
+/// The evidence's part.
+#[derive(Clone, Default, Debug, Serialize)]
+pub struct EvidenceHealth {
+    /// The newest signed one.
+    pub checkpoint: Option<CheckpointHealth>,
+    /// Records behind it, which nothing signed covers yet.
+    pub unproven: Option<u64>,
+    /// Why no newer one could be signed.
+    pub error: Option<String>,
+    /// Why the store is not served at all, and what to do about it.
+    pub behind: Option<String>,
+}
+
+/// A signed checkpoint.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckpointHealth {
+    pub epoch: u64,
+    pub size: u64,
+    /// Unix time.
+    pub at: i64,
+}
+
 /// One issuer's part. An issuer that is down makes its own tokens 503 and does not hold up readiness.
 #[derive(Clone, Debug, Serialize)]
 pub struct IssuerHealth {
@@ -200,6 +223,7 @@ impl Broker {
                 writable: self.writer.healthy() && self.reader.ping().is_ok(),
                 waiting: self.writer.waiting(),
             },
+            evidence: self.evidence_health(),
             issuers: issuers.collect(),
             signing: self.signing_health(),
             sinks: self.sinks.health(),
@@ -270,6 +294,7 @@ impl Broker {
             sinks: &sinks,
             signing: self.signing_sample(),
             store: self.census.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            evidence: self.evidence_sample(),
         })
     }
 

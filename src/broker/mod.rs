@@ -1,7 +1,9 @@
 //! Composition root: builds and owns what the exchange needs; background tasks; orderly stop.
 //! Its public methods are the only face that `http` and `cli` see.
 
+mod adopt;
 mod clock;
+mod evidence;
 mod families;
 mod health;
 mod introspect;
@@ -10,12 +12,18 @@ mod operate;
 mod operators;
 mod prepare;
 mod reload;
+pub mod retention;
 mod signing;
 mod statuslists;
 mod tasks;
 
+pub use adopt::{Adopted, Grounds, Line, adopt};
 pub use clock::SystemClock;
-pub use health::{Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, SigningHealth, StoreHealth};
+pub use evidence::{Behind, Witness, is_adopted, standing, witness};
+pub use health::{
+    CheckpointHealth, EvidenceHealth, Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, SigningHealth,
+    StoreHealth,
+};
 pub use operators::{NoOperator, Question, SignInFailed, SignedIn, Who};
 pub use prepare::{Prepared, StartError, deniers, deployment, prepare, trusted};
 pub use signing::{KeysError, made_fact};
@@ -35,7 +43,7 @@ use crate::{
     people::People,
     secret::Secret,
     sinks::{Sinks, Source},
-    store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Opened, Outcome, Reader, Writer},
+    store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Opened, Outcome, Reader, Watch, Writer},
     telemetry::{self, About, Caller, Ended, Metrics, StoreSample},
 };
 use arc_swap::ArcSwap;
@@ -45,6 +53,7 @@ use claimbound_core::{
     reason::Reason,
     time::{Clock, Seconds, UnixSeconds},
 };
+use evidence::Evidence;
 use introspect::Clients;
 use reload::Reload;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
@@ -128,6 +137,9 @@ pub struct Broker {
     sinks: Sinks,
     /// Other brokers may write the store, too.
     shared_store: bool,
+    /// What the store must hold when it comes back.
+    watch: Arc<Watch>,
+    evidence: Evidence,
     strangers: Strangers,
     repositories: Repositories,
     people: People,
@@ -155,11 +167,15 @@ impl Broker {
         let reload = Reload::new(&config, now);
         let prepared = prepare(&config)?;
         let clients = Clients::read(&config).map_err(StartError::Other)?;
+        if let Some(behind) = standing(&config, now)? {
+            return Err(StartError::Behind(behind));
+        }
         let opened = store::open(&config.store, now)?;
         record_start(&opened.writer, &config, &prepared, now).await?;
         let signer = Signer::open(&config.signing.keys, config.signing.seal.clone(), now)?;
         let trust = signing::agree(&opened, &signer, now).await?;
-        let Opened { writer, reader, shared, incarnation } = opened;
+        let evidence = Evidence::open(&config, &opened.watch)?;
+        let Opened { writer, reader, shared, incarnation, watch } = opened;
         let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
         let source = Source { reader: reader.clone(), writer: writer.clone(), incarnation, clock: clock.clone() };
         let sinks = Sinks::start(&config.evidence.sinks, &config.evidence.positions, &source, &client)
@@ -192,6 +208,8 @@ impl Broker {
             people,
             questions: operators::Questions::default(),
             shared_store: shared,
+            watch,
+            evidence,
             strangers: Strangers::default(),
             running: Arc::default(),
             stopping: watch::channel(false).0,
@@ -388,6 +406,7 @@ impl Broker {
         }
         // Exchanges whose callers hung up may have been refused after the background task's last look.
         self.strangers.flush(&self.writer, self.clock.now(), true).await;
+        self.sign_evidence(true).await;
         self.writer.stop().await;
         self.sinks.stop().await;
     }

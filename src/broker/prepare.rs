@@ -1,6 +1,6 @@
 //! Configuration + folder → everything that can be judged without starting: what `serve --check` does.
 
-use super::{Active, introspect::Clients, jobs::OperatorJobs};
+use super::{Active, Behind, introspect::Clients, jobs::OperatorJobs};
 use crate::{
     config::{self, AwsBackend, AwsMode, Config},
     exchange::Snapshot,
@@ -57,6 +57,9 @@ pub enum StartError {
     Signing(#[from] SigningError),
     #[error(transparent)]
     Store(#[from] Down),
+    /// The store lacks what a checkpoint was signed over.
+    #[error("the store is behind its checkpoint: {}", .0.why)]
+    Behind(Behind),
     #[error("{0}")]
     Other(String),
 }

@@ -1,6 +1,11 @@
-//! What runs beside exchanges: strangers' records, issuers' keys, leases that a crash left, our keys' files, reloads.
+//! What runs beside exchanges: strangers' records, issuers' keys, leases that a crash left, our keys' files, reloads, the
+//! tree over the evidence.
 
-use super::Broker;
+use super::{
+    Broker,
+    evidence::SIGN_INTERVAL,
+    retention::{Before, Gone, Keeper, LEAST_SECONDS},
+};
 use crate::{
     exchange,
     keys::signing::RELOAD_SECONDS,
@@ -10,6 +15,7 @@ use claimbound_core::{
     evidence::{Details, Record, What},
     time::UnixSeconds,
 };
+use serde_json::Map;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -21,6 +27,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 const _: () = assert!(SWEEP_INTERVAL.as_secs() <= RELOAD_SECONDS, "a rotation counts on being read in time");
 /// How often leases are counted, and the published documents looked at, where they are published elsewhere.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// How often evidence is looked through for what is too old.
+const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
 /// A lease may be `issuing` for so long before it counts as left: longer than any backend's time limit.
 const ISSUING_SECONDS_MAX: i64 = 120;
 
@@ -80,6 +88,21 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
             watching.abort();
         })
     };
+    let evidence = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(SIGN_INTERVAL);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut stop = std::pin::pin!(stopping(&broker));
+            loop {
+                tokio::select! {
+                    _ = tick.tick() => {}
+                    () = &mut stop => return,
+                }
+                broker.sign_evidence(false).await;
+            }
+        })
+    };
     let looks = {
         let broker = broker.clone();
         tokio::spawn(async move {
@@ -102,7 +125,34 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
             }
         })
     };
-    vec![strangers, keys, sweeper, reloader, looks, teller]
+    let keeper = {
+        let broker = broker.clone();
+        let (started, lived) = (broker.clock.now(), Instant::now());
+        tokio::spawn(async move {
+            let keeper = Keeper { reader: broker.reader.clone(), writer: Some(broker.writer.clone()), by: Map::new() };
+            let mut tick = tokio::time::interval(FORGET_INTERVAL);
+            let mut stop = std::pin::pin!(stopping(&broker));
+            loop {
+                tokio::select! {
+                    _ = tick.tick() => {}
+                    () = &mut stop => return,
+                }
+                let now = surely_past(broker.clock.now(), started, lived.elapsed());
+                let before = Before::of(&broker.config.evidence, now);
+                match keeper.forget(before, now, LEAST_SECONDS).await {
+                    Ok(gone) if gone == Gone::default() => {}
+                    Ok(gone) => tracing::info!(
+                        details = gone.details,
+                        records = gone.records,
+                        leases = gone.leases,
+                        "evidence whose time is over is gone"
+                    ),
+                    Err(error) => tracing::error!(%error, "evidence whose time is over could not be let go"),
+                }
+            }
+        })
+    };
+    vec![keeper, strangers, keys, sweeper, reloader, looks, teller, evidence]
 }
 
 /// The time that may be forgotten by: the clock's, but no later than this process has lived to see. A clock that jumps

@@ -95,7 +95,7 @@ async fn demo(home: &Path) -> anyhow::Result<()> {
         print(&format!("{:#}\n", serde_json::from_slice::<Value>(&stored.body)?))?;
     }
     print("\n")?;
-    ensure!(audit::verify(store, None)? == audit::VERIFIED, "the evidence does not verify");
+    ensure!(audit::verify(store)? == audit::VERIFIED, "the evidence does not verify");
     print("\nTry it yourself: `claimbound dev` keeps an issuer and a broker running.\n")?;
     Ok(())
 }

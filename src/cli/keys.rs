@@ -11,7 +11,10 @@ use super::{
 use crate::{
     broker,
     history::log::Log,
-    keys::signing::{KeyInfo, Revocation, Signer, SigningAlgorithm},
+    keys::{
+        checkpoint,
+        signing::{KeyInfo, Revocation, Signer, SigningAlgorithm},
+    },
     secret::Place,
     store,
 };
@@ -159,7 +162,8 @@ pub fn run(args: &KeysArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<u8>
         KeysCommand::Revoke { kid, store, common } => revoke(kid, store.as_ref(), common, now, out)?,
         KeysCommand::Seal { from, common } => {
             let (directory, seal) = common.ring()?;
-            let sealed = Signer::seal(&directory, seal, from.as_ref())?;
+            let sealed = Signer::seal(&directory, seal.clone(), from.as_ref())?;
+            let sealed = sealed + usize::from(checkpoint::reseal(&directory, seal.as_ref(), from.as_ref())?);
             match common.format {
                 Format::Human => writeln!(out, "{sealed} private keys are sealed")?,
                 Format::Json => writeln!(out, "{}", json!({ "sealed": sealed }))?,

@@ -35,6 +35,7 @@ mod revoke;
 mod roles;
 mod schema;
 mod serve;
+mod store;
 mod suspend;
 mod tell;
 mod test;
@@ -89,6 +90,7 @@ enum Command {
     Jwks(jwks::JwksArgs),
     Audit(audit::AuditArgs),
     Operator(operator::OperatorArgs),
+    Store(store::StoreArgs),
 }
 
 /// Runs a command; errors that are no findings are told here, once.
@@ -125,6 +127,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Jwks(args) => jwks::run(args, &mut std::io::stdout().lock()),
         Command::Audit(args) => audit::run(args),
         Command::Operator(args) => operator::run(&args),
+        Command::Store(args) => store::run(args, SystemClock.now()),
     };
     match code {
         Ok(code) => ExitCode::from(code),

@@ -2,7 +2,7 @@
 
 use super::{check::plural, tell};
 use crate::{
-    broker::{self, Broker, StartError, SystemClock},
+    broker::{self, Behind, Broker, StartError, SystemClock},
     config::Config,
     http,
     net::Client,
@@ -11,13 +11,21 @@ use crate::{
     telemetry::{self, Exporter},
 };
 use anyhow::Context;
+use arc_swap::ArcSwapOption;
 use claimbound_core::{evidence::hex, time::Clock};
 use clap::Args;
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 
 /// Run the broker
 ///
@@ -121,7 +129,7 @@ fn refuse(root: &str, error: StartError) -> anyhow::Result<u8> {
 /// A broker for `claimbound dev`: the same, with words for a person in place of the line of JSON.
 pub(super) async fn development(
     config: &Path,
-    ready: impl FnOnce(&str, http::Bound) -> anyhow::Result<()>,
+    mut ready: impl FnMut(&str, http::Bound) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {
     match Config::read(config, true) {
         Ok(config) => {
@@ -150,37 +158,175 @@ async fn serve(config: Config, exporter: Option<Exporter>) -> anyhow::Result<u8>
     start(config, exporter, tell).await
 }
 
-async fn start(
-    mut config: Config,
-    exporter: Option<Exporter>,
-    tell: impl FnOnce(&Broker, http::Bound) -> anyhow::Result<()>,
-) -> anyhow::Result<u8> {
-    let root = config.mappings.display().to_string();
-    let listeners = http::bind(&config)?;
-    let bound = listeners.bound();
-    config.bound_at(bound.listen);
-    let broker = match Broker::start(config, Arc::new(SystemClock)).await {
-        Ok(broker) => broker,
-        Err(error) => return refuse(&root, error),
-    };
-    if let Some(warning) = broker.config().hidden_from_aws() {
-        tracing::warn!("{warning}");
+/// Listening sockets that outlive a server, for the next one; closed by a stop, so that nobody connects to a broker that
+/// drains.
+#[derive(Clone)]
+struct Sockets(Arc<Mutex<Option<http::Listeners>>>);
+
+impl Sockets {
+    fn again(&self, config: &Config) -> anyhow::Result<http::Listeners> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(held.as_ref().context("the listeners are closed")?.again(config)?)
     }
-    // Waited for before anybody is told that it is ready: until then a SIGHUP would end the process.
-    let reloading = broker.clone();
-    let stop = stop_signal(move || reloading.ask_reload())?;
+
+    fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// Signals, waited for from before anybody is told that the broker is ready: until then they end the process. None that
+/// comes between two servers is lost.
+struct Signals {
+    stop: watch::Receiver<bool>,
+    /// Who is told of a SIGHUP.
+    broker: Arc<ArcSwapOption<Broker>>,
+}
+
+impl Signals {
+    fn wait() -> anyhow::Result<Self> {
+        let broker = Arc::new(ArcSwapOption::<Broker>::empty());
+        let reloading = broker.clone();
+        let stop = stop_signal(move || {
+            if let Some(broker) = &*reloading.load() {
+                broker.ask_reload();
+            }
+        })?;
+        let (told, stopped) = watch::channel(false);
+        tokio::spawn(async move {
+            stop.await;
+            told.send_replace(true);
+        });
+        Ok(Self { stop: stopped, broker })
+    }
+
+    fn stop(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stop = self.stop.clone();
+        async move {
+            // An error means that nobody waits for signals any more: stopped as well.
+            let _ = stop.wait_for(|stop| *stop).await;
+        }
+    }
+}
+
+/// How often a store that is behind its checkpoint is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+async fn start(
+    config: Config,
+    exporter: Option<Exporter>,
+    tell: impl FnMut(&Broker, http::Bound) -> anyhow::Result<()>,
+) -> anyhow::Result<u8> {
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
     let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(async { drop(end.await) })));
-    tell(&broker, bound)?;
-    tracing::info!(listen = %bound.listen, public_url = broker.config().public_url, "ready");
-    listeners.run(broker, stop).await.context("the HTTP server failed")?;
+    let code = one_after_another(config, tell).await;
     drop(ended);
     if let Some(exporting) = exporting {
         // It panics nowhere, and ends in time.
         let _ = exporting.await;
     }
-    tracing::info!("stopped");
-    Ok(0)
+    code
+}
+
+/// A broker, and after one whose store was adopted, the next.
+async fn one_after_another(
+    mut config: Config,
+    mut tell: impl FnMut(&Broker, http::Bound) -> anyhow::Result<()>,
+) -> anyhow::Result<u8> {
+    let root = config.mappings.display().to_string();
+    let listeners = http::bind(&config)?;
+    let bound = listeners.bound();
+    config.bound_at(bound.listen);
+    let sockets = Sockets(Arc::new(Mutex::new(Some(listeners))));
+    let (mut behind, mut signals) = (None::<Behind>, None::<Signals>);
+    loop {
+        let started = match behind.take() {
+            Some(behind) => Err(StartError::Behind(behind)),
+            None => Broker::start(config.clone(), Arc::new(SystemClock)).await,
+        };
+        let broker = match started {
+            Ok(broker) => broker,
+            Err(StartError::Behind(behind)) => {
+                let signals = match &mut signals {
+                    Some(signals) => signals,
+                    none => none.insert(Signals::wait()?),
+                };
+                if closed(&config, &sockets, signals, bound, &behind).await? {
+                    continue;
+                }
+                return Ok(0);
+            }
+            Err(error) => return refuse(&root, error),
+        };
+        let signals = match &mut signals {
+            Some(signals) => signals,
+            none => none.insert(Signals::wait()?),
+        };
+        signals.broker.store(Some(broker.clone()));
+        if let Some(warning) = broker.config().hidden_from_aws() {
+            tracing::warn!("{warning}");
+        }
+        tell(&broker, bound)?;
+        tracing::info!(listen = %bound.listen, public_url = broker.config().public_url, "ready");
+        let (found, lost) = (broker.behind(), Arc::new(OnceLock::new()));
+        let (told, held, stop) = (lost.clone(), sockets.clone(), signals.stop());
+        let until = async move {
+            tokio::select! {
+                () = stop => held.close(),
+                behind = found => drop(told.set(behind)),
+            }
+        };
+        sockets.again(&config)?.run(broker, until).await.context("the HTTP server failed")?;
+        signals.broker.store(None);
+        behind = lost.get().cloned();
+        if behind.is_none() {
+            tracing::info!("stopped");
+            return Ok(0);
+        }
+    }
+}
+
+/// Serves health alone until the store was adopted (then true) or somebody stops the process.
+async fn closed(
+    config: &Config,
+    sockets: &Sockets,
+    signals: &Signals,
+    bound: http::Bound,
+    behind: &Behind,
+) -> anyhow::Result<bool> {
+    let (why, held, stop) = (behind.told(), sockets.clone(), signals.stop());
+    tracing::error!(why, "the store is behind its checkpoint: only health is served");
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let line = serde_json::json!({
+        "event": "closed",
+        "why": why,
+        "listen": format!("{scheme}://{}", bound.listen),
+        "operator_listen": bound.operator.map(|address| format!("{scheme}://{address}")),
+        "public_url": config.public_url,
+    });
+    println!("{line}");
+    let adopted = Arc::new(AtomicBool::new(false));
+    let (told, looking, behind) = (adopted.clone(), config.clone(), behind.clone());
+    let until = async move {
+        let look = async {
+            loop {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                let (config, behind) = (looking.clone(), behind.clone());
+                let looked = tokio::task::spawn_blocking(move || broker::is_adopted(&config, &behind)).await;
+                match looked {
+                    Ok(Ok(true)) => return,
+                    Ok(Ok(false)) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "the store cannot be looked at"),
+                    Err(error) => tracing::error!(%error, "looking at the store panicked"),
+                }
+            }
+        };
+        tokio::select! {
+            () = stop => held.close(),
+            () = look => told.store(true, Ordering::Relaxed),
+        }
+    };
+    sockets.again(config)?.closed(config.clone(), why, until).await.context("the HTTP server failed")?;
+    Ok(adopted.load(Ordering::Relaxed))
 }
 
 /// Resolves on SIGTERM or SIGINT. SIGHUP, which ends a process that does not wait for it, is told to `hung_up`.

@@ -1,4 +1,4 @@
-//! `[evidence]`: where copies of the records go.
+//! `[evidence]`: where copies of the records go, and where the newest signed checkpoint is kept.
 
 use super::{Judge, VALUE, signing::PlaceFile};
 use crate::otlp;
@@ -9,12 +9,21 @@ use std::{
 };
 use toml::Spanned;
 
-/// Copies of the records.
+/// Nothing younger is ever forgotten: by then every lease that a record grants is long over.
+pub const KEPT_SECONDS_MIN: i64 = 7 * 86_400;
+
+/// What is kept of the records elsewhere than in the store, and how long they are kept there.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize)]
 pub struct Evidence {
+    /// The file of the newest signed checkpoint: what the store is compared with at each start.
+    pub checkpoint_file: PathBuf,
     pub sinks: Vec<Sink>,
     /// The directory that remembers how far each sink is.
     pub positions: PathBuf,
+    /// How long records are kept, in seconds; `None`: for ever.
+    pub retain_seconds: Option<i64>,
+    /// How long the details of jobs' records are.
+    pub retain_details_seconds: Option<i64>,
 }
 
 /// `[[evidence.sink]]`.
@@ -48,9 +57,12 @@ impl SinkKind {
 
 #[derive(Default, Deserialize)]
 pub(super) struct EvidenceFile {
+    checkpoint_file: Option<PathBuf>,
     #[serde(default)]
     sink: Vec<Spanned<SinkFile>>,
     positions: Option<PathBuf>,
+    retain: Option<Spanned<String>>,
+    retain_details: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -67,7 +79,8 @@ struct SinkFile {
 }
 
 impl Judge {
-    pub(super) fn evidence(&mut self, file: EvidenceFile, directory: &Path) -> Evidence {
+    /// By default the checkpoint stands beside the signing keys.
+    pub(super) fn evidence(&mut self, file: EvidenceFile, signing_keys: &Path, directory: &Path) -> Evidence {
         let mut names = BTreeSet::new();
         let sinks: Vec<_> = file.sink.into_iter().filter_map(|sink| self.sink(sink, directory, &mut names)).collect();
         if sinks.iter().filter(|sink| sink.kind == SinkKind::Stdout).count() > 1 {
@@ -75,7 +88,33 @@ impl Judge {
             self.error(VALUE, 0..0, "two sinks write to standard output".to_owned(), help);
         }
         let positions = directory.join(file.positions.unwrap_or_else(|| "evidence-positions".into()));
-        Evidence { sinks, positions }
+        let checkpoint_file =
+            file.checkpoint_file.map_or_else(|| signing_keys.join("checkpoint"), |file| directory.join(file));
+        let retain_details = file.retain_details.and_then(|text| self.kept(&text));
+        let retain = file.retain.and_then(|text| Some((self.kept(&text)?, text.span())));
+        if let Some((seconds, span)) = retain.clone()
+            && retain_details.is_some_and(|details| details > seconds)
+        {
+            let help = "details go with their record; write a `retain` that is not shorter than `retain_details`";
+            self.error(VALUE, span, "records would go before their details".to_owned(), help);
+        }
+        Evidence {
+            checkpoint_file,
+            sinks,
+            positions,
+            retain_seconds: retain.map(|(seconds, _)| seconds),
+            retain_details_seconds: retain_details,
+        }
+    }
+
+    fn kept(&mut self, text: &Spanned<String>) -> Option<i64> {
+        let seconds = self.duration(text)?;
+        if seconds < KEPT_SECONDS_MIN {
+            let help = "write at least `\"7d\"`, or leave it out to keep everything";
+            self.error(VALUE, text.span(), "evidence of open leases would be forgotten".to_owned(), help);
+            return None;
+        }
+        Some(seconds)
     }
 
     fn sink(&mut self, sink: Spanned<SinkFile>, directory: &Path, names: &mut BTreeSet<String>) -> Option<Sink> {

@@ -32,7 +32,7 @@ pub async fn operator_job<T>(
     let mut decoded = Vec::new();
     let token = UnverifiedToken::parse(token, &mut decoded)?;
     let audience = proof::For::Audience(audience);
-    let proof::Job { workload, profile, issuer, token, .. } = proof::job(parts, &token, audience).await?;
+    let proof::Job { workload, profile, issuer, token, issued, .. } = proof::job(parts, &token, audience).await?;
     let (id, name) = workload.principal_id(profile);
     let (id, name) = (id.to_owned(), name.to_owned());
     let limited = |retry_after_seconds| Refusal::RateLimited { retry_after_seconds };
@@ -40,6 +40,7 @@ pub async fn operator_job<T>(
     let claims = workload.raw().to_json();
     let case = delegation::chain(workload, false)?;
     // One token, one request: nothing is ever sent again.
-    let spend = Spend { token: token.into(), request: [0; 32], leaves: LeaseState::Issued, may_retry: false };
+    let leaves = LeaseState::Issued;
+    let spend = Spend { token: token.into(), issued, request: [0; 32], leaves, may_retry: false };
     Ok(OperatorJob { issuer: issuer.to_string(), id, name, claims, spend, judged: judge(&case) })
 }

@@ -91,9 +91,10 @@ where
     let named = parts.issuers.table().get(token.issuer()).and_then(|known| mappings.issuer_named(&known.name));
     trail.issuer = named.map(|(_, issuer)| &*issuer.name);
     let whom = if refresh.is_some() { For::Renewal } else { For::Exchange };
-    let Job { workload, profile, issuer: name, token: single_use, expires } = job(parts, &token, whom).await?;
+    let Job { workload, profile, issuer: name, token: single_use, issued, expires } = job(parts, &token, whom).await?;
     let spend = Spend {
         token: single_use.into(),
+        issued,
         request: request.digest,
         leaves: LeaseState::Issued,
         may_retry: !profile.can_mint_again(),
@@ -138,6 +139,8 @@ pub(super) struct Job<'r, 't> {
     /// The issuer's name.
     pub issuer: Arc<str>,
     pub token: SingleUse,
+    /// When its issuer made the token.
+    pub issued: UnixSeconds,
     /// When the token does.
     pub expires: UnixSeconds,
 }
@@ -151,7 +154,7 @@ pub(super) async fn job<'r, 't>(
     let verified = verified(parts, token, whom).await?;
     // A subject token is always single use, also where its issuer's tokens are reusable as actor tokens.
     let single_use = verified.single_use().ok_or(TrustError::Refused(Reason::Jti))?;
-    let (name, expires) = (verified.issuer().name.clone(), verified.expires());
+    let (name, issued, expires) = (verified.issuer().name.clone(), verified.issued_at(), verified.expires());
     // While a folder is swapped the table may know another issuer by this name already.
     let same = |(_, issuer): &(_, &Issuer)| *issuer.url == *verified.issuer().url;
     let known = parts.snapshot.mappings.issuer_named(&name).filter(same);
@@ -163,7 +166,7 @@ pub(super) async fn job<'r, 't>(
     if !issuer.lists_owner_of(&workload) {
         return Err(WorkloadError::Stranger.into());
     }
-    Ok(Job { workload, profile, issuer: name, token: single_use, expires })
+    Ok(Job { workload, profile, issuer: name, token: single_use, issued, expires })
 }
 
 /// Verifies; on an unknown `kid`, or keys that are too old, asks for the issuer's keys once and verifies once more.

@@ -70,6 +70,7 @@ impl Refusal {
             Self::Decision(denial, _) => denial.reason,
             Self::Unfit(unfit) => unfit.reason(),
             Self::Blocked(Blocked::InFlight) => Reason::InFlight,
+            Self::Blocked(Blocked::BeforeAdoption) => Reason::BeforeAdoption,
             // The outcome came after the sweeper had settled the lease.
             Self::Blocked(Blocked::LeaseEnded) => Reason::BackendDown,
             Self::Blocked(Blocked::Exhausted { .. }) => Reason::MappingLimit,

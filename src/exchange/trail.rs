@@ -217,7 +217,7 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
         sum(reason);
         return refused(reason, Standing::ProvenJob, None);
     }
-    let lost = matches!(refusal, Refusal::Blocked(Blocked::Replay | Blocked::InFlight));
+    let lost = matches!(refusal, Refusal::Blocked(Blocked::Replay | Blocked::InFlight | Blocked::BeforeAdoption));
     if lost {
         give_back();
         if is_summed(Kind::Replay) {
@@ -291,7 +291,7 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
         // and its record stands alone.
         Err(Refusal::Blocked(Blocked::LeaseEnded | Blocked::FamilyEnded)) => {}
         // It was spent when its family began, and is not good for anything else: no race was lost.
-        Err(Refusal::Blocked(Blocked::Replay)) if trail.renews => {
+        Err(Refusal::Blocked(Blocked::Replay | Blocked::BeforeAdoption)) if trail.renews => {
             if silent {
                 sum(reason);
                 return refused(reason, Standing::ProvenJob, hint);

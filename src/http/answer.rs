@@ -117,8 +117,7 @@ pub fn revoked(recorded: bool) -> Reply {
 
 /// The store cannot be asked.
 pub fn away() -> Reply {
-    let away = Early::of("temporarily_unavailable", Reason::StoreDown.name(), words(Reason::StoreDown).to_owned());
-    Reply { retry_after_seconds: Some(RETRY_SECONDS), ..Reply::json(StatusCode::SERVICE_UNAVAILABLE, &away) }
+    unavailable(words(Reason::StoreDown).to_owned())
 }
 
 /// RFC 7662 section 2.2: a token that is not good is answered alike, whatever it is. `None`: the store is away.
@@ -217,6 +216,22 @@ pub fn turned_away(why: &TurnedAway) -> Reply {
     reply
 }
 
+/// Everything but health, while the store is behind its checkpoint. Why is for operators.
+pub fn closed() -> Reply {
+    let text = "The broker's store has lost records; nothing is issued until an operator has adopted it".to_owned();
+    unavailable(text)
+}
+
+/// What a broker that has just started does not have yet.
+pub fn not_yet(text: &str) -> Reply {
+    unavailable(text.to_owned())
+}
+
+fn unavailable(text: String) -> Reply {
+    let away = Early::of("temporarily_unavailable", Reason::StoreDown.name(), text);
+    Reply { retry_after_seconds: Some(RETRY_SECONDS), ..Reply::json(StatusCode::SERVICE_UNAVAILABLE, &away) }
+}
+
 /// A path or method that does not exist: RFC 9110 has no body for these, people have eyes.
 pub fn no_such_way(status: StatusCode, error: &str, text: &str) -> Reply {
     Reply::json(status, &serde_json::json!({ "error": error, "error_description": text }))
@@ -268,7 +283,7 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
         // Trying again is in vain.
         (R::PolicyTooLarge | R::BackendRefused, _) => refuse("invalid_target", reason, false),
         // The token is worth nothing any more: who holds it need not be its job.
-        (R::Replay, _) => refuse("invalid_request", reason, false),
+        (R::Replay | R::BeforeAdoption, _) => refuse("invalid_request", reason, false),
         (R::ActorNotAllowed, _) => refuse("invalid_request", reason, false),
         (R::RefreshMismatch | R::RefreshEnded | R::RefreshReused, _) => refuse("invalid_grant", reason, false),
         (R::InFlight, _) => later(reason, RETRY_IN_FLIGHT_SECONDS),
@@ -350,6 +365,9 @@ fn words(reason: Reason) -> &'static str {
              operator finds the cause under the `decision_id`"
         }
         Reason::Replay => "This token was used before; get a fresh one from the CI system for every exchange",
+        Reason::BeforeAdoption => {
+            "The broker's store was restored after this token was issued; get a fresh one from the CI system"
+        }
         Reason::ActorNotAllowed => {
             "The token or the request names an actor, and no mapping allows one; leave `actor_token` out"
         }

@@ -31,6 +31,14 @@ pub trait Front: Send + Sync {
     fn metrics(&self) -> String;
     fn count_turned_away(&self, status: u16);
     fn now(&self) -> UnixSeconds;
+    /// The newest signed checkpoint of the evidence.
+    fn checkpoint(&self) -> Option<String>;
+    /// What verifies it.
+    fn checkpoint_key(&self) -> String;
+    /// Whether nothing but health is answered.
+    fn closed(&self) -> bool {
+        false
+    }
     /// Who it is that presents this; a job's token is spent by it.
     fn operator(&self, presented: Secret) -> BoxFuture<'_, Result<Who, NoOperator>>;
     /// What operators act on; `None` in tests of everything else.
@@ -73,6 +81,12 @@ impl Front for Arc<Broker> {
     }
     fn now(&self) -> UnixSeconds {
         self.clock().now()
+    }
+    fn checkpoint(&self) -> Option<String> {
+        Broker::checkpoint(self)
+    }
+    fn checkpoint_key(&self) -> String {
+        Broker::checkpoint_key(self)
     }
     fn operator(&self, presented: Secret) -> BoxFuture<'_, Result<Who, NoOperator>> {
         Box::pin(Broker::operator(self, presented))

@@ -6,6 +6,7 @@
 //! drains; [`tls`] holds the certificate, and reads it again when its files change.
 
 mod answer;
+mod closed;
 mod form;
 pub mod front;
 mod introspect;

@@ -74,9 +74,16 @@ pub const PUBLIC: &[Endpoint] = &[
         web::to(wellknown::claimbound)
     }),
     open(Method::GET, "/jwks", "The broker's public keys", || web::to(wellknown::jwks)),
+    open(Method::GET, "/evidence/checkpoint", "The newest signed checkpoint of the evidence", || {
+        web::to(wellknown::checkpoint)
+    }),
+    open(Method::GET, "/evidence/key", "What verifies checkpoints", || web::to(wellknown::checkpoint_key)),
     open(Method::GET, "/healthz", "Whether the process answers", || web::to(wellknown::healthz)),
     open(Method::GET, "/readyz", "Whether exchanges can be answered", || web::to(wellknown::readyz)),
 ];
+
+/// What is answered also while nothing else is: whether the broker is up, and why it is closed.
+const HEALTH: [&str; 3] = ["/healthz", "/readyz", "/operator/health"];
 
 /// What stands on the operator listener.
 pub const OPERATOR: &[Endpoint] = &[
@@ -211,6 +218,8 @@ pub async fn around(
     let mut response = if limit::head_bytes(request.request()) > limit::HEAD_BYTES_MAX {
         let away = answer::turned_away(&TurnedAway::HeadTooLarge).respond();
         request.into_response(away).map_into_right_body()
+    } else if shared.front.closed() && !HEALTH.contains(&request.path()) {
+        request.into_response(answer::closed().respond()).map_into_right_body()
     } else {
         next.call(request).await?.map_into_left_body()
     };

@@ -2,6 +2,7 @@
 //! anything runs.
 
 use super::{
+    closed::Closed,
     front::Shared,
     routes::{self, Endpoint, OPERATOR, PUBLIC},
     tls::{Certificate, Watch},
@@ -81,6 +82,29 @@ impl Listeners {
     /// The addresses, with the ports that were given.
     pub fn bound(&self) -> Bound {
         self.bound
+    }
+
+    /// The same sockets once more, for a server after another.
+    ///
+    /// # Errors
+    /// They cannot be copied, or the certificate cannot be read.
+    pub fn again(&self, config: &Config) -> io::Result<Self> {
+        let operator = self.operator.as_ref().map(TcpListener::try_clone).transpose()?;
+        let tls = config.tls.as_ref().map(Certificate::load).transpose()?;
+        Ok(Self { public: self.public.try_clone()?, operator, bound: self.bound, tls })
+    }
+
+    /// Answers health alone, and 503 to everything else, until `until` resolves.
+    ///
+    /// # Errors
+    /// The server fails.
+    pub async fn closed(
+        self,
+        config: Config,
+        why: String,
+        until: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        self.answer(Shared::new(Box::new(Closed { why }), config), until).await
     }
 
     /// Answers until `stop` resolves; then stops accepting, lets what runs finish, and stops the broker. The operator

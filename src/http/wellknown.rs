@@ -43,6 +43,27 @@ pub async fn jwks(shared: Data<Shared>) -> HttpResponse {
     document(&shared.front.jwks(), CACHE)
 }
 
+/// The newest signed checkpoint (C2SP tlog-checkpoint): text that anybody may keep, so that the past cannot be changed
+/// behind their back.
+pub async fn checkpoint(shared: Data<Shared>) -> HttpResponse {
+    match shared.front.checkpoint() {
+        Some(note) => text(note),
+        None => answer::not_yet("no checkpoint is signed yet; ask again in some seconds").respond(),
+    }
+}
+
+/// What verifies checkpoints (C2SP signed-note).
+pub async fn checkpoint_key(shared: Data<Shared>) -> HttpResponse {
+    text(format!("{}\n", shared.front.checkpoint_key()))
+}
+
+fn text(text: String) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"))
+        .insert_header((header::CACHE_CONTROL, NO_CACHE))
+        .body(text)
+}
+
 /// draft-ietf-oauth-status-list, section 8.2.
 const STATUS_LIST_TYPE: &str = "application/statuslist+jwt";
 

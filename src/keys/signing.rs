@@ -16,6 +16,7 @@ mod seal;
 
 pub use published::{Compared, PublishedAt, compare, look};
 pub use seal::SECRET_BYTES_MIN;
+pub(super) use seal::Seal;
 
 use crate::secret::{Place, Secret};
 use arc_swap::{ArcSwap, ArcSwapOption};

@@ -10,7 +10,7 @@ mod revoke;
 mod suspend;
 
 pub use list::{Leases, List, Listed, When};
-pub use revoke::{BackendTold, EndedLease, Revoke, Revoked, list_of, listed};
+pub use revoke::{BackendTold, EndedLease, Revoke, Revoked, cut, denied_again, list_of, listed};
 pub use suspend::{Resume, Suspend, Suspended};
 
 use crate::{

@@ -398,6 +398,22 @@ pub(super) async fn is_renewed(house: &House, filter: LeaseFilter) -> Result<Opt
     Ok(found.await?)
 }
 
+/// What a recorded cut denies: for a store that has lost it. `None`: of a kind that this version does not know.
+pub fn cut(backend: String, scope: &str, subject: String, at: UnixSeconds, until: UnixSeconds) -> Option<Denial> {
+    let (scope, before) = (DenialScope::from_name(scope)?, at.plus(CUT_LEEWAY_SECONDS));
+    let value = match scope {
+        DenialScope::Principal => subject.split_once(':').map(|(issuer, id)| identity(issuer, id))?,
+        DenialScope::Lease | DenialScope::Role => subject,
+    };
+    Some(Denial { backend, scope, value, before, until })
+}
+
+/// What denies a lease that ended then: for a store that has lost it.
+pub fn denied_again(lease: LeaseId, backend: &str, at: UnixSeconds) -> Denial {
+    let until = at.plus(i64::from(aws::DURATION_SECONDS_MAX) + CHAINED_SECONDS + CLOUD_SECONDS);
+    Denial { backend: backend.to_owned(), scope: DenialScope::Lease, value: lease.to_string(), before: at, until }
+}
+
 fn denial_of(lease: &ListedLease, backend: String, now: UnixSeconds) -> Denial {
     let (scope, value) = (DenialScope::Lease, lease.id.to_string());
     Denial { backend, scope, value, before: now, until: lease.expires.plus(CHAINED_SECONDS + CLOUD_SECONDS) }

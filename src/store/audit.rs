@@ -1,15 +1,34 @@
-//! Whether a store tells one story: the chain holds, and every lease is what its records say.
+//! Whether a store tells one story: the chain holds, the tree over it is the one that was signed, and every lease is what
+//! its records say.
+
+mod checkpoints;
+
+pub use checkpoints::CheckpointFault;
 
 use super::{AuditedLease, Down, Incarnation, Kept, LeaseState, Reader, Stored};
+use checkpoints::Growing;
 use claimbound_core::evidence::{
-    Body, LeaseId, SuspensionId,
+    Body, Checkpoint, LeaseId, SuspensionId, VerifierKey,
     audit::{Bad, Row, Verifier, Wrong},
     uuid,
 };
 use std::{
     collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    mem,
+    sync::mpsc,
+    thread,
 };
+
+/// What was kept elsewhere, for the store to be compared with.
+#[derive(Clone, Default, Debug)]
+pub struct Expected {
+    pub heads: Vec<[u8; 32]>,
+    /// Signed checkpoints, with a name to tell each by.
+    pub notes: Vec<(String, String)>,
+    /// One of them must have signed every checkpoint, the store's own included. Without any, signatures are not checked.
+    pub keys: Vec<VerifierKey>,
+}
 
 /// What an audit found.
 #[derive(Debug)]
@@ -20,6 +39,8 @@ pub struct Report {
     pub last_at: Option<i64>,
     /// Leases compared with their records.
     pub leases: u64,
+    /// The largest checkpoint that holds, and how many records stand behind it, which nothing signed covers.
+    pub checkpoint: Option<(Checkpoint, u64)>,
     /// The first thing that is wrong.
     pub finding: Option<Finding>,
 }
@@ -44,6 +65,12 @@ pub enum Finding {
     Start { number: i64 },
     #[error("the expected head is not in this chain: records were cut from its end, or it is another chain")]
     HeadNotMet,
+    #[error("{name}: {fault}")]
+    Checkpoint { name: String, fault: CheckpointFault },
+    #[error("the kept tree says otherwise: one from record {from} to record {to} was changed, added, removed or moved")]
+    Tree { from: u64, to: u64 },
+    #[error("no record tells of the adoption that began epoch {number}")]
+    Epoch { number: u64 },
 }
 
 /// How a lease differs from its records.
@@ -77,66 +104,169 @@ struct Story {
     families: HashMap<LeaseId, Vec<LeaseId>>,
 }
 
+/// The name of the checkpoints that the store itself keeps.
+const OWN: &str = "the store's checkpoint";
+
+/// [`audit_against`] heads alone.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn audit(reader: &dyn Reader, heads: impl IntoIterator<Item = [u8; 32]>) -> Result<Report, Down> {
+    audit_against(reader, &Expected { heads: heads.into_iter().collect(), ..Expected::default() })
+}
+
 /// Walks the store as of one moment and stops at the first thing that is wrong. A chain does not show that its end was
-/// cut off: expected heads, kept elsewhere, do. Memory grows with the number of leases.
-pub fn audit(reader: &dyn Reader, expected: impl IntoIterator<Item = [u8; 32]>) -> Result<Report, Down> {
-    let mut report = Report { chain: Verifier::new(), last_at: None, leases: 0, finding: None };
-    let mut expects = false;
-    for head in expected {
-        report.chain = report.chain.expect(head);
-        expects = true;
+/// cut off: heads and checkpoints, kept elsewhere, do. Memory grows with the number of leases.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn audit_against(reader: &dyn Reader, expected: &Expected) -> Result<Report, Down> {
+    let mut chain = Verifier::new();
+    for head in &expected.heads {
+        chain = chain.expect(*head);
     }
-    let (mut told, mut standing) = (Story::default(), HashSet::new());
-    let mut opened = Vec::new();
-    reader.snapshot(&mut |kept| {
-        report.finding = match kept {
-            Kept::Incarnation(start) => {
-                report.chain.begins(start.id, start.previous);
-                opened.push(start);
-                let number = opened.len() as i64;
-                (opened.last().map(|start| start.number) != Some(number)).then_some(Finding::Start { number })
-            }
-            Kept::Record(stored) => check_record(&mut report.chain, &stored, &mut told, &mut standing)
-                .map(|at| report.last_at = Some(at))
-                .err()
-                .map(Finding::Record),
-            Kept::Lease(lease) => cut(&report.chain, &mut opened).or_else(|| {
-                report.leases += 1;
-                check_lease(&lease, told.leases.remove(&lease.id))
-                    .err()
-                    .map(|fault| Finding::Lease { lease: lease.id, fault })
-            }),
-            Kept::Suspension(id) => cut(&report.chain, &mut opened)
-                .or_else(|| (!standing.remove(&id)).then_some(Finding::SuspensionUnrecorded(id))),
-        };
-        report.finding.is_none()
-    })?;
+    let mut report = Report { chain, last_at: None, leases: 0, checkpoint: None, finding: None };
+    let mut walk = Walk {
+        expected,
+        told: Story::default(),
+        standing: HashSet::new(),
+        opened: Vec::new(),
+        growing: Growing::default(),
+        beyond: None,
+    };
+    let given = expected.notes.iter().try_for_each(|(name, note)| walk.growing.note(name, note, expected));
+    report.finding = given.err();
     if report.finding.is_none() {
-        report.finding = cut(&report.chain, &mut opened).or_else(|| match told.leases.into_keys().min() {
-            Some(lease) => Some(Finding::Lease { lease, fault: LeaseFault::Missing }),
-            None if !standing.is_empty() => standing.into_iter().min().map(Finding::SuspensionMissing),
-            None if expects && report.chain.met().is_none() => Some(Finding::HeadNotMet),
-            None => None,
-        });
+        read_ahead(reader, &mut |kept| {
+            report.finding = walk.step(&mut report, kept).err();
+            report.finding.is_none()
+        })?;
     }
+    if report.finding.is_none() {
+        report.finding = walk.end(&report).err();
+    }
+    report.checkpoint = walk.growing.held().map(|(held, behind)| (held.clone(), behind));
     Ok(report)
 }
 
-/// An incarnation whose records do not end where the store says; all records have been seen by now. Looks once.
-fn cut(chain: &Verifier, opened: &mut Vec<Incarnation>) -> Option<Finding> {
-    opened.drain(..).find_map(|opened| {
-        let (sequence, head) = chain.end(opened.id).unwrap_or((0, opened.previous));
-        ((sequence, head) != (opened.sequence, opened.head)).then_some(Finding::Cut { opened, sequence })
+/// Rows that are handed from who reads to who checks at a time, and how many such hands may wait.
+const HAND_ROWS: usize = 256;
+const HANDS_MAX: usize = 8;
+
+/// A snapshot that is read on one thread and looked at on another: hashing takes as long as reading.
+fn read_ahead(reader: &dyn Reader, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down> {
+    let (hand, hands) = mpsc::sync_channel::<Vec<Kept>>(HANDS_MAX);
+    thread::scope(|scope| {
+        let reading = scope.spawn(move || {
+            let mut rows = Vec::with_capacity(HAND_ROWS);
+            let read = reader.snapshot(&mut |kept| {
+                rows.push(kept);
+                // An error means that nobody wants more.
+                rows.len() < HAND_ROWS || hand.send(mem::replace(&mut rows, Vec::with_capacity(HAND_ROWS))).is_ok()
+            });
+            let _ = hand.send(rows);
+            read
+        });
+        for kept in hands.iter().flatten() {
+            if !each(kept) {
+                break;
+            }
+        }
+        drop(hands);
+        reading.join().unwrap_or_else(|_| Err(Down::new("reading the store panicked")))
     })
 }
 
+/// What is remembered along the way.
+struct Walk<'e> {
+    expected: &'e Expected,
+    told: Story,
+    /// Suspensions that stand by the records.
+    standing: HashSet<SuspensionId>,
+    opened: Vec<Incarnation>,
+    growing: Growing,
+    /// The latest lease that a record is about and none grants, when it began, and what is wrong if its grant was not
+    /// among those that were emptied.
+    beyond: Option<(i64, Bad)>,
+}
+
+impl Walk<'_> {
+    fn step(&mut self, report: &mut Report, kept: Kept) -> Result<(), Finding> {
+        match kept {
+            Kept::Incarnation(start) => {
+                report.chain.begins(start.id, start.previous);
+                let number = self.opened.len() as i64 + 1;
+                let gap = start.number != number;
+                self.opened.push(start);
+                if gap { Err(Finding::Start { number }) } else { Ok(()) }
+            }
+            Kept::Epoch(epoch) => {
+                self.growing.epoch(epoch);
+                Ok(())
+            }
+            Kept::Checkpoint(note) => self.growing.note(OWN, &note, self.expected),
+            Kept::Node(node) => {
+                self.growing.node(node);
+                Ok(())
+            }
+            Kept::Record(stored) => {
+                self.growing.begin()?;
+                let at = check_record(&mut report.chain, &stored, self)?;
+                report.last_at = at.or(report.last_at);
+                self.growing.append(stored.leaf)
+            }
+            Kept::Lease(lease) => {
+                self.records_end(&report.chain)?;
+                report.leases += 1;
+                let told = self.told.leases.remove(&lease.id);
+                check_lease(&lease, told).map_err(|fault| Finding::Lease { lease: lease.id, fault })
+            }
+            Kept::Suspension(id) => {
+                self.records_end(&report.chain)?;
+                if self.standing.remove(&id) { Ok(()) } else { Err(Finding::SuspensionUnrecorded(id)) }
+            }
+        }
+    }
+
+    fn end(&mut self, report: &Report) -> Result<(), Finding> {
+        self.records_end(&report.chain)?;
+        if let Some(lease) = self.told.leases.keys().min() {
+            return Err(Finding::Lease { lease: *lease, fault: LeaseFault::Missing });
+        }
+        if let Some(suspension) = self.standing.iter().min() {
+            return Err(Finding::SuspensionMissing(*suspension));
+        }
+        self.growing.end()?;
+        let met = self.expected.heads.is_empty() || report.chain.met().is_some();
+        if met { Ok(()) } else { Err(Finding::HeadNotMet) }
+    }
+}
+
+impl Walk<'_> {
+    /// When the last record has been seen: what cannot be told before.
+    fn records_end(&mut self, chain: &Verifier) -> Result<(), Finding> {
+        cut(chain, &mut self.opened)?;
+        chain.all_seen()?;
+        match self.beyond.take() {
+            Some((at, bad)) if chain.pruned_before().is_none_or(|before| before <= at) => Err(bad.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An incarnation whose records do not end where the store says; all records have been seen by now. Looks once.
+fn cut(chain: &Verifier, opened: &mut Vec<Incarnation>) -> Result<(), Finding> {
+    for opened in opened.drain(..) {
+        let (sequence, head) = chain.end(opened.id).unwrap_or((0, opened.previous));
+        if (sequence, head) != (opened.sequence, opened.head) {
+            return Err(Finding::Cut { opened, sequence });
+        }
+    }
+    Ok(())
+}
+
 /// Checks a record's place and content, notes what it says of a lease, and tells when it was made.
-fn check_record(
-    chain: &mut Verifier,
-    stored: &Stored,
-    told: &mut Story,
-    standing: &mut HashSet<SuspensionId>,
-) -> Result<i64, Bad> {
+fn check_record(chain: &mut Verifier, stored: &Stored, walk: &mut Walk<'_>) -> Result<Option<i64>, Bad> {
     let row = Row {
         position: stored.position,
         incarnation: stored.incarnation,
@@ -146,18 +276,50 @@ fn check_record(
         body: &stored.body,
         details: &stored.details,
     };
-    let body = chain.check(&row)?;
-    follow(&body, told).and_then(|()| stands(&body, standing)).map_err(|story| Bad {
+    let Some(body) = chain.check(&row)? else { return Ok(None) };
+    if let ("adopted", Some(epoch)) = (body.kind.as_ref(), body.epoch) {
+        walk.growing.adoption(epoch, body.store.as_deref());
+    }
+    let bad = |story| Bad {
         position: row.position,
         incarnation: row.incarnation,
         sequence: row.sequence,
         wrong: Wrong::Story(story),
-    })?;
-    Ok(body.at)
+    };
+    if let Err(Strange { lease, story }) = follow(&body, &mut walk.told) {
+        match lease.map(LeaseId::seconds) {
+            // Its grant may be among those that were emptied: judged when all records have been seen.
+            Some(at) if chain.emptied() > 0 => {
+                if walk.beyond.as_ref().is_none_or(|(latest, _)| *latest < at) {
+                    walk.beyond = Some((at, bad(story)));
+                }
+            }
+            _ => return Err(bad(story)),
+        }
+    }
+    stands(&body, &mut walk.standing).map_err(bad)?;
+    Ok(Some(body.at))
+}
+
+/// What a record says that does not follow from those before it; with the lease that none of them granted, if it is that.
+struct Strange {
+    lease: Option<LeaseId>,
+    story: String,
+}
+
+impl From<String> for Strange {
+    fn from(story: String) -> Self {
+        Self { lease: None, story }
+    }
+}
+impl From<&str> for Strange {
+    fn from(story: &str) -> Self {
+        story.to_owned().into()
+    }
 }
 
 /// Notes what a record says of a lease, or of a family of them.
-fn follow(body: &Body<'_>, told: &mut Story) -> Result<(), String> {
+fn follow(body: &Body<'_>, told: &mut Story) -> Result<(), Strange> {
     let state = match body.kind.as_ref() {
         "granted" => {
             let lease = body.lease.ok_or("it grants, and names no lease")?;
@@ -171,7 +333,7 @@ fn follow(body: &Body<'_>, told: &mut Story) -> Result<(), String> {
             }
             return match told.leases.insert(lease, Told { facts, state: None, family_ended: false }) {
                 None => Ok(()),
-                Some(_) => Err(format!("it grants lease {lease}, which an earlier record granted")),
+                Some(_) => Err(format!("it grants lease {lease}, which an earlier record granted").into()),
             };
         }
         "settled" => {
@@ -186,15 +348,18 @@ fn follow(body: &Body<'_>, told: &mut Story) -> Result<(), String> {
                 told.leases.entry(*lease).and_modify(|told| told.family_ended = true);
             }
             let known = told.families.contains_key(&family);
-            let fault = || format!("it ends family {family}, of which no earlier record granted a lease");
-            return known.then_some(()).ok_or_else(fault);
+            let story = || format!("it ends family {family}, of which no earlier record granted a lease");
+            return known.then_some(()).ok_or_else(|| Strange { lease: Some(family), story: story() });
         }
         _ => return Ok(()),
     };
     let lease = body.lease.ok_or("it is about a lease, and names none")?;
     match told.leases.get_mut(&lease) {
         Some(told) => told.state = Some(state),
-        None => return Err(format!("it is about lease {lease}, which no earlier record granted")),
+        None => {
+            let story = format!("it is about lease {lease}, which no earlier record granted");
+            return Err(Strange { lease: Some(lease), story });
+        }
     }
     Ok(())
 }

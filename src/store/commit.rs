@@ -1,6 +1,6 @@
 //! Guard, Change, Commit, Outcome, Engine: the one write operation.
 
-use super::{Denial, Family, Suspension, Turn};
+use super::{Denial, Epoch, Family, Suspension, TreeRows, Turn, forget::Forget};
 use claimbound_core::{
     evidence::{Chain, Entry, LeaseId, SuspensionId},
     time::UnixSeconds,
@@ -44,6 +44,8 @@ pub struct Use {
 #[derive(Clone, Copy, Debug)]
 pub struct Spend {
     pub token: SpentKey,
+    /// When the issuer made it: not after the store was last adopted ([`Change::Adopt`]), or it is refused.
+    pub issued: UnixSeconds,
     /// Digest of all parameters of the request: the *same* request may go again after `failed`, no other.
     pub request: [u8; 32],
     /// State of the single-use record that this commit leaves: `Issuing` until the outcome is bound; for any answer that
@@ -114,6 +116,9 @@ pub enum Change {
     GiveBack(Use),
     /// Keeps a mapping folder, or a configuration in the same form, by its version, if it is not kept already (canonical archive, see `store::open`).
     KeepFolder { version: [u8; 32], archive: Vec<u8> },
+    /// Begins another epoch of a store that had lost records: what was spent may be forgotten, so tokens issued until
+    /// then are refused, and families of renewals and operators' sessions end.
+    Adopt(Epoch),
     /// Suspends a subject: that stands in place of the one that it names, or where none stood. Blocked by
     /// [`Blocked::Moved`] if that is not how it is.
     Suspend { suspension: Suspension, replaces: Option<SuspensionId> },
@@ -252,6 +257,8 @@ pub enum Blocked {
     Replay,
     /// The same token is being exchanged right now.
     InFlight,
+    /// The token was issued before the store was adopted.
+    BeforeAdoption,
     /// The lease is unknown, ended, or already settled.
     LeaseEnded,
     /// The limit is used up until then.
@@ -289,6 +296,16 @@ pub trait Engine: Send {
     /// success shows that the store can be written. An engine that keeps no such records has nothing to do.
     fn sweep(&mut self, _now: UnixSeconds) -> Result<u64, Down> {
         Ok(0)
+    }
+
+    /// Empties and removes what a step names; doing it twice is as doing it once.
+    fn forget(&mut self, _step: &Forget) -> Result<(), Down> {
+        Ok(())
+    }
+
+    /// Keeps what others have read the tree to be. An engine that keeps no tree has nothing to do.
+    fn keep_tree(&mut self, _rows: &TreeRows) -> Result<(), Down> {
+        Ok(())
     }
 }
 

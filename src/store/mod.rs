@@ -3,6 +3,7 @@
 mod audit;
 pub mod commit;
 mod family;
+pub mod forget;
 pub mod leases;
 pub mod open;
 mod postgres;
@@ -10,9 +11,10 @@ mod sqlite;
 mod subject;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod tree;
 pub mod writer;
 
-pub use audit::{Finding, LeaseFault, Report, audit};
+pub use audit::{CheckpointFault, Expected, Finding, LeaseFault, Report, audit, audit_against};
 pub use commit::{
     Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Place, Session, Settled, Spend, SpentKey,
     Use,
@@ -20,7 +22,9 @@ pub use commit::{
 pub use family::{Family, GRACE_SECONDS, Turn, Turns};
 pub use leases::{LeaseOrder, ListedLease};
 pub use open::{
-    AuditedLease, Census, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, open, open_reader,
+    AuditedLease, Census, Epoch, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, migrate,
+    open, open_reader,
 };
 pub use subject::{Denial, DenialScope, Scope, Subject, Suspension, key as subject_key};
+pub use tree::{Leaf, Node, TreeRows, Watch};
 pub use writer::Writer;

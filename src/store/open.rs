@@ -1,11 +1,14 @@
 //! URL → engine, reader and the chain to go on with.
 
-use super::{Denial, Down, Family, LeaseOrder, LeaseState, ListedLease, Session, Suspension, Writer, postgres, sqlite};
+use super::{
+    Denial, Down, Family, Leaf, LeaseOrder, LeaseState, ListedLease, Node, Session, Suspension, Watch, Writer,
+    forget::Forgotten, postgres, sqlite,
+};
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
     time::UnixSeconds,
 };
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf, sync::Arc};
 
 /// An open store.
 pub struct Opened {
@@ -15,6 +18,8 @@ pub struct Opened {
     pub shared: bool,
     /// The chain that it goes on with.
     pub incarnation: u128,
+    /// What must be found again in it when it was away.
+    pub watch: Arc<Watch>,
 }
 
 /// A stored record in its place.
@@ -93,10 +98,27 @@ pub(super) fn oldest_live(now: UnixSeconds) -> [u8; 16] {
     ((u128::from(opened) * 1000) << 80).to_be_bytes()
 }
 
-/// What a snapshot shows; of a store that several brokers write, first all incarnations, and records in stored order.
+/// Which database it is, and since when. The first begins with the store; each other one when a store that had lost
+/// records was adopted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Epoch {
+    /// From 1.
+    pub number: u64,
+    pub id: u128,
+    /// Tokens issued until then are refused; of the first epoch, the beginning of time.
+    pub began: UnixSeconds,
+    /// The epoch whose records were given up for it.
+    pub instead_of: Option<u128>,
+}
+
+/// What a snapshot shows: of a store that several brokers write, first all incarnations; then epochs, signed checkpoints
+/// and nodes of the tree; records in stored order; leases; suspensions.
 #[derive(Clone, Debug)]
 pub enum Kept {
     Incarnation(Incarnation),
+    Epoch(Epoch),
+    Checkpoint(String),
+    Node(Node),
     Record(Stored),
     Lease(AuditedLease),
     Suspension(SuspensionId),
@@ -112,8 +134,11 @@ pub trait Reader: Send + Sync {
     fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down>;
     /// The operator's session of this SHA-256, also one that has expired.
     fn session(&self, session: &[u8; 32]) -> Result<Option<Session>, Down>;
-    /// At most `rows` records that stand before this position, the latest first; without one, from the end.
+    /// At most `rows` records that stand before this position, the latest first and without emptied ones; without a
+    /// position, from the end.
     fn before(&self, position: Option<i64>, rows: u32) -> Result<Vec<Stored>, Down>;
+    /// How far old records were forgotten.
+    fn forgotten(&self) -> Result<Forgotten, Down>;
     /// The next leases in an order, at most so many.
     fn leases(&self, order: &LeaseOrder, most: u32) -> Result<Vec<ListedLease>, Down>;
     /// Everything that operators have suspended and not taken back, also what is over; the oldest first.
@@ -137,12 +162,29 @@ pub trait Reader: Send + Sync {
     fn folder(&self, version: &[u8; 32]) -> Result<Option<Vec<u8>>, Down>;
     /// Every fact that is fixed, by name.
     fn facts(&self) -> Result<BTreeMap<String, String>, Down>;
-    /// Body and details of every record in chain order, until `each` says so. In reads of its own for some records at a
+    /// Body and details of every record in chain order, but for emptied ones, until `each` says so. In reads of its own for some records at a
     /// time, so that a long walk holds up no checkpoint of who writes meanwhile; what is written meanwhile is not shown.
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down>;
+    /// Every record behind a position, in chain order, until `each` says so; as [`Reader::records`] reads.
+    fn records_after(&self, position: i64, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Down>;
+    /// The position up to which no record can appear any more that is not there now.
+    fn settled(&self) -> Result<i64, Down>;
+    /// Leaves behind a position, up to another one: at most so many, in order.
+    fn leaves(&self, after: i64, upto: i64, most: usize) -> Result<Vec<Leaf>, Down>;
+    /// How many records stand behind a position.
+    fn count_after(&self, position: i64) -> Result<u64, Down>;
+    /// Kept nodes of a level of the tree, by number.
+    fn nodes(&self, level: u8, numbers: Range<u64>) -> Result<Vec<Node>, Down>;
+    /// The last kept node of level 1.
+    fn grown(&self) -> Result<Option<Node>, Down>;
+    /// All epochs, oldest first.
+    fn epochs(&self) -> Result<Vec<Epoch>, Down>;
+    /// The signed checkpoint of the newest epoch that has one.
+    fn checkpoint(&self) -> Result<Option<String>, Down>;
     /// Records of one incarnation behind this sequence, at most so many.
     fn chain(&self, incarnation: u128, after: u64, most: u32) -> Result<Vec<Stored>, Down>;
-    /// Every record in chain order, then every lease, then every suspension, all as of one moment; stops when `each` says so.
+    /// Epochs, checkpoints and nodes, then every record in chain order, every lease, every suspension, all as of one moment;
+    /// stops when `each` says so.
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down>;
     /// Counts what is alive. Reads every lease of the last day.
     fn census(&self, now: UnixSeconds) -> Result<Census, Down>;
@@ -164,15 +206,25 @@ pub fn open(url: &str, now: UnixSeconds) -> Result<Opened, Down> {
             let (engine, chain) = sqlite::Sqlite::open(&path, now)?;
             let reader = Arc::new(sqlite::SqliteReader::open(&path)?);
             let incarnation = chain.incarnation;
-            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: false, incarnation }
+            let (writer, watch) = (Writer::start(Box::new(engine), chain), Arc::default());
+            Opened { writer, reader, shared: false, incarnation, watch }
         }
         Kind::Postgres(address) => {
             let (engine, chain) = postgres::Postgres::open(*address.clone(), now)?;
             let reader = Arc::new(postgres::PostgresReader::open(*address)?);
-            let incarnation = chain.incarnation;
-            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: true, incarnation }
+            let (incarnation, watch) = (chain.incarnation, engine.watch());
+            Opened { writer: Writer::start(Box::new(engine), chain), reader, shared: true, incarnation, watch }
         }
     })
+}
+
+/// Makes a store if it is not there, and brings it to the newest version, so that it can be read before anything is
+/// written to it.
+pub fn migrate(url: &str, now: UnixSeconds) -> Result<(), Down> {
+    match kind(url)? {
+        Kind::Sqlite(path) => sqlite::migrate(&path),
+        Kind::Postgres(address) => postgres::migrate(&address, now),
+    }
 }
 
 /// Opens an existing store for reading only: offline, or beside the brokers that hold it.

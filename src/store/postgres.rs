@@ -12,7 +12,7 @@ mod sql;
 mod statements;
 
 pub(super) use address::Address;
-pub(super) use engine::Postgres;
+pub(super) use engine::{Postgres, migrate};
 pub(super) use reader::PostgresReader;
 
 use super::{Down, Family, LeaseState, Turns};
@@ -24,9 +24,11 @@ use tokio_postgres::{Row, error::Severity, types::FromSql};
 /// Every migration, oldest first; the table `migrations` counts those applied.
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/postgres_0001.sql"),
+    include_str!("migrations/postgres_0003.sql"),
     include_str!("migrations/postgres_0004.sql"),
     include_str!("migrations/postgres_0005.sql"),
     include_str!("migrations/postgres_0006.sql"),
+    include_str!("migrations/postgres_0007.sql"),
 ];
 /// Where all of ours stands: one store per database.
 const SCHEMA: &str = "claimbound";

@@ -7,7 +7,7 @@ mod engine;
 mod file;
 mod reader;
 
-pub(super) use engine::Sqlite;
+pub(super) use engine::{Sqlite, migrate};
 pub(super) use reader::SqliteReader;
 
 use super::{Down, Family, LeaseState, Turns};
@@ -22,9 +22,11 @@ use std::time::Duration;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/sqlite_0001.sql"),
     include_str!("migrations/sqlite_0002.sql"),
+    include_str!("migrations/sqlite_0003.sql"),
     include_str!("migrations/sqlite_0004.sql"),
     include_str!("migrations/sqlite_0005.sql"),
     include_str!("migrations/sqlite_0006.sql"),
+    include_str!("migrations/sqlite_0007.sql"),
 ];
 /// Marks the file as ours (`PRAGMA application_id`): "CLBD".
 const APPLICATION_ID: i32 = 0x434c_4244;

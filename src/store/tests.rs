@@ -59,7 +59,7 @@ fn token(number: u8) -> [u8; 32] {
 }
 
 pub(crate) fn spend(number: u8, leaves: LeaseState) -> Spend {
-    Spend { token: SpentKey::for_tests(token(number), KEPT), request: [1; 32], leaves, may_retry: false }
+    Spend { token: SpentKey::for_tests(token(number), KEPT), issued: NOW, request: [1; 32], leaves, may_retry: false }
 }
 
 fn decision(number: u128) -> DecisionId {
@@ -153,6 +153,12 @@ fn end(number: u128) -> Commit {
         entry: Some(entry(number, What::Ended { lease, how: "revoked", effect: "at_expiry" })),
         changes: vec![Change::End(lease)],
     }
+}
+
+fn adopt(number: u64, began: UnixSeconds) -> Commit {
+    let epoch = Epoch { number, id: u128::from(number) << 64, began, instead_of: None };
+    let what = What::Adopted { epoch: number, store: epoch.id, how: "accepted_loss", lost: None };
+    Commit { guards: vec![], entry: Some(entry(0, what)), changes: vec![Change::Adopt(epoch)] }
 }
 
 fn subject(of: u8) -> Subject {

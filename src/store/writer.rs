@@ -4,7 +4,7 @@
 //! added wait, one fsync for all who waited. A commit is handed to the engine once; it is never tried again, because
 //! after a failure nobody knows whether it was written, and a second record of one answer would be a lie.
 
-use super::{Commit, Down, Engine, Outcome};
+use super::{Commit, Down, Engine, Outcome, TreeRows, forget::Forget};
 use crate::telemetry::StoreSeries;
 use claimbound_core::{evidence::Chain, time::UnixSeconds};
 use std::{
@@ -47,6 +47,8 @@ type Reply<T> = oneshot::Sender<Result<T, Down>>;
 enum Work {
     Commit(Commit, Reply<Outcome>),
     Sweep(UnixSeconds, Reply<u64>),
+    Forget(Forget, Reply<()>),
+    KeepTree(TreeRows, Reply<()>),
     Stop,
 }
 
@@ -90,6 +92,16 @@ impl Writer {
     /// every minute or so. Its success also makes a writer healthy again that nobody asks.
     pub async fn sweep(&self, now: UnixSeconds) -> Result<u64, Down> {
         self.ask(|reply| Work::Sweep(now, reply)).await
+    }
+
+    /// Empties what a step names ([`Engine::forget`]).
+    pub async fn forget(&self, step: Forget) -> Result<(), Down> {
+        self.ask(|reply| Work::Forget(step, reply)).await
+    }
+
+    /// Keeps nodes of the tree and a checkpoint, between batches.
+    pub async fn keep_tree(&self, rows: TreeRows) -> Result<(), Down> {
+        self.ask(|reply| Work::KeepTree(rows, reply)).await
     }
 
     async fn ask<T>(&self, work: impl FnOnce(Reply<T>) -> Work) -> Result<T, Down> {
@@ -144,7 +156,7 @@ impl Room {
         let mut taken = Vec::with_capacity(BATCH_COMMITS_MAX);
         while work.blocking_recv_many(&mut taken, BATCH_COMMITS_MAX) > 0 {
             let (mut batch, mut replies) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
-            let mut sweep = None;
+            let (mut sweep, mut forget, mut trees) = (None, None, Vec::new());
             for work_item in taken.drain(..) {
                 match work_item {
                     Work::Commit(commit, reply) if !reply.is_closed() => {
@@ -153,6 +165,8 @@ impl Room {
                     }
                     Work::Commit(..) => {}
                     Work::Sweep(now, reply) => sweep = Some((now, reply)),
+                    Work::Forget(step, reply) => forget = Some((step, reply)),
+                    Work::KeepTree(rows, reply) => trees.push((rows, reply)),
                     // What waits is still received; nothing more can be sent.
                     Work::Stop => work.close(),
                 }
@@ -163,6 +177,14 @@ impl Room {
             if let Some((now, reply)) = sweep {
                 let swept = self.guarded(|engine, _| engine.sweep(now));
                 let _ = reply.send(swept);
+            }
+            if let Some((step, reply)) = forget {
+                let done = self.guarded(|engine, _| engine.forget(&step));
+                let _ = reply.send(done);
+            }
+            for (rows, reply) in trees {
+                // Says nothing about commits: whoever grows the tree tells of it.
+                let _ = reply.send(self.attempt(|engine, _| engine.keep_tree(&rows)));
             }
         }
     }
@@ -200,15 +222,23 @@ impl Room {
 
     /// Runs the engine on a copy of the chain, which counts only if all went well.
     fn guarded<T>(&mut self, ask: impl FnOnce(&mut dyn Engine, &mut Chain) -> Result<T, Down>) -> Result<T, Down> {
+        let verdict = self.attempt(ask);
+        if let Err(down) = &verdict {
+            tracing::error!(why = %down.why, "the store could not be written");
+        }
+        self.shared.healthy.store(verdict.is_ok(), Ordering::Relaxed);
+        verdict
+    }
+
+    /// The same, whatever it says of the store's health.
+    fn attempt<T>(&mut self, ask: impl FnOnce(&mut dyn Engine, &mut Chain) -> Result<T, Down>) -> Result<T, Down> {
         let mut chain = self.chain.clone();
         let engine = self.engine.as_mut();
         let verdict = catch_unwind(AssertUnwindSafe(|| ask(engine, &mut chain)))
             .unwrap_or_else(|_| Err(Down::new("the engine panicked")));
-        match &verdict {
-            Ok(_) => self.chain = chain,
-            Err(down) => tracing::error!(why = %down.why, "the store could not be written"),
+        if verdict.is_ok() {
+            self.chain = chain;
         }
-        self.shared.healthy.store(verdict.is_ok(), Ordering::Relaxed);
         verdict
     }
 }

@@ -24,6 +24,7 @@ pub struct Sample<'a> {
     pub sinks: &'a [SinkSample],
     pub signing: SigningSample,
     pub store: StoreSample,
+    pub evidence: EvidenceSample,
 }
 
 /// One issuer's keys when metrics are asked for.
@@ -85,6 +86,15 @@ pub struct StoreSample {
     pub bytes: u64,
 }
 
+/// The newest signed checkpoint; zeros where there is none.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct EvidenceSample {
+    /// Records that it covers.
+    pub size: u64,
+    /// Unix time of its signature.
+    pub at: i64,
+}
+
 /// Leases that are alive and have not expired.
 #[derive(Clone, Debug)]
 pub struct LeaseSample {
@@ -131,6 +141,8 @@ pub(super) struct Sampled {
     store_writable: Gauge,
     store_bytes: Gauge,
     counted: Gauge,
+    signed_records: Gauge,
+    signed: Gauge,
     leases: Family<StateLabels, Gauge>,
     reload_refused: Gauge,
     restart_needed: Gauge,
@@ -160,6 +172,10 @@ impl Sampled {
         let at = Unit::Seconds;
         let told = "When leases and size were last counted; 0 before the first time";
         registry.register_with_unit("store_counted_timestamp", told, at.clone(), self.counted.clone());
+        let told = "Records that the newest signed checkpoint covers";
+        registry.register("evidence_signed_records", told, self.signed_records.clone());
+        let told = "When the newest checkpoint was signed; 0 before the first";
+        registry.register_with_unit("evidence_signed_timestamp", told, at.clone(), self.signed.clone());
         let told = "1 while what stands on disk was not taken up";
         registry.register("reload_refused", told, self.reload_refused.clone());
         let told = "1 while claimbound.toml differs in keys that are read at start alone";
@@ -197,6 +213,8 @@ impl Sampled {
         }
         self.store_bytes.set(sample.store.bytes.try_into().unwrap_or(i64::MAX));
         self.counted.set(sample.store.at);
+        self.signed_records.set(sample.evidence.size.try_into().unwrap_or(i64::MAX));
+        self.signed.set(sample.evidence.at);
         self.leases.clear();
         for LeaseSample { state, count } in &sample.store.leases {
             self.leases.get_or_create(&StateLabels { state }).set((*count).try_into().unwrap_or(i64::MAX));

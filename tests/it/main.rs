@@ -17,6 +17,7 @@ mod corpus;
 mod diff;
 mod docs;
 mod ending;
+mod evidence;
 mod exceptions;
 mod exchange;
 mod first_mapping;

@@ -53,6 +53,8 @@ pub enum Wrong {
     Leaf,
     #[error("its body cannot be read: {0}")]
     Body(#[from] BodyError),
+    #[error("it was emptied, and no later record says that it was to be")]
+    Emptied,
     #[error("its details are not those that its body names: they were changed or belong to another record")]
     Details,
     #[error("its link does not follow from the record before it: one of them was changed, moved or removed")]
@@ -67,6 +69,11 @@ pub enum Wrong {
 pub struct Verifier {
     records: u64,
     erased: u64,
+    /// Records without a body, and the last one's place.
+    emptied: u64,
+    last_emptied: Option<(i64, u128, u64)>,
+    /// The last position that a record says may be emptied, and before which time.
+    pruned: Option<(i64, i64)>,
     /// Where the chain of each incarnation stands: sequence and link.
     ends: HashMap<u128, (u64, [u8; 32])>,
     last: Option<u128>,
@@ -99,8 +106,8 @@ impl Verifier {
         self.begun_from.insert(previous);
     }
 
-    /// Checks the next record and reads it.
-    pub fn check<'r>(&mut self, row: &Row<'r>) -> Result<Body<'r>, Bad> {
+    /// Checks the next record and reads it; `None` if it was emptied, which [`Verifier::all_seen`] judges.
+    pub fn check<'r>(&mut self, row: &Row<'r>) -> Result<Option<Body<'r>>, Bad> {
         self.judge(row).map_err(|wrong| Bad {
             position: row.position,
             incarnation: row.incarnation,
@@ -109,7 +116,22 @@ impl Verifier {
         })
     }
 
-    fn judge<'r>(&mut self, row: &Row<'r>) -> Result<Body<'r>, Wrong> {
+    /// Every record has been checked: none may be empty that no record says was to be.
+    pub fn all_seen(&self) -> Result<(), Bad> {
+        match self.last_emptied {
+            Some((position, incarnation, sequence)) if self.pruned.is_none_or(|(through, _)| through < position) => {
+                Err(Bad { position, incarnation, sequence, wrong: Wrong::Emptied })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Before which time records may have been emptied, as far as records say so.
+    pub fn pruned_before(&self) -> Option<i64> {
+        self.pruned.map(|(_, before)| before)
+    }
+
+    fn judge<'r>(&mut self, row: &Row<'r>) -> Result<Option<Body<'r>>, Wrong> {
         let joined = !self.begins.is_empty();
         let (expected, previous) = match (self.ends.get(&row.incarnation), self.begins.get(&row.incarnation)) {
             (Some(_), _) if !joined && self.last != Some(row.incarnation) => return Err(Wrong::Returned),
@@ -124,22 +146,36 @@ impl Verifier {
         if row.sequence < expected {
             return Err(Wrong::OutOfPlace { expected });
         }
-        if row.leaf != leaf(row.body) {
-            return Err(Wrong::Leaf);
-        }
-        let body = Body::parse(row.body)?;
+        let body = match row.body.is_empty() {
+            true => None,
+            false if row.leaf != leaf(row.body) => return Err(Wrong::Leaf),
+            false => Some(Body::parse(row.body)?),
+        };
+        let named = body.as_ref().and_then(|body| body.details.as_deref());
         if !row.details.is_empty() {
             let digest = details_digest(row.details).map(|digest| hex(&digest));
-            if digest.is_none() || digest.as_deref() != body.details.as_deref() {
+            if digest.is_none() || digest.as_deref() != named {
                 return Err(Wrong::Details);
             }
         }
+        let erased = row.details.is_empty() && named.is_some();
         let known = expected > 1 || !joined || previous == ORIGIN || self.passed.contains(&previous);
         if !known || row.link != link(row.incarnation, row.sequence, &previous, &row.leaf) {
             return Err(Wrong::Link);
         }
         self.records += 1;
-        self.erased += u64::from(row.details.is_empty() && body.details.is_some());
+        self.erased += u64::from(erased);
+        match &body {
+            None => {
+                self.emptied += 1;
+                self.last_emptied = Some((row.position, row.incarnation, row.sequence));
+            }
+            Some(Body { kind, through: Some(through), before: Some(before), .. }) if kind == "records_pruned" => {
+                let (so_far, then) = self.pruned.unwrap_or((*through, *before));
+                self.pruned = Some((so_far.max(*through), then.max(*before)));
+            }
+            Some(_) => {}
+        }
         self.ends.insert(row.incarnation, (row.sequence, row.link));
         self.last = Some(row.incarnation);
         self.head = row.link;
@@ -159,6 +195,10 @@ impl Verifier {
     /// Of them, how many had details that are erased.
     pub fn erased(&self) -> u64 {
         self.erased
+    }
+    /// Of them, how many are emptied: of these leaf and link alone are left.
+    pub fn emptied(&self) -> u64 {
+        self.emptied
     }
     /// Incarnations of the writer that wrote them.
     pub fn incarnations(&self) -> u64 {

@@ -4,9 +4,13 @@
 
 pub mod audit;
 pub mod chain;
+pub mod checkpoint;
+pub mod export;
 pub mod record;
 mod text;
+pub mod tree;
 
 pub use chain::{Chain, Linked};
-pub use record::{Body, DecisionId, Details, Eased, Entry, LeaseId, Named, Party, Record, SuspensionId, What};
-pub use text::{IdError, hex, unhex, uuid};
+pub use checkpoint::{Checkpoint, VerifierKey};
+pub use record::{Body, DecisionId, Details, Eased, Entry, Keeping, LeaseId, Named, Party, Record, SuspensionId, What};
+pub use text::{IdError, hex, parse_id, unhex, uuid};

@@ -4,7 +4,7 @@
 
 use super::{
     chain::sha256,
-    text::{hex, unhex},
+    text::{hex, unhex, uuid},
 };
 use crate::{reason::Reason, time::UnixSeconds};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ pub const VERSION: u8 = 1;
 const LEAF_PREFIX: &[u8] = &[0];
 /// How every body with a decision begins: an index over decisions needs no parser.
 const DECISION_PREFIX: &[u8] = br#"{"v":1,"decision":""#;
+/// How every body of [`VERSION`] begins.
+const BODY_PREFIX: &[u8] = br#"{"v":1,"#;
 /// How all details begin.
 const SALT_PREFIX: &str = r#"{"salt":""#;
 
@@ -30,6 +32,13 @@ pub struct LeaseId(pub u128);
 /// Names one suspension; a UUIDv7 in text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SuspensionId(pub u128);
+
+impl LeaseId {
+    /// When it was made, in seconds since 1970 (RFC 9562, section 5.7).
+    pub fn seconds(self) -> i64 {
+        (self.0 >> 80) as i64 / 1000
+    }
+}
 
 /// A workload as evidence names it. Nothing here is about a person.
 #[derive(Clone, Copy, Debug)]
@@ -120,8 +129,17 @@ pub enum What<'r> {
     OperatorSignedOut { operator: &'r str },
     /// A broker process opened the store.
     Started { version: &'r str },
+    /// Details of records up to this position are erased from now on, where they were made before this time; who reads
+    /// them says whose are kept.
+    DetailsErased { through: i64, before: UnixSeconds },
+    /// Records up to this position are emptied from now on, body and details, where they were made before this time. Their
+    /// leaves and links stay.
+    RecordsPruned { through: i64, before: UnixSeconds },
     /// A signing key was met for the first time (`made`), or ended before its time (`revoked`).
     SigningKey { kid: &'r str, algorithm: &'r str, state: &'r str },
+    /// A store that had lost records was accepted as it is: another epoch begins with this record. `how` is `evidence` or
+    /// `accepted_loss`; `lost` how many records its last checkpoint covers that it has not, where that is known.
+    Adopted { epoch: u64, store: u128, how: &'r str, lost: Option<u64> },
 }
 
 /// What may be erased with its salt after its own retention, the chain intact: claims and addresses.
@@ -154,7 +172,7 @@ pub struct Body<'b> {
     pub at: i64,
     /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `family_ended`, `suspended`, `resumed`, `cut`,
     /// `denials_applied`, `mappings_activated`, `mappings_refused`, `operator_signed_in`, `operator_refused`,
-    /// `operator_signed_out`, `started` or `signing_key`.
+    /// `operator_signed_out`, `started`, `details_erased`, `records_pruned`, `signing_key` or `adopted`.
     #[serde(borrow)]
     pub kind: Cow<'b, str>,
     /// [`Reason::name`].
@@ -184,7 +202,8 @@ pub struct Body<'b> {
     /// Of `settled`: how minting came out; of `signing_key`: what became of the key.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Cow<'b, str>>,
-    /// Of `ended` and `family_ended`: what ended the lease, or the leases; of operators: how they showed who they are.
+    /// Of `ended` and `family_ended`: what ended the lease, or the leases; of operators: how they showed who they are; of
+    /// `adopted`: on what grounds.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub how: Option<Cow<'b, str>>,
     /// Of `ended` and `family_ended`: what that means for the credential.
@@ -216,6 +235,12 @@ pub struct Body<'b> {
     pub count: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<i64>,
+    /// Of `details_erased` and `records_pruned`: the last position that this may be done to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<i64>,
+    /// Of `details_erased` and `records_pruned`: what was made since then is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<i64>,
     /// Of `started`: the broker's; of `denials_applied`: the policy's; of `mappings_activated` and `mappings_refused`: the folder's, hex.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Cow<'b, str>>,
@@ -234,6 +259,13 @@ pub struct Body<'b> {
     /// Of `signing_key`: the JWS name.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Cow<'b, str>>,
+    /// Of `adopted`: the number and the identity of the epoch that begins, and how many records were lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<Cow<'b, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
     #[serde(borrow, deserialize_with = "Option::deserialize")]
     pub principal: Option<Named<'b>>,
     #[serde(borrow, deserialize_with = "Option::deserialize")]
@@ -244,6 +276,18 @@ pub struct Body<'b> {
     /// SHA-256 over the salt and the encoded details, hex; absent when there never were any.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Cow<'b, str>>,
+}
+
+/// What may go of a record in time, and when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Keeping {
+    /// What jobs asked, were answered and held: the details first, then all of it.
+    Answer,
+    /// What operators did: the details, when records of jobs go whole. Who it was and why is kept as long as what it was
+    /// done to.
+    Deed,
+    /// What the store needs to be understood: nothing.
+    Store,
 }
 
 /// A [`Party`] in a [`Body`].
@@ -275,9 +319,31 @@ impl<'b> Body<'b> {
         struct Version {
             v: u8,
         }
+        // How this version writes every body: read once, not twice.
+        if bytes.starts_with(BODY_PREFIX) {
+            return Ok(serde_json::from_slice(bytes)?);
+        }
         match serde_json::from_slice::<Version>(bytes)?.v {
             VERSION => Ok(serde_json::from_slice(bytes)?),
             other => Err(BodyError::Version(other)),
+        }
+    }
+
+    /// What may go of this record in time.
+    pub fn keeping(&self) -> Keeping {
+        match &*self.kind {
+            "granted" | "dry_run" | "refused" | "summed" | "settled" => Keeping::Answer,
+            "ended" | "family_ended" if self.how.as_deref() != Some("operator") => Keeping::Answer,
+            "ended"
+            | "family_ended"
+            | "suspended"
+            | "resumed"
+            | "cut"
+            | "denials_applied"
+            | "operator_signed_in"
+            | "operator_refused"
+            | "operator_signed_out" => Keeping::Deed,
+            _ => Keeping::Store,
         }
     }
 
@@ -310,12 +376,17 @@ impl<'b> Body<'b> {
             issuer: None,
             count: None,
             from: None,
+            through: None,
+            before: None,
             version: None,
             configuration: None,
             operator: None,
             may: Vec::new(),
             kid: None,
             algorithm: None,
+            epoch: None,
+            store: None,
+            lost: None,
             principal: record.principal.map(named),
             actor: record.actor.map(named),
             mappings: record.mappings_version.map(|version| hex(&version).into()),
@@ -406,11 +477,21 @@ impl<'b> Body<'b> {
                 self.how = Some(how.into());
             }
             What::OperatorSignedOut { operator } => self.operator = Some(operator.into()),
+            What::DetailsErased { through, before } | What::RecordsPruned { through, before } => {
+                self.through = Some(through);
+                self.before = Some(before.0);
+            }
             What::Started { version } => self.version = Some(version.into()),
             What::SigningKey { kid, algorithm, state } => {
                 self.kid = Some(kid.into());
                 self.algorithm = Some(algorithm.into());
                 self.state = Some(state.into());
+            }
+            What::Adopted { epoch, store, how, lost } => {
+                self.how = Some(how.into());
+                self.epoch = Some(epoch);
+                self.store = Some(uuid(store).into());
+                self.lost = lost;
             }
         }
     }
@@ -437,7 +518,10 @@ impl What<'_> {
             What::OperatorRefused { .. } => "operator_refused",
             What::OperatorSignedOut { .. } => "operator_signed_out",
             What::Started { .. } => "started",
+            What::DetailsErased { .. } => "details_erased",
+            What::RecordsPruned { .. } => "records_pruned",
             What::SigningKey { .. } => "signing_key",
+            What::Adopted { .. } => "adopted",
         }
     }
 }

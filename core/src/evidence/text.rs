@@ -33,8 +33,8 @@ pub fn unhex(text: &str) -> Option<[u8; 32]> {
 #[error("an id has the form `01938c5e-6d7a-7000-8000-000000000000`")]
 pub struct IdError;
 
-/// UUID text (RFC 9562, section 4): 8-4-4-4-12 hexadecimal characters.
-fn parse_id(text: &str) -> Result<u128, IdError> {
+/// Reads UUID text (RFC 9562, section 4): 8-4-4-4-12 hexadecimal characters.
+pub fn parse_id(text: &str) -> Result<u128, IdError> {
     let groups: Vec<&str> = text.splitn(GROUPS.len() + 1, '-').collect();
     let lengths_fit = groups.iter().map(|group| group.len()).eq(GROUPS);
     let digits: String = groups.concat();

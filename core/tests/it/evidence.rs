@@ -95,6 +95,10 @@ fn each_kind_has_its_one_encoding() {
             What::DenialsApplied { backend: "aws", version: "v7", count: 2 },
             r#""kind":"denials_applied","backend":"aws","count":2,"version":"v7""#,
         ),
+        (
+            What::Adopted { epoch: 2, store: 42, how: "accepted_loss", lost: Some(7) },
+            r#""kind":"adopted","how":"accepted_loss","epoch":2,"store":"00000000-0000-0000-0000-00000000002a","lost":7"#,
+        ),
         (What::Started { version: "0.1.0" }, r#""kind":"started","version":"0.1.0""#),
         (
             What::SigningKey { kid: "k", algorithm: "ES256", state: "made" },

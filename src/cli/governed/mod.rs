@@ -18,12 +18,12 @@ use crate::{
     net::{Call, Client, FetchRules},
     operate::{self, Deed, Done, House, OperateError, Targets},
     operators::Operator,
-    store,
+    store::{self, Opened},
 };
 use anyhow::{Context as _, Result, bail};
 use claimbound_core::{
     mapping::{self, MappingSet},
-    time::Clock as _,
+    time::{Clock as _, UnixSeconds},
     workload::Profiles,
 };
 use clap::Args;
@@ -69,10 +69,10 @@ pub struct Failed {
 }
 
 impl Failed {
-    fn usage(error: impl std::fmt::Display) -> Self {
+    pub fn usage(error: impl std::fmt::Display) -> Self {
         Self { code: USAGE, text: error.to_string() }
     }
-    fn unavailable(error: impl std::fmt::Display) -> Self {
+    pub fn unavailable(error: impl std::fmt::Display) -> Self {
         Self { code: UNAVAILABLE, text: error.to_string() }
     }
 }
@@ -169,21 +169,8 @@ async fn offline(place: &Where, deed: Deed) -> Result<Done, Failed> {
     if matches!(deed, Deed::Leases(_) | Deed::Suspensions) {
         return Ok(operate::look(reader, now, &operator, deed).await?);
     }
-    let shared = !config.store.starts_with("sqlite:");
-    if shared && place.break_glass.as_deref().is_none_or(|why| why.trim().is_empty()) {
-        return Err(Failed {
-            code: REFUSED,
-            text:
-                "brokers may be at work on this store; ask one of them with `--broker URL`, or say with `--break-glass \
-                   REASON` why you act without"
-                    .to_owned(),
-        });
-    }
     let targets = Offline { set: folder_of(&config).map_err(Failed::usage)?, deniers: deniers(&config) };
-    let opened = store::open(&config.store, now).map_err(|down| Failed {
-        code: REFUSED,
-        text: format!("{down}; a broker that runs is asked with `--broker URL`"),
-    })?;
+    let opened = hold(&config, place.break_glass.as_deref(), "a broker that runs is asked with `--broker URL`", now)?;
     let house = House {
         writer: opened.writer.clone(),
         reader: opened.reader,
@@ -194,6 +181,18 @@ async fn offline(place: &Where, deed: Deed) -> Result<Done, Failed> {
     let done = operate::operate(&house, &operator, deed).await;
     opened.writer.stop().await;
     Ok(done?)
+}
+
+/// Opens the store to write, where no broker holds it; a PostgreSQL, beside which brokers may be at work, for a reason.
+pub fn hold(config: &Config, break_glass: Option<&str>, instead: &str, now: UnixSeconds) -> Result<Opened, Failed> {
+    let shared = !config.store.starts_with("sqlite:");
+    if shared && break_glass.is_none_or(|why| why.trim().is_empty()) {
+        let text = format!(
+            "brokers may be at work on this store: {instead}; or say with `--break-glass REASON` why you act without"
+        );
+        return Err(Failed { code: REFUSED, text });
+    }
+    store::open(&config.store, now).map_err(|down| Failed { code: REFUSED, text: format!("{down}; {instead}") })
 }
 
 /// The folder that names are judged by. One that does not load judges none: an operator in a hurry can still act, with
@@ -208,7 +207,7 @@ fn folder_of(config: &Config) -> Result<MappingSet> {
 }
 
 /// Whoever runs this program.
-fn local() -> Result<Operator> {
+pub fn local() -> Result<Operator> {
     let uid = fs::metadata("/proc/self").map(|own| own.uid()).context("the system does not say who runs this")?;
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();

@@ -84,7 +84,7 @@ impl House {
                     records.push(format!("{} {reason}", body.kind).trim_end().to_owned());
                 }
                 Kept::Lease(lease) => states.push(lease.state),
-                Kept::Incarnation(_) | Kept::Suspension(_) => {}
+                _ => {}
             }
             true
         };

@@ -5,8 +5,8 @@ mod relying;
 use super::*;
 use crate::{
     broker::{
-        Answer, Asked, AskedGrant, Broker, Health, MappingsHealth, NoOperator, SigningHealth, StatusList, StoreHealth,
-        Who,
+        Answer, Asked, AskedGrant, Broker, EvidenceHealth, Health, MappingsHealth, NoOperator, SigningHealth,
+        StatusList, StoreHealth, Who,
     },
     config::{Config, Evidence, Hints, Limits, Signing},
     exchange::{Granted, Issued, Refused},
@@ -136,6 +136,7 @@ impl Front for Arc<Fake> {
             mappings_version: "abc".into(),
             mappings: MappingsHealth { activated: 0, error: None, restart_needed: false, exceptions: Vec::new() },
             store: StoreHealth { writable: true, waiting: 0 },
+            evidence: EvidenceHealth::default(),
             issuers: vec![],
             signing: SigningHealth::default(),
             sinks: vec![],
@@ -151,6 +152,12 @@ impl Front for Arc<Fake> {
     }
     fn now(&self) -> UnixSeconds {
         UnixSeconds(1_000)
+    }
+    fn checkpoint(&self) -> Option<String> {
+        Some("a checkpoint\n".into())
+    }
+    fn checkpoint_key(&self) -> String {
+        "a key".into()
     }
     /// `auditor` may audit; `limited` comes too often; the store is down for `down`.
     fn operator(&self, presented: Secret) -> BoxFuture<'_, Result<Who, NoOperator>> {

@@ -239,7 +239,7 @@ impl Locked<'_> {
                 let mut opened =
                     Err("is sealed; say where its secret stands, with `seal` in `[signing]` or `--seal`".to_owned());
                 for seal in &self.seals {
-                    opened = opened.or_else(|_| seal.open(dates.algorithm, &dates.kid, &file));
+                    opened = opened.or_else(|_| seal.open(dates.algorithm.name(), &dates.kid, &file));
                 }
                 Some((&sealed, opened.map_err(|why| self.error(format!("`{sealed}` {why}")))?, true))
             }
@@ -283,7 +283,7 @@ impl Locked<'_> {
         let pkcs8 = pair.to_pkcs8().map_err(|why| self.error(why))?;
         match self.seals.last() {
             Some(seal) => {
-                let sealed = seal.seal(pair.public.algorithm(), kid, &pkcs8).map_err(|why| self.error(why))?;
+                let sealed = seal.seal(pair.public.algorithm().name(), kid, &pkcs8).map_err(|why| self.error(why))?;
                 self.write_file(&format!("{kid}{SEALED}{NEW}"), &sealed)
             }
             None => self.write_file(&format!("{kid}{PLAIN}{NEW}"), &pkcs8),

@@ -4,7 +4,6 @@
 //! a key of its own, derived from secret and salt (HKDF-SHA-256, RFC 5869), so a nonce cannot meet its key twice. The
 //! algorithm and the `kid` are authenticated with it (NIST SP 800-38D, additional data): no file passes for another.
 
-use super::SigningAlgorithm;
 use crate::secret::Place;
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
@@ -23,13 +22,13 @@ const SALT_BYTES: usize = 32;
 const PURPOSE: &[u8] = b"claimbound sealed signing key v1";
 
 /// The secret, read anew each time that keys are read or written: one that was replaced needs no restart.
-pub(super) struct Seal {
+pub(in crate::keys) struct Seal {
     secret: Zeroizing<Vec<u8>>,
 }
 
 impl Seal {
     /// Reads the secret: all bytes of the file or variable, but for line ends behind them.
-    pub(super) fn read(place: &Place) -> Result<Self, String> {
+    pub(in crate::keys) fn read(place: &Place) -> Result<Self, String> {
         let fail = |why: String| format!("the seal in {place} {why}");
         let mut secret = place.read(SECRET_BYTES_MAX).map_err(fail)?;
         let end = secret.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
@@ -44,7 +43,7 @@ impl Seal {
     }
 
     /// A private key as its file's content.
-    pub(super) fn seal(&self, algorithm: SigningAlgorithm, kid: &str, pkcs8: &[u8]) -> Result<Vec<u8>, String> {
+    pub(in crate::keys) fn seal(&self, algorithm: &str, kid: &str, pkcs8: &[u8]) -> Result<Vec<u8>, String> {
         let failed = |_| "the key could not be sealed".to_owned();
         let mut salt = [0; SALT_BYTES];
         rand::fill(&mut salt).map_err(failed)?;
@@ -55,13 +54,13 @@ impl Seal {
         Ok([HEAD, &salt, nonce.as_ref(), &text].concat())
     }
 
+    /// Whether a file holds a sealed key, of whatever secret.
+    pub(in crate::keys) fn is(file: &[u8]) -> bool {
+        file.starts_with(HEAD)
+    }
+
     /// The private key that a file holds.
-    pub(super) fn open(
-        &self,
-        algorithm: SigningAlgorithm,
-        kid: &str,
-        file: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, String> {
+    pub(in crate::keys) fn open(&self, algorithm: &str, kid: &str, file: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
         let Some(rest) = file.strip_prefix(HEAD) else {
             return Err("is not of a format that this version reads; it begins with another line".to_owned());
         };
@@ -101,13 +100,16 @@ impl hkdf::KeyType for Length {
     }
 }
 
-fn about(algorithm: SigningAlgorithm, kid: &str) -> Aad<Vec<u8>> {
-    Aad::from([algorithm.name().as_bytes(), b"\n", kid.as_bytes()].concat())
+fn about(algorithm: &str, kid: &str) -> Aad<Vec<u8>> {
+    Aad::from([algorithm.as_bytes(), b"\n", kid.as_bytes()].concat())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{SigningAlgorithm::*, *};
+    use super::*;
+
+    const ES256: &str = "ES256";
+    const RS256: &str = "RS256";
 
     fn seal(secret: &str) -> Seal {
         Seal { secret: Zeroizing::new(secret.as_bytes().to_vec()) }
@@ -116,23 +118,23 @@ mod tests {
     #[test]
     fn a_key_opens_under_its_own_name_with_its_own_secret_and_whole() {
         let (ours, key) = (seal("one secret"), b"the private key".as_slice());
-        let file = ours.seal(Es256, "kid", key).unwrap();
-        assert_eq!(ours.open(Es256, "kid", &file).unwrap().as_slice(), key);
+        let file = ours.seal(ES256, "kid", key).unwrap();
+        assert_eq!(ours.open(ES256, "kid", &file).unwrap().as_slice(), key);
         assert!(!file.windows(key.len()).any(|part| part == key));
-        assert_ne!(file, ours.seal(Es256, "kid", key).unwrap(), "salt and nonce are random");
-        for (seal, algorithm, kid) in [(&seal("another"), Es256, "kid"), (&ours, Rs256, "kid"), (&ours, Es256, "kie")] {
+        assert_ne!(file, ours.seal(ES256, "kid", key).unwrap(), "salt and nonce are random");
+        for (seal, algorithm, kid) in [(&seal("another"), ES256, "kid"), (&ours, RS256, "kid"), (&ours, ES256, "kie")] {
             let why = seal.open(algorithm, kid, &file).unwrap_err();
             assert!(why.contains("does not open with this seal"), "{why}");
         }
         for at in HEAD.len()..file.len() {
             let mut changed = file.clone();
             changed[at] ^= 1;
-            ours.open(Es256, "kid", &changed).unwrap_err();
-            ours.open(Es256, "kid", &file[..at]).unwrap_err();
+            ours.open(ES256, "kid", &changed).unwrap_err();
+            ours.open(ES256, "kid", &file[..at]).unwrap_err();
         }
         let other = file.clone().splice(..HEAD.len(), b"claimbound sealed signing key v2\n".iter().copied()).count();
         assert_eq!(other, HEAD.len());
-        assert!(ours.open(Es256, "kid", b"claimbound sealed signing key v2\nx").unwrap_err().contains("format"));
+        assert!(ours.open(ES256, "kid", b"claimbound sealed signing key v2\nx").unwrap_err().contains("format"));
     }
 
     #[test]
@@ -146,9 +148,9 @@ mod tests {
         let why = read(&[b'x'; SECRET_BYTES_MIN - 1]).err().unwrap();
         assert!(why.contains("has 31 bytes, at least 32 are needed"), "{why}");
         assert!(read(b"0123456789012345678901234567890\r\n").is_err());
-        let bare = read(&[b'x'; SECRET_BYTES_MIN]).unwrap().seal(Es256, "kid", b"key").unwrap();
+        let bare = read(&[b'x'; SECRET_BYTES_MIN]).unwrap().seal(ES256, "kid", b"key").unwrap();
         let line = read(&[[b'x'; SECRET_BYTES_MIN].as_slice(), b"\r\n"].concat()).unwrap();
-        assert_eq!(line.open(Es256, "kid", &bare).unwrap().as_slice(), b"key");
+        assert_eq!(line.open(ES256, "kid", &bare).unwrap().as_slice(), b"key");
         let why = Seal::read(&Place::File("/nowhere/seal".into())).err().unwrap();
         assert!(why.contains("`/nowhere/seal`"), "{why}");
         let why = Seal::read(&Place::Variable("CLAIMBOUND_NO_SUCH_SEAL".to_owned())).err().unwrap();

@@ -2,8 +2,8 @@
 //! batch costs the same few statements whatever its size, and a commit that loses undoes itself without a savepoint.
 
 use crate::store::{
-    Blocked, Change, Commit, Denial, Down, Family, Guard, Lease, LeaseState, Session, Settled, Spend, Suspension, Turn,
-    Use, commit::RETRIES_MAX,
+    Blocked, Change, Commit, Denial, Down, Epoch, Family, Guard, Lease, LeaseState, Session, Settled, Spend,
+    Suspension, Turn, Use, commit::RETRIES_MAX,
 };
 use claimbound_core::{
     evidence::{LeaseId, SuspensionId},
@@ -111,6 +111,8 @@ pub(super) struct Held<'b> {
     pub(super) fresh: HashSet<[u8; 32]>,
     /// Tokens to be kept until before this time may have lost their record.
     pub(super) forgotten: UnixSeconds,
+    /// Tokens issued until then may have lost theirs, too.
+    pub(super) adopted: UnixSeconds,
     pub(super) uses: Table<[u8; 32], Counter>,
     pub(super) families: Table<u128, Kin>,
     pub(super) leases: Table<u128, Row>,
@@ -118,6 +120,7 @@ pub(super) struct Held<'b> {
     pub(super) fixed: Table<&'b str, String>,
     pub(super) denials: Vec<&'b Denial>,
     pub(super) folders: Vec<(&'b [u8; 32], &'b [u8])>,
+    pub(super) epochs: Vec<&'b Epoch>,
     /// Inserted, then removed.
     pub(super) opened_sessions: Vec<&'b Session>,
     pub(super) ended_sessions: Vec<&'b [u8; 32]>,
@@ -126,9 +129,10 @@ pub(super) struct Held<'b> {
 }
 
 impl<'b> Held<'b> {
-    pub(super) fn new(forgotten: UnixSeconds) -> Self {
+    pub(super) fn new(forgotten: UnixSeconds, adopted: UnixSeconds) -> Self {
         Self {
             forgotten,
+            adopted,
             spent: Table::default(),
             fresh: HashSet::new(),
             uses: Table::default(),
@@ -138,6 +142,7 @@ impl<'b> Held<'b> {
             fixed: Table::default(),
             denials: Vec::new(),
             folders: Vec::new(),
+            epochs: Vec::new(),
             opened_sessions: Vec::new(),
             ended_sessions: Vec::new(),
             lists: Vec::new(),
@@ -147,7 +152,7 @@ impl<'b> Held<'b> {
     /// One commit: all of it behind its guards, or nothing.
     pub(super) fn judge(&mut self, commit: &'b Commit) -> Result<Option<Blocked>, Down> {
         let (folders, denials, lists) = (self.folders.len(), self.denials.len(), self.lists.len());
-        let sessions = (self.opened_sessions.len(), self.ended_sessions.len());
+        let (sessions, epochs) = ((self.opened_sessions.len(), self.ended_sessions.len()), self.epochs.len());
         let verdict = self.attempt(commit)?;
         let keep = verdict.is_none();
         self.spent.end(keep);
@@ -162,6 +167,10 @@ impl<'b> Held<'b> {
             self.ended_sessions.truncate(sessions.1);
             self.denials.truncate(denials);
             self.lists.truncate(lists);
+            self.epochs.truncate(epochs);
+        }
+        for epoch in &self.epochs[epochs..] {
+            self.adopted = self.adopted.max(epoch.began);
         }
         Ok(verdict)
     }
@@ -214,6 +223,14 @@ impl<'b> Held<'b> {
                     self.folders.push((version, archive));
                     None
                 }
+                Change::Adopt(epoch) => {
+                    // Those that this batch does not hold end when it is written.
+                    for family in self.families.keys(|kin| !kin.family.turns.ended) {
+                        self.put_ended(family);
+                    }
+                    self.epochs.push(epoch);
+                    None
+                }
                 Change::OpenSession(session) => {
                     self.opened_sessions.push(session);
                     None
@@ -240,6 +257,9 @@ impl<'b> Held<'b> {
     /// Spends a token, or says why not.
     fn spend(&mut self, spend: &Spend) -> Option<Blocked> {
         let token = *spend.token.key();
+        if spend.issued <= self.adopted {
+            return Some(Blocked::BeforeAdoption);
+        }
         if spend.token.keep_until() < self.forgotten {
             return Some(Blocked::Replay);
         }
@@ -323,17 +343,21 @@ impl<'b> Held<'b> {
     }
 
     fn end_family(&mut self, family: LeaseId) -> Option<Blocked> {
-        let Some(kin) = self.families.get(&family.0).filter(|kin| !kin.family.turns.ended) else {
+        if self.families.get(&family.0).is_none_or(|kin| kin.family.turns.ended) {
             return Some(Blocked::FamilyEnded);
-        };
-        let mut kin = kin.clone();
-        kin.family.turns.ended = true;
-        self.families.put(family.0, kin);
+        }
+        self.put_ended(family.0);
         for lease in self.leases.keys(|row| row.family == Some(family)) {
             // One that is not alive stays as it is.
             let _ = self.end(LeaseId(lease));
         }
         None
+    }
+
+    fn put_ended(&mut self, family: u128) {
+        let Some(mut kin) = self.families.get(&family).cloned() else { return };
+        kin.family.turns.ended = true;
+        self.families.put(family, kin);
     }
 
     fn give_back(&mut self, taken: &Use) {

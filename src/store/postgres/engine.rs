@@ -7,12 +7,12 @@
 
 use super::{
     Address, Own, aside, is_fatal,
-    session::{begin, writing},
+    session::{self, begin, writing},
     statements::{Session, Wanted},
 };
-use crate::store::{Commit, Down, Engine, Outcome};
+use crate::store::{Commit, Down, Engine, Outcome, TreeRows, Watch, forget::Forget};
 use claimbound_core::{evidence::Chain, time::UnixSeconds};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::{Error, error::SqlState};
 
@@ -51,10 +51,27 @@ impl Postgres {
                 paused: None,
                 pause: PAUSE_MIN,
                 written: 0,
+                watch: Arc::default(),
             };
             Ok((Self { hand, runtime }, chain))
         })
     }
+
+    /// What must be found again in the store when it was away.
+    pub(in crate::store) fn watch(&self) -> Arc<Watch> {
+        self.hand.watch.clone()
+    }
+}
+
+/// Brings the database to the newest version, and leaves it.
+pub(in crate::store) fn migrate(address: &Address, now: UnixSeconds) -> Result<(), Down> {
+    aside(|| {
+        let runtime = Own::new(&mut tokio::runtime::Builder::new_current_thread())?;
+        let migrating = async { session::migrate(&writing(address).await?, now).await };
+        let late = |_| Err(Down::new(format!("no answer within {START_WAIT_MAX:?}")));
+        let bounded = async { timeout_at(Instant::now() + START_WAIT_MAX, migrating).await.unwrap_or_else(late) };
+        runtime.get().block_on(bounded).map_err(|down| address.told(down))
+    })
 }
 
 impl Engine for Postgres {
@@ -66,6 +83,16 @@ impl Engine for Postgres {
     fn sweep(&mut self, now: UnixSeconds) -> Result<u64, Down> {
         let Self { hand, runtime } = self;
         runtime.get().block_on(hand.sweep(now)).map_err(|down| hand.address.told(down))
+    }
+
+    fn forget(&mut self, step: &Forget) -> Result<(), Down> {
+        let Self { hand, runtime } = self;
+        runtime.get().block_on(hand.forget(step)).map_err(|down| hand.address.told(down))
+    }
+
+    fn keep_tree(&mut self, rows: &TreeRows) -> Result<(), Down> {
+        let Self { hand, runtime } = self;
+        runtime.get().block_on(hand.keep_tree(rows)).map_err(|down| hand.address.told(down))
     }
 }
 
@@ -105,6 +132,8 @@ struct Hand {
     pause: Duration,
     /// The last sequence that is surely in the store.
     written: u64,
+    /// What else must be in it.
+    watch: Arc<Watch>,
 }
 
 impl Hand {
@@ -146,7 +175,7 @@ impl Hand {
         let wanted = Wanted::of(batch);
         let holding = timeout_at(deadline, session.hold(&id, &wanted));
         let (mut held, seat) = holding.await.map_err(|_| slow())??;
-        let Some(seat) = seat.filter(|seat| seat.sequence >= written) else { return Err(Down::new(BEHIND).into()) };
+        let Some(seat) = seat.filter(|seat| seat.sequence >= written) else { return Err(self.behind().into()) };
         // Not what was remembered: the last answer may have been lost, and its records not.
         (chain.sequence, chain.head) = (seat.sequence, seat.head);
         let (mut outcomes, mut records) = (Vec::with_capacity(batch.len()), Vec::new());
@@ -175,7 +204,12 @@ impl Hand {
         let id = self.id;
         let session = self.session(deadline).await?;
         let seat = timeout_at(deadline, session.seat(&id)).await.map_err(|_| slow())??;
-        seat.map(|seat| seat.batch >= number).ok_or_else(|| Down::new(BEHIND))
+        seat.map(|seat| seat.batch >= number).ok_or_else(|| self.behind())
+    }
+
+    fn behind(&self) -> Down {
+        self.watch.tell(BEHIND);
+        Down::new(BEHIND)
     }
 
     /// The session, or another one; after a failure not at once.
@@ -189,9 +223,18 @@ impl Hand {
             {
                 return Err(down.clone());
             }
-            let connecting = async { Session::new(writing(&self.address).await?).await };
+            let mark = self.watch.mark();
+            let connecting = async {
+                let session = Session::new(writing(&self.address).await?).await?;
+                let holds = match mark {
+                    Some(mark) => session.holds(&mark).await?,
+                    None => true,
+                };
+                Ok((session, holds))
+            };
             match timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(slow())) {
-                Ok(session) => {
+                Ok((_, false)) => return Err(self.behind()),
+                Ok((session, true)) => {
                     (self.session, self.paused, self.pause) = (Some(session), None, PAUSE_MIN);
                     tracing::info!("connected to the store again");
                 }
@@ -205,17 +248,36 @@ impl Hand {
         Ok(self.session.as_ref().expect("it was made just now"))
     }
 
+    async fn keep_tree(&mut self, rows: &TreeRows) -> Result<(), Down> {
+        let deadline = Instant::now() + BATCH_WAIT_MAX;
+        let session = self.session(deadline).await?;
+        let kept = timeout_at(deadline, session.keep_tree(rows)).await;
+        if !matches!(kept, Ok(Ok(()))) {
+            // The tree is read again before anything more of it is kept.
+            self.session = None;
+        }
+        Ok(kept.map_err(|_| slow())??)
+    }
+
     async fn sweep(&mut self, now: UnixSeconds) -> Result<u64, Down> {
+        self.twice(async |session| session.sweep(now).await).await
+    }
+
+    async fn forget(&mut self, step: &Forget) -> Result<(), Down> {
+        self.twice(async |session| session.forget(step).await).await
+    }
+
+    /// What is safe to do twice, once more where an idle connection had ended meanwhile.
+    async fn twice<T>(&mut self, ask: impl AsyncFn(&Session) -> Result<T, Error>) -> Result<T, Down> {
         let deadline = Instant::now() + BATCH_WAIT_MAX;
         for second in [false, true] {
             let session = self.session(deadline).await?;
-            let swept = timeout_at(deadline, session.sweep(now)).await;
-            if !matches!(swept, Ok(Ok(_))) {
+            let done = timeout_at(deadline, ask(session)).await;
+            if !matches!(done, Ok(Ok(_))) {
                 self.session = None;
             }
-            match swept {
-                Ok(Ok(removed)) => return Ok(removed),
-                // An idle connection ended meanwhile; removing is safe to do twice.
+            match done {
+                Ok(Ok(done)) => return Ok(done),
                 Ok(Err(error)) if is_fatal(&error) && !second => {}
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) => return Err(slow()),
@@ -226,7 +288,7 @@ impl Hand {
 }
 
 const BEHIND: &str = "it is behind what this broker wrote: an old copy was restored, or a standby promoted that lacks \
-                      commits; look into it, then restart the broker";
+                      commits; nothing is written to it before `claimbound store adopt`";
 
 fn slow() -> Down {
     Down::new(format!("no answer within {BATCH_WAIT_MAX:?}"))

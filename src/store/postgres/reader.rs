@@ -2,17 +2,20 @@
 
 use super::{Address, Own, aside, bytes, family, get, is_fatal, maybe_bytes, session::reading, state};
 use crate::store::{
-    AuditedLease, Census, Denial, DenialScope, Down, Family, HeldLease, Incarnation, Kept, LeaseOrder, ListedLease,
-    Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, leases::Indexed, open::oldest_live,
+    AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Incarnation, Kept, Leaf, LeaseOrder,
+    ListedLease, Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten,
+    leases::Indexed, open::oldest_live,
 };
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
     time::UnixSeconds,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
     sync::{Arc, Mutex, PoisonError, mpsc},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 use tokio_postgres::{Client, Row, types::ToSql};
 
@@ -26,6 +29,20 @@ const IDLE_CONNECTIONS_MAX: usize = 4;
 const STEP_ROWS: usize = 500;
 /// Leases that one `unsettled` returns, at most; the sweeper comes again.
 const UNSETTLED_ROWS_MAX: i64 = 1_000;
+
+/// How long transactions that write records are waited for; they end sooner, or are thrown out.
+const SETTLED_WAIT_MAX: Duration = Duration::from_secs(6);
+/// How soon they are looked at again.
+const SETTLED_LOOK: Duration = Duration::from_millis(10);
+
+/// Where the next record would be placed, whoever writes it.
+const NEXT: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS upto, pg_is_in_recovery() AS standby
+                    FROM records_position_seq";
+/// Transactions that have placed records, or are about to: whoever inserts holds this lock to its end.
+const PLACING: &str = "SELECT DISTINCT virtualtransaction FROM pg_locks
+                       WHERE locktype = 'relation' AND relation = 'records'::regclass AND mode = 'RowExclusiveLock'
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+const EPOCHS: &str = "SELECT number, id, began, instead_of FROM epochs ORDER BY number";
 
 /// A value for a statement, owned: the statement runs elsewhere.
 type Value = Box<dyn ToSql + Sync + Send>;
@@ -164,8 +181,14 @@ impl Reader for PostgresReader {
     }
 
     fn before(&self, position: Option<i64>, rows: u32) -> Result<Vec<Stored>, Down> {
-        let sql = "SELECT * FROM records WHERE position < $1 ORDER BY position DESC LIMIT $2";
+        let sql = "SELECT * FROM records WHERE position < $1 AND length(body) > 0 ORDER BY position DESC LIMIT $2";
         self.all(sql, vec![Box::new(position.unwrap_or(i64::MAX)), Box::new(i64::from(rows))], stored)
+    }
+
+    fn forgotten(&self) -> Result<Forgotten, Down> {
+        let told = |row: &Row| Ok(Forgotten { details: get(row, "details")?, records: get(row, "records")? });
+        let row = self.all("SELECT details, records FROM forgotten", Vec::new(), told)?.pop();
+        row.ok_or_else(|| Down::new("the table `forgotten` is empty"))
     }
 
     fn leases(&self, order: &LeaseOrder, most: u32) -> Result<Vec<ListedLease>, Down> {
@@ -257,7 +280,7 @@ impl Reader for PostgresReader {
     }
 
     fn records(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Down> {
-        let sql = "SELECT body, details FROM records ORDER BY position";
+        let sql = "SELECT body, details FROM records WHERE length(body) > 0 ORDER BY position";
         self.walk(self.moment()?, sql, &mut |row| Ok(each(get(row, "body")?, get(row, "details")?)))?;
         Ok(())
     }
@@ -268,11 +291,90 @@ impl Reader for PostgresReader {
         self.all(sql, vec![Box::new(of), Box::new(after.cast_signed()), Box::new(i64::from(most))], stored)
     }
 
+    fn records_after(&self, position: i64, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Down> {
+        let sql = format!("SELECT * FROM records WHERE position > {position} ORDER BY position");
+        self.walk(self.moment()?, &sql, &mut |row| Ok(each(stored(row)?)))?;
+        Ok(())
+    }
+
+    /// A place is taken from a sequence, in a transaction that shows only when it ends. So the sequence is read first,
+    /// and then everybody waited for who may have taken one of the places up to there.
+    fn settled(&self) -> Result<i64, Down> {
+        let next = self.rows(NEXT, Vec::new())?;
+        let next = next.first().ok_or_else(|| Down::new("the sequence of records is gone"))?;
+        if get(next, "standby")? {
+            return Err(Down::new("a standby does not know what its primary is writing"));
+        }
+        let (upto, began) = (get(next, "upto")?, Instant::now());
+        let mut placing: Option<BTreeSet<String>> = None;
+        loop {
+            let now = self.all(PLACING, Vec::new(), |row| get(row, "virtualtransaction"))?.into_iter().collect();
+            let left = placing.map_or_else(|| BTreeSet::clone(&now), |then| &then & &now);
+            if left.is_empty() {
+                return Ok(upto);
+            }
+            if began.elapsed() > SETTLED_WAIT_MAX {
+                return Err(Down::new("a transaction that writes records does not end"));
+            }
+            placing = Some(left);
+            thread::sleep(SETTLED_LOOK);
+        }
+    }
+
+    fn leaves(&self, after: i64, upto: i64, most: usize) -> Result<Vec<Leaf>, Down> {
+        let sql = "SELECT position, leaf, link FROM records WHERE position > $1 AND position <= $2
+                   ORDER BY position LIMIT $3";
+        let leaf = |row: &Row| {
+            Ok(Leaf { position: get(row, "position")?, leaf: bytes(row, "leaf")?, link: bytes(row, "link")? })
+        };
+        self.all(sql, vec![Box::new(after), Box::new(upto), Box::new(most as i64)], leaf)
+    }
+
+    fn count_after(&self, position: i64) -> Result<u64, Down> {
+        let sql = "SELECT count(*) AS count FROM records WHERE position > $1";
+        let counted = self.all(sql, vec![Box::new(position)], |row| get::<i64>(row, "count"))?.pop();
+        Ok(counted.unwrap_or_default().unsigned_abs())
+    }
+
+    fn nodes(&self, level: u8, numbers: Range<u64>) -> Result<Vec<Node>, Down> {
+        let sql = "SELECT * FROM tree WHERE level = $1 AND number >= $2 AND number < $3 ORDER BY number";
+        let (from, to) = (numbers.start.cast_signed(), numbers.end.cast_signed());
+        self.all(sql, vec![Box::new(i64::from(level)), Box::new(from), Box::new(to)], node)
+    }
+
+    fn grown(&self) -> Result<Option<Node>, Down> {
+        let sql = "SELECT * FROM tree WHERE level = 1 ORDER BY number DESC LIMIT 1";
+        Ok(self.all(sql, Vec::new(), node)?.pop())
+    }
+
+    fn epochs(&self) -> Result<Vec<Epoch>, Down> {
+        self.all(EPOCHS, Vec::new(), epoch)
+    }
+
+    fn checkpoint(&self) -> Result<Option<String>, Down> {
+        let sql = "SELECT note FROM checkpoints ORDER BY epoch DESC LIMIT 1";
+        Ok(self.all(sql, Vec::new(), |row| get(row, "note"))?.pop())
+    }
+
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down> {
         let client = self.moment()?;
         let incarnations = "SELECT number, id, previous, sequence, head FROM incarnations ORDER BY number";
         let mut show = |row: &Row| Ok(each(Kept::Incarnation(incarnation(row)?)));
         let (client, more) = self.walk(client, incarnations, &mut show)?;
+        if !more {
+            return Ok(());
+        }
+        let (client, more) = self.walk(client, EPOCHS, &mut |row| Ok(each(Kept::Epoch(epoch(row)?))))?;
+        if !more {
+            return Ok(());
+        }
+        let notes = "SELECT note FROM checkpoints ORDER BY epoch";
+        let (client, more) = self.walk(client, notes, &mut |row| Ok(each(Kept::Checkpoint(get(row, "note")?))))?;
+        if !more {
+            return Ok(());
+        }
+        let nodes = "SELECT * FROM tree ORDER BY level, number";
+        let (client, more) = self.walk(client, nodes, &mut |row| Ok(each(Kept::Node(node(row)?))))?;
         if !more {
             return Ok(());
         }
@@ -323,6 +425,21 @@ fn incarnation(row: &Row) -> Result<Incarnation, Down> {
         sequence: get::<i64>(row, "sequence")?.cast_unsigned(),
         head: bytes(row, "head")?,
     })
+}
+
+fn epoch(row: &Row) -> Result<Epoch, Down> {
+    Ok(Epoch {
+        number: get::<i64>(row, "number")?.unsigned_abs(),
+        id: u128::from_be_bytes(bytes(row, "id")?),
+        began: UnixSeconds(get(row, "began")?),
+        instead_of: maybe_bytes(row, "instead_of")?.map(u128::from_be_bytes),
+    })
+}
+
+fn node(row: &Row) -> Result<Node, Down> {
+    let level = u8::try_from(get::<i64>(row, "level")?).map_err(|_| Down::new("`level` is out of range"))?;
+    let number = get::<i64>(row, "number")?.unsigned_abs();
+    Ok(Node { level, number, last: get(row, "last")?, hash: bytes(row, "hash")? })
 }
 
 fn stored(row: &Row) -> Result<Stored, Down> {

@@ -94,8 +94,14 @@ async fn version(client: &Client) -> Result<usize, Down> {
     }
 }
 
-/// Brings the database to the newest version and begins an incarnation, while all others who start wait.
-pub(super) async fn begin(client: &Client, now: UnixSeconds) -> Result<Chain, Down> {
+/// Brings the database to the newest version, while all others who start wait.
+pub(super) async fn migrate(client: &Client, now: UnixSeconds) -> Result<(), Down> {
+    newest(client, now).await?;
+    Ok(client.batch_execute("COMMIT").await?)
+}
+
+/// Begins a transaction that brings the database to the newest version.
+async fn newest(client: &Client, now: UnixSeconds) -> Result<(), Down> {
     // Others may be migrating; nothing here is in anybody's way.
     client.batch_execute("BEGIN; SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '60s'").await?;
     client.query_one("SELECT pg_advisory_xact_lock($1)", &[&START_LOCK]).await?;
@@ -113,6 +119,12 @@ pub(super) async fn begin(client: &Client, now: UnixSeconds) -> Result<Chain, Do
         client.batch_execute(migration).await?;
         client.execute("INSERT INTO migrations VALUES ($1, $2)", &[&(applied as i64 + 1), &now.0]).await?;
     }
+    Ok(())
+}
+
+/// Brings the database to the newest version and begins an incarnation, while all others who start wait.
+pub(super) async fn begin(client: &Client, now: UnixSeconds) -> Result<Chain, Down> {
+    newest(client, now).await?;
     let mut incarnation = [0; 16];
     aws_lc_rs::rand::fill(&mut incarnation).map_err(|_| Down::new("the system gives no random bytes"))?;
     let last = client.query_opt("SELECT link FROM records ORDER BY position DESC LIMIT 1", &[]).await?;

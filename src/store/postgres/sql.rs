@@ -32,7 +32,7 @@ statements! {
     uses: "INSERT INTO uses SELECT counter, 0, 0 FROM unnest($1::bytea[]) AS t (counter)
      ON CONFLICT (counter) DO UPDATE SET used = uses.used RETURNING counter, until, used",
     // After the insert: a sweep that removed one of these tokens before it has said so before this statement begins.
-    forgotten: "SELECT forgotten FROM sweeps",
+    forgotten: "SELECT forgotten, (SELECT max(began) FROM epochs) AS adopted FROM sweeps",
     spent: "SELECT token, request, state, attempts FROM spent WHERE token = ANY($1) ORDER BY token FOR UPDATE",
     move_spent: "UPDATE spent SET request = t.request, state = t.state, attempts = t.attempts
      FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::bigint[]) AS t (token, request, state, attempts)
@@ -89,5 +89,14 @@ statements! {
                                      WHERE families.id = leases.id AND NOT ended AND families.expires > $1)
                                 ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED)
      UPDATE leases SET person = NULL FROM over WHERE leases.id = over.id",
+    adopt: "WITH over AS (UPDATE families SET ended = true WHERE NOT ended), out AS (DELETE FROM sessions)
+     INSERT INTO epochs VALUES ($1, $2, $3, $4)",
+    holds: "SELECT coalesce((SELECT id FROM epochs ORDER BY number DESC LIMIT 1) = $1, false) AS newest,
+                   EXISTS (SELECT FROM epochs WHERE id = $1 OR instead_of = $1) AS known,
+                   coalesce((SELECT link FROM records WHERE position = $2) = $3, false) AS there",
+    keep_nodes: "INSERT INTO tree SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[])
+     ON CONFLICT DO NOTHING",
+    keep_checkpoint: "INSERT INTO checkpoints VALUES ($1, $2, $3) ON CONFLICT (epoch) DO UPDATE
+     SET size = excluded.size, note = excluded.note WHERE excluded.size > checkpoints.size",
     sweep_lists: "DELETE FROM status_lists WHERE until < $1",
 }

@@ -8,7 +8,7 @@ use super::{
     sql::Prepared,
     state,
 };
-use crate::store::{Change, Commit, Down, Guard, Spend};
+use crate::store::{Change, Commit, Down, Guard, Spend, TreeRows, forget::Forget, tree::Mark};
 use claimbound_core::{
     evidence::{Chain, LeaseId, Linked, SuspensionId, record::decision_of},
     time::UnixSeconds,
@@ -92,6 +92,7 @@ impl<'b> Wanted<'b> {
                 | Change::KeepList { .. }
                 | Change::OpenSession(_)
                 | Change::EndSession(_)
+                | Change::Adopt(_)
                 | Change::Deny(_) => {}
             }
         }
@@ -156,7 +157,9 @@ impl Session {
         };
         let subjects = slices(&wanted.subjects);
         // One round trip: all are sent in this order before the first is answered.
+        // Of several errors the first is told: the others only follow from it.
         let (_, seat, _, suspended, families, leases, fresh, uses, forgotten) = tokio::try_join!(
+            biased;
             client.batch_execute("BEGIN"),
             async { client.query_opt(&sql.seat, &[&&id[..]]).await },
             async {
@@ -179,7 +182,8 @@ impl Session {
             client.query_one(&sql.forgotten, &[]),
         )?;
         let seat = seat.as_ref().map(Seat::read).transpose()?;
-        let mut held = Held::new(UnixSeconds(get(&forgotten, "forgotten")?));
+        let adopted = UnixSeconds(get(&forgotten, "adopted")?);
+        let mut held = Held::new(UnixSeconds(get(&forgotten, "forgotten")?), adopted);
         for row in &families {
             let kin = Kin { family: family(row)?, opened: false };
             held.families.read(kin.family.id.0, kin);
@@ -250,6 +254,14 @@ impl Session {
     ) -> Result<(), Error> {
         let (client, sql) = (&self.client, &self.sql);
         let mut sent: Vec<BoxFuture<'_, Result<u64, Error>>> = Vec::new();
+        // Families that this batch opens after an adoption are not of the store that was adopted.
+        for epoch in &held.epochs {
+            let (number, began) = (epoch.number.cast_signed(), epoch.began.0);
+            let (id, instead_of) = (epoch.id.to_be_bytes(), epoch.instead_of.map(|id| id.to_be_bytes().to_vec()));
+            sent.push(
+                async move { client.execute(&sql.adopt, &[&number, &&id[..], &began, &instead_of]).await }.boxed(),
+            );
+        }
         let reserved = |token: &[u8; 32]| {
             let spend = held.fresh.contains(token).then(|| wanted.spends.get(token)).flatten();
             spend.map(|spend| Spent { request: spend.request, state: spend.leaves, attempts: 0 })
@@ -470,6 +482,41 @@ impl Session {
             .collect();
         let values: [&(dyn ToSql + Sync); 7] = [&&id[..], &sequences, &links, &leaves, &bodies, &details, &decisions];
         self.client.execute(&self.sql.records, &values).await
+    }
+
+    pub(super) async fn forget(&self, step: &Forget) -> Result<(), Error> {
+        let client = &self.client;
+        client.batch_execute("BEGIN").await?;
+        let erase = "UPDATE records SET details = '' WHERE position = ANY($1)";
+        client.execute(erase, &[&step.details]).await?;
+        let empty = "UPDATE records SET body = '', details = '', decision = NULL WHERE position = ANY($1)";
+        client.execute(empty, &[&step.records]).await?;
+        let leases: Vec<_> = step.leases.iter().map(|lease| lease.0.to_be_bytes().to_vec()).collect();
+        client.execute("DELETE FROM leases WHERE id = ANY($1)", &[&leases]).await?;
+        let reached = "UPDATE forgotten SET details = greatest(details, $1), records = greatest(records, $2)";
+        client.execute(reached, &[&step.reached.details, &step.reached.records]).await?;
+        client.batch_execute("COMMIT").await
+    }
+
+    /// Whether the store holds the record that a checkpoint ends with; of a later epoch, whether it gave that one up.
+    pub(super) async fn holds(&self, mark: &Mark) -> Result<bool, Down> {
+        let values: [&(dyn ToSql + Sync); 3] = [&&mark.store.to_be_bytes()[..], &mark.position, &&mark.link[..]];
+        let row = self.client.query_one(&self.sql.holds, &values).await?;
+        Ok(if get(&row, "newest")? { get(&row, "there")? } else { get(&row, "known")? })
+    }
+
+    pub(super) async fn keep_tree(&self, rows: &TreeRows) -> Result<(), Error> {
+        let (client, sql, nodes) = (&self.client, &self.sql, &rows.nodes);
+        let levels: Vec<_> = nodes.iter().map(|node| i64::from(node.level)).collect();
+        let numbers: Vec<_> = nodes.iter().map(|node| node.number.cast_signed()).collect();
+        let last: Vec<_> = nodes.iter().map(|node| node.last).collect();
+        let hashes = slices(nodes.iter().map(|node| &node.hash));
+        client.batch_execute("BEGIN").await?;
+        client.execute(&sql.keep_nodes, &[&levels, &numbers, &last, &hashes]).await?;
+        if let Some((epoch, size, note)) = &rows.checkpoint {
+            client.execute(&sql.keep_checkpoint, &[&epoch.cast_signed(), &size.cast_signed(), note]).await?;
+        }
+        client.batch_execute("COMMIT").await
     }
 
     pub(super) async fn sweep(&self, now: UnixSeconds) -> Result<u64, Error> {

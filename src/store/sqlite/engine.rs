@@ -2,8 +2,8 @@
 
 use super::{APPLICATION_ID, MIGRATIONS, family_at, file, key, prepare, version};
 use crate::store::{
-    Blocked, Change, Commit, Denial, Down, Engine, Family, Guard, Lease, LeaseState, Outcome, Settled, Spend,
-    Suspension, Turn, Turns, Use, commit::RETRIES_MAX,
+    Blocked, Change, Commit, Denial, Down, Engine, Epoch, Family, Guard, Lease, LeaseState, Outcome, Settled, Spend,
+    Suspension, TreeRows, Turn, Turns, Use, commit::RETRIES_MAX, forget::Forget,
 };
 use claimbound_core::{
     evidence::{Chain, LeaseId, Linked, SuspensionId, chain::ORIGIN, record::decision_of},
@@ -22,6 +22,8 @@ pub(in crate::store) struct Sqlite {
     connection: Connection,
     /// Tokens to be kept until before this time may have lost their record.
     forgotten: UnixSeconds,
+    /// When the store was last adopted: tokens issued until then may have lost theirs.
+    adopted: UnixSeconds,
     /// The last transaction failed: what the file holds is to be asked, not assumed.
     doubtful: bool,
     /// Dropped after the connection.
@@ -34,8 +36,11 @@ impl Sqlite {
         let (path, lock) = file::claim(path)?;
         let told = |down: Down| Down::new(format!("`{}`: {}", path.display(), down.why));
         let mut connection = Connection::open(&path).map_err(|error| told(error.into()))?;
-        let (chain, forgotten) = start(&mut connection, now).map_err(told)?;
-        Ok((Self { connection, forgotten, doubtful: false, _lock: lock }, chain))
+        let chain = newest(&mut connection).and_then(|()| start(&mut connection, now)).map_err(told)?;
+        let times = "SELECT forgotten, (SELECT max(began) FROM epochs) FROM sweeps";
+        let times = connection.query_row(times, [], |row| Ok((UnixSeconds(row.get(0)?), UnixSeconds(row.get(1)?))));
+        let (forgotten, adopted) = times.map_err(|error| told(error.into()))?;
+        Ok((Self { connection, forgotten, adopted, doubtful: false, _lock: lock }, chain))
     }
 
     #[cfg(test)]
@@ -48,7 +53,15 @@ impl Sqlite {
     }
 }
 
-fn start(connection: &mut Connection, now: UnixSeconds) -> Result<(Chain, UnixSeconds), Down> {
+/// Brings the file to the newest version, and leaves it.
+pub(in crate::store) fn migrate(path: &Path) -> Result<(), Down> {
+    let (path, _lock) = file::claim(path)?;
+    let told = |down: Down| Down::new(format!("`{}`: {}", path.display(), down.why));
+    let mut connection = Connection::open(&path).map_err(|error| told(error.into()))?;
+    newest(&mut connection).map_err(told)
+}
+
+fn newest(connection: &mut Connection) -> Result<(), Down> {
     prepare(connection)?;
     let done = version(connection)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
@@ -64,13 +77,16 @@ fn start(connection: &mut Connection, now: UnixSeconds) -> Result<(Chain, UnixSe
         transaction.pragma_update(None, "user_version", applied as i64 + 1)?;
         transaction.commit()?;
     }
+    Ok(())
+}
+
+fn start(connection: &mut Connection, now: UnixSeconds) -> Result<Chain, Down> {
     let mut incarnation = [0; 16];
     aws_lc_rs::rand::fill(&mut incarnation).map_err(|_| Down::new("the system gives no random bytes"))?;
     connection.execute("INSERT INTO incarnations VALUES (?1, ?2)", (incarnation, now.0))?;
     let mut chain = Chain { incarnation: u128::from_be_bytes(incarnation), sequence: 0, head: ORIGIN };
     reseat(connection, &mut chain)?;
-    let forgotten = connection.query_row("SELECT forgotten FROM sweeps", [], |row| row.get(0))?;
-    Ok((chain, UnixSeconds(forgotten)))
+    Ok(chain)
 }
 
 fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
@@ -105,11 +121,18 @@ impl Engine for Sqlite {
         }
         self.doubtful = true;
         let mut transaction = begin(&mut self.connection)?;
-        let mut outcomes = Vec::with_capacity(batch.len());
+        let (mut outcomes, mut adopted) = (Vec::with_capacity(batch.len()), self.adopted);
         for commit in batch {
-            outcomes.push(apply(&mut transaction, commit, self.forgotten, chain)?);
+            let outcome = apply(&mut transaction, commit, (self.forgotten, adopted), chain)?;
+            for change in &commit.changes {
+                if let (Change::Adopt(epoch), Outcome::Durable { .. }) = (change, &outcome) {
+                    adopted = adopted.max(epoch.began);
+                }
+            }
+            outcomes.push(outcome);
         }
         transaction.commit()?;
+        self.adopted = adopted;
         self.doubtful = false;
         Ok(outcomes)
     }
@@ -149,18 +172,51 @@ impl Engine for Sqlite {
         self.forgotten = forgotten;
         Ok(removed)
     }
+
+    fn forget(&mut self, step: &Forget) -> Result<(), Down> {
+        let transaction = begin(&mut self.connection)?;
+        for position in &step.details {
+            let erase = "UPDATE records SET details = x'' WHERE position = ?1";
+            transaction.prepare_cached(erase)?.execute([position])?;
+        }
+        for position in &step.records {
+            let empty = "UPDATE records SET body = x'', details = x'', decision = NULL WHERE position = ?1";
+            transaction.prepare_cached(empty)?.execute([position])?;
+        }
+        for lease in &step.leases {
+            transaction.prepare_cached("DELETE FROM leases WHERE id = ?1")?.execute([key(*lease)])?;
+        }
+        let reached = "UPDATE forgotten SET details = max(details, ?1), records = max(records, ?2)";
+        transaction.prepare_cached(reached)?.execute((step.reached.details, step.reached.records))?;
+        Ok(transaction.commit()?)
+    }
+
+    fn keep_tree(&mut self, rows: &TreeRows) -> Result<(), Down> {
+        let transaction = begin(&mut self.connection)?;
+        for node in &rows.nodes {
+            let keep = "INSERT INTO tree VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+            let values = (node.level, node.number.cast_signed(), node.last, node.hash);
+            transaction.prepare_cached(keep)?.execute(values)?;
+        }
+        if let Some((epoch, size, note)) = &rows.checkpoint {
+            let keep = "INSERT INTO checkpoints VALUES (?1, ?2, ?3) ON CONFLICT (epoch) DO UPDATE
+                        SET size = excluded.size, note = excluded.note WHERE excluded.size > size";
+            transaction.prepare_cached(keep)?.execute((epoch.cast_signed(), size.cast_signed(), note))?;
+        }
+        Ok(transaction.commit()?)
+    }
 }
 
 /// One commit: all of it behind its guards, or nothing. The chain moves only with what is written.
 fn apply(
     transaction: &mut Transaction<'_>,
     commit: &Commit,
-    forgotten: UnixSeconds,
+    times: Times,
     chain: &mut Chain,
 ) -> rusqlite::Result<Outcome> {
     let run = |sql: &str| transaction.prepare_cached(sql)?.execute([]);
     run("SAVEPOINT one")?;
-    if let Some(blocked) = attempt(transaction, commit, forgotten)? {
+    if let Some(blocked) = attempt(transaction, commit, times)? {
         run("ROLLBACK TO one")?;
         run("RELEASE one")?;
         return Ok(Outcome::Blocked(blocked));
@@ -173,10 +229,10 @@ fn apply(
     Ok(Outcome::Durable { sequence: chain.sequence })
 }
 
-fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> rusqlite::Result<Option<Blocked>> {
+fn attempt(connection: &Connection, commit: &Commit, times: Times) -> rusqlite::Result<Option<Blocked>> {
     for guard in &commit.guards {
         let blocked = match guard {
-            Guard::Unspent(spend) => spent(connection, spend, forgotten)?,
+            Guard::Unspent(spend) => spent(connection, spend, times)?,
             Guard::LeaseAlive(lease) => {
                 let alive = "SELECT 1 FROM leases WHERE id = ?1 AND state NOT IN ('failed', 'ended')";
                 let alive = connection.prepare_cached(alive)?.exists([key(*lease)])?;
@@ -238,6 +294,10 @@ fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> 
                 connection.prepare_cached(keep)?.execute((version, archive))?;
                 None
             }
+            Change::Adopt(epoch) => {
+                adopt(connection, epoch)?;
+                None
+            }
             Change::OpenSession(session) => {
                 let open = "INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
                 connection.prepare_cached(open)?.execute((
@@ -279,8 +339,27 @@ fn attempt(connection: &Connection, commit: &Commit, forgotten: UnixSeconds) -> 
     Ok(None)
 }
 
+/// Whose record may be lost: tokens to be kept until before the first, tokens issued until the second.
+type Times = (UnixSeconds, UnixSeconds);
+
+fn adopt(connection: &Connection, epoch: &Epoch) -> rusqlite::Result<()> {
+    let id = |id: u128| id.to_be_bytes();
+    connection.prepare_cached("INSERT INTO epochs VALUES (?1, ?2, ?3, ?4)")?.execute((
+        epoch.number.cast_signed(),
+        id(epoch.id),
+        epoch.began.0,
+        epoch.instead_of.map(id),
+    ))?;
+    connection.prepare_cached("UPDATE families SET ended = 1 WHERE ended = 0")?.execute([])?;
+    connection.prepare_cached("DELETE FROM sessions")?.execute([])?;
+    Ok(())
+}
+
 /// Spends a token, or says why not.
-fn spent(connection: &Connection, spend: &Spend, forgotten: UnixSeconds) -> rusqlite::Result<Option<Blocked>> {
+fn spent(connection: &Connection, spend: &Spend, (forgotten, adopted): Times) -> rusqlite::Result<Option<Blocked>> {
+    if spend.issued <= adopted {
+        return Ok(Some(Blocked::BeforeAdoption));
+    }
     if spend.token.keep_until() < forgotten {
         return Ok(Some(Blocked::Replay));
     }

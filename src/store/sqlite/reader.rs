@@ -2,8 +2,9 @@
 
 use super::{MIGRATIONS, family_at, id_at, key, prepare, version};
 use crate::store::{
-    AuditedLease, Census, Denial, DenialScope, Down, Family, HeldLease, Kept, LeaseOrder, ListedLease, Reader, Scope,
-    Session, Stored, StoredLease, Subject, Suspension, leases::Indexed, open::oldest_live,
+    AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Kept, Leaf, LeaseOrder, ListedLease,
+    Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten, leases::Indexed,
+    open::oldest_live,
 };
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
@@ -12,6 +13,7 @@ use claimbound_core::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Params, Row, types::Type};
 use std::{
     collections::BTreeMap,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -92,8 +94,14 @@ impl Reader for SqliteReader {
     }
 
     fn before(&self, position: Option<i64>, rows: u32) -> Result<Vec<Stored>, Down> {
-        let sql = "SELECT * FROM records WHERE position < ?1 ORDER BY position DESC LIMIT ?2";
+        let sql = "SELECT * FROM records WHERE position < ?1 AND length(body) > 0 ORDER BY position DESC LIMIT ?2";
         self.read(|connection| all(connection, sql, (position.unwrap_or(i64::MAX), rows), stored))
+    }
+
+    fn forgotten(&self) -> Result<Forgotten, Down> {
+        let sql = "SELECT details, records FROM forgotten";
+        let told = |row: &Row<'_>| Ok(Forgotten { details: row.get("details")?, records: row.get("records")? });
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([], told)?))
     }
 
     fn leases(&self, order: &LeaseOrder, most: u32) -> Result<Vec<ListedLease>, Down> {
@@ -184,7 +192,7 @@ impl Reader for SqliteReader {
         let last = "SELECT coalesce(max(position), 0) FROM records";
         let last: i64 = self.read(|connection| Ok(connection.query_row(last, [], |row| row.get(0))?))?;
         let some = "SELECT position, body, details FROM records WHERE position > ?1 AND position <= ?2
-                    ORDER BY position LIMIT ?3";
+                    AND length(body) > 0 ORDER BY position LIMIT ?3";
         let mut shown = i64::MIN;
         while shown < last {
             let before = shown;
@@ -212,10 +220,74 @@ impl Reader for SqliteReader {
         self.read(|connection| all(connection, sql, (incarnation.to_be_bytes(), after.cast_signed(), most), stored))
     }
 
+    fn records_after(&self, position: i64, each: &mut dyn FnMut(Stored) -> bool) -> Result<(), Down> {
+        let last = self.settled()?;
+        let some = "SELECT * FROM records WHERE position > ?1 AND position <= ?2 ORDER BY position LIMIT ?3";
+        let mut shown = position;
+        loop {
+            let records = self.read(|connection| all(connection, some, (shown, last, WALK_ROWS), stored))?;
+            let Some(newest) = records.last() else { return Ok(()) };
+            shown = newest.position;
+            for record in records {
+                if !each(record) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn settled(&self) -> Result<i64, Down> {
+        let last = "SELECT coalesce(max(position), 0) FROM records";
+        self.read(|connection| Ok(connection.query_row(last, [], |row| row.get(0))?))
+    }
+
+    fn leaves(&self, after: i64, upto: i64, most: usize) -> Result<Vec<Leaf>, Down> {
+        let sql = "SELECT position, leaf, link FROM records WHERE position > ?1 AND position <= ?2
+                   ORDER BY position LIMIT ?3";
+        let leaf = |row: &Row<'_>| Ok(Leaf { position: row.get(0)?, leaf: row.get(1)?, link: row.get(2)? });
+        self.read(|connection| all(connection, sql, (after, upto, most as i64), leaf))
+    }
+
+    fn count_after(&self, position: i64) -> Result<u64, Down> {
+        let sql = "SELECT count(*) FROM records WHERE position > ?1";
+        self.read(|connection| Ok(connection.query_row(sql, [position], |row| row.get::<_, i64>(0))?.unsigned_abs()))
+    }
+
+    fn nodes(&self, level: u8, numbers: Range<u64>) -> Result<Vec<Node>, Down> {
+        let sql = "SELECT * FROM tree WHERE level = ?1 AND number >= ?2 AND number < ?3 ORDER BY number";
+        let values = (level, numbers.start.cast_signed(), numbers.end.cast_signed());
+        self.read(|connection| all(connection, sql, values, node))
+    }
+
+    fn grown(&self) -> Result<Option<Node>, Down> {
+        let sql = "SELECT * FROM tree WHERE level = 1 ORDER BY number DESC LIMIT 1";
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([], node).optional()?))
+    }
+
+    fn epochs(&self) -> Result<Vec<Epoch>, Down> {
+        self.read(|connection| all(connection, EPOCHS, [], epoch))
+    }
+
+    fn checkpoint(&self) -> Result<Option<String>, Down> {
+        let sql = "SELECT note FROM checkpoints ORDER BY epoch DESC LIMIT 1";
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?))
+    }
+
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down> {
         self.read(|connection| {
             let transaction = connection.unchecked_transaction()?;
             let mut more = true;
+            let epochs = all(&transaction, EPOCHS, [], |row| epoch(row).map(Kept::Epoch))?;
+            let notes = "SELECT note FROM checkpoints ORDER BY epoch";
+            let notes = all(&transaction, notes, [], |row| row.get(0).map(Kept::Checkpoint))?;
+            let nodes = "SELECT * FROM tree ORDER BY level, number";
+            let nodes = all(&transaction, nodes, [], |row| node(row).map(Kept::Node))?;
+            for kept in epochs.into_iter().chain(notes).chain(nodes) {
+                more = more && each(kept);
+            }
+            if !more {
+                return Ok(());
+            }
             walk_records(&transaction, &mut |stored| {
                 more = each(Kept::Record(stored));
                 more
@@ -300,6 +372,27 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         leaf: row.get("leaf")?,
         body: row.get("body")?,
         details: row.get("details")?,
+    })
+}
+
+/// All epochs, oldest first.
+const EPOCHS: &str = "SELECT * FROM epochs ORDER BY number";
+
+fn epoch(row: &Row<'_>) -> rusqlite::Result<Epoch> {
+    Ok(Epoch {
+        number: row.get::<_, i64>("number")?.unsigned_abs(),
+        id: id_at(row, "id")?,
+        began: UnixSeconds(row.get("began")?),
+        instead_of: row.get::<_, Option<[u8; 16]>>("instead_of")?.map(u128::from_be_bytes),
+    })
+}
+
+fn node(row: &Row<'_>) -> rusqlite::Result<Node> {
+    Ok(Node {
+        level: row.get("level")?,
+        number: row.get::<_, i64>("number")?.unsigned_abs(),
+        last: row.get("last")?,
+        hash: row.get("hash")?,
     })
 }
 

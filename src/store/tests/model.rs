@@ -16,6 +16,7 @@ enum Step {
         within: Option<u8>,
         of: u8,
     },
+    Adopt,
     Refuse {
         token: u8,
         recorded: bool,
@@ -76,6 +77,7 @@ struct Model {
     /// Family of a lease.
     members: HashMap<u8, u8>,
     records: u64,
+    epochs: u64,
 }
 
 impl Model {
@@ -99,6 +101,10 @@ impl Model {
     }
 
     fn spend(&mut self, token: u8, request: u8, leaves: LeaseState, may_retry: bool) -> Option<Blocked> {
+        // The first token is of the time before any adoption.
+        if self.epochs > 0 && token == 0 {
+            return Some(Blocked::BeforeAdoption);
+        }
         let attempts = match self.spent.get(&token) {
             None => 0,
             Some((LeaseState::Issuing, ..)) => return Some(Blocked::InFlight),
@@ -138,6 +144,11 @@ impl Model {
                 None
             }
             Step::Refuse { token, .. } => self.spend(token, 1, LeaseState::Issued, false),
+            Step::Adopt => {
+                self.epochs += 1;
+                self.families.iter_mut().for_each(|family| family.4 = true);
+                None
+            }
             Step::Suspend { of, replaces } if self.suspended.get(&of).copied() == replaces => {
                 self.suspended.insert(of, number);
                 None
@@ -223,22 +234,27 @@ impl Model {
     }
 }
 
-fn commit(number: u8, step: &Step, families: &[u8]) -> Commit {
+fn at(token: u8, leaves: LeaseState) -> Spend {
+    Spend { issued: NOW.plus(token.into()), ..spend(token, leaves) }
+}
+
+fn commit(number: u8, epochs: u64, step: &Step, families: &[u8]) -> Commit {
     // One that never began has an id that no lease has.
     let id = |of: u8| families.get(usize::from(of)).map_or(0xffff, |id| u128::from(*id));
     match *step {
         Step::Grant { token, request, issuing, may_retry, also_alive, within, of } => {
             let leaves = if issuing { LeaseState::Issuing } else { LeaseState::Issued };
-            let mut commit = grant(number.into(), Spend { request: [request; 32], may_retry, ..spend(token, leaves) });
+            let mut commit = grant(number.into(), Spend { request: [request; 32], may_retry, ..at(token, leaves) });
             commit.guards.push(not_suspended(&[of, of + 10], NOW));
             commit.guards.extend(within.map(|counter| Guard::Within(use_at(counter, NOW))));
             commit.guards.extend(also_alive.map(|lease| Guard::LeaseAlive(LeaseId(lease.into()))));
             commit
         }
         Step::Refuse { token, recorded } => {
-            let commit = refuse(number.into(), vec![Guard::Unspent(spend(token, LeaseState::Issued))], vec![]);
+            let commit = refuse(number.into(), vec![Guard::Unspent(at(token, LeaseState::Issued))], vec![]);
             Commit { entry: commit.entry.filter(|_| recorded), ..commit }
         }
+        Step::Adopt => adopt(epochs + 2, NOW),
         Step::Suspend { of, replaces } => suspend(number.into(), of, None, replaces.map(Into::into)),
         Step::Resume { of, number } => resume(number.into(), of),
         Step::GiveBack { counter } => refuse(number.into(), vec![], vec![Change::GiveBack(use_at(counter, NOW))]),
@@ -247,7 +263,7 @@ fn commit(number: u8, step: &Step, families: &[u8]) -> Commit {
         Step::Alive { lease } => refuse(number.into(), vec![Guard::LeaseAlive(LeaseId(lease.into()))], vec![]),
         Step::Begin { token } => {
             let opens = Change::OpenFamily(Family { expires: NOW.plus(9_000), ..family_of(number.into(), 0) });
-            in_family(grant(number.into(), spend(token, LeaseState::Issued)), number.into(), Some(opens))
+            in_family(grant(number.into(), at(token, LeaseState::Issued)), number.into(), Some(opens))
         }
         Step::Renew { of, is, next, after, also_alive } => {
             let after = i64::from(after.saturating_mul(10));
@@ -272,6 +288,7 @@ fn step() -> impl Strategy<Value = Step> {
                 Step::Grant { token, request, issuing, may_retry, also_alive, within, of }
             }),
         1 => (0..4_u8, any::<bool>()).prop_map(|(token, recorded)| Step::Refuse { token, recorded }),
+        1 => Just(Step::Adopt),
         1 => (0..2_u8).prop_map(|counter| Step::GiveBack { counter }),
         1 => (0..2_u8, prop::option::weighted(0.5, 0..24_u8)).prop_map(|(of, replaces)| Step::Suspend { of, replaces }),
         3 => (0..2_u8, 0..24_u8).prop_map(|(of, number)| Step::Resume { of, number }),
@@ -305,9 +322,10 @@ fn answers_as_the_model_does(place: &dyn Place, batches: Batches) -> Result<(), 
         let (mut batch, mut expected) = (Vec::new(), Vec::new());
         let mut sequence = chain.sequence;
         for step in &steps {
+            let epochs = model.epochs;
             let blocked = model.step(number, step);
             let families: Vec<u8> = model.families.iter().map(|(id, ..)| *id).collect();
-            batch.push(commit(number, step, &families));
+            batch.push(commit(number, epochs, step, &families));
             expected.push(match blocked {
                 Some(blocked) => Outcome::Blocked(blocked),
                 None if matches!(step, Step::Refuse { recorded: false, .. }) => durable(sequence),

@@ -27,8 +27,8 @@ impl Server {
     pub(super) fn empty(&self) {
         self.edit(
             "TRUNCATE records, incarnations, spent, leases, families, status_lists, folders, fixed, uses, suspensions,
-                      denials RESTART IDENTITY;
-             UPDATE sweeps SET swept = 0, forgotten = 0",
+                      denials, tree, checkpoints RESTART IDENTITY;
+             DELETE FROM epochs WHERE number > 1; UPDATE sweeps SET swept = 0, forgotten = 0",
         );
     }
     fn finding(&self) -> String {
@@ -400,4 +400,58 @@ fn hands_in_the_evidence_of_several_brokers_are_found_and_named() {
         place.empty();
         assert!(finding.starts_with(whose) && finding.contains(wrong), "{sql}: {finding}");
     }
+}
+
+/// A transaction that took a place and is not over yet: the tree waits for it, though later places show already.
+#[test]
+fn the_tree_waits_for_places_that_are_taken() {
+    let place = Server::start();
+    let (mut engine, mut chain) = place.engine().unwrap();
+    engine.apply(&[grant(1, spend(1, Issued))], &mut chain).unwrap();
+    let reader = place.reader();
+    assert_eq!(reader.settled().unwrap(), 1);
+    thread::scope(|scope| {
+        let slow = "BEGIN; INSERT INTO records (incarnation, sequence, link, leaf, body, details)
+                    SELECT '\\x00000000000000000000000000000000', 1, link, leaf, body, details FROM records;
+                    SELECT pg_sleep(0.5); COMMIT";
+        let slow = scope.spawn(|| place.edit(slow));
+        let asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        while place.server.sql("claimbound", asked) == "0" {
+            thread::sleep(Duration::from_millis(5));
+        }
+        engine.apply(&[grant(2, spend(2, Issued))], &mut chain).unwrap();
+        let shown = |upto| reader.leaves(0, upto, 10).unwrap().iter().map(|leaf| leaf.position).collect::<Vec<_>>();
+        assert_eq!(shown(i64::MAX), [1, 3], "the second place is taken and does not show");
+        let upto = reader.settled().unwrap();
+        assert_eq!(shown(upto), [1, 2, 3], "it was waited for");
+        slow.join().unwrap();
+    });
+    engine.apply(&[grant(3, spend(3, Issued))], &mut chain).unwrap();
+    assert_eq!(reader.settled().unwrap(), 4);
+}
+
+/// An old copy in the database's place is noticed by the first connection to it, also where this broker wrote nothing since.
+#[test]
+fn a_database_that_lacks_a_checkpoint_is_noticed_on_reconnect() {
+    use claimbound_core::evidence::Checkpoint;
+    let place = Server::start();
+    let (mut engine, mut chain) = at(&place.server.url()).unwrap();
+    let (mut other, mut others) = place.engine().unwrap();
+    engine.apply(&[grant(1, spend(1, Issued))], &mut chain).unwrap();
+    other.apply(&[grant(2, spend(2, Issued))], &mut others).unwrap();
+    let reader = place.reader();
+    let stand = crate::store::tree::grow(&*reader, reader.settled().unwrap()).unwrap().stand.unwrap();
+    let store = reader.epochs().unwrap()[0].id;
+    let (origin, at) = (String::new(), NOW);
+    let (size, root, last) = (stand.size, stand.root, stand.last);
+    engine.watch().expect(&Checkpoint { origin, size, root, epoch: 1, store, at, last });
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'claimbound'";
+    let again = |place: &Server| drop(place.server.sql("postgres", cut));
+    again(&place);
+    assert!(engine.apply(&[grant(3, spend(3, Issued))], &mut chain).is_ok(), "all is there");
+    place.edit("DELETE FROM records WHERE position = 2");
+    again(&place);
+    let why = engine.apply(&[grant(4, spend(4, Issued))], &mut chain).unwrap_err().why;
+    assert!(why.contains("it is behind what this broker wrote"), "{why}");
+    assert!(engine.watch().behind().is_some());
 }

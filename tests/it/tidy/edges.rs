@@ -38,7 +38,7 @@ const SERVICE: &[(&str, &str)] = &[
     ("config", "core::diag operators otlp secret"),
     ("folder", "core::diag core::mapping"),
     // The floors of an exchange.
-    ("keys", "core::claims core::time core::trust net secret telemetry"),
+    ("keys", "core::claims core::evidence::VerifierKey core::time core::trust net secret telemetry"),
     ("documents", "core::time keys::signing"),
     ("store", "core::evidence core::reason core::time core::trust::SingleUse secret telemetry"),
     (

@@ -61,7 +61,7 @@ impl Broker {
             written: Default::default(),
             running: None,
         };
-        broker.launch().await;
+        broker.launch("ready").await;
         broker
     }
 
@@ -73,6 +73,10 @@ impl Broker {
         fs::create_dir(&keys).expect("a directory can be made");
         fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).expect("a mode can be set");
         for key in fs::read_dir(self.directory().join("keys")).expect("a broker has keys").flatten() {
+            // Not yet in its place, and gone in a moment.
+            if key.file_name().to_string_lossy().contains(".new") {
+                continue;
+            }
             fs::copy(key.path(), keys.join(key.file_name())).expect("a key can be copied");
         }
         Self::start_in(directory, &self.binary, self.config.clone()).await
@@ -98,7 +102,7 @@ impl Broker {
         http::get(&format!("{}/operator/health", self.operator_url)).await.body
     }
 
-    async fn launch(&mut self) {
+    async fn launch(&mut self, event: &str) {
         self.written = [&self.url, &self.operator_url].map(|url| url.trim_start_matches("http://").to_owned());
         self.rewrite(self.config.clone());
         let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be opened");
@@ -109,19 +113,25 @@ impl Broker {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", self.binary.display()));
-        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        let mut line = String::new();
-        let read = timeout(Duration::from_secs(READY_SECONDS), stdout.read_line(&mut line)).await;
-        let ready: Value = match (read, serde_json::from_str(&line)) {
-            (Ok(Ok(_)), Ok(ready)) => ready,
-            _ => panic!("the broker is not ready: {line}\n{}", self.log()),
-        };
-        assert_eq!(ready["event"], "ready", "{ready}");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        self.running = Some((child, stdout));
+        let ready = self.line().await;
+        assert_eq!(ready["event"], event, "{ready}");
         let url = |name: &str| ready[name].as_str().map(|url| url.trim_end_matches('/').to_owned());
         let known = |name: &str| url(name).unwrap_or_else(|| panic!("no `{name}` in {ready}"));
         (self.url, self.public_url) = (known("listen"), known("public_url"));
         self.operator_url = url("operator_listen").unwrap_or_default();
-        self.running = Some((child, stdout));
+    }
+
+    /// The next line that the broker says on standard output.
+    pub async fn line(&mut self) -> Value {
+        let (_, stdout) = self.running.as_mut().expect("the broker runs");
+        let mut line = String::new();
+        let read = timeout(Duration::from_secs(READY_SECONDS), stdout.read_line(&mut line)).await;
+        match (read, serde_json::from_str(&line)) {
+            (Ok(Ok(_)), Ok(told)) => told,
+            _ => panic!("the broker is not ready: {line}\n{}", self.log()),
+        }
     }
 
     /// Where it listens, without a slash at the end.
@@ -231,7 +241,15 @@ impl Broker {
         if self.running.is_some() {
             self.kill9().await;
         }
-        self.launch().await;
+        self.launch("ready").await;
+    }
+
+    /// The same over a store that it will not serve.
+    pub async fn restart_closed(&mut self) {
+        if self.running.is_some() {
+            self.kill9().await;
+        }
+        self.launch("closed").await;
     }
 
     /// A command of the same program in the broker's directory, to be run by the caller.

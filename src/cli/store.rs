@@ -21,9 +21,9 @@ enum Command {
     ///
     /// A broker whose store lacks what its newest checkpoint covers serves health alone. This accepts the store: it is
     /// recorded, another epoch of the evidence begins, and CI tokens issued until now are refused, since those that were
-    /// spent may be forgotten; so may refresh tokens and sign-outs, and all renewals and operators' sessions end. A SQLite store must not be held by another process; a broker that serves health alone
-    /// holds none, and goes on by itself. Exit code 0: adopted; 2: nothing to adopt, usage, or store, checkpoint or
-    /// evidence cannot be read.
+    /// spent may be forgotten. For the same reason renewals and operators' sessions end. A SQLite store must not be held by
+    /// another process; a broker that serves health alone holds none, and goes on by itself. Exit code 0: adopted; 2:
+    /// nothing to adopt, usage, or store, checkpoint or evidence cannot be read.
     Adopt(Adopt),
 }
 

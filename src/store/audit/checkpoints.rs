@@ -18,8 +18,8 @@ pub enum CheckpointFault {
     #[error("it is of another database, or of an epoch that this one does not have: other records were put in place")]
     Other,
     #[error(
-        "it covers {size} records of epoch {epoch}, and epoch {later} began behind record {began}: the records after that \
-         were given up when the store was adopted"
+        "it covers {size} records of epoch {epoch}, and epoch {later} began with record {}: some of what it covers \
+         were given up when the store was adopted", began + 1
     )]
     GivenUp { size: u64, epoch: u64, later: u64, began: u64 },
     #[error(
@@ -52,6 +52,9 @@ pub(super) struct Growing {
     due: Vec<Due>,
     /// The largest that held.
     held: Option<Checkpoint>,
+    /// Another root than that of an earlier epoch's checkpoint, and how many records were proven good before it. An
+    /// adoption that gave these records up tells of it behind what it applied again.
+    parted: Option<(Due, u64)>,
     begun: bool,
 }
 
@@ -116,16 +119,27 @@ impl Growing {
             return Ok(());
         }
         let good = self.held.as_ref().map_or(0, |held| held.size);
-        let fault = self.given_up(&checkpoint).unwrap_or(CheckpointFault::Root { size, good });
-        Err(Finding::Checkpoint { name, fault })
+        if self.epochs.iter().any(|epoch| epoch.number > checkpoint.epoch) {
+            self.parted.get_or_insert((Due { name, checkpoint }, good));
+            return Ok(());
+        }
+        Err(Finding::Checkpoint { name, fault: CheckpointFault::Root { size, good } })
     }
 
     /// A checkpoint of records that an adoption gave up.
     fn given_up(&self, checkpoint: &Checkpoint) -> Option<CheckpointFault> {
         let Checkpoint { size, epoch, .. } = *checkpoint;
         let (later, _, began) = self.adopted.iter().find(|(number, ..)| *number > epoch)?;
-        let (later, began) = (*later, *began);
-        (size > began).then_some(CheckpointFault::GivenUp { size, epoch, later, began })
+        Some(CheckpointFault::GivenUp { size, epoch, later: *later, began: *began })
+    }
+
+    /// Whether what an earlier epoch's checkpoint covers was given up: so it was if a later one's holds.
+    fn parted(&mut self) -> Result<(), Finding> {
+        let Some((Due { name, checkpoint }, good)) = self.parted.take() else { return Ok(()) };
+        let signed_since = self.held.as_ref().is_some_and(|held| held.epoch > checkpoint.epoch);
+        let given_up = self.given_up(&checkpoint).filter(|_| signed_since);
+        let fault = given_up.unwrap_or(CheckpointFault::Root { size: checkpoint.size, good });
+        Err(Finding::Checkpoint { name, fault })
     }
 
     /// A record tells of an adoption: the record itself is the first of its epoch.
@@ -136,6 +150,7 @@ impl Growing {
     /// All records have been seen.
     pub(super) fn end(&mut self) -> Result<(), Finding> {
         self.begin()?;
+        self.parted()?;
         let records = self.tree.size();
         if let Some(Due { name, checkpoint }) = self.due.pop() {
             let cut = CheckpointFault::Cut { size: checkpoint.size, records };

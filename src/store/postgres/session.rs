@@ -96,8 +96,11 @@ async fn version(client: &Client) -> Result<usize, Down> {
 
 /// Brings the database to the newest version and begins an incarnation, while all others who start wait.
 pub(super) async fn begin(client: &Client, now: UnixSeconds) -> Result<Chain, Down> {
-    // Others may be migrating; nothing here is in anybody's way.
-    client.batch_execute("BEGIN; SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '60s'").await?;
+    // Others may be migrating; nothing here is in anybody's way but theirs, so a start on a busy machine is not thrown out
+    // where a batch would be.
+    let patience = "BEGIN; SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '60s';
+                    SET LOCAL idle_in_transaction_session_timeout = '30s'";
+    client.batch_execute(patience).await?;
     client.query_one("SELECT pg_advisory_xact_lock($1)", &[&START_LOCK]).await?;
     let done = version(client).await?;
     if done == 0 {

@@ -317,7 +317,11 @@ async fn web_identity(form: &BTreeMap<String, String>, state: &Arc<Mutex<State>>
     let key = match known {
         Some(key) => key,
         None => {
-            let fetched = http::get(&jwks_url).await.body;
+            let fetched = http::send(http::client().get(&jwks_url)).await;
+            // Its issuer may be dead.
+            let Ok(http::Answer { body: fetched, .. }) = fetched else {
+                return invalid("Couldn't retrieve verification key");
+            };
             lock(state).keys = fetched.clone();
             let Some(key) = find(&fetched) else { return invalid("Couldn't retrieve verification key") };
             key

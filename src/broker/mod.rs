@@ -217,7 +217,7 @@ impl Broker {
             background: Mutex::default(),
         });
         broker.look_at_published().await;
-        *broker.background.lock().await = tasks::spawn(&broker);
+        *broker.background.lock().await = tasks::spawn(&broker).await;
         Ok(broker)
     }
 

@@ -32,7 +32,7 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
 /// A lease may be `issuing` for so long before it counts as left: longer than any backend's time limit.
 const ISSUING_SECONDS_MAX: i64 = 120;
 
-pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
+pub(super) async fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
     let strangers = {
         let broker = broker.clone();
         tokio::spawn(async move {
@@ -50,14 +50,12 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
     };
     let sweeper = {
         let broker = broker.clone();
-        // Read before any exchange can begin: what one of ours opens is never older.
         let started = broker.clock.now();
+        // Read before any exchange can begin: whatever is `issuing` by now, however late it was opened, is a predecessor's,
+        // and nobody works on it any more. Unless the store has other brokers.
+        let left = if broker.shared_store { Vec::new() } else { unsettled(&broker, UnixSeconds(i64::MAX)).await };
         tokio::spawn(async move {
-            // Whatever was `issuing` before this process is its predecessor's: nobody works on it any more. Unless the
-            // store has other brokers.
-            if !broker.shared_store {
-                sweep(&broker, started).await;
-            }
+            settle_all(&broker, left).await;
             let lived = Instant::now();
             let mut tick = tokio::time::interval(SWEEP_INTERVAL);
             let mut stop = std::pin::pin!(stopping(&broker));
@@ -67,7 +65,8 @@ pub(super) fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
                     () = &mut stop => return,
                 }
                 let now = broker.clock.now();
-                sweep(&broker, now.plus(-ISSUING_SECONDS_MAX)).await;
+                let left = unsettled(&broker, now.plus(-ISSUING_SECONDS_MAX)).await;
+                settle_all(&broker, left).await;
                 // Forgets single-use records of tokens that cannot verify any more; also finds out whether a store
                 // that failed takes writes again.
                 if let Err(error) = broker.writer.sweep(surely_past(now, started, lived.elapsed())).await {
@@ -167,12 +166,16 @@ async fn stopping(broker: &Broker) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
+/// Leases that are `issuing` and were opened before this; none where the store cannot be asked.
+async fn unsettled(broker: &Broker, before: UnixSeconds) -> Vec<StoredLease> {
+    broker.read(move |reader| reader.unsettled(before)).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "leases could not be looked through");
+        Vec::new()
+    })
+}
+
 /// Settles leases left `issuing` as `unknown`: their credential may exist, and they stay open until they expire.
-async fn sweep(broker: &Broker, before: UnixSeconds) {
-    let left = match broker.read(move |reader| reader.unsettled(before)).await {
-        Ok(left) => left,
-        Err(error) => return tracing::error!(%error, "leases could not be looked through"),
-    };
+async fn settle_all(broker: &Broker, left: Vec<StoredLease>) {
     for lease in left {
         if let Err(error) = settle(broker, &lease).await {
             return tracing::error!(%error, lease_id = %lease.id, "a lease could not be settled");

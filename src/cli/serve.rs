@@ -329,12 +329,17 @@ async fn closed(
     Ok(adopted.load(Ordering::Relaxed))
 }
 
+/// SIGXFSZ, which kills a process that writes beyond its limit on files (`ulimit -f`, `LimitFSIZE=`) unless it is caught.
+const FILE_TOO_LARGE: SignalKind = SignalKind::from_raw(25);
+
 /// Resolves on SIGTERM or SIGINT. SIGHUP, which ends a process that does not wait for it, is told to `hung_up`.
 pub(super) fn stop_signal(hung_up: impl Fn() + Send) -> anyhow::Result<impl Future<Output = ()> + Send> {
     let wait = |kind| signal(kind).context("cannot wait for signals");
     let mut term = wait(SignalKind::terminate())?;
     let mut int = wait(SignalKind::interrupt())?;
     let mut hangup = wait(SignalKind::hangup())?;
+    // Caught once and for all: such a write fails, as on a full disk.
+    drop(wait(FILE_TOO_LARGE)?);
     Ok(async move {
         loop {
             tokio::select! {

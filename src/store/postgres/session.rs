@@ -102,8 +102,11 @@ pub(super) async fn migrate(client: &Client, now: UnixSeconds) -> Result<(), Dow
 
 /// Begins a transaction that brings the database to the newest version.
 async fn newest(client: &Client, now: UnixSeconds) -> Result<(), Down> {
-    // Others may be migrating; nothing here is in anybody's way.
-    client.batch_execute("BEGIN; SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '60s'").await?;
+    // Others may be migrating; nothing here is in anybody's way but theirs, so a start on a busy machine is not thrown out
+    // where a batch would be.
+    let patience = "BEGIN; SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '60s';
+                    SET LOCAL idle_in_transaction_session_timeout = '30s'";
+    client.batch_execute(patience).await?;
     client.query_one("SELECT pg_advisory_xact_lock($1)", &[&START_LOCK]).await?;
     let done = version(client).await?;
     if done == 0 {

@@ -226,6 +226,27 @@ fn a_broker_that_stands_still_is_thrown_out() {
     verified(&place, 2);
 }
 
+/// A start holds up other starts alone: one that stands still as long as throws a batch out comes through.
+#[test]
+fn a_start_that_stands_still_for_a_while_succeeds() {
+    let place = Server::start();
+    let relay = Relay::to(place.server.socket());
+    relay.stand_still_at_a_commit();
+    thread::scope(|scope| {
+        let starting = scope.spawn(|| at(&place.server.url_at(relay.port())).map(drop));
+        while !relay.stands_still() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let idle = "SELECT count(*) FROM pg_stat_activity
+                    WHERE usename = 'claimbound' AND state <> 'active' AND state_change > now() - interval '2500 ms'";
+        while place.server.sql("postgres", idle) != "0" {
+            thread::sleep(Duration::from_millis(50));
+        }
+        relay.restore();
+        starting.join().unwrap().unwrap();
+    });
+}
+
 #[test]
 fn a_server_that_would_lose_commits_is_refused() {
     for setting in ["fsync=off", "full_page_writes=off", "synchronous_commit=off"] {

@@ -1,7 +1,7 @@
 //! A broker under test: the built program, in a directory of its own, on ports of its own.
 
 use crate::{
-    command::{Exit, command, finish, signal},
+    command::{Exit, command, finish, limit_files, signal},
     config::BrokerConfig,
     http::{self, Answer},
 };
@@ -206,6 +206,12 @@ impl Broker {
     pub async fn signal(&self, name: &str) {
         let (child, _) = self.running.as_ref().expect("the broker runs");
         signal(child, name).await;
+    }
+
+    /// From now on no file gets longer than this: see [`limit_files`].
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let (child, _) = self.running.as_ref().expect("the broker runs");
+        limit_files(bytes, &[child.id().expect("the broker has not ended")], |_| {});
     }
 
     /// Memory that the process holds right now, in KiB (`VmRSS`, proc(5)).

@@ -49,6 +49,20 @@ pub async fn signal(child: &Child, name: &str) {
     assert!(status.expect("a shell can be started").success(), "process {pid} takes no signal {name}");
 }
 
+/// Sets the size to which these processes may write files from now on (`RLIMIT_FSIZE`): what is a full disk to the
+/// real one. 0 is one that takes no writes at all, `None` gives the room back. `as_user` runs as whom the processes do.
+pub fn limit_files(bytes: Option<u64>, processes: &[u32], as_user: impl Fn(&mut std::process::Command)) {
+    for process in processes {
+        let bytes = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let mut prlimit = std::process::Command::new("prlimit");
+        // The soft limit alone, which may be raised again.
+        prlimit.args([format!("--fsize={bytes}:"), format!("--pid={process}")]);
+        as_user(&mut prlimit);
+        let output = prlimit.output().expect("`prlimit` of util-linux is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

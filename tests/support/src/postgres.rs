@@ -3,6 +3,7 @@
 //! `initdb` runs once and is kept below `target/`; each server starts on a copy. PostgreSQL refuses to run as root: as
 //! root it runs as the user `postgres`, whom its package makes, otherwise as ourselves.
 
+use crate::command::limit_files;
 use std::{
     env,
     fs::{self, File},
@@ -126,6 +127,16 @@ impl Postgres {
         let _ = child.wait();
     }
 
+    /// From now on no process of the server that brokers speak to makes a file longer than this: see [`limit_files`]. Its
+    /// log of writes ahead has files of 1 MiB, and a server that cannot write those stops.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let sessions = self.sql("postgres", "SELECT pid FROM pg_stat_activity WHERE usename = 'claimbound'");
+        let sessions = sessions.lines().map(|pid| pid.parse().expect("a process has a number"));
+        let own = self.running.as_ref().expect("the server runs").id();
+        let processes: Vec<u32> = sessions.chain([own]).collect();
+        limit_files(bytes, &processes, |prlimit| as_account(prlimit, self.account));
+    }
+
     /// Runs SQL as the server's owner; what it says, unaligned. Panics where it fails.
     pub fn sql(&self, database: &str, sql: &str) -> String {
         let output = self.psql(database, sql).expect("psql starts");
@@ -205,10 +216,14 @@ impl Drop for Postgres {
 fn program(programs: &Path, name: &str, account: Option<(u32, u32)>) -> Command {
     let mut command = Command::new(programs.join(name));
     command.current_dir("/").env_clear().envs(env::var_os("PATH").map(|path| ("PATH", path))).stdin(Stdio::null());
+    as_account(&mut command, account);
+    command
+}
+
+fn as_account(command: &mut Command, account: Option<(u32, u32)>) {
     if let Some((user, group)) = account {
         command.uid(user).gid(group);
     }
-    command
 }
 
 /// Where the server's programs are: the newest of the distribution's, or on `PATH`.

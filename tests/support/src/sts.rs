@@ -18,6 +18,8 @@ use tokio::{
 };
 
 const REQUEST_BYTES_MAX: usize = 128 * 1024;
+/// How often a mood that waits is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The audience that AWS's own documentation uses.
 const AUDIENCE: &str = "sts.amazonaws.com";
 
@@ -37,6 +39,8 @@ pub enum Mood {
     Cut,
     /// Makes the session and never answers.
     Hang,
+    /// Makes the session and answers when its mood is another one.
+    Wait,
     /// Makes the session and answers 200 with its keys, but not in STS's form.
     Garble,
     /// Refuses with the web identity token in the message, and makes nothing.
@@ -186,6 +190,11 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         Mood::Slow(time) => tokio::time::sleep(time).await,
         Mood::Cut => return,
         Mood::Hang => std::future::pending().await,
+        Mood::Wait => {
+            while matches!(lock(&state).mood, Mood::Wait) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
         _ => {}
     }
     let (status, body) = match answer {
@@ -308,7 +317,11 @@ async fn web_identity(form: &BTreeMap<String, String>, state: &Arc<Mutex<State>>
     let key = match known {
         Some(key) => key,
         None => {
-            let fetched = http::get(&jwks_url).await.body;
+            let fetched = http::send(http::client().get(&jwks_url)).await;
+            // Its issuer may be dead.
+            let Ok(http::Answer { body: fetched, .. }) = fetched else {
+                return invalid("Couldn't retrieve verification key");
+            };
             lock(state).keys = fetched.clone();
             let Some(key) = find(&fetched) else { return invalid("Couldn't retrieve verification key") };
             key

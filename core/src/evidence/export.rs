@@ -77,7 +77,7 @@ pub enum ExportError {
     Checkpoint(#[from] NoteError),
     #[error("it holds no record of decision {0}")]
     Nothing(DecisionId),
-    #[error("record {index}: {fault}")]
+    #[error("record {}: {fault}", index + 1)]
     Record { index: u64, fault: Fault },
 }
 

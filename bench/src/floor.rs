@@ -5,9 +5,7 @@ use crate::{machine::thread_cpu_us, tokens::Tokens};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use aws_lc_rs::{
     rand::SystemRandom,
-    signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-    },
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use serde_json::{Value, json};
@@ -43,7 +41,8 @@ impl Keys {
 
     /// A token of ours.
     pub fn sign(&self, claims: &Value) -> String {
-        let signed = format!("{}.{}", BASE64.encode(r#"{"typ":"at+jwt","alg":"ES256"}"#), BASE64.encode(claims.to_string()));
+        let signed =
+            format!("{}.{}", BASE64.encode(r#"{"typ":"at+jwt","alg":"ES256"}"#), BASE64.encode(claims.to_string()));
         let signature = self.own.sign(&self.random, signed.as_bytes()).expect("a key signs");
         format!("{signed}.{}", BASE64.encode(signature))
     }
@@ -76,9 +75,8 @@ pub fn serve(issuer: &str) -> std::io::Result<()> {
 
 async fn exchange(keys: web::Data<Keys>, body: String) -> HttpResponse {
     match body.rsplit_once("subject_token=") {
-        Some((_, token)) if keys.verifies(token) => {
-            HttpResponse::Ok().json(json!({ "access_token": keys.sign(&claims()), "token_type": "Bearer", "expires_in": 900 }))
-        }
+        Some((_, token)) if keys.verifies(token) => HttpResponse::Ok()
+            .json(json!({ "access_token": keys.sign(&claims()), "token_type": "Bearer", "expires_in": 900 })),
         _ => HttpResponse::BadRequest().finish(),
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-/// Connections of a load.
+/// Connections of a load, where nothing else is asked for.
 pub const CONNECTIONS: usize = 16;
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -32,6 +32,8 @@ pub struct Shape {
     pub status: u16,
     /// The signature is changed on the way.
     pub forged: bool,
+    /// Over how many connections.
+    pub connections: usize,
 }
 
 /// How fast to ask.
@@ -94,7 +96,7 @@ pub async fn run(shape: &Shape, source: Arc<Source>, pace: Pace, most: Duration,
         let shared = shared.clone();
         std::thread::spawn(move || pace_out(&shared, interval))
     });
-    let tasks: Vec<_> = (0..CONNECTIONS).map(|_| tokio::spawn(connection(shared.clone()))).collect();
+    let tasks: Vec<_> = (0..shape.connections).map(|_| tokio::spawn(connection(shared.clone()))).collect();
     let mut took_us = Vec::new();
     for task in tasks {
         took_us.append(&mut task.await.expect("a connection does not panic"));
@@ -123,7 +125,7 @@ fn pace_out(shared: &Shared, interval: Duration) {
 }
 
 async fn connection(shared: Arc<Shared>) -> Vec<u32> {
-    let Shape { address, path, content_type, around, status, forged } = &shared.shape;
+    let Shape { address, path, content_type, around, status, forged, .. } = &shared.shape;
     let mut stream = TcpStream::connect(address).await.expect("the server listens");
     stream.set_nodelay(true).expect("a socket takes options");
     let head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: {content_type}\r\ncontent-length: ");

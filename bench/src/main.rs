@@ -33,6 +33,9 @@ struct Args {
     /// How long each row is measured
     #[arg(long, default_value_t = 5.0, value_name = "N", value_parser = seconds)]
     seconds: f64,
+    /// Ask over so many connections
+    #[arg(long, default_value_t = load::CONNECTIONS, value_name = "N", value_parser = connections)]
+    connections: usize,
     /// Measure these rows alone; may be given several times
     #[arg(long, value_enum, value_name = "ROW")]
     only: Vec<Row>,
@@ -46,7 +49,13 @@ struct Args {
     #[arg(long)]
     json: bool,
     /// The broker's program, a release build
-    #[arg(long, env = "CLAIMBOUND_BENCH_BINARY", hide_env = true, hide = true, default_value = "target/release/claimbound")]
+    #[arg(
+        long,
+        env = "CLAIMBOUND_BENCH_BINARY",
+        hide_env = true,
+        hide = true,
+        default_value = "target/release/claimbound"
+    )]
     binary: PathBuf,
     #[command(subcommand)]
     command: Option<Command>,
@@ -63,6 +72,11 @@ enum Command {
 fn seconds(text: &str) -> Result<f64, String> {
     let told = text.parse::<f64>().ok().filter(|seconds| (0.2..=3600.0).contains(seconds));
     told.ok_or_else(|| "seconds are a number from 0.2 to 3600".to_owned())
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    let told = text.parse::<usize>().ok().filter(|connections| (1..=1_000).contains(connections));
+    told.ok_or_else(|| "connections are a number from 1 to 1000".to_owned())
 }
 
 fn main() -> std::io::Result<()> {
@@ -91,8 +105,8 @@ async fn table(args: &Args, binary: &std::path::Path) -> serde_json::Value {
         false => args.only.contains(row),
     };
     let rows: Vec<Row> = Row::value_variants().iter().copied().filter(wanted).collect();
-    println!("{}", table::header(args.seconds));
-    let mut bench = Bench::prepare(binary, args.seconds).await;
+    println!("{}", table::header(args.seconds, args.connections));
+    let mut bench = Bench::prepare(binary, args.seconds, args.connections).await;
     println!("{}", table::headings());
     let mut measured = vec![];
     for row in rows {

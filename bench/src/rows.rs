@@ -22,7 +22,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -44,8 +44,7 @@ const POOL_ROOM: f64 = 1.3;
 /// The load at which the slowest answers are looked at, as a share of what saturates.
 const PART: f64 = 0.8;
 /// Limits as an operator sets them who trusts the network before the broker: there, and never reached.
-const LIMITS: &str =
-    "[server.limits]\nrequests_per_second = 1000000\nrepository_requests_per_second = 1000000\n";
+const LIMITS: &str = "[server.limits]\nrequests_per_second = 1000000\nrepository_requests_per_second = 1000000\n";
 /// The company's folder has roles at AWS, too; nobody asks for them.
 const BACKENDS: &str = "[backend.aws]\nkind = \"aws\"\nmode = \"web-identity\"\nregion = \"eu-central-1\"\n";
 
@@ -99,8 +98,9 @@ impl Measured {
 
 /// What all rows share.
 pub struct Bench {
-    pub binary: PathBuf,
-    pub seconds: f64,
+    binary: PathBuf,
+    seconds: f64,
+    connections: usize,
     github: Issuer,
     gitlab: Issuer,
     pool: Arc<Tokens>,
@@ -122,16 +122,17 @@ fn teams(mappings: usize) -> impl Iterator<Item = usize> {
 
 impl Bench {
     /// Makes the tokens that the rows need: as many as a trial says.
-    pub async fn prepare(binary: &Path, seconds: f64) -> Self {
+    pub async fn prepare(binary: &Path, seconds: f64, connections: usize) -> Self {
         let (github, gitlab) = (Issuer::github(), Issuer::gitlab());
-        let mut bench = Self { binary: binary.to_owned(), seconds, github, gitlab, pool: Arc::default(), rate: 0.0 };
+        let (binary, pool) = (binary.to_owned(), Arc::default());
+        let mut bench = Self { binary, seconds, connections, github, gitlab, pool, rate: 0.0 };
         bench.pool = Arc::new(bench.mint().many(TRIAL_TOKENS));
         let (broker, _) = bench.broker(None).await;
         let shape = form(broker.url(), &secrets(0), 200);
         let done = bench.drive(&shape, bench.once(0), Pace::Saturating).await;
         bench.rate = done.count as f64 / done.seconds;
-        let tokens = bench.rate * (seconds + WARM_SECONDS) * POOL_ROOM;
-        bench.pool = Arc::new(bench.mint().many(tokens as usize));
+        let tokens = (bench.rate * (seconds + WARM_SECONDS) * POOL_ROOM) as usize;
+        bench.pool = Arc::new(bench.mint().many(tokens.max(TRIAL_TOKENS)));
         bench
     }
 
@@ -149,7 +150,8 @@ impl Bench {
     }
 
     async fn drive(&self, shape: &Shape, source: Arc<Source>, pace: Pace) -> Done {
-        load::run(shape, source, pace, Duration::from_secs_f64(self.seconds), Arc::default()).await
+        let shape = Shape { connections: self.connections, ..shape.clone() };
+        load::run(&shape, source, pace, Duration::from_secs_f64(self.seconds), Arc::default()).await
     }
 
     /// A broker over a fresh store, and what it took to be ready, in milliseconds.
@@ -201,6 +203,7 @@ impl Bench {
                     around: [r#"{"role":"deploy","jwt":""#.to_owned(), r#""}"#.to_owned()],
                     status: 200,
                     forged: false,
+                    connections: load::CONNECTIONS,
                 };
                 self.server(row, &[bao.pid()], &shape, self.again(), Pace::Saturating).await
             }
@@ -212,7 +215,8 @@ impl Bench {
             Row::Verify | Row::Sign => {
                 let operation = if row == Row::Verify { Operation::Verify } else { Operation::Sign };
                 let before = Moment::now(&[]);
-                let cpu_us = floor::operation_us(operation, &Keys::new(&self.issuer_key()), &self.pool, self.seconds / 2.0);
+                let cpu_us =
+                    floor::operation_us(operation, &Keys::new(&self.issuer_key()), &self.pool, self.seconds / 2.0);
                 let span = before.until_now();
                 Measured { rate: 1e6 / cpu_us, cpu_us, others: span.others, ..Measured::empty(row) }
             }
@@ -238,7 +242,8 @@ impl Bench {
         let shape = form(broker.url(), "", 200);
         let source = Arc::new(Source::once(&tokens, 0));
         let mut measured = self.server(Row::Million, &[broker.pid()], &shape, source, Pace::Saturating).await;
-        measured.note = format!("folder written, loaded and kept in {ready:.1} s; {} jobs in turn", teams(MANY).count());
+        measured.note =
+            format!("folder written, loaded and kept in {ready:.1} s; {} jobs in turn", teams(MANY).count());
         measured
     }
 
@@ -277,7 +282,7 @@ impl Bench {
     async fn server(&self, row: Row, pids: &[u32], shape: &Shape, source: Arc<Source>, pace: Pace) -> Measured {
         let rest_kib = resident_kib(pids[0]);
         let warm = Duration::from_secs_f64(WARM_SECONDS);
-        load::run(shape, source.clone(), pace, warm, Arc::new(AtomicU64::new(0))).await;
+        load::run(shape, source.clone(), pace, warm, Arc::default()).await;
         let before = Moment::now(pids);
         let done = self.drive(shape, source, pace).await;
         let span = before.until_now();
@@ -293,7 +298,11 @@ impl Bench {
             rest_kib: Some(rest_kib),
             after_kib: Some(resident_kib(pids[0])),
             others: span.others,
-            note: if pids.len() > 1 { format!("the database server itself: {:.0} µs", each(2)) } else { String::new() },
+            note: if pids.len() > 1 {
+                format!("the database server itself: {:.0} µs", each(2))
+            } else {
+                String::new()
+            },
             ..Measured::empty(row)
         }
     }
@@ -356,6 +365,7 @@ pub fn form(url: &str, role: &str, status: u16) -> Shape {
         around: [before, String::new()],
         status,
         forged: false,
+        connections: load::CONNECTIONS,
     }
 }
 

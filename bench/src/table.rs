@@ -11,18 +11,17 @@ const HEADINGS: [&str; 10] =
     ["row", "per s", "p50 ms", "p99 ms", "CPU µs", "at rest MiB", "after MiB", "load's µs", "others", ""];
 
 /// Where and how it is measured.
-pub fn header(seconds: f64) -> String {
+pub fn header(seconds: f64, connections: usize) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!(
         "{cores} processors, Linux {}; fsync of 4 KiB where stores are kept: {:.0} µs\n\
-         {} connections, {seconds} s a row; rate limits of the broker configured and never reached; each token is used once\n\
+         {connections} connections, {seconds} s a row; rate limits of the broker configured and never reached; each token is used once\n\
          (OpenBao, the floor and forged ones: several times); servers, load and databases share the processors\n\
          CPU: processor time of the server for one request; load's: of the load generator\n\
          others: processors that other programs used meanwhile; beyond {} the row is marked `busy`\n",
         kernel.trim(),
         fsync_us(),
-        crate::load::CONNECTIONS,
         crate::machine::BUSY_CORES,
     )
 }

@@ -43,8 +43,7 @@ struct Source {
 impl Source {
     /// What is built into the product or its bench.
     fn is_production(&self) -> bool {
-        let roots =
-            ["src/", "core/src/", "core/fuzz/src/", "bench/", "tests/security/src/", "tests/support/src/"];
+        let roots = ["src/", "core/src/", "core/fuzz/src/", "bench/", "tests/security/src/", "tests/support/src/"];
         roots.iter().any(|root| self.path.starts_with(root)) && self.path.ends_with(".rs") && !self.of_tests
     }
 

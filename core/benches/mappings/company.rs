@@ -80,7 +80,8 @@ fn job(team_number: usize, branch: &str) -> Given {
     Given::Workload(claims.into_iter().collect())
 }
 
-fn team(number: usize) -> String {
+/// A team's name, with which those of its roles begin.
+pub fn team(number: usize) -> String {
     const NAMES: [&str; 8] = ["billing", "search", "mobile", "ledger", "fraud", "media", "identity", "logistics"];
     format!("{}-{number}", NAMES[number % NAMES.len()])
 }
@@ -89,11 +90,13 @@ pub fn on_gitlab(team_number: usize) -> bool {
     team_number % 10 == 9
 }
 
-fn repository(team_number: usize, nth: usize) -> String {
+/// `owner/name` of a repository of a team.
+pub fn repository(team_number: usize, nth: usize) -> String {
     format!("acme/{}-{nth}", team(team_number))
 }
 
-fn repository_id(team_number: usize, nth: usize) -> usize {
+/// Its id.
+pub fn repository_id(team_number: usize, nth: usize) -> usize {
     700_000_000 + team_number * 100 + nth
 }
 

@@ -208,16 +208,20 @@ impl Broker {
         signal(child, name).await;
     }
 
+    /// The process that runs.
+    pub fn pid(&self) -> u32 {
+        let (child, _) = self.running.as_ref().expect("the broker runs");
+        child.id().expect("the broker has not ended")
+    }
+
     /// From now on no file gets longer than this: see [`limit_files`].
     pub fn limit_files(&self, bytes: Option<u64>) {
-        let (child, _) = self.running.as_ref().expect("the broker runs");
-        limit_files(bytes, &[child.id().expect("the broker has not ended")], |_| {});
+        limit_files(bytes, &[self.pid()], |_| {});
     }
 
     /// Memory that the process holds right now, in KiB (`VmRSS`, proc(5)).
     pub fn resident_kib(&self) -> u64 {
-        let (child, _) = self.running.as_ref().expect("the broker runs");
-        let path = format!("/proc/{}/status", child.id().expect("the broker has not ended"));
+        let path = format!("/proc/{}/status", self.pid());
         let status = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has a size");
         line.trim().trim_end_matches(" kB").parse().expect("a size is a number")

@@ -174,6 +174,14 @@ impl Postgres {
         format!("password_file={}", self.home.path().join("password").display())
     }
 
+    /// The server's first process; the others are its children.
+    ///
+    /// # Panics
+    /// If it is stopped.
+    pub fn pid(&self) -> u32 {
+        self.running.as_ref().expect("the server runs").id()
+    }
+
     /// The port on which it listens.
     pub fn port(&self) -> u16 {
         self.port

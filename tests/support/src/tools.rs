@@ -26,6 +26,8 @@ const OPENBAO_READY_SECONDS: u64 = 60;
 /// ministack is up in two seconds; a busy machine takes longer.
 const MINISTACK_READY_SECONDS: u64 = 90;
 const OPENBAO_ROOT_TOKEN: &str = "root-token-of-the-bench";
+/// Otherwise audit devices come from configuration alone.
+const OPENBAO_CONFIG: &str = "unsafe_allow_api_audit_creation = true\n";
 
 /// Where the tools are: `$CLAIMBOUND_TEST_TOOLS`, by default where `scripts/tools` installs.
 pub struct Tools;
@@ -108,8 +110,8 @@ fn installed(path: PathBuf) -> PathBuf {
 /// An OpenBao dev server on loopback, in memory; stopped by its own process id when it is dropped.
 pub struct OpenBao {
     url: String,
-    _child: Child,
-    _home: TempDir,
+    child: Child,
+    home: TempDir,
 }
 
 impl OpenBao {
@@ -124,8 +126,9 @@ impl OpenBao {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = free.expect("loopback has a free port");
         let log = fs::File::create(home.path().join("log")).expect("a log can be made");
+        fs::write(home.path().join("config.hcl"), OPENBAO_CONFIG).expect("a file can be written");
         let mut child = command(&program, home.path())
-            .args(["server", "-dev", "-dev-no-store-token", "-log-level=warn"])
+            .args(["server", "-dev", "-dev-no-store-token", "-log-level=warn", "-config=config.hcl"])
             .arg(format!("-dev-root-token-id={OPENBAO_ROOT_TOKEN}"))
             .arg(format!("-dev-listen-address={address}"))
             .stdout(Stdio::null())
@@ -141,7 +144,26 @@ impl OpenBao {
             http::send(http::client().get(&health)).await.ok().filter(|answer| answer.status == 200)
         })
         .await;
-        Self { url, _child: child, _home: home }
+        Self { url, child, home }
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The server's process.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("OpenBao has not ended")
+    }
+
+    /// Has every request and answer written to a file from now on.
+    pub async fn audit(&self) {
+        let file = self.home.path().join("audit.log");
+        self.write("sys/audit/file", &json!({ "type": "file", "options": { "file_path": file } })).await;
     }
 
     /// `bao write PATH …` as root (`sys/auth/jwt` enables a method). Panics unless it succeeds.

@@ -285,7 +285,8 @@ impl Signer {
         let header = json!({ "alg": algorithm.name(), "kid": key.dates.kid, "typ": typ }).to_string();
         let mut token = BASE64_URL_SAFE_NO_PAD.encode(header);
         token.push('.');
-        BASE64_URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut token);
+        // Not by `Display`, which goes through a formatter.
+        BASE64_URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(claims).expect("claims are JSON"), &mut token);
         let signature = pair.sign(token.as_bytes()).map_err(|why| self.error(why))?;
         token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);

@@ -41,22 +41,14 @@ impl ListedLease {
     }
 }
 
-/// A column that has an index of its own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Indexed {
-    Repository,
-    Name,
-    Role,
-    Mapping,
-}
-
 /// Which leases a read shows, and in what order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LeaseOrder {
     /// Those that end soonest first: behind this place, and not later than that.
     Ending { after: (UnixSeconds, LeaseId), until: UnixSeconds },
-    /// The youngest first: below this id, where that is said with this value in this column.
-    Youngest { below: LeaseId, of: Option<(Indexed, String)> },
+    /// The youngest first: below this id, where that is said of the repository with this immutable id. There is no other
+    /// index: each would be written with every grant, and read when an operator asks.
+    Youngest { below: LeaseId, of: Option<String> },
 }
 
 /// Which leases are meant; what is left out means any.
@@ -121,14 +113,9 @@ impl LeaseFilter {
             && is(&self.state, lease.state.name())
     }
 
-    /// The index that narrows most.
-    fn indexed(&self) -> Option<(Indexed, String)> {
-        let repository = self.repository.as_ref().map(|wanted| match wanted.contains('/') {
-            true => (Indexed::Name, wanted.clone()),
-            false => (Indexed::Repository, wanted.clone()),
-        });
-        let of = |value: &Option<String>, indexed| value.clone().map(|value| (indexed, value));
-        repository.or(of(&self.mapping, Indexed::Mapping)).or(of(&self.role, Indexed::Role))
+    /// The repository's immutable id, if that is what it is named by.
+    fn repository_id(&self) -> Option<String> {
+        self.repository.clone().filter(|wanted| !wanted.contains('/'))
     }
 }
 
@@ -258,7 +245,7 @@ fn first(filter: &LeaseFilter, when: When, cursor: Option<Cursor>) -> LeaseOrder
                 Some(Cursor::Youngest(lease)) => lease,
                 _ => LeaseId(u128::MAX),
             };
-            LeaseOrder::Youngest { below, of: filter.indexed() }
+            LeaseOrder::Youngest { below, of: filter.repository_id() }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod engine;
 mod file;
+mod guards;
 mod reader;
 
 pub(super) use engine::{Sqlite, migrate};

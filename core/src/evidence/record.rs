@@ -18,6 +18,8 @@ const LEAF_PREFIX: &[u8] = &[0];
 const DECISION_PREFIX: &[u8] = br#"{"v":1,"decision":""#;
 /// How every body of [`VERSION`] begins.
 const BODY_PREFIX: &[u8] = br#"{"v":1,"#;
+/// Room for the details of most records.
+const DETAILS_BYTES: usize = 4096;
 /// How all details begin.
 const SALT_PREFIX: &str = r#"{"salt":""#;
 
@@ -545,15 +547,18 @@ impl Details {
         if told.peek().is_none() {
             return Vec::new();
         }
-        let mut text = format!(r#"{SALT_PREFIX}{}""#, hex(&salt));
+        let mut text = Vec::with_capacity(DETAILS_BYTES);
+        text.extend_from_slice(SALT_PREFIX.as_bytes());
+        text.extend_from_slice(hex(&salt).as_bytes());
+        text.push(b'"');
         for (name, value) in told {
-            text.push(',');
-            text.push_str(&serde_json::Value::from(name.as_str()).to_string());
-            text.push(':');
-            text.push_str(&value.to_string());
+            text.push(b',');
+            serde_json::to_writer(&mut text, name).expect("a name is text");
+            text.push(b':');
+            serde_json::to_writer(&mut text, value).expect("a value is JSON");
         }
-        text.push('}');
-        text.into_bytes()
+        text.push(b'}');
+        text
     }
 }
 

@@ -32,7 +32,4 @@ ALTER TABLE leases ADD COLUMN run_id TEXT;
 ALTER TABLE leases ADD COLUMN person BLOB CHECK (length(person) = 32);
 CREATE INDEX leases_by_expiry ON leases (expires, id);
 CREATE INDEX leases_by_repository ON leases (repository_id, id) WHERE repository_id IS NOT NULL;
-CREATE INDEX leases_by_name ON leases (principal_name, id);
-CREATE INDEX leases_by_role ON leases (role, id);
-CREATE INDEX leases_by_mapping ON leases (mapping, id);
 CREATE INDEX leases_of_persons ON leases (expires) WHERE person IS NOT NULL;

@@ -4,7 +4,7 @@ use super::{Address, Own, aside, bytes, family, get, is_fatal, maybe_bytes, sess
 use crate::store::{
     AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Incarnation, Kept, Leaf, LeaseOrder,
     ListedLease, Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten,
-    leases::Indexed, open::oldest_live,
+    open::oldest_live,
 };
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
@@ -203,18 +203,9 @@ impl Reader for PostgresReader {
                 let sql = "SELECT * FROM leases WHERE id < $1 ORDER BY id DESC LIMIT $2";
                 self.all(sql, vec![id(*below), Box::new(most)], listed_lease)
             }
-            LeaseOrder::Youngest { below, of: Some((indexed, value)) } => {
-                let sql = match indexed {
-                    Indexed::Repository => {
-                        "SELECT * FROM leases WHERE repository_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
-                    }
-                    Indexed::Name => {
-                        "SELECT * FROM leases WHERE principal_name = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
-                    }
-                    Indexed::Role => "SELECT * FROM leases WHERE role = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
-                    Indexed::Mapping => "SELECT * FROM leases WHERE mapping = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
-                };
-                self.all(sql, vec![Box::new(value.clone()), id(*below), Box::new(most)], listed_lease)
+            LeaseOrder::Youngest { below, of: Some(repository) } => {
+                let sql = "SELECT * FROM leases WHERE repository_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+                self.all(sql, vec![Box::new(repository.clone()), id(*below), Box::new(most)], listed_lease)
             }
         }
     }

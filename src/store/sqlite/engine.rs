@@ -1,9 +1,15 @@
-//! Writing: a transaction per batch, a savepoint per commit.
+//! Writing: a transaction per batch. A commit's guards are all judged before anything of it is written, so that one that is
+//! blocked by them undoes nothing; only one whose changes can be blocked, too, needs a savepoint, which copies every page
+//! that it touches.
 
-use super::{APPLICATION_ID, MIGRATIONS, family_at, file, key, prepare, version};
+use super::{
+    APPLICATION_ID, MIGRATIONS, file,
+    guards::{self, Times, family, turned},
+    key, prepare, version,
+};
 use crate::store::{
-    Blocked, Change, Commit, Denial, Down, Engine, Epoch, Family, Guard, Lease, LeaseState, Outcome, Settled, Spend,
-    Suspension, TreeRows, Turn, Turns, Use, commit::RETRIES_MAX, forget::Forget,
+    Blocked, Change, Commit, Denial, Down, Engine, Epoch, Family, Guard, Lease, LeaseState, Outcome, Settled,
+    Suspension, TreeRows, Turns, forget::Forget,
 };
 use claimbound_core::{
     evidence::{Chain, LeaseId, Linked, SuspensionId, chain::ORIGIN, record::decision_of},
@@ -214,9 +220,22 @@ fn apply(
     times: Times,
     chain: &mut Chain,
 ) -> rusqlite::Result<Outcome> {
+    let mut taken = Vec::with_capacity(commit.guards.len());
+    for guard in &commit.guards {
+        match guards::judge(transaction, guard, times)? {
+            Ok(take) => taken.push(take),
+            Err(blocked) => return Ok(Outcome::Blocked(blocked)),
+        }
+    }
     let run = |sql: &str| transaction.prepare_cached(sql)?.execute([]);
-    run("SAVEPOINT one")?;
-    if let Some(blocked) = attempt(transaction, commit, times)? {
+    let may_be_blocked = commit.changes.iter().any(may_be_blocked);
+    if may_be_blocked {
+        run("SAVEPOINT one")?;
+    }
+    for take in taken {
+        guards::take(transaction, take)?;
+    }
+    if let Some(blocked) = change(transaction, commit)? {
         run("ROLLBACK TO one")?;
         run("RELEASE one")?;
         return Ok(Outcome::Blocked(blocked));
@@ -225,27 +244,36 @@ fn apply(
         let linked = chain.link(entry.clone());
         record(transaction, chain, &linked)?;
     }
-    run("RELEASE one")?;
+    if may_be_blocked {
+        run("RELEASE one")?;
+    }
     Ok(Outcome::Durable { sequence: chain.sequence })
 }
 
-fn attempt(connection: &Connection, commit: &Commit, times: Times) -> rusqlite::Result<Option<Blocked>> {
-    for guard in &commit.guards {
-        let blocked = match guard {
-            Guard::Unspent(spend) => spent(connection, spend, times)?,
-            Guard::LeaseAlive(lease) => {
-                let alive = "SELECT 1 FROM leases WHERE id = ?1 AND state NOT IN ('failed', 'ended')";
-                let alive = connection.prepare_cached(alive)?.exists([key(*lease)])?;
-                (!alive).then_some(Blocked::LeaseEnded)
-            }
-            Guard::Within(taken) => within(connection, taken)?,
-            Guard::NotSuspended { subjects, at } => suspended(connection, subjects, *at)?,
-            Guard::Refresh(turn) => refresh(connection, turn)?,
-        };
-        if blocked.is_some() {
-            return Ok(blocked);
-        }
+/// Whether [`change`] may find that it cannot be done.
+fn may_be_blocked(change: &Change) -> bool {
+    match change {
+        Change::Settle(_)
+        | Change::End(_)
+        | Change::Hold { .. }
+        | Change::EndFamily(_)
+        | Change::Suspend { .. }
+        | Change::Resume { .. }
+        | Change::Fix { .. } => true,
+        Change::OpenLease(_)
+        | Change::OpenFamily(_)
+        | Change::GiveTurnBack(_)
+        | Change::GiveBack(_)
+        | Change::KeepList { .. }
+        | Change::KeepFolder { .. }
+        | Change::Adopt(_)
+        | Change::OpenSession(_)
+        | Change::EndSession(_)
+        | Change::Deny(_) => false,
     }
+}
+
+fn change(connection: &Connection, commit: &Commit) -> rusqlite::Result<Option<Blocked>> {
     for change in &commit.changes {
         let blocked = match change {
             Change::OpenLease(lease) => {
@@ -339,9 +367,6 @@ fn attempt(connection: &Connection, commit: &Commit, times: Times) -> rusqlite::
     Ok(None)
 }
 
-/// Whose record may be lost: tokens to be kept until before the first, tokens issued until the second.
-type Times = (UnixSeconds, UnixSeconds);
-
 fn adopt(connection: &Connection, epoch: &Epoch) -> rusqlite::Result<()> {
     let id = |id: u128| id.to_be_bytes();
     connection.prepare_cached("INSERT INTO epochs VALUES (?1, ?2, ?3, ?4)")?.execute((
@@ -352,60 +377,6 @@ fn adopt(connection: &Connection, epoch: &Epoch) -> rusqlite::Result<()> {
     ))?;
     connection.prepare_cached("UPDATE families SET ended = 1 WHERE ended = 0")?.execute([])?;
     connection.prepare_cached("DELETE FROM sessions")?.execute([])?;
-    Ok(())
-}
-
-/// Spends a token, or says why not.
-fn spent(connection: &Connection, spend: &Spend, (forgotten, adopted): Times) -> rusqlite::Result<Option<Blocked>> {
-    if spend.issued <= adopted {
-        return Ok(Some(Blocked::BeforeAdoption));
-    }
-    if spend.token.keep_until() < forgotten {
-        return Ok(Some(Blocked::Replay));
-    }
-    let insert = "INSERT INTO spent VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT DO NOTHING";
-    let first = connection.prepare_cached(insert)?.execute((
-        spend.token.key(),
-        spend.token.keep_until().0,
-        spend.request,
-        spend.leaves,
-    ))?;
-    if first == 1 {
-        return Ok(None);
-    }
-    let (state, request, attempts): (LeaseState, [u8; 32], u32) = connection
-        .prepare_cached("SELECT state, request, attempts FROM spent WHERE token = ?1")?
-        .query_row([spend.token.key()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    match state {
-        LeaseState::Issuing => Ok(Some(Blocked::InFlight)),
-        LeaseState::Failed if spend.may_retry && request == spend.request && attempts < RETRIES_MAX => {
-            connection
-                .prepare_cached("UPDATE spent SET state = ?2, attempts = attempts + 1 WHERE token = ?1")?
-                .execute((spend.token.key(), spend.leaves))?;
-            Ok(None)
-        }
-        _ => Ok(Some(Blocked::Replay)),
-    }
-}
-
-fn family(connection: &Connection, id: LeaseId) -> rusqlite::Result<Option<Family>> {
-    connection.prepare_cached("SELECT * FROM families WHERE id = ?1")?.query_row([key(id)], family_at).optional()
-}
-
-/// Takes a refresh token's turn, or says why not.
-fn refresh(connection: &Connection, turn: &Turn) -> rusqlite::Result<Option<Blocked>> {
-    let Some(family) = family(connection, turn.family)? else { return Ok(Some(Blocked::FamilyEnded)) };
-    match family.turns.take(turn, family.expires) {
-        Ok(turns) => turned(connection, turn.family, &turns).map(|()| None),
-        Err(blocked) => Ok(Some(blocked)),
-    }
-}
-
-fn turned(connection: &Connection, family: LeaseId, turns: &Turns) -> rusqlite::Result<()> {
-    let Turns { current, previous, since, ended } = turns;
-    connection
-        .prepare_cached("UPDATE families SET current = ?2, previous = ?3, since = ?4, ended = ?5 WHERE id = ?1")?
-        .execute((key(family), current, previous, since.0, ended))?;
     Ok(())
 }
 
@@ -442,38 +413,6 @@ fn end_family(connection: &Connection, family: LeaseId) -> rusqlite::Result<Opti
     connection
         .prepare_cached("UPDATE leases SET state = 'ended' WHERE family = ?1 AND state NOT IN ('failed', 'ended')")?
         .execute([key(family)])?;
-    Ok(None)
-}
-
-/// Takes one use, or says until when there is none to be had.
-fn within(connection: &Connection, taken: &Use) -> rusqlite::Result<Option<Blocked>> {
-    let take = "INSERT INTO uses VALUES (?1, ?2 + ?3, 1) ON CONFLICT (counter) DO UPDATE SET
-         used = iif(until > ?2 AND until <= ?2 + 2 * ?3, used + 1, 1),
-         until = iif(until > ?2 AND until <= ?2 + 2 * ?3, until, ?2 + ?3)
-         WHERE used < ?4 OR until <= ?2 OR until > ?2 + 2 * ?3";
-    let took = connection.prepare_cached(take)?.execute((taken.counter, taken.at.0, taken.seconds, taken.most))? == 1;
-    if took {
-        return Ok(None);
-    }
-    let until = connection
-        .prepare_cached("SELECT until FROM uses WHERE counter = ?1")?
-        .query_row([taken.counter], |row| row.get(0))?;
-    Ok(Some(Blocked::Exhausted { until: UnixSeconds(until) }))
-}
-
-/// The first of the subjects that is suspended. Mostly nothing is, and then one look at an empty table says so.
-fn suspended(connection: &Connection, subjects: &[[u8; 32]], at: UnixSeconds) -> rusqlite::Result<Option<Blocked>> {
-    if !connection.prepare_cached("SELECT 1 FROM suspensions LIMIT 1")?.exists([])? {
-        return Ok(None);
-    }
-    let sql = "SELECT id FROM suspensions WHERE subject = ?1 AND (until IS NULL OR until > ?2)";
-    let mut asking = connection.prepare_cached(sql)?;
-    for subject in subjects {
-        let found = asking.query_row((subject, at.0), |row| super::id_at(row, "id")).optional()?;
-        if let Some(id) = found {
-            return Ok(Some(Blocked::Suspended(SuspensionId(id))));
-        }
-    }
     Ok(None)
 }
 

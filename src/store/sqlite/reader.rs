@@ -3,8 +3,7 @@
 use super::{MIGRATIONS, family_at, id_at, key, prepare, version};
 use crate::store::{
     AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Kept, Leaf, LeaseOrder, ListedLease,
-    Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten, leases::Indexed,
-    open::oldest_live,
+    Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten, open::oldest_live,
 };
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
@@ -115,18 +114,9 @@ impl Reader for SqliteReader {
                 let sql = "SELECT * FROM leases WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
                 all(connection, sql, (key(*below), most), listed_lease)
             }
-            LeaseOrder::Youngest { below, of: Some((indexed, value)) } => {
-                let sql = match indexed {
-                    Indexed::Repository => {
-                        "SELECT * FROM leases WHERE repository_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3"
-                    }
-                    Indexed::Name => {
-                        "SELECT * FROM leases WHERE principal_name = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3"
-                    }
-                    Indexed::Role => "SELECT * FROM leases WHERE role = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3",
-                    Indexed::Mapping => "SELECT * FROM leases WHERE mapping = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3",
-                };
-                all(connection, sql, (value, key(*below), most), listed_lease)
+            LeaseOrder::Youngest { below, of: Some(repository) } => {
+                let sql = "SELECT * FROM leases WHERE repository_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
+                all(connection, sql, (repository, key(*below), most), listed_lease)
             }
         })
     }

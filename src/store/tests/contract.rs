@@ -26,7 +26,7 @@ macro_rules! contract {
             a_walk_shows_every_record_once_and_ends_when_told a_session_lives_until_it_is_ended_or_swept
             records_are_shown_from_the_end
             a_suspension_holds_from_its_commit_until_it_is_over
-            a_suspension_is_replaced_by_whoever_saw_it leases_are_found_along_every_index
+            a_suspension_is_replaced_by_whoever_saw_it leases_are_found_by_what_they_are_about
             denials_stay_as_long_as_the_longest_and_persons_as_long_as_their_lease
             a_refresh_token_has_one_turn
             a_family_ends_with_its_leases a_turn_is_given_back a_status_list_shows_what_was_ended
@@ -515,7 +515,7 @@ pub(super) fn a_suspension_is_replaced_by_whoever_saw_it(place: &dyn Place) {
     verified(place, 2);
 }
 
-pub(super) fn leases_are_found_along_every_index(place: &dyn Place) {
+pub(super) fn leases_are_found_by_what_they_are_about(place: &dyn Place) {
     use crate::store::leases::{Cursor, LeaseFilter, When, page};
     let (mut engine, mut chain) = place.engine().unwrap();
     let batch: Vec<Commit> = (1..=9_u8)

@@ -47,15 +47,16 @@ fn exchange(criterion: &mut Criterion) {
     });
 }
 
+fn side<'a>(folder: &'a Folder, loaded: &'a Loaded) -> Side<'a> {
+    Side { folder, set: loaded.set.as_ref().expect("the folder loads"), profiles: &loaded.profiles }
+}
+
 fn review(criterion: &mut Criterion) {
     let profiles = Profiles::builtin();
     let loaded = |folder: &Folder| load(folder, &profiles);
     let before = company::company(COMPARED);
     let after = company::edited(&before);
     let (old, new) = (loaded(&before), loaded(&after));
-    let side = |folder, loaded: &'_ Loaded| -> Side<'_> {
-        Side { folder, set: loaded.set.as_ref().expect("the folder loads"), profiles: &loaded.profiles }
-    };
     let mut group = criterion.benchmark_group("review");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     group.bench_function(format!("diff of three edits in {COMPARED} mappings"), |bench| {

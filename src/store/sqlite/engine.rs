@@ -20,6 +20,10 @@ use std::{fs::File, path::Path};
 
 /// Single-use records, counters and sessions that one sweep removes, at most: it runs between batches, and nobody should feel it.
 const SWEEP_ROWS_MAX: u32 = 5_000;
+/// Pages in the log before they go into the file: those that every batch writes go there once for many batches.
+const CHECKPOINT_PAGES: i64 = 4_000;
+/// Of the writer's connection: tokens' single-use records stand anywhere in their tree.
+const CACHE_KIB: i64 = 16 * 1024;
 /// The log is cut back to this size after a checkpoint, in bytes.
 const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
@@ -76,6 +80,8 @@ fn newest(connection: &mut Connection) -> Result<(), Down> {
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     for (applied, migration) in MIGRATIONS.iter().enumerate().skip(done) {
         let transaction = begin(connection)?;
         transaction.execute_batch(migration)?;

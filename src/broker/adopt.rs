@@ -12,7 +12,7 @@ use crate::{
 };
 use claimbound_core::{
     evidence::{
-        Body, Checkpoint, Details, LeaseId, Record, SuspensionId, What, hex,
+        Body, Checkpoint, Details, LeaseId, Record, SuspensionId, What, hex, unhex,
         record::{details_digest, leaf},
         tree::Tree,
     },
@@ -60,7 +60,10 @@ pub struct Line {
     pub incarnation: String,
     pub sequence: u64,
     pub link: String,
+    /// Empty, with its `leaf` beside it, where its time is over.
     pub body: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaf: Option<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub details: String,
 }
@@ -375,9 +378,13 @@ fn read(file: &Path, checkpoint: Option<&Checkpoint>) -> Result<Vec<Later>, Star
         let not =
             |error: serde_json::Error| fail(number, format!("is no line of `claimbound audit export --all`: {error}"));
         let line: Line = serde_json::from_slice(&bytes).map_err(not)?;
-        let body = Body::parse(line.body.as_bytes()).map_err(|error| fail(number, error.to_string()))?;
-        tree.append(leaf(line.body.as_bytes()), |_, _, _| {});
-        found.extend(later(&body, &line.details).map_err(|why| fail(number, why))?);
+        // Such an old one tells of nothing that still stands.
+        let emptied = line.leaf.as_deref().and_then(unhex).filter(|_| line.body.is_empty());
+        tree.append(emptied.unwrap_or_else(|| leaf(line.body.as_bytes())), |_, _, _| {});
+        if emptied.is_none() {
+            let body = Body::parse(line.body.as_bytes()).map_err(|error| fail(number, error.to_string()))?;
+            found.extend(later(&body, &line.details).map_err(|why| fail(number, why))?);
+        }
         if let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.size == tree.size()) {
             met = checkpoint.root == tree.root();
         }

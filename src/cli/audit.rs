@@ -59,12 +59,6 @@ enum Command {
     /// That of one decision verifies by itself: `audit verify --export FILE --checkpoint-key KEY`. Exit code 0: written;
     /// 2: usage, the store cannot be read, or no checkpoint covers the decision yet.
     Export(export::ExportArgs),
-    /// Show the records about a repository, role, principal, actor, initiator, lease or credential
-    ///
-    /// The latest first. Everything that is named must hold; nothing named shows all. Exit code 0, whatever is found; 2:
-    /// usage, or the store cannot be read. With `--broker` a running broker answers, from its own store, an operator who
-    /// may `audit`; 3: it refused; 4: it cannot be asked.
-    Show(Box<show::ShowArgs>),
 }
 
 /// Arguments of `audit verify`.

@@ -181,7 +181,7 @@ pub trait Reader: Send + Sync {
     fn epochs(&self) -> Result<Vec<Epoch>, Down>;
     /// The signed checkpoint of the newest epoch that has one.
     fn checkpoint(&self) -> Result<Option<String>, Down>;
-    /// Records of one incarnation behind this sequence, at most so many.
+    /// Records of one incarnation behind this sequence, at most so many and without emptied ones.
     fn chain(&self, incarnation: u128, after: u64, most: u32) -> Result<Vec<Stored>, Down>;
     /// Epochs, checkpoints and nodes, then every record in chain order, every lease, every suspension, all as of one moment;
     /// stops when `each` says so.

@@ -101,6 +101,7 @@ fn line(stored: &Stored) -> Result<Line> {
         sequence: stored.sequence,
         link: hex(&stored.link),
         body: text(&stored.body)?,
+        leaf: stored.body.is_empty().then(|| hex(&stored.leaf)),
         details: text(&stored.details)?,
     })
 }

@@ -286,7 +286,7 @@ impl Reader for PostgresReader {
     }
 
     fn chain(&self, incarnation: u128, after: u64, most: u32) -> Result<Vec<Stored>, Down> {
-        let sql = "SELECT * FROM records WHERE incarnation = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
+        let sql = "SELECT * FROM records WHERE incarnation = $1 AND sequence > $2 AND length(body) > 0 ORDER BY sequence LIMIT $3";
         let of = incarnation.to_be_bytes().to_vec();
         self.all(sql, vec![Box::new(of), Box::new(after.cast_signed()), Box::new(i64::from(most))], stored)
     }

@@ -216,7 +216,7 @@ impl Reader for SqliteReader {
     }
 
     fn chain(&self, incarnation: u128, after: u64, most: u32) -> Result<Vec<Stored>, Down> {
-        let sql = "SELECT * FROM records WHERE incarnation = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
+        let sql = "SELECT * FROM records WHERE incarnation = ?1 AND sequence > ?2 AND length(body) > 0 ORDER BY sequence LIMIT ?3";
         self.read(|connection| all(connection, sql, (incarnation.to_be_bytes(), after.cast_signed(), most), stored))
     }
 

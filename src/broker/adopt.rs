@@ -12,9 +12,10 @@ use crate::{
 };
 use claimbound_core::{
     evidence::{
-        Body, Checkpoint, Details, LeaseId, Record, SuspensionId, What, hex, unhex,
+        Body, Checkpoint, Details, LeaseId, Record, SuspensionId, What, hex,
         record::{details_digest, leaf},
         tree::Tree,
+        unhex,
     },
     time::UnixSeconds,
 };

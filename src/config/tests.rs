@@ -347,10 +347,7 @@ fn collectors_sinks_and_seals_are_read_with_their_faults() {
         ("[[evidence.sink]]\nkind = \"kafka\"", "CB1004 `kafka` is no kind of sink"),
         ("[evidence]\nretain = \"6d\"", "CB1004 evidence of open leases would be forgotten"),
         ("[evidence]\nretain_details = \"90\"", "CB1004 `90` is no duration"),
-        (
-            "[evidence]\nretain = \"30d\"\nretain_details = \"90d\"",
-            "CB1004 records would go before their details",
-        ),
+        ("[evidence]\nretain = \"30d\"\nretain_details = \"90d\"", "CB1004 records would go before their details"),
         ("[[evidence.sink]]\nkind = \"file\"", "CB1004 a sink of kind `file` names no file"),
         ("[[evidence.sink]]\nkind = \"otlp\"", "CB1004 a sink of kind `otlp` names no collector"),
         ("[[evidence.sink]]\nkind = \"stdout\"\npath = \"x\"", "CB1004 a sink of kind `stdout` has no `path`"),

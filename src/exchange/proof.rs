@@ -116,7 +116,7 @@ where
     trail.issuer = named.map(|(_, issuer)| &*issuer.name);
     let whom = if refresh.is_some() { For::Renewal } else { For::Exchange };
     let Job { workload, profile, issuer: name, token: single_use, issued, expires } = job(parts, &token, whom).await?;
-    let trusts_act = named.is_some_and(|(_, issuer)| issuer.trusts_act);
+    let trusts_act = mappings.issuer_named(&name).is_some_and(|(_, issuer)| issuer.trusts_act);
     let spend = |token: SingleUse, issued, profile: &Profile| Spend {
         token: token.into(),
         issued,
@@ -136,8 +136,10 @@ where
             Some(actor)
         }
     };
+    let subject = spend(single_use, issued, profile);
     let acting = actor.as_ref().and_then(|actor| Some(spend(actor.token?, actor.issued, actor.profile)));
-    let cost = Cost { subject: spend(single_use, issued, profile), actor: acting };
+    // One token for both is spent once; the chain refuses it.
+    let cost = Cost { subject, actor: acting.filter(|acting| acting.token.key() != subject.token.key()) };
     trail.proven(profile, &workload, cost);
     if let Some(actor) = &actor {
         trail.acted_by(actor.profile, &actor.workload);
@@ -238,5 +240,33 @@ async fn verified<'t>(parts: &Parts<'_>, token: &UnverifiedToken<'t>, whom: For<
             Ok(verify(&table)?)
         }
         verdict => Ok(verdict?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::SpentKey;
+
+    #[test]
+    fn an_actors_record_lets_the_same_request_pass_only_where_the_jobs_own_may() {
+        let spend = |number: u8, may_retry| Spend {
+            token: SpentKey::for_tests([number; 32], UnixSeconds(9)),
+            issued: UnixSeconds(0),
+            request: [7; 32],
+            leaves: LeaseState::Issued,
+            may_retry,
+        };
+        for (own, acting, leaves) in
+            [(true, false, LeaseState::Failed), (true, true, LeaseState::Failed), (false, true, LeaseState::Issued)]
+        {
+            let cost = Cost { subject: spend(1, own), actor: Some(spend(2, acting)) };
+            let guards: Vec<Guard> = Pays::Token(cost).guards(LeaseState::Issuing).collect();
+            let [Guard::Unspent(subject), Guard::Unspent(actor)] = &guards[..] else { panic!("{guards:?}") };
+            assert_eq!((subject.leaves, subject.may_retry), (LeaseState::Issuing, own));
+            assert_eq!((actor.leaves, actor.may_retry), (leaves, own));
+            // A refusal is final for both.
+            assert!(cost.guards().all(|guard| matches!(guard, Guard::Unspent(one) if one.leaves == LeaseState::Issued)));
+        }
     }
 }

@@ -156,6 +156,7 @@ codes! {
     OUTSIDER_EVENT 732 "an event that outsiders can cause";
     AUTHOR_SET 733 "a raw claim that the author of the job sets";
     ACTOR_NOT_REQUIRED 734 "production that needs nobody who acts, beside those who may";
+    ACTOR_AUDIENCE 735 "tokens of who acts for an audience that another role has, too";
     LATER_KEY 901 "a key that is not available in this version yet";
     LATER_VALUE 902 "a form of value that is not available in this version yet";
     LATER_BACKEND 903 "a backend that is not available in this version yet";

@@ -266,7 +266,9 @@ mod tests {
             assert_eq!((subject.leaves, subject.may_retry), (LeaseState::Issuing, own));
             assert_eq!((actor.leaves, actor.may_retry), (leaves, own));
             // A refusal is final for both.
-            assert!(cost.guards().all(|guard| matches!(guard, Guard::Unspent(one) if one.leaves == LeaseState::Issued)));
+            assert!(
+                cost.guards().all(|guard| matches!(guard, Guard::Unspent(one) if one.leaves == LeaseState::Issued))
+            );
         }
     }
 }

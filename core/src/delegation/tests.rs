@@ -118,7 +118,7 @@ fn nobody_stands_twice() {
     let bot = ("https://cluster.example".to_owned(), "bot".to_owned());
     let carried = |parties: &[(String, String)]| principal(&[("act", act(parties).unwrap())]);
     assert_eq!(made(carried(&[own]), None), Err(Reason::ActorRepeated));
-    assert_eq!(made(carried(&[bot.clone()]), Some(agent("bot"))), Err(Reason::ActorRepeated));
+    assert_eq!(made(carried(std::slice::from_ref(&bot)), Some(agent("bot"))), Err(Reason::ActorRepeated));
     let between = ("https://x.example".to_owned(), "a".to_owned());
     assert_eq!(made(carried(&[bot.clone(), between, bot]), None), Err(Reason::ActorRepeated));
     assert_eq!(made(principal(&[]), Some(principal(&[]))), Err(Reason::ActorRepeated), "a job acts for itself");

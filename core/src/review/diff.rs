@@ -191,6 +191,9 @@ impl Diff {
     }
 }
 
+/// What is compared at a time: the jobs' issuer, that of who acts for them, and the role.
+type Group<'a> = (usize, Option<usize>, &'a str);
+
 /// An issuer on both sides, or on one.
 type Met<'a> = [Option<(IssuerId, &'a Issuer)>; 2];
 
@@ -203,7 +206,7 @@ pub fn diff(before: Side<'_>, after: Side<'_>) -> Result<Diff, Box<Unconfirmed>>
     let mut out = Diff { rules: rules::rules(sides), reviewers: rules::reviewers(sides), ..Diff::default() };
     let issuers = issuers(sides);
     let same = unchanged(sides, &issuers);
-    let mut groups: BTreeMap<(usize, Option<usize>, &str), [Vec<MappingId>; 2]> = BTreeMap::new();
+    let mut groups: BTreeMap<Group<'_>, [Vec<MappingId>; 2]> = BTreeMap::new();
     for (at, side) in sides.iter().enumerate() {
         let number = |id: IssuerId| issuers.iter().position(|met| met[at].is_some_and(|(own, _)| own == id));
         let numbers: Vec<Option<usize>> = (0..side.set.issuers.len()).map(|id| number(IssuerId(id as u16))).collect();

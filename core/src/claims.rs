@@ -58,6 +58,11 @@ impl<'t> Claims<'t> {
             _ => Err(ClaimsError::Malformed),
         }
     }
+    /// Members that are texts, of names that differ.
+    pub(crate) fn of_texts<const N: usize>(members: [(&str, &str); N]) -> Self {
+        let own = |text: &str| Cow::Owned(text.to_owned());
+        Self { members: members.map(|(name, text)| (own(name), Value::Text(own(text)))).into() }
+    }
     /// The member of this name.
     pub fn get(&self, name: &str) -> Option<&Value<'t>> {
         self.members.iter().find(|(n, _)| n == name).map(|(_, v)| v)

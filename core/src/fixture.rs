@@ -5,8 +5,8 @@ use crate::{
     diag::Span,
     lang::pattern::Lang,
     mapping::{
-        Condition, Deny, Exception, Exempt, Issuer, IssuerId, Mapping, MappingSet, Origin, Parameters, Role, RoleId,
-        Test,
+        ActorRule, Condition, Deny, Exception, Exempt, Issuer, IssuerId, Mapping, MappingSet, Origin, Parameters, Role,
+        RoleId, Test,
     },
     time::Seconds,
     workload::{Case, Claim, ClaimKey, Kind, Presence, Text, Workload},
@@ -59,6 +59,7 @@ impl Builder {
             pinned: Default::default(),
             folds_names,
             grants_renamed: false,
+            trusts_act: false,
             span: span("policy.toml", 0),
         };
         let set =
@@ -104,6 +105,7 @@ impl Builder {
             duration: None,
             max_duration: None,
             max_session: None,
+            actor: None,
             limit: None,
             expires: None,
             shadow: false,
@@ -133,6 +135,19 @@ impl Builder {
         let conditions = conditions.into_iter().map(|c| Condition { origin: Origin::Require, ..c }).collect();
         self.set.requires.insert((role, IssuerId(0)), conditions);
         self
+    }
+    /// Lets who meets the conditions act for the last mapping's jobs, an issuer's job.
+    pub(crate) fn acting(
+        self,
+        issuer: u16,
+        required: bool,
+        max_depth: u8,
+        conditions: impl IntoIterator<Item = Condition>,
+    ) -> Self {
+        let conditions = conditions.into_iter().map(|one| Condition { origin: Origin::Actor, ..one }).collect();
+        let span = span("teams/a/deploy.toml", 9);
+        let rule = ActorRule { required, max_depth, issuer: IssuerId(issuer), conditions, span };
+        self.with(|mapping| mapping.actor = Some(rule.into()))
     }
     /// `on_rename = "warn"` at every issuer.
     pub(crate) fn warns_of_renames(mut self) -> Self {

@@ -54,8 +54,13 @@ reasons! {
     ClaimsInconsistent "claims_inconsistent" "Claims of one token contradict each other.";
     Stranger "stranger" "The job's owner is not listed for this issuer.";
     // 4 delegation
-    ActorNotAllowed "actor_not_allowed" "The token or the request names an actor, and no mapping allows one.";
+    ActorNotAllowed "actor_not_allowed" "The token or the request names an actor, and no mapping takes it.";
+    MayAct "may_act" "The token says who may act for it (`may_act`), and that is not who does.";
+    ActMalformed "act_malformed" "The token's `act` does not name each actor by `iss` and `sub`.";
+    ChainTooLong "chain_too_long" "More actors act one for another than the mapping, or the broker at all, takes.";
+    ActorRepeated "actor_repeated" "One party stands twice in the chain of who acts for whom.";
     // 5 decision and plan
+    ActorNeeded "actor_needed" "The mapping that would give the role demands that somebody acts for the job.";
     NoMapping "no_mapping" "No mapping gives this role to this job.";
     MappingExpired "mapping_expired" "The mapping that would give the role has had its time (`expires`).";
     Renamed "renamed" "A mapping pins this repository's id under another name.";

@@ -194,6 +194,7 @@ pub fn trusted(issuer: &Issuer, config: &Config, profiles: &Profiles) -> IssuerC
             audience: config.public_url.clone(),
             max_lifetime_seconds: network.max_lifetime_seconds.unwrap_or_else(|| profile.max_lifetime_seconds()),
             single_use: profile.single_use(),
+            actor_single_use: profile.actor_single_use(),
             requires_nbf: profile.requires_nbf(),
             required: profile.required().to_vec(),
         },

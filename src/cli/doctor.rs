@@ -117,6 +117,7 @@ async fn examine(config: &Config, loaded: &Loaded, role: &Role, found: &mut Find
         case: &case,
         principal_id: id,
         principal_name: name,
+        actor_id: None,
         scope: None,
         now,
         duration: role.max_duration,

@@ -46,6 +46,9 @@ pub struct ExplainArgs {
     pub claims: Option<PathBuf>,
     #[command(flatten)]
     pub job: JobArgs,
+    /// A file with the payload of the token of who acts for the job, as JSON, or `-` for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "decision")]
+    pub actor_claims: Option<PathBuf>,
     /// The issuer's name in the folder; by default the one of `iss`, or the one whose mappings name the repository
     #[arg(long, value_name = "NAME")]
     pub issuer: Option<String>,
@@ -154,7 +157,15 @@ pub fn run(args: ExplainArgs) -> Result<u8> {
     let issuer = issuer_of(&set, args.issuer.as_deref(), &given, args.role.as_deref())?;
     let mut given = given;
     given.fill_ids(&set, issuer);
-    let explanation = explain_case(&set, &profiles, issuer, &given, args.role.as_deref(), SystemClock.now())?;
+    let actor = match &args.actor_claims {
+        None => None,
+        Some(path) => {
+            let given = Given::Claims(read_claims(path)?);
+            Some((issuer_of(&set, None, &given, None)?, given))
+        }
+    };
+    let actor = actor.as_ref().map(|(issuer, given)| (*issuer, given));
+    let explanation = explain_case(&set, &profiles, (issuer, &given), actor, args.role.as_deref(), SystemClock.now())?;
     let text = match args.format {
         Format::Human => explanation.to_text(&set, Some(&folder)),
         Format::Json => format!("{:#}\n", explanation.to_json(&set)),
@@ -257,8 +268,9 @@ mod tests {
         let mut given = args.job.given().expect("a job");
         let issuer = issuer_of(&set, args.issuer.as_deref(), &given, args.role.as_deref()).expect("an issuer");
         given.fill_ids(&set, issuer);
-        let told = explain_case(&set, &Profiles::builtin(), issuer, &given, args.role.as_deref(), UnixSeconds(0))
-            .expect("a case");
+        let told =
+            explain_case(&set, &Profiles::builtin(), (issuer, &given), None, args.role.as_deref(), UnixSeconds(0))
+                .expect("a case");
         (told.exit_code(), told.to_text(&set, Some(&folder)), told.to_json(&set))
     }
 

@@ -178,6 +178,7 @@ fn unnamed(url: String) -> IssuerConfig {
             audience: String::new(),
             max_lifetime_seconds: 0,
             single_use: SingleUseRule::Jti,
+            actor_single_use: SingleUseRule::Jti,
             requires_nbf: true,
             required: Vec::new(),
         },

@@ -344,6 +344,7 @@ mod tests {
             audience: "https://b.example".into(),
             max_lifetime_seconds: profile.max_lifetime_seconds(),
             single_use: profile.single_use(),
+            actor_single_use: profile.actor_single_use(),
             requires_nbf: profile.requires_nbf(),
             required: profile.required().to_vec(),
         };

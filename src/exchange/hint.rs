@@ -2,7 +2,7 @@
 
 use claimbound_core::{
     diag::did_you_mean,
-    mapping::{Ask, ConditionReport, Denial, Got, MappingReport, MappingSet, explain, possible_roles},
+    mapping::{ACTOR, Ask, ConditionReport, Denial, Got, MappingReport, MappingSet, explain, possible_roles},
     time::UnixSeconds,
     workload::{Case, Claim, ClaimKey, Presence, Text},
 };
@@ -89,7 +89,8 @@ impl Hint {
 /// Conditions on persons are not told at all; of one that would show other repositories only that it differs, and of
 /// one on a raw claim not even what the job has.
 fn tell(report: &ConditionReport) -> Option<Condition> {
-    match ClaimKey::from_name(&report.claim) {
+    let of_actor = report.claim.strip_prefix(ACTOR).and_then(|part| part.strip_prefix('.'));
+    match ClaimKey::from_name(of_actor.unwrap_or(&report.claim)) {
         Some(ClaimKey::Canonical(claim)) if claim.is_person() => return None,
         Some(ClaimKey::Raw(_)) => {
             return Some(Condition { claim: report.claim.clone(), expected: "differs".into(), got: Got::Unknown });

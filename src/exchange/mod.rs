@@ -18,7 +18,7 @@ mod trail;
 pub use handle::{is_lease_handle, possession};
 pub use hint::{Condition, Hint, Nearest};
 pub use operator::{OperatorJob, operator_job};
-pub use proof::{Pays, Proof, Proven};
+pub use proof::{Cost, Pays, Proof, Proven};
 pub use quota::Repositories;
 pub use refusal::Refusal;
 pub use renewal::{Member, Refresh, family_secret};
@@ -129,7 +129,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
 
     // 1 Limits: sizes, form and the network's rate were judged by `http`, before a byte of the token was read.
     // 2 Trust, 3 Workload, 4 Delegation: bytes become a proven case, or nothing does.
-    let mut decoded = Vec::new();
+    let mut decoded = [Vec::new(), Vec::new()];
     let proven = proof::prove(parts, request, &mut decoded, trail).instrument(step::prove()).await?;
     let Proven { case, pays, expires: token_expires } = proven;
     let ask = Ask { role: request.ask.role.or(pays.role()), ..request.ask };
@@ -148,7 +148,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let renamed = mapping::renamed(&snapshot.mappings, &grant, &case.principal);
     trail.found(role, mapping, renamed);
     let lease = LeaseId(request.id.0);
-    let renewal = Renewal::of(&pays, token_expires, (lease, &role.name), mapping, now)?;
+    let renewal = Renewal::of(&pays, token_expires, (lease, &role.name), mapping, now, &case)?;
     let plan = snapshot.minters[grant.role.0 as usize].plan(&Order {
         lease,
         role: &role.name,
@@ -156,6 +156,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         case: &case,
         principal_id: trail.principal_id(),
         principal_name: trail.principal_name(),
+        actor_id: trail.actors().first().map(|actor| &*actor.id),
         scope: ask.scope,
         now,
         duration: renewal.narrows(grant.duration, now),
@@ -163,12 +164,14 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let exceptions: Vec<&str> = mapping.exceptions.iter().map(|exception| exception.exempt.name()).collect();
     let (backend, role, mapping) = (role.backend.as_str(), role.name.as_str(), mapping.name.as_str());
     let duration = plan.duration();
-    let not_suspended =
-        Guard::NotSuspended { subjects: subjects::of(&case, trail.principal_id(), mapping, role), at: now };
+    let not_suspended = Guard::NotSuspended {
+        subjects: subjects::of(&case, trail.principal_id(), trail.actors(), mapping, role),
+        at: now,
+    };
 
     // 6 Admission: one transaction, durable before anything leaves. Whatever else must hold is one more guard on it.
     if request.dry_run {
-        let guards = pays.guard(LeaseState::Issued).into_iter().chain([not_suspended]).collect();
+        let guards = pays.guards(LeaseState::Issued).chain([not_suspended]).collect();
         trail.commit(parts, guards, vec![], What::DryRun { mapping, role }).instrument(step::admit()).await?;
         return Ok(Granted::DryRun { role: role.into(), mapping: mapping.into(), duration });
     }
@@ -200,7 +203,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         let (principal, run) = (&case.principal, case.principal.text(Claim::RunId));
         quota::uses(snapshot.mappings.mapping(grant.mapping), &principal.issuer, trail.principal_id(), run, now)
     };
-    let guards = pays.guard(state).into_iter().chain([not_suspended]).chain(renewal.guard());
+    let guards = pays.guards(state).chain([not_suspended]).chain(renewal.guard());
     let guards = guards.chain(uses.iter().copied().map(Guard::Within)).collect();
     let eased = Eased { exceptions: &exceptions, renamed };
     let granted = What::Granted { mapping, role, lease, handle, expires, family: renewal.family(), eased };

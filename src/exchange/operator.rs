@@ -38,7 +38,7 @@ pub async fn operator_job<T>(
     let limited = |retry_after_seconds| Refusal::RateLimited { retry_after_seconds };
     parts.repositories.take(&issuer, &id).map_err(limited)?;
     let claims = workload.raw().to_json();
-    let case = delegation::chain(workload, false)?;
+    let case = delegation::chain(workload, None, false, |_| None)?;
     // One token, one request: nothing is ever sent again.
     let leaves = LeaseState::Issued;
     let spend = Spend { token: token.into(), issued, request: [0; 32], leaves, may_retry: false };

@@ -36,10 +36,33 @@ pub struct Proven<'t> {
 
 /// What admission takes for a proven case.
 pub enum Pays {
-    /// The subject token: it counts once.
-    Token(Spend),
+    /// The subject token, and the actor token beside it unless that is meant to be used again: each counts once.
+    Token(Cost),
     /// A refresh token's turn; the subject token was spent when its family began.
     Turn(Member),
+}
+
+/// What a case costs that is proven by tokens: one commit spends all of it, or none.
+#[derive(Clone, Copy)]
+pub struct Cost {
+    pub subject: Spend,
+    pub actor: Option<Spend>,
+}
+
+impl Cost {
+    /// Spends it for good.
+    pub(super) fn guards(self) -> impl Iterator<Item = Guard> {
+        [Some(self.subject), self.actor].into_iter().flatten().map(Guard::Unspent)
+    }
+
+    /// Leaves the subject token in this state. Where the same request may come again, its own record judges that, so the
+    /// actor's lets it pass: no other request has its digest.
+    fn leaving(self, leaves: LeaseState) -> Self {
+        let may_retry = self.subject.may_retry;
+        let beside = if may_retry { LeaseState::Failed } else { LeaseState::Issued };
+        let actor = self.actor.map(|actor| Spend { leaves: beside, may_retry, ..actor });
+        Self { subject: Spend { leaves, ..self.subject }, actor }
+    }
 }
 
 impl Pays {
@@ -54,17 +77,18 @@ impl Pays {
     /// The single-use key of what it costs.
     pub(super) fn token(&self) -> Option<[u8; 32]> {
         match self {
-            Self::Token(spend) => Some(*spend.token.key()),
+            Self::Token(cost) => Some(*cost.subject.token.key()),
             Self::Turn(_) => None,
         }
     }
 
-    /// Spends the token, which leaves it in this state. A turn is taken by the renewal that it is for.
-    pub(super) fn guard(&self, leaves: LeaseState) -> Option<Guard> {
-        match self {
-            Self::Token(spend) => Some(Guard::Unspent(Spend { leaves, ..*spend })),
+    /// Spends the tokens, which leaves the subject token in this state. A turn is taken by the renewal that it is for.
+    pub(super) fn guards(&self, leaves: LeaseState) -> impl Iterator<Item = Guard> {
+        let cost = match self {
+            Self::Token(cost) => Some(cost.leaving(leaves)),
             Self::Turn(_) => None,
-        }
+        };
+        cost.into_iter().flat_map(Cost::guards)
     }
 }
 
@@ -72,7 +96,7 @@ impl Pays {
 pub(super) async fn prove<'r, 't>(
     parts: &Parts<'r>,
     request: &Request<'r>,
-    decoded: &'t mut Vec<u8>,
+    [decoded, decoded_actor]: &'t mut [Vec<u8>; 2],
     trail: &mut Trail<'r>,
 ) -> Result<Proven<'t>, Refusal>
 where
@@ -92,14 +116,34 @@ where
     trail.issuer = named.map(|(_, issuer)| &*issuer.name);
     let whom = if refresh.is_some() { For::Renewal } else { For::Exchange };
     let Job { workload, profile, issuer: name, token: single_use, issued, expires } = job(parts, &token, whom).await?;
-    let spend = Spend {
-        token: single_use.into(),
+    let trusts_act = mappings.issuer_named(&name).is_some_and(|(_, issuer)| issuer.trusts_act);
+    let spend = |token: SingleUse, issued, profile: &Profile| Spend {
+        token: token.into(),
         issued,
         request: request.digest,
         leaves: LeaseState::Issued,
         may_retry: !profile.can_mint_again(),
     };
-    trail.proven(profile, &workload, spend);
+    // A case is proven when all of it is: until then a fault of the actor token costs the job nothing.
+    let actor = match actor {
+        None => None,
+        Some(actor) => {
+            let token = UnverifiedToken::parse(actor, decoded_actor)?;
+            let named = parts.issuers.table().get(token.issuer()).and_then(|known| mappings.issuer_named(&known.name));
+            let of_job = std::mem::replace(&mut trail.issuer, named.map(|(_, issuer)| &*issuer.name));
+            let actor = believed(parts, &token, For::Acting).await?;
+            trail.issuer = of_job;
+            Some(actor)
+        }
+    };
+    let subject = spend(single_use, issued, profile);
+    let acting = actor.as_ref().and_then(|actor| Some(spend(actor.token?, actor.issued, actor.profile)));
+    // One token for both is spent once; the chain refuses it.
+    let cost = Cost { subject, actor: acting.filter(|acting| acting.token.key() != subject.token.key()) };
+    trail.proven(profile, &workload, cost);
+    if let Some(actor) = &actor {
+        trail.acted_by(actor.profile, &actor.workload);
+    }
     // From here on every answer is a write: first whether the repository may have one more.
     parts
         .repositories
@@ -107,10 +151,10 @@ where
         .map_err(|retry_after_seconds| Refusal::RateLimited { retry_after_seconds })?;
 
     let pays = match refresh {
-        None => Pays::Token(spend),
+        None => Pays::Token(cost),
         Some(refresh) => {
             trail.renews();
-            let member = renewal::look_up(parts, refresh, spend.token.key(), request.ask.role).await?;
+            let member = renewal::look_up(parts, refresh, cost.subject.token.key(), request.ask.role).await?;
             trail.goes_on(parts, &member.family);
             member.has_turn(parts.now)?;
             Pays::Turn(member)
@@ -118,7 +162,9 @@ where
     };
 
     // 4 Delegation
-    let case = delegation::chain(workload, actor.is_some())?;
+    let name_of = |url: &str| mappings.issuer_at(url);
+    let case = delegation::chain(workload, actor.map(|actor| actor.workload), trusts_act, name_of)?;
+    trail.acted(&case.actors);
     Ok(Proven { case, pays, expires })
 }
 
@@ -126,34 +172,45 @@ where
 #[derive(Clone, Copy)]
 pub(super) enum For<'a> {
     Exchange,
+    /// Beside a subject token: it may be meant to be used again.
+    Acting,
     /// It was believed in an exchange, and comes again: past its expiry, too.
     Renewal,
     /// Another audience than that of exchanges.
     Audience(&'a str),
 }
 
-/// A job that is proven, and the one use of its token.
-pub(super) struct Job<'r, 't> {
+/// A job that is proven, and the one use of its token: `T` is `None` for tokens that are meant to be used again.
+pub(super) struct Job<'r, 't, T = SingleUse> {
     pub workload: Workload<'t>,
     pub profile: &'r Profile,
     /// The issuer's name.
     pub issuer: Arc<str>,
-    pub token: SingleUse,
+    pub token: T,
     /// When its issuer made the token.
     pub issued: UnixSeconds,
     /// When the token does.
     pub expires: UnixSeconds,
 }
 
-/// Steps 2 and 3.
+/// Steps 2 and 3. A subject token is always single use, also where its issuer's tokens are reusable as actor tokens.
 pub(super) async fn job<'r, 't>(
     parts: &Parts<'r>,
     token: &UnverifiedToken<'t>,
     whom: For<'_>,
 ) -> Result<Job<'r, 't>, Refusal> {
+    let Job { workload, profile, issuer, token, issued, expires } = believed(parts, token, whom).await?;
+    let token = token.ok_or(TrustError::Refused(Reason::Jti))?;
+    Ok(Job { workload, profile, issuer, token, issued, expires })
+}
+
+async fn believed<'r, 't>(
+    parts: &Parts<'r>,
+    token: &UnverifiedToken<'t>,
+    whom: For<'_>,
+) -> Result<Job<'r, 't, Option<SingleUse>>, Refusal> {
     let verified = verified(parts, token, whom).await?;
-    // A subject token is always single use, also where its issuer's tokens are reusable as actor tokens.
-    let single_use = verified.single_use().ok_or(TrustError::Refused(Reason::Jti))?;
+    let single_use = verified.single_use();
     let (name, issued, expires) = (verified.issuer().name.clone(), verified.issued_at(), verified.expires());
     // While a folder is swapped the table may know another issuer by this name already.
     let same = |(_, issuer): &(_, &Issuer)| *issuer.url == *verified.issuer().url;
@@ -173,6 +230,7 @@ pub(super) async fn job<'r, 't>(
 async fn verified<'t>(parts: &Parts<'_>, token: &UnverifiedToken<'t>, whom: For<'_>) -> Result<Verified<'t>, Refusal> {
     let verify = |table: &IssuerTable| match whom {
         For::Exchange => trust::verify(token, table, parts.now),
+        For::Acting => trust::verify_actor(token, table, parts.now),
         For::Renewal => trust::verify_again(token, table, parts.now),
         For::Audience(audience) => trust::verify_for(audience, token, table, parts.now),
     };
@@ -182,5 +240,35 @@ async fn verified<'t>(parts: &Parts<'_>, token: &UnverifiedToken<'t>, whom: For<
             Ok(verify(&table)?)
         }
         verdict => Ok(verdict?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::SpentKey;
+
+    #[test]
+    fn an_actors_record_lets_the_same_request_pass_only_where_the_jobs_own_may() {
+        let spend = |number: u8, may_retry| Spend {
+            token: SpentKey::for_tests([number; 32], UnixSeconds(9)),
+            issued: UnixSeconds(0),
+            request: [7; 32],
+            leaves: LeaseState::Issued,
+            may_retry,
+        };
+        for (own, acting, leaves) in
+            [(true, false, LeaseState::Failed), (true, true, LeaseState::Failed), (false, true, LeaseState::Issued)]
+        {
+            let cost = Cost { subject: spend(1, own), actor: Some(spend(2, acting)) };
+            let guards: Vec<Guard> = Pays::Token(cost).guards(LeaseState::Issuing).collect();
+            let [Guard::Unspent(subject), Guard::Unspent(actor)] = &guards[..] else { panic!("{guards:?}") };
+            assert_eq!((subject.leaves, subject.may_retry), (LeaseState::Issuing, own));
+            assert_eq!((actor.leaves, actor.may_retry), (leaves, own));
+            // A refusal is final for both.
+            assert!(
+                cost.guards().all(|guard| matches!(guard, Guard::Unspent(one) if one.leaves == LeaseState::Issued))
+            );
+        }
     }
 }

@@ -3,7 +3,11 @@
 //! Its first grant opens a *family*; a refresh token, sent together with the token that began it, is good for the next
 //! lease and the next refresh token. Nothing is carried over but the role: every renewal is decided anew.
 
-use super::{Parts, Refusal, handle::possession, proof::Pays};
+use super::{
+    Parts, Refusal,
+    handle::possession,
+    proof::{Cost, Pays},
+};
 use crate::{
     secret::Secret,
     store::{Blocked, Change, Down, Family, Guard, Turn, Turns},
@@ -15,6 +19,7 @@ use claimbound_core::{
     mapping::Mapping,
     reason::Reason,
     time::{Seconds, UnixSeconds},
+    workload::Case,
 };
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -139,6 +144,7 @@ impl Renewal {
         (lease, role): (LeaseId, &str),
         mapping: &Mapping,
         now: UnixSeconds,
+        case: &Case<'_>,
     ) -> Result<Self, Refusal> {
         let over = |from: UnixSeconds| mapping.max_session.map_or(ends, |session| from.plus(session.0.into()));
         match pays {
@@ -152,7 +158,9 @@ impl Renewal {
                 Ok(Self::Goes { turn: member.turn(&next, now), next, expires })
             }
             // A failed exchange may come again for the very reason that the job cannot mint another token.
-            Pays::Token(spend) if spend.may_retry && over(now) > now => {
+            // A renewal brings the job's token alone: whoever acts would be missing from it.
+            Pays::Token(_) if !case.actors.is_empty() => Ok(Self::Never),
+            Pays::Token(Cost { subject: spend, .. }) if spend.may_retry && over(now) > now => {
                 let first = Halves { family: random(), own: random() };
                 let family = Family {
                     id: lease,

@@ -1,5 +1,6 @@
 //! Of what a case is made that an operator may have suspended.
 
+use super::strangers::Repository;
 use crate::store::{Scope, subject_key};
 use claimbound_core::workload::{Case, Claim, Workload};
 
@@ -8,10 +9,17 @@ const OF_CLAIMS: [(Scope, Claim); 3] =
     [(Scope::Tenant, Claim::RepositoryOwnerId), (Scope::Run, Claim::RunId), (Scope::Person, Claim::InitiatorId)];
 
 /// The keys of everything that a grant to this case rests on: issuer, owner, repository, run and person of the principal
-/// and of every actor, the mapping and the role. `principal_id` is the principal's, as evidence names it.
-pub(super) fn of(case: &Case<'_>, principal_id: &str, mapping: &str, role: &str) -> Vec<[u8; 32]> {
+/// and of every actor, the mapping and the role. `principal_id` is the principal's, and `actors` are the actors', as
+/// evidence names them.
+pub(super) fn of(
+    case: &Case<'_>,
+    principal_id: &str,
+    actors: &[Repository],
+    mapping: &str,
+    role: &str,
+) -> Vec<[u8; 32]> {
     let mut keys = vec![subject_key(Scope::Mapping, "", mapping), subject_key(Scope::Role, "", role)];
-    let actors = case.actors.iter().map(|actor| (actor, actor.text(Claim::Subject).unwrap_or_default()));
+    let actors = case.actors.iter().zip(actors).map(|(actor, named)| (actor, &*named.id));
     for (workload, id) in std::iter::once((&case.principal, principal_id)).chain(actors) {
         keys.push(subject_key(Scope::Issuer, &workload.issuer, ""));
         keys.push(subject_key(Scope::Repository, &workload.issuer, repository(workload, id)));

@@ -1,11 +1,11 @@
 //! What has been established so far, so that a refusal's record says exactly that much.
 
 use super::{
-    Parts, Refusal, Refused, Request,
+    Cost, Parts, Refusal, Refused, Request,
     strangers::{Kind, Repository},
 };
 use crate::{
-    store::{Blocked, Change, Commit, Family, Guard, LeaseState, Outcome, Settled, Spend, Turn, Use},
+    store::{Blocked, Change, Commit, Family, Guard, LeaseState, Outcome, Settled, Turn, Use},
     telemetry::{About, Minted},
 };
 use aws_lc_rs::rand;
@@ -13,7 +13,8 @@ use claimbound_core::{
     evidence::{Details, LeaseId, Party, Record, What},
     mapping::{Exception, Mapping, MappingId, MappingSet, Role, RoleId},
     reason::{Reason, Standing},
-    workload::{Profile, Workload},
+    review::recorded::ACTOR_CLAIMS,
+    workload::{Claim, Profile, Workload},
 };
 use serde_json::{Map, Value, json};
 
@@ -23,10 +24,12 @@ pub(super) struct Trail<'r> {
     /// Name of the issuer that the token names, if it is one of ours; whether the token verified is another matter.
     pub(super) issuer: Option<&'r str>,
     principal: Option<Repository>,
+    /// Who acts, the outermost first.
+    actors: Vec<Repository>,
     role: Option<&'r str>,
     mapping: Option<&'r str>,
     /// What believing the case costs; a refusal spends it too.
-    spend: Option<Spend>,
+    spend: Option<Cost>,
     /// The lease that admission opens, as nothing was minted for it: what to make of it if the store gave no answer.
     opening: Option<Settled>,
     /// A refresh token was sent: the subject token was spent when its family began, and comes again.
@@ -57,6 +60,7 @@ impl<'r> Trail<'r> {
             request,
             issuer: None,
             principal: None,
+            actors: vec![],
             role: None,
             mapping: None,
             spend: None,
@@ -72,11 +76,40 @@ impl<'r> Trail<'r> {
 
     /// The caller is a job that we know: from here on every answer is on record and spends the token, unless
     /// the repository is over its rate.
-    pub(super) fn proven(&mut self, profile: &Profile, workload: &Workload<'_>, spend: Spend) {
+    pub(super) fn proven(&mut self, profile: &Profile, workload: &Workload<'_>, spend: Cost) {
         let (id, name) = workload.principal_id(profile);
         self.principal = Some(Repository { issuer: workload.issuer.to_string(), id: id.into(), name: name.into() });
         self.details.json.insert("claims".into(), workload.raw().to_json());
         self.spend = Some(spend);
+    }
+
+    /// Who brought the actor token.
+    pub(super) fn acted_by(&mut self, profile: &Profile, actor: &Workload<'_>) {
+        let (id, name) = actor.principal_id(profile);
+        self.actors = vec![Repository { issuer: actor.issuer.to_string(), id: id.into(), name: name.into() }];
+        self.details.json.insert(ACTOR_CLAIMS.into(), actor.raw().to_json());
+        self.tell_actors();
+    }
+
+    /// The whole chain; of those that a token names, their subjects are all that is known.
+    pub(super) fn acted(&mut self, chain: &[Workload<'_>]) {
+        for actor in chain.iter().skip(self.actors.len()) {
+            let id = actor.text(Claim::Subject).unwrap_or_default();
+            self.actors.push(Repository { issuer: actor.issuer.to_string(), id: id.into(), name: id.into() });
+        }
+        self.tell_actors();
+    }
+
+    fn tell_actors(&mut self) {
+        if !self.actors.is_empty() {
+            let one = |one: &Repository| json!({ "issuer": one.issuer, "id": one.id, "name": one.name });
+            self.details.json.insert("actors".into(), self.actors.iter().map(one).collect());
+        }
+    }
+
+    /// Who acts, the outermost first.
+    pub(super) fn actors(&self) -> &[Repository] {
+        &self.actors
     }
 
     /// The subject token comes with a refresh token.
@@ -175,7 +208,7 @@ impl<'r> Trail<'r> {
             at: parts.now,
             what,
             principal: principal.map(|p| Party { issuer: &p.issuer, id: &p.id, name: &p.name }),
-            actor: None,
+            actor: self.actors.first().map(|a| Party { issuer: &a.issuer, id: &a.id, name: &a.name }),
             mappings_version: Some(parts.snapshot.mappings.version),
         });
         let entry = record.map(|record| record.seal(&self.details, salt()));
@@ -271,7 +304,7 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
         sum(reason);
         return refused(reason, Standing::ProvenJob, hint);
     }
-    let guards = spend.map(Guard::Unspent).into_iter().collect();
+    let guards = spend.into_iter().flat_map(Cost::guards).collect();
     let (role, mut mapping) = (trail.role.or_else(|| known_role(parts, trail.request.ask.role)), trail.mapping);
     let record = match reused {
         Some(family) => What::Reused { family, reason, role },

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use claimbound_core::{
     evidence::{Body, DecisionId, unhex},
     mapping::{Folder, MappingSet, load},
-    review::Given,
+    review::{Given, recorded::ACTOR_CLAIMS},
     time::UnixSeconds,
     workload::Profiles,
 };
@@ -61,8 +61,14 @@ fn again(body: &Body<'_>, stored: &Stored, reader: &dyn Reader) -> Result<Option
     let set = loaded.set.context("the kept folder does not load with this version")?;
     let (issuer, _) = set.issuer_named(issuer).context("the kept folder does not have the record's issuer")?;
     let given = Given::Claims(details["claims"].clone());
-    let explanation =
-        explain_case(&set, &loaded.profiles, issuer, &given, details["asked"]["role"].as_str(), UnixSeconds(body.at))?;
+    let acting = details.get(ACTOR_CLAIMS).map(|claims| (claims["iss"].as_str(), Given::Claims(claims.clone())));
+    let acting = acting.as_ref().map(|(url, given)| -> Result<_> {
+        let name = url.and_then(|url| set.issuer_at(url));
+        let known = name.and_then(|name| Some(set.issuer_named(&name)?.0));
+        Ok((known.context("the kept folder does not have the actor's issuer")?, given))
+    });
+    let (role, at) = (details["asked"]["role"].as_str(), UnixSeconds(body.at));
+    let explanation = explain_case(&set, &loaded.profiles, (issuer, &given), acting.transpose()?, role, at)?;
     Ok(Some(Again { set, folder, explanation }))
 }
 
@@ -76,6 +82,9 @@ fn human(id: DecisionId, body: &Body<'_>, again: Option<&Again>) -> String {
     }
     if let Some(principal) = &body.principal {
         text.push_str(&format!("\nfor {} ({}) of issuer `{}`", principal.name, principal.id, principal.issuer));
+    }
+    if let Some(actor) = &body.actor {
+        text.push_str(&format!("\nacting for it: {} ({}) of issuer `{}`", actor.name, actor.id, actor.issuer));
     }
     match again {
         Some(again) => {

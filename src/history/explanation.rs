@@ -2,13 +2,15 @@
 
 use super::duration;
 use claimbound_core::{
+    delegation,
     diag::line_column,
     mapping::{
         Ask, ConditionReport, Decision, Exception, Folder, Got, IssuerId, MappingReport, MappingSet, Trace, explain,
     },
+    reason::Reason,
     review::{Given, GivenError},
     time::UnixSeconds,
-    workload::{Case, Profiles, WorkloadError},
+    workload::Profiles,
 };
 use std::fmt::Write as _;
 
@@ -18,24 +20,38 @@ pub enum Explanation {
     /// The mappings were asked.
     Judged { decision: Decision, trace: Trace },
     /// It is refused before any mapping is looked at.
-    Refused(WorkloadError),
+    Refused { reason: Reason, why: String },
 }
 
-/// Judges a job from what was given or recorded, as of a time.
+/// Judges a job from what was given or recorded, as of a time. `actor`: who acts for it.
 pub fn explain_case(
     set: &MappingSet,
     profiles: &Profiles,
-    issuer: IssuerId,
-    given: &Given,
+    (issuer, given): (IssuerId, &Given),
+    actor: Option<(IssuerId, &Given)>,
     role: Option<&str>,
     now: UnixSeconds,
 ) -> Result<Explanation, GivenError> {
-    let principal = match given.workload(set, profiles, issuer) {
-        Ok(workload) => workload,
-        Err(GivenError::Refused(error)) => return Ok(Explanation::Refused(error)),
-        Err(error) => return Err(error),
+    let workload = |issuer, given: &Given| match given.workload(set, profiles, issuer) {
+        Ok(workload) => Ok(Ok(workload)),
+        Err(GivenError::Refused(error)) => {
+            Ok(Err(Explanation::Refused { reason: error.reason(), why: error.to_string() }))
+        }
+        Err(error) => Err(error),
     };
-    let case = Case { principal, actors: Vec::new() };
+    let principal = match workload(issuer, given)? {
+        Ok(principal) => principal,
+        Err(refused) => return Ok(refused),
+    };
+    let actor = match actor.map(|(issuer, given)| workload(issuer, given)).transpose()?.transpose() {
+        Ok(actor) => actor,
+        Err(refused) => return Ok(refused),
+    };
+    let trusts_act = set.issuer(issuer).trusts_act;
+    let case = match delegation::chain(principal, actor, trusts_act, |url| set.issuer_at(url)) {
+        Ok(case) => case,
+        Err(error) => return Ok(Explanation::Refused { reason: error.reason(), why: error.to_string() }),
+    };
     let (decision, trace) = explain(set, &case, &Ask { role, ..Ask::default() }, now);
     Ok(Explanation::Judged { decision, trace })
 }
@@ -54,10 +70,10 @@ impl Explanation {
                 json["trace"] = trace.to_json(set);
                 json
             }
-            Self::Refused(error) => serde_json::json!({
+            Self::Refused { reason, why } => serde_json::json!({
                 "decision": "deny",
-                "reason": error.reason().name(),
-                "message": error.to_string(),
+                "reason": reason.name(),
+                "message": why,
             }),
         }
     }
@@ -81,8 +97,8 @@ impl Explanation {
                 }
                 text
             }
-            Self::Refused(error) => {
-                format!("deny: {}\nno mapping was looked at: {error}\n", error.reason().meaning())
+            Self::Refused { reason, why } => {
+                format!("deny: {}\nno mapping was looked at: {why}\n", reason.meaning())
             }
         }
     }

@@ -123,7 +123,7 @@ pub(super) fn initiator(log: &Log, body: &Body<'_>, stored: &[u8]) -> Option<Str
     let details = details(body, stored).ok()?;
     let folder = log.folder(&unhex(body.mappings.as_deref()?)?).ok()?;
     let at = UnixSeconds(body.at);
-    match ask_again(&folder.set, &folder.profiles, &details["claims"], &Ask::default(), at).ok()? {
+    match ask_again(&folder.set, &folder.profiles, &details, &Ask::default(), at).ok()? {
         Told::Judged { case, .. } => case.principal.text(Claim::Initiator).map(str::to_owned),
         Told::Unheard(_) => None,
     }

@@ -284,7 +284,10 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
         (R::PolicyTooLarge | R::BackendRefused, _) => refuse("invalid_target", reason, false),
         // The token is worth nothing any more: who holds it need not be its job.
         (R::Replay | R::BeforeAdoption, _) => refuse("invalid_request", reason, false),
-        (R::ActorNotAllowed, _) => refuse("invalid_request", reason, false),
+        (R::MayAct | R::ActMalformed | R::ActorRepeated, _) => refuse("invalid_request", reason, false),
+        // By the rules, or by the tokens alone: without a nearest mapping nothing is told.
+        (R::ActorNotAllowed | R::ChainTooLong, _) => refuse("invalid_request", reason, true),
+        (R::ActorNeeded, _) => refuse(target, reason, true),
         (R::RefreshMismatch | R::RefreshEnded | R::RefreshReused, _) => refuse("invalid_grant", reason, false),
         (R::InFlight, _) => later(reason, RETRY_IN_FLIGHT_SECONDS),
         (R::BackendDown, _) => later(reason, RETRY_SECONDS),
@@ -369,7 +372,21 @@ fn words(reason: Reason) -> &'static str {
             "The broker's store was restored after this token was issued; get a fresh one from the CI system"
         }
         Reason::ActorNotAllowed => {
-            "The token or the request names an actor, and no mapping allows one; leave `actor_token` out"
+            "The token or the request names an actor, and no mapping takes it; leave `actor_token` out, or ask for a \
+             `[mapping.actor]` that names who acts"
+        }
+        Reason::MayAct => {
+            "The subject token says who may act for it (`may_act`); send that party's token as `actor_token`, of the \
+             same `iss` and `sub`"
+        }
+        Reason::ActMalformed => "The subject token's `act` must name each actor by `iss` and `sub`, both texts",
+        Reason::ChainTooLong => "More actors act one for another than the mapping takes; let fewer act",
+        Reason::ActorRepeated => {
+            "One party stands twice in the chain of who acts for whom; a job needs no `actor_token` to act for itself"
+        }
+        Reason::ActorNeeded => {
+            "This role is given where somebody acts for the job; send the actor's own token as `actor_token`, with \
+             `actor_token_type`"
         }
         Reason::GrantUnknown => "No such refresh token or authentication request is open; begin with a token exchange",
         Reason::RefreshMismatch => {

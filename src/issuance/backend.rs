@@ -43,6 +43,8 @@ pub struct Order<'a> {
     /// Issuer name, narrowest pinned immutable id, readable name: as evidence and `sub` name the principal.
     pub principal_id: &'a str,
     pub principal_name: &'a str,
+    /// The same id of the outermost actor.
+    pub actor_id: Option<&'a str>,
     pub scope: Option<&'a str>,
     pub now: UnixSeconds,
     pub duration: Seconds,

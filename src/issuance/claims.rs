@@ -1,7 +1,10 @@
 //! The claims that every token of ours has, whoever it is for (design, section 5).
 
 use super::Order;
-use claimbound_core::{time::UnixSeconds, workload::Claim};
+use claimbound_core::{
+    time::UnixSeconds,
+    workload::{Claim, Workload},
+};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -29,7 +32,7 @@ pub(super) fn of(order: &Order<'_>, token: &Token<'_>) -> Value {
             principal.insert(member.to_owned(), text.into());
         }
     }
-    json!({
+    let mut claims = json!({
         "iss": token.issuer_url,
         "sub": token.subject,
         "aud": token.audience,
@@ -41,7 +44,22 @@ pub(super) fn of(order: &Order<'_>, token: &Token<'_>) -> Value {
         "mapping": order.mapping,
         "lease_id": lease_text(order),
         "principal": principal,
-    })
+    });
+    if let Some(act) = act(&order.case.actors) {
+        claims["act"] = act;
+    }
+    claims
+}
+
+/// Who acts, and inside it who acted before (RFC 8693 section 4.1): by issuer and subject, whole.
+fn act(actors: &[Workload<'_>]) -> Option<Value> {
+    let (outermost, earlier) = actors.split_first()?;
+    let (iss, sub) = outermost.party();
+    let mut claim = json!({ "iss": iss, "sub": sub });
+    if let Some(earlier) = act(earlier) {
+        claim["act"] = earlier;
+    }
+    Some(claim)
 }
 
 /// The lease's id as it is written everywhere.

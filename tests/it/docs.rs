@@ -99,6 +99,13 @@ async fn the_mapping_of_the_readme_loads_beside_the_sample() {
 }
 
 #[tokio::test]
+async fn the_folder_with_an_agent_passes_its_tests() {
+    let (code, output) = check(&named(blocks("docs/delegation.md"))).await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("2 tests"), "{output}");
+}
+
+#[tokio::test]
 async fn the_role_that_relying_parties_read_about_loads() {
     let mut files = sample(&["mappings/policy.toml"]);
     let mut own = blocks("docs/relying-parties.md");

@@ -14,6 +14,7 @@ mod cloud_quickstart;
 mod cloud_texts;
 mod commands;
 mod corpus;
+mod delegation;
 mod diff;
 mod docs;
 mod ending;

@@ -43,6 +43,7 @@ impl Input {
             audience: AUDIENCE.into(),
             max_lifetime_seconds: profile.max_lifetime_seconds(),
             single_use: profile.single_use(),
+            actor_single_use: profile.actor_single_use(),
             requires_nbf: profile.requires_nbf(),
             required: profile.required().to_vec(),
         };
@@ -92,7 +93,7 @@ pub fn verified<'t>(input: &Input, token: &UnverifiedToken<'t>) -> Verified<'t> 
 #[inline(never)]
 pub fn translated<'t>(input: &Input, claims: Claims<'t>) -> Case<'t> {
     let principal: Workload<'t> = translate(input.profile(), "github", claims).expect("the claims agree");
-    delegation::chain(principal, false).expect("nobody acts for another")
+    delegation::chain(principal, None, false, |_| None).expect("nobody acts for another")
 }
 
 /// The role that a mapping gives.

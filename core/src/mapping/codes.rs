@@ -119,6 +119,8 @@ codes! {
     EXCEPTION 527 "a mapping that rests on an exception";
     UNKNOWN_EXCEPTION 528 "an exception that does not exist";
     ON_RENAME 529 "`on_rename` that says nothing";
+    BAD_DEPTH 530 "a `max_depth` that is none";
+    TRUST_ACT 531 "`trust_act` on an issuer whose jobs set claims";
     TEST_ROLES 601 "a test's job may have other roles than the test says";
     TEST_GRANTED 602 "a test's job is granted what the test denies";
     TEST_FAILS 603 "other conditions fail than a test says";
@@ -153,6 +155,8 @@ codes! {
     PERSON_BY_NAME 731 "a person by a name that somebody else may take";
     OUTSIDER_EVENT 732 "an event that outsiders can cause";
     AUTHOR_SET 733 "a raw claim that the author of the job sets";
+    ACTOR_NOT_REQUIRED 734 "production that needs nobody who acts, beside those who may";
+    ACTOR_AUDIENCE 735 "tokens of who acts for an audience that another role has, too";
     LATER_KEY 901 "a key that is not available in this version yet";
     LATER_VALUE 902 "a form of value that is not available in this version yet";
     LATER_BACKEND 903 "a backend that is not available in this version yet";

@@ -3,15 +3,19 @@
 //! Order never changes meaning: two mappings that can give one role to one job do not load, a deny beats every
 //! mapping, and what is not known to be present never grants.
 
+mod acting;
+
 use super::{
     MappingId, MappingSet, RoleId,
-    set::{Condition, Deny, Issuer, IssuerId, Test},
+    set::{Condition, Deny, Issuer, Test},
 };
 use crate::{
     reason::Reason,
     time::{Seconds, UnixSeconds},
     workload::{Case, Claim, ClaimKey, Presence, RawClaim, Text, Workload},
 };
+
+pub(super) use acting::Party;
 
 /// Mappings beyond those of the job's own buckets that are weighed for the nearest miss.
 pub(crate) const NEAREST_SCAN_MAPPINGS_MAX: usize = 1000;
@@ -42,7 +46,8 @@ pub struct Grant {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct Denial {
-    /// `denied`, `mapping_expired`, `renamed`, `id_mismatch`, `event_not_allowed`, `role_needed` or `no_mapping`.
+    /// `denied`, `mapping_expired`, `renamed`, `id_mismatch`, `event_not_allowed`, `actor_not_allowed`, `actor_needed`,
+    /// `chain_too_long`, `role_needed` or `no_mapping`.
     pub reason: Reason,
     /// The mapping that came nearest, where one gives the asked role.
     pub nearest: Option<MappingId>,
@@ -96,6 +101,8 @@ pub(crate) struct Distance {
     over: bool,
     /// A failed condition pins the repository or its owner, and neither id nor name fit.
     elsewhere: bool,
+    /// Why it does not take whoever acts, or nobody: counts as one that failed.
+    actor: Option<Reason>,
 }
 
 impl Observer for Distance {
@@ -126,6 +133,8 @@ impl Distance {
     pub(crate) fn miss(&self) -> Reason {
         if self.failed == 0 && self.over {
             Reason::MappingExpired
+        } else if let (1, Some(reason)) = (self.failed, self.actor) {
+            reason
         } else if self.renamed {
             Reason::Renamed
         } else if self.id_mismatch {
@@ -214,16 +223,18 @@ pub(crate) type Candidate = (MappingId, RoleId, Distance);
 /// A case before the mappings of its issuer.
 pub(crate) struct Judge<'a> {
     set: &'a MappingSet,
-    issuer: IssuerId,
-    workload: &'a Workload<'a>,
+    principal: Party<'a>,
+    /// All of them, the outermost first.
+    actors: &'a [Workload<'a>],
     now: UnixSeconds,
 }
 
 impl<'a> Judge<'a> {
-    /// `None` when the folder does not know the issuer, and for a case with actors: no mapping can allow one yet.
+    /// `None` when the folder does not know the issuer.
     pub(crate) fn new(set: &'a MappingSet, case: &'a Case<'_>, now: UnixSeconds) -> Option<Self> {
         let (issuer, _) = set.issuer_named(&case.principal.issuer)?;
-        case.actors.is_empty().then_some(Self { set, issuer, workload: &case.principal, now })
+        let principal = Party { issuer, workload: &case.principal, acts: false };
+        Some(Self { set, principal, actors: &case.actors, now })
     }
 
     fn asked(&self, role: RoleId) -> Result<(MappingId, RoleId), Denial> {
@@ -265,47 +276,47 @@ impl<'a> Judge<'a> {
 
     /// Mappings whose conditions hold, with each role that they give to this job, denies aside.
     fn held(&self, wanted: Option<RoleId>) -> impl Iterator<Item = (MappingId, RoleId)> {
-        let candidates = self.set.index().candidates(self.issuer, self.workload, wanted);
+        let candidates = self.set.index().candidates(self.principal.issuer, self.principal.workload, wanted);
         let candidates = candidates.filter(move |id| {
             let mapping = self.set.mapping(*id);
-            mapping.issuer == self.issuer
+            mapping.issuer == self.principal.issuer
                 && !mapping.shadow
                 && !mapping.is_over(self.now)
                 && wanted.is_none_or(|role| mapping.roles.contains(&role))
                 && self.check(&mapping.conditions, Side::Grants, &mut Silent)
+                && self.actor_miss(mapping).is_none()
         });
         candidates.flat_map(move |id| {
             let roles = self.set.mapping(id).roles.iter().copied();
             roles.filter(move |role| wanted.is_none_or(|wanted| wanted == *role)).filter_map(move |role| {
-                let required = self.set.required(role, self.issuer);
+                let required = self.set.required(role, self.principal.issuer);
                 self.check(required, Side::Grants, &mut Silent).then_some((id, role))
             })
         })
     }
 
-    /// The first deny about this role that holds.
-    pub(crate) fn denied(&self, role: RoleId) -> Option<&'a Deny> {
-        self.denies(role).find(|deny| self.check(&deny.conditions, Side::Denies, &mut Silent))
-    }
-
-    /// The denies that are about this role and the job's issuer.
-    pub(crate) fn denies(&self, role: RoleId) -> impl Iterator<Item = &'a Deny> {
-        let index = self.set.index();
-        let denies = index.denies(self.issuer).iter().filter(move |at| index.is_about(**at, role));
-        denies.map(|at| &self.set.denies[*at as usize])
-    }
-
-    /// Whether all of some conditions hold.
+    /// Whether all of some conditions hold for the job.
     pub(crate) fn check<'c, O: Observer>(
         &self,
         conditions: impl IntoIterator<Item = &'c Condition>,
         side: Side,
         watch: &mut O,
     ) -> bool {
-        let issuer = self.set.issuer(self.issuer);
+        self.check_of(self.principal, conditions, side, watch)
+    }
+
+    /// Whether all of some conditions hold for one of the case.
+    pub(crate) fn check_of<'c, O: Observer>(
+        &self,
+        party: Party<'_>,
+        conditions: impl IntoIterator<Item = &'c Condition>,
+        side: Side,
+        watch: &mut O,
+    ) -> bool {
+        let issuer = self.set.issuer(party.issuer);
         let mut all = true;
         for condition in conditions {
-            let verdict = test(issuer, condition, self.workload, side, O::ALL);
+            let verdict = test(issuer, condition, party.workload, side, O::ALL);
             watch.condition(condition, verdict);
             all &= verdict == Verdict::Held;
             if !all && !O::ALL {
@@ -326,8 +337,9 @@ impl<'a> Judge<'a> {
             None => (&[][..], Some(all)),
         };
         let others = giving.iter().copied().chain(all.into_iter().flatten());
-        let mut others: Vec<MappingId> =
-            others.filter(|id| self.set.mapping(*id).issuer == self.issuer && own.binary_search(id).is_err()).collect();
+        let mut others: Vec<MappingId> = others
+            .filter(|id| self.set.mapping(*id).issuer == self.principal.issuer && own.binary_search(id).is_err())
+            .collect();
         let omitted = others.len().saturating_sub(NEAREST_SCAN_MAPPINGS_MAX);
         others.truncate(NEAREST_SCAN_MAPPINGS_MAX);
         (self.ranked(own.into_iter().chain(others), wanted, false), omitted)
@@ -342,8 +354,9 @@ impl<'a> Judge<'a> {
 
     fn own(&self, wanted: Option<RoleId>) -> Vec<MappingId> {
         let index = self.set.index();
-        let mut own: Vec<MappingId> = index.candidates(self.issuer, self.workload, wanted).collect();
-        own.extend(index.namesakes(self.issuer, self.workload, wanted));
+        let mut own: Vec<MappingId> =
+            index.candidates(self.principal.issuer, self.principal.workload, wanted).collect();
+        own.extend(index.namesakes(self.principal.issuer, self.principal.workload, wanted));
         own.sort_unstable();
         own.dedup();
         own
@@ -362,9 +375,11 @@ impl<'a> Judge<'a> {
                 continue;
             }
             let roles = mapping.roles.iter().filter(|role| wanted.is_none_or(|wanted| wanted == **role));
-            for role in roles.filter(|_| mapping.issuer == self.issuer) {
+            for role in roles.filter(|_| mapping.issuer == self.principal.issuer) {
                 let mut distance = Distance { over: mapping.is_over(self.now), ..Distance::default() };
                 self.check(self.set.conditions_for(id, *role), Side::Grants, &mut distance);
+                distance.actor = self.actor_miss(mapping);
+                distance.failed += u32::from(distance.actor.is_some());
                 found.push((id, *role, distance));
             }
         }
@@ -385,7 +400,7 @@ impl<'a> Judge<'a> {
     }
 
     pub(crate) fn workload(&self) -> &'a Workload<'a> {
-        self.workload
+        self.principal.workload
     }
 }
 

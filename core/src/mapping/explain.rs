@@ -1,8 +1,8 @@
 //! The evaluation, watched: every candidate, each condition with expected and got, the nearest miss.
 
 use super::{
-    Ask, Decision, MappingId, MappingSet, Origin, Remark, RoleId, advice,
-    decide::{Distance, Judge, Observer, Side, Verdict, decide, old_name},
+    ACTOR, Ask, Decision, MappingId, MappingSet, Origin, Remark, RoleId, advice,
+    decide::{Distance, Judge, Observer, Party, Side, Verdict, decide, old_name},
     exception::{Exception, Exempt},
     remarks,
     set::{Condition, Mapping, Test},
@@ -106,15 +106,13 @@ pub fn explain(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSecond
     roles.sort_unstable();
     roles.dedup();
     let mut denies: Vec<(String, String, bool, Vec<ConditionReport>)> = Vec::new();
-    for deny in roles.into_iter().flat_map(|role| judge.denies(role)) {
-        if denies.iter().any(|(name, ..)| *name == deny.name) {
+    let mut looked_at = Vec::new();
+    for (party, deny) in roles.into_iter().flat_map(|role| judge.denies(role)) {
+        if looked_at.contains(&(party.acts, &deny.name)) {
             continue;
         }
-        let mut seen = Verdicts::default();
-        let held = judge.check(&deny.conditions, Side::Denies, &mut seen);
-        let conditions = deny.conditions.iter().zip(seen.0);
-        let conditions =
-            conditions.map(|(condition, verdict)| told(condition, verdict, judge.workload(), false)).collect();
+        looked_at.push((party.acts, &deny.name));
+        let (held, conditions) = told_of(&judge, party, &deny.conditions, Side::Denies);
         denies.push((deny.name.clone(), deny.reason.clone(), held, conditions));
     }
     let about = remarks::of_job(judge.workload());
@@ -131,6 +129,7 @@ fn report(
     let end = end(set.mapping(mapping), now);
     let held = end.as_ref().is_none_or(|end| end.held);
     let held = held & judge.check(set.conditions_for(mapping, role), Side::Grants, &mut seen);
+    let held = held & judge.actor_miss(set.mapping(mapping)).is_none();
     let judged: Vec<(&Condition, Verdict)> = set.conditions_for(mapping, role).zip(seen.0).collect();
     let workload = judge.workload();
     let issuer = set.issuer(set.mapping(mapping).issuer);
@@ -145,7 +144,60 @@ fn report(
         pins_caller: pins_caller(set.mapping(mapping), issuer.multi_tenant, workload),
         remarks: remarks::remarks(workload, &judged),
         edit: advice::edit(set, role, workload, &judged),
-        conditions: judged.iter().map(condition).chain(end).collect(),
+        conditions: judged.iter().map(condition).chain(end).chain(acting(set, judge, set.mapping(mapping))).collect(),
+    }
+}
+
+/// How the conditions came out for one of the case, and whether all hold. An actor's have its name before them.
+fn told_of(judge: &Judge<'_>, party: Party<'_>, conditions: &[Condition], side: Side) -> (bool, Vec<ConditionReport>) {
+    let mut seen = Verdicts::default();
+    let held = judge.check_of(party, conditions, side, &mut seen);
+    let one = |(condition, verdict)| {
+        let mut report = told(condition, verdict, party.workload, false);
+        if party.acts {
+            report.claim = format!("{ACTOR}.{}", report.claim);
+            // Who else may act is nobody's business.
+            report.private |= !report.held;
+        }
+        report
+    };
+    (held, conditions.iter().zip(seen.0).map(one).collect())
+}
+
+/// What a mapping asks of who acts, or that nobody does.
+fn acting(set: &MappingSet, judge: &Judge<'_>, mapping: &Mapping) -> Vec<ConditionReport> {
+    let span = mapping.actor.as_ref().map_or(&mapping.span, |rule| &rule.span);
+    let report = |claim: String, expected: String, got: Got, held: bool, private: bool| ConditionReport {
+        claim,
+        expected,
+        got,
+        held,
+        renamed: false,
+        origin: Origin::Actor,
+        span: span.clone(),
+        private,
+    };
+    let outermost = judge.outermost().map(|workload| workload.issuer.to_string());
+    match (mapping.actor.as_deref(), outermost) {
+        (None, None) => Vec::new(),
+        (None, Some(issuer)) => {
+            vec![report(ACTOR.to_owned(), "nobody acts".to_owned(), Got::Value(issuer), false, false)]
+        }
+        (Some(rule), None) if !rule.required => Vec::new(),
+        (Some(_), None) => vec![report(ACTOR.to_owned(), "somebody acts".to_owned(), Got::None, false, false)],
+        (Some(rule), Some(issuer)) => {
+            let wanted = &set.issuer(rule.issuer).name;
+            let same = **wanted == *issuer;
+            let named = |part: &str| format!("{ACTOR}.{part}");
+            let mut reports = vec![report(named("issuer"), format!("`{wanted}`"), Got::Value(issuer), same, !same)];
+            if let Some(party) = judge.acting().filter(|_| same) {
+                reports.extend(told_of(judge, party, &rule.conditions, Side::Grants).1);
+            }
+            let (depth, most) = (judge.depth(), usize::from(rule.max_depth));
+            let expected = format!("at most {most}");
+            reports.push(report(named("max_depth"), expected, Got::Value(depth.to_string()), depth <= most, false));
+            reports
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`load`] turns a folder into a [`MappingSet`] or into all its errors. [`decide`] judges a case; [`explain`] is
 //! the same evaluation, watched.
 
+mod actor;
 mod advice;
 pub mod codes;
 mod compile;
@@ -15,6 +16,7 @@ mod set;
 mod syntax;
 mod within;
 
+pub use actor::{ACTOR, ActorRule};
 pub use advice::repository_line;
 pub use compile::{Loaded, load};
 pub use decide::{Ask, Decision, Denial, Grant, decide, duration, possible_roles, renamed, shadowed};

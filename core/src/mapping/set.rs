@@ -1,6 +1,7 @@
 //! The compiled folder: what `decide` reads.
 
 use super::{
+    actor::ActorRule,
     exception::{Exception, Exempt},
     index::Index,
 };
@@ -47,6 +48,8 @@ pub struct Issuer {
     pub folds_names: bool,
     /// `on_rename = "warn"`: where one repository is pinned by name and id, its id is enough.
     pub grants_renamed: bool,
+    /// `trust_act`: its tokens may say by whom the job is acted for already.
+    pub trusts_act: bool,
     pub span: Span,
 }
 
@@ -119,6 +122,8 @@ pub enum Origin {
     Deny,
     /// Proved, never evaluated.
     Never,
+    /// `[mapping.actor.match]`: on the outermost actor.
+    Actor,
 }
 
 impl Origin {
@@ -132,6 +137,7 @@ impl Origin {
             Self::DefaultEvents => "default events",
             Self::Deny => "deny",
             Self::Never => "never",
+            Self::Actor => "actor.match",
         }
     }
 }
@@ -254,6 +260,8 @@ pub struct Mapping {
     /// How long after the first grant it is renewed, where a job cannot mint a second token; without it, until the
     /// job's token expires.
     pub max_session: Option<Seconds>,
+    /// Who may act for its jobs; without it nobody. Its alternatives share one.
+    pub actor: Option<Arc<ActorRule>>,
     /// Not part of the decision, which is pure: a guard on each grant.
     pub limit: Option<Limit>,
     /// From then on it grants nothing.
@@ -355,10 +363,12 @@ impl MappingSet {
         self.index = Index::build(&self);
         self
     }
-    /// Every value of a claim that mappings of the issuer name.
+    /// Every value of a claim that mappings of the issuer name, or ask of its jobs that act.
     fn values_of(&self, issuer: IssuerId, claim: Claim) -> impl Iterator<Item = String> {
-        let conditions =
-            self.mappings.iter().filter(move |mapping| mapping.issuer == issuer).flat_map(|m| &m.conditions);
+        let own = self.mappings.iter().filter(move |mapping| mapping.issuer == issuer).flat_map(|m| &m.conditions);
+        let actors = self.mappings.iter().filter_map(|mapping| mapping.actor.as_deref());
+        let actors = actors.filter(move |rule| rule.issuer == issuer).flat_map(|rule| &rule.conditions);
+        let conditions = own.chain(actors);
         conditions.flat_map(move |condition| -> Vec<String> {
             match &condition.test {
                 test if claim == Claim::RepositoryId && test.repositories().is_some() => {
@@ -390,6 +400,10 @@ impl MappingSet {
             .enumerate()
             .find(|(_, issuer)| &*issuer.name == name)
             .map(|(at, issuer)| (IssuerId(at as u16), issuer))
+    }
+    /// The name of the issuer of this URL.
+    pub fn issuer_at(&self, url: &str) -> Option<String> {
+        self.issuers.iter().find(|issuer| issuer.url == url).map(|issuer| issuer.name.to_string())
     }
     pub fn issuer(&self, id: IssuerId) -> &Issuer {
         &self.issuers[usize::from(id.0)]

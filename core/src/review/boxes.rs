@@ -44,6 +44,8 @@ pub enum Axis {
     Own(Claim),
     /// What a token says beside the canonical claims.
     Raw(RawClaim),
+    /// The same of who acts for the job.
+    Actor(Box<Axis>),
 }
 
 /// A box of jobs.

@@ -1,14 +1,15 @@
 //! Runs `[[test]]` blocks through `decide` and `explain`: the same answers as `serve` gives.
 
-use super::{Given, GivenError};
+use super::{Given, GivenError, Job};
 use crate::{
+    delegation::chain,
     diag::{Code, Diagnostic, Span, did_you_mean},
     mapping::{Ask, Decision, IssuerId, MappingReport, MappingSet, RoleId, decide, explain, possible_roles},
     reason::Reason,
     time::UnixSeconds,
-    workload::{Case, Profiles, WorkloadError},
+    workload::{Case, Profiles, Workload, WorkloadError},
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 /// The job has other roles than the test says.
 const ROLES: Code = Code(601);
@@ -39,6 +40,8 @@ pub struct TestCase {
     pub name: String,
     pub issuer: IssuerId,
     pub given: Given,
+    /// Who acts for the job.
+    pub actor: Option<(IssuerId, Job)>,
     pub expect: Expect,
     /// `at = …`; otherwise tests run as if nothing had expired.
     pub at: Option<UnixSeconds>,
@@ -89,12 +92,36 @@ fn run(set: &MappingSet, profiles: &Profiles, test: &TestCase) -> Result<(), Fai
             return Err(Failure::new(WORKLOAD, error.to_string(), "correct what the test gives"));
         }
     };
-    let case = Case { principal, actors: Vec::new() };
-    judge(set, &case, &test.expect, test.at.unwrap_or(BEFORE_ALL))
+    match acted(set, profiles, test, principal)? {
+        Ok(case) => judge(set, &case, &test.expect, test.at.unwrap_or(BEFORE_ALL)),
+        Err(why) => without_workload(&why, &test.expect),
+    }
+}
+
+/// The job with who acts for it; or why it is refused before any mapping is looked at.
+fn acted(
+    set: &MappingSet,
+    profiles: &Profiles,
+    test: &TestCase,
+    principal: Workload<'static>,
+) -> Result<Result<Case<'static>, String>, Failure> {
+    let actor = match &test.actor {
+        None => None,
+        Some((issuer, job)) => match Given::Workload(job.clone()).workload(set, profiles, *issuer) {
+            Ok(workload) => Some(workload),
+            Err(GivenError::Refused(error @ WorkloadError::Stranger)) => return Ok(Err(error.to_string())),
+            Err(error) => {
+                let message = format!("the actor: {error}");
+                return Err(Failure::new(WORKLOAD, message, "correct what the test gives as `actor`"));
+            }
+        },
+    };
+    let issuer = set.issuer(test.issuer);
+    Ok(chain(principal, actor, issuer.trusts_act, |url| set.issuer_at(url)).map_err(|error| error.to_string()))
 }
 
 /// A token that is refused before any mapping is looked at: a denial, but one in which no condition failed.
-fn without_workload(error: &WorkloadError, expect: &Expect) -> Result<(), Failure> {
+fn without_workload(error: &impl fmt::Display, expect: &Expect) -> Result<(), Failure> {
     let why = format!("the job is refused before any mapping is looked at: {error}");
     match expect {
         Expect::Deny { fails: None, .. } => Ok(()),

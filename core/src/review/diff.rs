@@ -10,6 +10,7 @@ mod group;
 mod rules;
 mod shape;
 mod terms;
+mod universe;
 
 pub use group::Unconfirmed;
 pub use rules::Reviewer;
@@ -22,11 +23,12 @@ use crate::{
     workload::{Profile, Profiles},
 };
 use foldhash::fast::FixedState;
-use group::{Half, ours, same_conditions, same_mapping};
+use group::{Half, same_conditions, same_mapping};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
 };
+use universe::{Of, Universe, ours};
 
 /// Jobs that are shown for one change.
 pub const EXAMPLES_MAX: usize = 3;
@@ -70,8 +72,24 @@ pub struct Change {
 pub struct Example {
     pub role: String,
     pub job: Job,
+    /// The name of the issuer of who acts for it, and the actor's job.
+    pub actor: Option<(String, Job)>,
     pub before: Outcome,
     pub after: Outcome,
+}
+
+impl Example {
+    /// The job, and who acts for it, in one line.
+    pub fn line(&self) -> String {
+        line(&self.job, self.actor.as_ref())
+    }
+}
+
+fn line(job: &Job, actor: Option<&(String, Job)>) -> String {
+    match actor {
+        None => job.line(),
+        Some((issuer, actor)) => format!("{}; acting for it: issuer = {issuer:?}, {}", job.line(), actor.line()),
+    }
 }
 
 /// What the evaluator said.
@@ -173,6 +191,9 @@ impl Diff {
     }
 }
 
+/// What is compared at a time: the jobs' issuer, that of who acts for them, and the role.
+type Group<'a> = (usize, Option<usize>, &'a str);
+
 /// An issuer on both sides, or on one.
 type Met<'a> = [Option<(IssuerId, &'a Issuer)>; 2];
 
@@ -185,15 +206,19 @@ pub fn diff(before: Side<'_>, after: Side<'_>) -> Result<Diff, Box<Unconfirmed>>
     let mut out = Diff { rules: rules::rules(sides), reviewers: rules::reviewers(sides), ..Diff::default() };
     let issuers = issuers(sides);
     let same = unchanged(sides, &issuers);
-    let mut groups: BTreeMap<(usize, &str), [Vec<MappingId>; 2]> = BTreeMap::new();
+    let mut groups: BTreeMap<Group<'_>, [Vec<MappingId>; 2]> = BTreeMap::new();
     for (at, side) in sides.iter().enumerate() {
         let number = |id: IssuerId| issuers.iter().position(|met| met[at].is_some_and(|(own, _)| own == id));
         let numbers: Vec<Option<usize>> = (0..side.set.issuers.len()).map(|id| number(IssuerId(id as u16))).collect();
         // What is in shadow gives nothing.
         for (id, mapping) in (0..).map(MappingId).zip(&side.set.mappings).filter(|(_, mapping)| !mapping.shadow) {
             let Some(issuer) = numbers[usize::from(mapping.issuer.0)] else { continue };
-            for role in &mapping.roles {
-                let group = groups.entry((issuer, &side.set.role(*role).name)).or_default();
+            let rule = mapping.actor.as_deref();
+            let alone = rule.is_none_or(|rule| !rule.required).then_some(None);
+            let acting = rule.and_then(|rule| numbers[usize::from(rule.issuer.0)]).map(Some);
+            for (role, actor) in mapping.roles.iter().flat_map(|role| [(role, alone), (role, acting)]) {
+                let Some(actor) = actor else { continue };
+                let group = groups.entry((issuer, actor, &side.set.role(*role).name)).or_default();
                 if group[at].last() != Some(&id) {
                     group[at].push(id);
                 }
@@ -203,30 +228,41 @@ pub fn diff(before: Side<'_>, after: Side<'_>) -> Result<Diff, Box<Unconfirmed>>
     let mut fold = fold::Fold::default();
     let mut worlds: Vec<Option<Result<(World<'_>, shape::Owners), String>>> = issuers.iter().map(|_| None).collect();
     let other_profile: Vec<bool> = issuers.iter().map(|met| profile_differs(sides, *met)).collect();
-    for ((issuer, role), mappings) in groups {
-        let met = issuers[issuer];
-        let name = |at: usize| met[at].map(|(_, issuer)| issuer.name.to_string());
-        let name = name(1).or_else(|| name(0)).unwrap_or_default();
-        let halves = halves(sides, met, role, mappings, &same);
-        if halves.iter().all(|half| half.touched.is_empty()) && !other_profile[issuer] {
+    let names: Vec<String> = issuers
+        .iter()
+        .map(|met| met.iter().rev().flatten().next().map(|(_, issuer)| issuer.name.to_string()).unwrap_or_default())
+        .collect();
+    for ((issuer, actor, role), mappings) in groups {
+        let name = &names[issuer];
+        let others = [Some(issuer), actor].into_iter().flatten();
+        let halves = halves(sides, issuers[issuer], actor.map(|actor| issuers[actor]), role, mappings, &same);
+        if halves.iter().all(|half| half.touched.is_empty()) && !others.clone().any(|at| other_profile[at]) {
             continue;
         }
-        let world = worlds[issuer].get_or_insert_with(|| world(sides, met, other_profile[issuer]));
-        let world = match world {
-            Ok((world, owners)) => (&*world, &*owners),
+        for at in others {
+            worlds[at].get_or_insert_with(|| world(sides, issuers[at], other_profile[at]));
+        }
+        let of = |at: usize| match &worlds[at] {
+            Some(Ok((world, owners))) => Ok(Of { world, owners, issuer: &names[at] }),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err("the issuer is not known".to_owned()),
+        };
+        let universe = of(issuer).and_then(|principal| Ok(Universe { principal, actor: actor.map(of).transpose()? }));
+        let universe = match universe {
+            Ok(universe) => universe,
             Err(why) => {
-                fold.undecided(&name, role, None, why.clone());
+                fold.undecided(name, role, None, why);
                 continue;
             }
         };
-        let told = group::compare(world, role, [&halves[0], &halves[1]], &mut out.work)?;
+        let told = group::compare(&universe, role, [&halves[0], &halves[1]], &mut out.work)?;
         for (mapping, why) in told.undecided {
-            fold.undecided(&name, role, Some(mapping), why.to_string());
+            fold.undecided(name, role, Some(mapping), why.to_string());
         }
         for found in told.found {
             #[cfg(test)]
             out.boxes.push((found.kind, name.clone(), found.role.clone(), found.jobs.clone()));
-            fold.add(&name, found);
+            fold.add(name, found);
         }
     }
     (out.changes, out.undecided) = fold.finish();
@@ -258,7 +294,12 @@ fn unchanged<'a>(sides: [Side<'a>; 2], issuers: &[Met<'_>]) -> [Vec<Option<Mappi
         let alike = |met: &Met<'_>| {
             met[0].is_some_and(|(id, _)| id == other.issuer) && met[1].is_some_and(|(id, _)| id == mapping.issuer)
         };
-        if issuers.iter().any(alike) && same_mapping(other, mapping) {
+        let same_actor = |(a, b): (IssuerId, IssuerId)| {
+            let is = |met: Option<(IssuerId, &Issuer)>, own| met.is_some_and(|(id, _)| id == own);
+            issuers.iter().any(|met| is(met[0], a) && is(met[1], b))
+        };
+        let actors = other.actor.as_deref().zip(mapping.actor.as_deref()).map(|(a, b)| (a.issuer, b.issuer));
+        if issuers.iter().any(alike) && same_mapping(other, mapping) && actors.is_none_or(same_actor) {
             same[0][old.0 as usize] = Some(id);
             same[1][id.0 as usize] = Some(old);
         }
@@ -302,25 +343,36 @@ fn world<'a>(sides: [Side<'a>; 2], met: Met<'a>, other_profile: bool) -> Result<
 fn halves<'a>(
     sides: [Side<'a>; 2],
     met: Met<'a>,
+    acting: Option<Met<'a>>,
     role: &str,
     mappings: [Vec<MappingId>; 2],
     same: &[Vec<Option<MappingId>>; 2],
 ) -> [Half<'a>; 2] {
     let roles = sides.map(|side| side.set.role_named(role));
     let ids = met.map(|met| met.map(|(id, _)| id));
-    let denies: [Vec<&Deny>; 2] = [0, 1].map(|at| {
-        let (Some(issuer), Some(role)) = (ids[at], roles[at]) else { return Vec::new() };
-        let about = |deny: &&Deny| {
-            (deny.issuers.is_empty() || deny.issuers.contains(&issuer)) && deny.roles.binary_search(&role).is_ok()
+    let actors = acting.unwrap_or_default().map(|met| met.map(|(id, _)| id));
+    let denies: [Vec<(bool, &Deny)>; 2] = [0, 1].map(|at| {
+        let Some(role) = roles[at] else { return Vec::new() };
+        let about = |issuer: Option<IssuerId>, deny: &Deny| {
+            let concerns = |issuer| deny.issuers.is_empty() || deny.issuers.contains(&issuer);
+            issuer.is_some_and(concerns) && deny.roles.binary_search(&role).is_ok()
         };
-        sides[at].set.denies.iter().filter(about).collect()
+        let of = |acts, issuer| {
+            let denies = sides[at].set.denies.iter().filter(move |deny| about(issuer, deny));
+            denies.map(move |deny| (acts, deny))
+        };
+        of(false, ids[at]).chain(of(true, actors[at])).collect()
     });
-    let new_denies: [Vec<&Deny>; 2] = [0, 1].map(|at| {
+    let new_denies: [Vec<(bool, &Deny)>; 2] = [0, 1].map(|at| {
         let other = &denies[1 - at];
-        let new = |deny: &&&Deny| !other.iter().any(|other| same_conditions(&deny.conditions, &other.conditions));
-        denies[at].iter().filter(new).copied().collect()
+        let same = |(acts, deny): &(bool, &Deny), (theirs, other): &(bool, &Deny)| {
+            acts == theirs && same_conditions(&deny.conditions, &other.conditions)
+        };
+        denies[at].iter().filter(|deny| !other.iter().any(|other| same(deny, other))).copied().collect()
     });
-    let everything = !new_denies.iter().all(Vec::is_empty) || context_differs(sides, met, ids, roles);
+    let everything = !new_denies.iter().all(Vec::is_empty)
+        || context_differs(sides, met, ids, roles)
+        || acting.is_some_and(strangers_differ);
     let [a, b] = mappings;
     let touched = |at: usize, own: &[MappingId], other: &[MappingId]| -> Vec<MappingId> {
         let unchanged = |id: &MappingId| {
@@ -335,6 +387,7 @@ fn halves<'a>(
         |(at, (((mappings, touched), denies), new_denies))| Half {
             side: sides[at],
             issuer: ids[at],
+            actor: actors[at],
             role: roles[at],
             mappings,
             touched,
@@ -345,19 +398,23 @@ fn halves<'a>(
     std::array::from_fn(|_| parts.next().expect("two sides"))
 }
 
+/// Whether others are strangers than before.
+fn strangers_differ(met: Met<'_>) -> bool {
+    let [Some((_, before)), Some((_, after))] = met else { return true };
+    let strangers = |issuer: &Issuer| ours(issuer).map(|condition| (condition.claim, condition.test));
+    // Where pins tell strangers apart, each mapping pins its own.
+    match (before.pin, after.pin) {
+        (Some(a), Some(b)) => a != b || before.multi_tenant != after.multi_tenant,
+        _ => strangers(before) != strangers(after),
+    }
+}
+
 /// Whether something that concerns all mappings of the role differs: what it requires, what it gives, who is a
 /// stranger.
 fn context_differs(sides: [Side<'_>; 2], met: Met<'_>, ids: [Option<IssuerId>; 2], roles: [Option<RoleId>; 2]) -> bool {
     let ([Some(a), Some(b)], [Some(old), Some(new)]) = (ids, roles) else { return true };
-    let [Some((_, before)), Some((_, after))] = met else { return true };
-    let strangers = |issuer: &Issuer| ours(issuer).map(|condition| (condition.claim, condition.test));
-    // Where pins tell strangers apart, each mapping pins its own.
-    let owners_differ = match (before.pin, after.pin) {
-        (Some(a), Some(b)) => a != b || before.multi_tenant != after.multi_tenant,
-        _ => strangers(before) != strangers(after),
-    };
     let required = |at: usize, role, issuer| sides[at].set.required(role, issuer);
-    owners_differ
+    strangers_differ(met)
         || !same_conditions(required(0, old, a), required(1, new, b))
         || terms::roles_differ(sides.map(|side| side.set), [old, new])
 }

@@ -4,6 +4,7 @@
 //! Those that ask how far a mapping reaches ask the same boxes that overlaps and differences are proved over. Where the
 //! bounds of that proof do not suffice a lint keeps silent: it advises, and nothing rests on its silence.
 
+mod actors;
 mod aimless;
 mod alternatives;
 mod author_set;
@@ -57,6 +58,8 @@ pub fn lint(set: &MappingSet, profiles: &Profiles) -> Vec<Diagnostic> {
         let Some(profile) = profiles[issuer] else { continue };
         let bound = Bound { set, id, mapping, profile };
         broad::production(&bound, &mut found);
+        actors::not_required(&bound, &mut found);
+        actors::shared_audience(&bound, &mut found);
         every_ref::matched(&bound, &mut found);
         protected::branch_by_name(&bound, &mut found);
         identity::no_repository(&bound, &mut found);

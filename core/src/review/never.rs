@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     diag::Diagnostic,
-    mapping::{Condition, Deny, IssuerId, MappingId, MappingSet, RoleId, Test, codes},
+    mapping::{ActorRule, Condition, Deny, IssuerId, Mapping, MappingId, MappingSet, RoleId, Test, codes},
     workload::{ClaimKey, Profile},
 };
 use foldhash::fast::FixedState;
@@ -56,7 +56,13 @@ pub(crate) fn prove(set: &MappingSet, nevers: &[Never], profiles: &[&Profile]) -
             };
             let mut kept = HashSet::default();
             for (mapping, row) in (0..).map(MappingId).zip(&set.mappings) {
-                if row.issuer != id || row.shadow {
+                if row.shadow {
+                    continue;
+                }
+                if let Some(rule) = row.actor.as_deref().filter(|rule| rule.issuer == id && row.is_first()) {
+                    found.extend(broken_by_actor(&world, never, &forbidden, (row, rule), &mut denied));
+                }
+                if row.issuer != id {
                     continue;
                 }
                 for role in row.roles.iter().filter(|role| never.roles.binary_search(role).is_ok()) {
@@ -150,6 +156,48 @@ fn broken(
     }
     kept.insert(key);
     Ok(None)
+}
+
+/// Whoever acts has the role, too: a finding if that can be one of the forbidden ones.
+fn broken_by_actor(
+    world: &World<'_>,
+    never: &Never,
+    forbidden: &[Jobs],
+    (row, rule): (&Mapping, &ActorRule),
+    denied: &mut Denied<'_>,
+) -> Option<Diagnostic> {
+    let set = denied.set;
+    for role in row.roles.iter().filter(|role| never.roles.binary_search(role).is_ok()) {
+        let denies = denied.about(*role);
+        let mut left = || -> Result<Option<Job>, Undecided> {
+            let met = meet(&world.granted(&rule.conditions)?, forbidden)?;
+            let left = if met.is_empty() { met } else { subtract(met, denied.boxes(world, denies.clone())?)? };
+            for jobs in left {
+                if let Some(witness) = world.witness(&jobs)? {
+                    return Ok(Some(witness));
+                }
+            }
+            Ok(None)
+        };
+        match left() {
+            Ok(None) => {}
+            Ok(Some(witness)) => {
+                let message = format!(
+                    "mapping `{}` lets somebody act and have `{}` whom `{}` rules out, for example {}",
+                    row.name,
+                    set.role(*role).name,
+                    never.name,
+                    example(&witness)
+                );
+                let help =
+                    "narrow `[mapping.actor.match]` so that no such job fits it, or write a `[[deny]]` for such jobs";
+                let finding = Diagnostic::error(codes::NEVER_BROKEN, rule.span.clone(), message, help);
+                return Some(finding.and(never.span.clone(), format!("`[[never]]` `{}`", never.name)));
+            }
+            Err(why) => return Some(undecided(never, &rule.span, &row.name, &why)),
+        }
+    }
+    None
 }
 
 fn broken_by(set: &MappingSet, never: &Never, (mapping, role): (MappingId, RoleId), witness: &Job) -> Diagnostic {

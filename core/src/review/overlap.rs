@@ -11,7 +11,7 @@ use super::{
 use crate::{
     diag::{Code, Diagnostic},
     lang::pattern::PatternError,
-    mapping::{IssuerId, Mapping, MappingId, MappingSet, RoleId},
+    mapping::{ActorRule, IssuerId, Mapping, MappingId, MappingSet, RoleId},
     workload::Claim,
 };
 use foldhash::fast::FixedState;
@@ -66,6 +66,10 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
             if alternatives || told.contains(&(first, second)) || set.mapping(first).conditions.iter().any(plainly) {
                 continue;
             }
+            if let Some(finding) = kept_apart(set, first, second) {
+                found.extend(finding);
+                continue;
+            }
             let met = [first, second].into_iter().try_for_each(|id| {
                 if let Entry::Vacant(free) = reaches.entry(id) {
                     free.insert(Reach::of(set.conditions_for(id, role), folds)?);
@@ -82,6 +86,27 @@ pub(crate) fn check(set: &MappingSet) -> Vec<Diagnostic> {
         }
     }
     found
+}
+
+/// Whether who acts keeps two mappings apart: one takes none where the other demands some, or they take others. Inside:
+/// that it cannot be told.
+fn kept_apart(set: &MappingSet, first: MappingId, second: MappingId) -> Option<Option<Diagnostic>> {
+    let (first, second) = (set.mapping(first), set.mapping(second));
+    let alone = |mapping: &Mapping| mapping.actor.as_ref().is_none_or(|rule| !rule.required);
+    if alone(first) && alone(second) {
+        return None;
+    }
+    let (Some(a), Some(b)) = (&first.actor, &second.actor) else { return Some(None) };
+    if a.issuer != b.issuer {
+        return Some(None);
+    }
+    let folds = set.issuer(a.issuer).folds_names;
+    let reach = |rule: &ActorRule| Reach::of(&rule.conditions, folds);
+    match reach(a).and_then(|a| meet(&a, &reach(b)?)) {
+        Ok(None) => Some(None),
+        Ok(Some(_)) => None,
+        Err(error) => Some(Some(undecided(first, second, &error))),
+    }
 }
 
 /// A job that both let through.
@@ -283,6 +308,31 @@ mod tests {
                 let found = found.unwrap_or_else(|| panic!("{a:?} and {b:?} overlap"));
                 assert!(found.to_lowercase().contains(witness), "{found}");
             }
+        }
+    }
+
+    #[test]
+    fn mappings_meet_only_where_who_acts_may_be_the_same() {
+        let found = |a: Option<(u16, bool, &str)>, b: Option<(u16, bool, &str)>| {
+            let with = |builder: Builder, name, rule: Option<(u16, bool, &str)>| {
+                let builder = builder.mapping(name, "r", [pin()]);
+                match rule {
+                    None => builder,
+                    Some((issuer, required, sub)) => builder.acting(issuer, required, 1, [text(C::Subject, &[sub])]),
+                }
+            };
+            !check(&with(with(Builder::new(), "a", a), "b", b).build()).is_empty()
+        };
+        for (a, b, meet) in [
+            (None, Some((1, true, "x")), false),
+            (None, Some((1, false, "x")), true),
+            (Some((1, true, "x")), Some((1, true, "y")), false),
+            (Some((1, true, "x")), Some((1, false, "y")), false),
+            (Some((1, true, "x")), Some((0, true, "x")), false),
+            (Some((1, true, "x")), Some((1, true, "x")), true),
+            (Some((1, false, "x")), Some((1, false, "y")), true),
+        ] {
+            assert_eq!((found(a, b), found(b, a)), (meet, meet), "{a:?} {b:?}");
         }
     }
 

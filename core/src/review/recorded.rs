@@ -5,6 +5,7 @@
 
 use super::{Given, GivenError};
 use crate::{
+    delegation::chain,
     mapping::{Ask, Condition, Decision, Deny, MappingId, MappingSet, RoleId, Test, decide, explain},
     reason::Reason,
     time::UnixSeconds,
@@ -23,30 +24,56 @@ pub enum Told {
     Unheard(Reason),
 }
 
-/// Asks a folder about a token's claims, as of a time. Issuers are the same where their URL is.
+/// What a record's details call the claims of the token of who acted.
+pub const ACTOR_CLAIMS: &str = "actor_claims";
+
+/// Asks a folder about the claims that a record's details hold, as of a time. Issuers are the same where their URL is.
 ///
 /// # Errors
 /// What was recorded are no claims.
 pub fn ask_again(
     set: &MappingSet,
     profiles: &Profiles,
-    claims: &Value,
+    details: &Value,
     ask: &Ask<'_>,
     at: UnixSeconds,
 ) -> Result<Told, GivenError> {
-    let url = claims["iss"].as_str();
-    let issuer = set.issuers.iter().find(|issuer| url == Some(&issuer.url));
-    let Some((issuer, _)) = issuer.and_then(|issuer| set.issuer_named(&issuer.name)) else {
-        return Ok(Told::Unheard(Reason::IssuerUnknown));
+    let case = match recorded(set, profiles, details)? {
+        Ok(case) => case,
+        Err(reason) => return Ok(Told::Unheard(reason)),
     };
-    let principal = match Given::Claims(claims.clone()).workload(set, profiles, issuer) {
-        Ok(workload) => workload,
-        Err(GivenError::Refused(error)) => return Ok(Told::Unheard(WorkloadError::reason(&error))),
-        Err(error) => return Err(error),
-    };
-    let case = Case { principal, actors: Vec::new() };
     let decision = decide(set, &case, ask, at);
     Ok(Told::Judged { case, decision })
+}
+
+fn recorded(
+    set: &MappingSet,
+    profiles: &Profiles,
+    details: &Value,
+) -> Result<Result<Case<'static>, Reason>, GivenError> {
+    let workload = |claims: &Value| -> Result<Result<_, Reason>, GivenError> {
+        let known = set.issuers.iter().find(|issuer| claims["iss"].as_str() == Some(&issuer.url));
+        let Some((id, issuer)) = known.and_then(|issuer| set.issuer_named(&issuer.name)) else {
+            return Ok(Err(Reason::IssuerUnknown));
+        };
+        match Given::Claims(claims.clone()).workload(set, profiles, id) {
+            Ok(workload) => Ok(Ok((issuer, workload))),
+            Err(GivenError::Refused(error)) => Ok(Err(WorkloadError::reason(&error))),
+            Err(error) => Err(error),
+        }
+    };
+    let (issuer, principal) = match workload(&details["claims"])? {
+        Ok(found) => found,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let actor = match details.get(ACTOR_CLAIMS) {
+        None => None,
+        Some(claims) => match workload(claims)? {
+            Ok((_, actor)) => Some(actor),
+            Err(reason) => return Ok(Err(reason)),
+        },
+    };
+    Ok(chain(principal, actor, issuer.trusts_act, |url| set.issuer_at(url)).map_err(|error| error.reason()))
 }
 
 /// A condition that keeps a mapping from giving the role.
@@ -161,7 +188,9 @@ mod tests {
     fn a_token_of_no_issuer_or_of_a_stranger_is_not_heard() {
         let mut set = Builder::new().mapping("m", "r", [pin()]).build();
         set.issuers[0].profile = "github-actions".to_owned();
-        let ask = |claims: Value| ask_again(&set, &Profiles::builtin(), &claims, &Ask::default(), UnixSeconds(0));
+        let ask = |claims: Value| {
+            ask_again(&set, &Profiles::builtin(), &json!({ "claims": claims }), &Ask::default(), UnixSeconds(0))
+        };
         for claims in [json!({}), json!({ "iss": "https://else.example" }), json!({ "iss": 7 }), Value::Null] {
             assert_eq!(ask(claims), Ok(Told::Unheard(Reason::IssuerUnknown)));
         }

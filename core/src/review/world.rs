@@ -250,7 +250,7 @@ impl<'p> World<'p> {
             match &axis {
                 Axis::Claim(claim) => jobs.narrow(axis.clone(), self.possible(*claim))?,
                 Axis::Raw(raw) => jobs.narrow(axis.clone(), &raw::possible(raw)?)?,
-                Axis::Own(_) => {}
+                Axis::Own(_) | Axis::Actor(_) => {}
             }
         }
         Ok((!jobs.is_empty()).then_some(jobs))
@@ -264,7 +264,7 @@ impl<'p> World<'p> {
         for (axis, domain) in jobs.iter() {
             let claim = match axis {
                 Axis::Claim(claim) => claim,
-                Axis::Own(_) => continue,
+                Axis::Own(_) | Axis::Actor(_) => continue,
                 Axis::Raw(raw) => {
                     // What holds another claim comes before it.
                     if let Some(value) = raw::value(domain) {

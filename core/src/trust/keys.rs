@@ -301,6 +301,8 @@ pub struct IssuerRules {
     pub audience: String,
     pub max_lifetime_seconds: i64,
     pub single_use: SingleUseRule,
+    /// Of tokens that come as actor tokens.
+    pub actor_single_use: SingleUseRule,
     pub requires_nbf: bool,
     /// Claims that must be present.
     pub required: Vec<String>,

@@ -96,7 +96,16 @@ pub fn verify<'t>(
     issuers: &IssuerTable,
     now: UnixSeconds,
 ) -> Result<Verified<'t>, TrustError> {
-    judge(None, token, issuers, now, true)
+    judge(Use::Subject, token, issuers, now)
+}
+
+/// The same for an actor token (RFC 8693 section 2.1), which some issuers mean to be used more than once.
+pub fn verify_actor<'t>(
+    token: &UnverifiedToken<'t>,
+    issuers: &IssuerTable,
+    now: UnixSeconds,
+) -> Result<Verified<'t>, TrustError> {
+    judge(Use::Actor, token, issuers, now)
 }
 
 /// The same for another audience than the one of exchanges: a token that is good here is good for nothing there.
@@ -106,7 +115,7 @@ pub fn verify_for<'t>(
     issuers: &IssuerTable,
     now: UnixSeconds,
 ) -> Result<Verified<'t>, TrustError> {
-    judge(Some(audience), token, issuers, now, true)
+    judge(Use::Audience(audience), token, issuers, now)
 }
 
 /// [`verify`] in all but the expiry: for a token that was believed while it lasted, and comes again as one half of a
@@ -116,15 +125,25 @@ pub fn verify_again<'t>(
     issuers: &IssuerTable,
     now: UnixSeconds,
 ) -> Result<Verified<'t>, TrustError> {
-    judge(None, token, issuers, now, false)
+    judge(Use::Again, token, issuers, now)
+}
+
+/// What a token is to be good for.
+#[derive(Clone, Copy)]
+enum Use<'a> {
+    Subject,
+    Actor,
+    /// It was believed while it lasted.
+    Again,
+    /// Another audience than that of exchanges.
+    Audience(&'a str),
 }
 
 fn judge<'t>(
-    audience: Option<&str>,
+    whom: Use<'_>,
     token: &UnverifiedToken<'t>,
     issuers: &IssuerTable,
     now: UnixSeconds,
-    unexpired: bool,
 ) -> Result<Verified<'t>, TrustError> {
     let issuer = issuers.get(token.issuer()).ok_or(TrustError::Refused(Reason::IssuerUnknown))?;
     // What an operator cut off is refused before anything that could set off a fetch.
@@ -146,7 +165,7 @@ fn judge<'t>(
     if !key.verifies(token.signed_part.as_bytes(), token.signature) {
         return Err(TrustError::Refused(Reason::BadSignature));
     }
-    let standing = read_claims(token, issuer, audience, now, unexpired);
+    let standing = read_claims(token, issuer, whom, now);
     let (issued_at, expires, single_use) = standing.map_err(TrustError::Refused)?;
     Ok(Verified { issuer: issuer.clone(), claims: token.claims.clone(), issued_at, expires, single_use })
 }
@@ -156,17 +175,17 @@ type Standing = (UnixSeconds, UnixSeconds, Option<SingleUse>);
 fn read_claims(
     token: &UnverifiedToken<'_>,
     issuer: &IssuerSnapshot,
-    audience: Option<&str>,
+    whom: Use<'_>,
     now: UnixSeconds,
-    unexpired: bool,
 ) -> Result<Standing, Reason> {
     let (claims, rules) = (&token.claims, &issuer.rules);
-    check_audience(claims.get("aud"), audience.unwrap_or(&rules.audience))?;
+    let audience = if let Use::Audience(audience) = whom { audience } else { &rules.audience };
+    check_audience(claims.get("aud"), audience)?;
     let exp = time(claims, "exp")?.ok_or(Reason::Exp)?;
     let iat = time(claims, "iat")?.ok_or(Reason::Iat)?;
     let nbf = time(claims, "nbf")?;
     // The range of `time` keeps every sum below away from overflow.
-    if unexpired && now.0 >= exp + LEEWAY_SECONDS {
+    if !matches!(whom, Use::Again) && now.0 >= exp + LEEWAY_SECONDS {
         return Err(Reason::Exp);
     }
     if iat > now.plus(LEEWAY_SECONDS).0 {
@@ -193,7 +212,8 @@ fn read_claims(
         return Err(Reason::ClaimMissing);
     }
     let keep_until = UnixSeconds(exp).plus(SINGLE_USE_MARGIN_SECONDS);
-    let single_use = match rules.single_use {
+    let rule = if let Use::Actor = whom { rules.actor_single_use } else { rules.single_use };
+    let single_use = match rule {
         SingleUseRule::Jti => {
             let jti = claims.get("jti").and_then(Value::as_text).ok_or(Reason::Jti)?;
             if jti.is_empty() || jti.len() > JTI_BYTES_MAX {

@@ -1,7 +1,7 @@
 //! A workload, and the case that policy judges: a principal and, if delegated, its actors.
 
 use super::{Claim, Profile};
-use crate::claims::Claims;
+use crate::claims::{Claims, Value};
 use std::borrow::Cow;
 
 /// The value of a canonical claim.
@@ -32,6 +32,14 @@ pub struct Workload<'t> {
 }
 
 impl<'t> Workload<'t> {
+    /// A party that another's token names: its issuer's name in the folder, the issuer's URL and its subject there. Nothing
+    /// else is known of it.
+    pub(crate) fn named(issuer: String, url: &str, subject: &str) -> Self {
+        let mut canonical = vec![Presence::Unknown; Claim::ALL.len()];
+        canonical[Claim::Subject as usize] = Presence::Present(Text::Text(subject.to_owned().into()));
+        let raw = [("iss", url), ("sub", subject)];
+        Self { issuer: issuer.into(), canonical, raw: Claims::of_texts(raw) }
+    }
     /// A canonical claim.
     pub fn get(&self, claim: Claim) -> &Presence<'t> {
         &self.canonical[claim as usize]
@@ -50,11 +58,20 @@ impl<'t> Workload<'t> {
         let id = profile.pins().iter().find_map(|pin| self.text(*pin)).unwrap_or(subject);
         (id, self.text(Claim::Repository).unwrap_or(subject))
     }
+    /// What tells this party from all others: the URL of its issuer and its subject there (RFC 7519 section 4.1.2); the
+    /// issuer's name where a test states no token.
+    pub fn party(&self) -> (&str, &str) {
+        let url = self.raw.get("iss").and_then(Value::as_text).unwrap_or(&self.issuer);
+        (url, self.text(Claim::Subject).unwrap_or_default())
+    }
     /// The claims as the token had them.
     pub fn raw(&self) -> &Claims<'t> {
         &self.raw
     }
 }
+
+/// Most actors of a case.
+pub const ACTORS_MAX: usize = 5;
 
 /// The judged case. `actors` is outermost first; policy reads the first only, evidence keeps all.
 #[derive(Clone, PartialEq, Debug)]

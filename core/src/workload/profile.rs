@@ -233,6 +233,10 @@ impl Profile {
     pub fn author_controlled(&self) -> &[Claim] {
         &self.data.author_controlled
     }
+    /// Whether it knows any claim whose value the job's author chooses.
+    pub fn author_sets_claims(&self) -> bool {
+        !self.data.author_controlled.is_empty() || self.data.raw.iter().any(|row| row.set_by == SetBy::Author)
+    }
     /// Canonical claims that tokens of this issuer can carry at all.
     pub fn provides(&self, claim: Claim) -> bool {
         self.data.provides(claim)

@@ -105,7 +105,7 @@ fn every_planted_fault_is_told_in_one_run() {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "fixtures are files; the crate itself reads none")]
 fn folders_that_load_are_advised_on_each_thing_once() {
-    for name in ["one-of-each", "each-reach", "dates-and-tests", "exceptions", "raw-claims"] {
+    for name in ["one-of-each", "each-reach", "dates-and-tests", "exceptions", "raw-claims", "actors"] {
         let root = below("tests/advised").join(name);
         let (found, file) = (found(&folder(&root.join("mappings"))), root.join("expected.txt"));
         if std::env::var_os("BROKEN_UPDATE").is_some() {

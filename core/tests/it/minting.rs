@@ -168,6 +168,7 @@ pub fn rules() -> IssuerRules {
         audience: AUDIENCE.into(),
         max_lifetime_seconds: 3600,
         single_use: SingleUseRule::Jti,
+        actor_single_use: SingleUseRule::Jti,
         requires_nbf: false,
         required: vec!["repository".into()],
     }

@@ -74,6 +74,11 @@ fn example(example: &Example) -> Value {
     json!({
         "role": example.role,
         "workload": example.job.to_json(),
+        "actor": example.actor.as_ref().map(|(issuer, job)| {
+            let mut actor = job.to_json();
+            actor.insert("issuer".to_owned(), issuer.as_str().into());
+            actor
+        }),
         "before": outcome(&example.before),
         "after": outcome(&example.after),
     })

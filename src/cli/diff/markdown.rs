@@ -50,7 +50,7 @@ fn details(page: &mut Page, changes: &[Change]) {
         page.put(&format!(
             "- {} for {}<br>before: {}<br>after: {}\n",
             code(&example.role),
-            code(&example.job.line()),
+            code(&example.line()),
             prose(&example.before.to_string()),
             prose(&example.after.to_string())
         ));

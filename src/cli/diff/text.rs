@@ -71,7 +71,7 @@ fn write_change(text: &mut String, change: &Change) -> std::fmt::Result {
     }
     writeln!(text, "  {verb} {}", mappings(&change.mappings, NAMES_SHOWN))?;
     if let Some(example) = change.examples.first() {
-        writeln!(text, "  for example: {}", example.job.line())?;
+        writeln!(text, "  for example: {}", example.line())?;
         writeln!(text, "    before: {}\n    after:  {}", example.before, example.after)?;
     }
     Ok(())

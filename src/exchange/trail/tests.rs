@@ -108,7 +108,7 @@ fn request(id: u128) -> Request<'static> {
 fn proven<'r>(request: &'r Request<'r>) -> Trail<'r> {
     let mut trail = Trail::new(request);
     trail.principal = Some(Repository { issuer: "github".into(), id: "42".into(), name: "acme/payments".into() });
-    trail.spend = Some(spend(1, Issued));
+    trail.spend = Some(Cost { subject: spend(1, Issued), actor: None });
     trail
 }
 
@@ -213,7 +213,7 @@ fn refused_with(reason: Reason) -> Refusal {
 
 /// A request of its own token.
 fn proven_by<'r>(request: &'r Request<'r>, token: u8) -> Trail<'r> {
-    Trail { spend: Some(spend(token, Issued)), ..proven(request) }
+    Trail { spend: Some(Cost { subject: spend(token, Issued), actor: None }), ..proven(request) }
 }
 
 #[tokio::test]

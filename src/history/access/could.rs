@@ -10,7 +10,7 @@ use super::{
 };
 use claimbound_core::{
     diag::did_you_mean,
-    mapping::{Condition, MappingId, MappingSet, RoleId},
+    mapping::{Condition, MappingId, MappingSet, Origin, RoleId},
     review::recorded::{concerns, denies, repositories, words},
     time::Seconds,
     workload::Claim,
@@ -40,6 +40,8 @@ struct Way {
     unless: Vec<(String, String, Vec<[String; 3]>)>,
     max_duration: Seconds,
     max_session: Option<Seconds>,
+    /// Who may act for the job: whether somebody must, how many at most, and what the outermost is asked for.
+    actor: Option<(bool, u8, Vec<[String; 3]>)>,
     limit: Option<String>,
 }
 
@@ -138,6 +140,9 @@ impl Could {
                 "max_duration_seconds": way.max_duration.0,
                 "max_session_seconds": way.max_session.map(|session| session.0),
                 "limit": way.limit,
+                "actor": way.actor.as_ref().map(|(required, max_depth, conditions)| {
+                    json!({ "required": required, "max_depth": max_depth, "conditions": asks(conditions) })
+                }),
                 "when": times(when),
             })
         });
@@ -173,6 +178,13 @@ impl Could {
             for [claim, asks, origin] in &way.conditions {
                 writeln!(text, "    {claim}: {asks}  [{origin}]")?;
             }
+            if let Some((required, max_depth, conditions)) = &way.actor {
+                let must = if *required { "somebody must act for it" } else { "somebody may act for it" };
+                writeln!(text, "    {must}, at most {max_depth} one for another:")?;
+                for [claim, asks, _] in conditions {
+                    writeln!(text, "      {claim}: {asks}")?;
+                }
+            }
             for (name, reason, conditions) in &way.unless {
                 let told = conditions.iter().map(|[claim, asks, _]| format!("{claim} {asks}"));
                 writeln!(text, "    unless deny `{name}` holds ({reason}): {}", told.collect::<Vec<_>>().join(", "))?;
@@ -199,7 +211,13 @@ fn way(set: &MappingSet, id: MappingId, role: RoleId) -> Way {
     let told = |condition: &Condition| {
         [condition.claim.name().to_owned(), words(condition), condition.origin.name().to_owned()]
     };
+    let actor = mapping.actor.as_deref().map(|rule| {
+        let issuer =
+            ["issuer".to_owned(), format!("`{}`", set.issuer(rule.issuer).name), Origin::Actor.name().to_owned()];
+        (rule.required, rule.max_depth, [issuer].into_iter().chain(rule.conditions.iter().map(told)).collect())
+    });
     Way {
+        actor,
         role: set.role(role).name.clone(),
         mapping: mapping.name.clone(),
         alternative: mapping.alternative,

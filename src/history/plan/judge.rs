@@ -24,7 +24,7 @@ use std::{
 /// Groups that are told apart; what comes beyond is counted.
 const GROUPS_MAX: usize = 10_000;
 /// Reasons that are the rules' own: another folder may say otherwise.
-const BY_RULES: [Reason; 7] = [
+const BY_RULES: [Reason; 10] = [
     Reason::NoMapping,
     Reason::MappingExpired,
     Reason::Renamed,
@@ -32,6 +32,9 @@ const BY_RULES: [Reason; 7] = [
     Reason::EventNotAllowed,
     Reason::Denied,
     Reason::RoleNeeded,
+    Reason::ActorNotAllowed,
+    Reason::ActorNeeded,
+    Reason::ChainTooLong,
 ];
 
 /// What would become of an exchange.
@@ -166,8 +169,8 @@ impl<'a> Judge<'a> {
     /// Asks the proposed folder; why it cannot be asked.
     fn ask(&mut self, body: &Body<'_>, stored: &[u8], granted: bool) -> Result<(), String> {
         let details = log::details(body, stored)?;
-        let (asked, claims) = (&details["asked"], &details["claims"]);
-        if !claims.is_object() {
+        let asked = &details["asked"];
+        if !details["claims"].is_object() {
             return Err("they hold no claims".to_owned());
         }
         let length = |value: &Value| value.as_u64().and_then(|seconds| u32::try_from(seconds).ok()).map(Seconds);
@@ -175,7 +178,7 @@ impl<'a> Judge<'a> {
             Ask { role: asked["role"].as_str(), duration: length(&asked["duration"]), scope: asked["scope"].as_str() };
         let at = UnixSeconds(body.at);
         let (set, profiles) = (&self.head.set, &self.head.profiles);
-        let told = ask_again(set, profiles, claims, &ask, at).map_err(|error| error.to_string())?;
+        let told = ask_again(set, profiles, &details, &ask, at).map_err(|error| error.to_string())?;
         let text = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().unwrap_or_default().to_owned();
         let principal = body.principal.as_ref().ok_or("they name no job")?;
         let mut key = Key {

@@ -262,7 +262,7 @@ impl<'a> Tally<'a> {
             let details = log::details(body, stored).ok()?;
             let ask = Ask { role: body.role.as_deref(), ..Ask::default() };
             let (set, profiles) = (&self.loaded.set, &self.loaded.profiles);
-            match ask_again(set, profiles, &details["claims"], &ask, UnixSeconds(body.at)).ok()? {
+            match ask_again(set, profiles, &details, &ask, UnixSeconds(body.at)).ok()? {
                 Told::Judged { decision: Decision::Grant(grant), .. } => {
                     self.things.alternatives.get(&grant.mapping).copied().filter(|at| own.contains(at))
                 }

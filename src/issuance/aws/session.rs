@@ -91,7 +91,8 @@ impl Session {
         all.push((TAG_ROLE.to_owned(), order.role.to_owned()));
         all.push((TAG_PRINCIPAL.to_owned(), identity(&workload.issuer, order.principal_id)));
         if let Some(actor) = order.case.actors.first() {
-            all.push((TAG_ACTOR.to_owned(), identity(&actor.issuer, actor.text(Claim::Subject).unwrap_or_default())));
+            let id = order.actor_id.or_else(|| actor.text(Claim::Subject)).unwrap_or_default();
+            all.push((TAG_ACTOR.to_owned(), identity(&actor.issuer, id)));
         }
         Ok(Self {
             name: session_name(workload.text(Claim::RunId), &lease),

@@ -84,6 +84,7 @@ fn issuer(name: &str) -> IssuerConfig {
             audience: "https://claimbound.example".to_owned(),
             max_lifetime_seconds: 3600,
             single_use: SingleUseRule::Jti,
+            actor_single_use: SingleUseRule::Jti,
             requires_nbf: false,
             required: Vec::new(),
         },

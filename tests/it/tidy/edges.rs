@@ -17,7 +17,7 @@ const CORE: &[(&str, &str)] = &[
     ("evidence", "reason time"),
     ("delegation", "claims reason trust workload"),
     ("mapping", "claims diag lang reason time workload"),
-    ("review", "claims diag lang mapping reason time workload"),
+    ("review", "claims delegation diag lang mapping reason time workload"),
 ];
 
 /// Rooms of the service, and what each may import: of the service, and of the core (`core::…`).

@@ -153,6 +153,7 @@ fn unsigned_is_refused(kid: &str, set: &KeySet) {
         audience: "a".into(),
         max_lifetime_seconds: 3600,
         single_use: SingleUseRule::Reusable,
+        actor_single_use: SingleUseRule::Reusable,
         requires_nbf: false,
         required: Vec::new(),
     };

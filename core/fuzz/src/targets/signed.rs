@@ -84,6 +84,7 @@ static TABLE: LazyLock<IssuerTable> = LazyLock::new(|| {
         audience: AUDIENCE.into(),
         max_lifetime_seconds: LIFETIME_SECONDS_MAX,
         single_use: SingleUseRule::Jti,
+        actor_single_use: SingleUseRule::Jti,
         requires_nbf: false,
         required: vec!["repository".into()],
     };

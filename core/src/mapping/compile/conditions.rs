@@ -231,6 +231,7 @@ pub(super) fn table_name(origin: Origin) -> &'static str {
         Origin::Require => "role.*.require",
         Origin::Deny => "deny.match",
         Origin::Never => "never.match",
+        Origin::Actor => "mapping.actor.match",
     }
 }
 

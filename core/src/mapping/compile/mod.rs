@@ -4,6 +4,7 @@
 //! then roles, then the teams' files, then denies and tests, because each names what came before. A part with a
 //! fault is left out of the set, so that later rules judge only what can be judged, and a fault is told once.
 
+mod actor;
 mod conditions;
 mod denies;
 mod duration;

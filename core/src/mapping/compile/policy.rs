@@ -259,6 +259,7 @@ fn issuer<'p>(
         pinned: Default::default(),
         folds_names: profile.folds_names(),
         grants_renamed: grants_renamed(&fields, profile, findings),
+        trusts_act: trusts_act(&fields, profile, findings),
         span: fields.span(),
     };
     Some((issuer, profile))
@@ -282,6 +283,19 @@ fn grants_renamed(fields: &Fields<'_, '_>, profile: &Profile, findings: &mut Fin
     };
     findings.error(codes::ON_RENAME, span, message, help);
     false
+}
+
+/// Whether `trust_act` lets the issuer's tokens name actors. Where a job's author sets claims, `act` could be one of them.
+fn trusts_act(fields: &Fields<'_, '_>, profile: &Profile, findings: &mut Findings) -> bool {
+    let trusts = fields.boolean("trust_act", findings).unwrap_or(false);
+    if trusts && profile.author_sets_claims() {
+        let message = format!("whoever writes a job of profile `{}` sets some of its claims", profile.name);
+        let help = "remove `trust_act`: an `act` of such a token could be its author's own word; have the actor present a token of its own";
+        let span = fields.entry("trust_act").map_or_else(|| fields.span(), |entry| entry.span());
+        findings.error(codes::TRUST_ACT, span, message, help);
+        return false;
+    }
+    trusts
 }
 
 /// A URL that some profile knows to be everybody's is so under any profile.

@@ -5,8 +5,10 @@ mod judged;
 mod pins;
 
 pub(super) use exceptions::may;
+pub(super) use pins::is_pin;
 
 use super::{
+    actor,
     conditions::{self, Compiled, Ground, Set, Sets, keys_of},
     duration, limit, names,
     policy::{Policy, TeamRules},
@@ -20,7 +22,7 @@ use super::{
 use crate::{
     diag::{Diagnostic, Span},
     mapping::{
-        Exempt, Issuer, IssuerId, Mapping, Origin, Pairs as Members, RoleId, Team, Test, codes,
+        ActorRule, Exempt, Issuer, IssuerId, Mapping, Origin, Pairs as Members, RoleId, Team, Test, codes,
         syntax::{Entry, Fields, Findings, Place, Tree, empty_list},
     },
     review::{Given, TestCase},
@@ -91,6 +93,7 @@ impl Mappings {
             } else {
                 conditions::keys_alone(&keys_of(mapping.entry("match"), Origin::Match, findings), findings);
                 limit::read(mapping.entry("limit"), None, findings);
+                self.actor(&mapping, &[], &reading, findings);
             }
         }
         for (name, set) in sets.iter().filter(|(_, set)| !set.used.get()) {
@@ -213,7 +216,27 @@ impl Mappings {
             if let Given::Workload(job) = &mut test.given {
                 tests::fill(&mut job.claims, test.issuer, &policy.issuers[usize::from(test.issuer.0)], &pairs);
             }
+            if let Some((issuer, job)) = &mut test.actor {
+                tests::fill(&mut job.claims, *issuer, &policy.issuers[usize::from(issuer.0)], &pairs);
+            }
         }
+    }
+
+    /// `[mapping.actor]`, read against the profile of the actor's own issuer.
+    fn actor(
+        &mut self,
+        fields: &Fields<'_, '_>,
+        roles: &[(RoleId, Span)],
+        reading: &Reading<'_, '_, '_>,
+        findings: &mut Findings,
+    ) -> Option<Arc<ActorRule>> {
+        let (rule, compiled) = actor::read(fields.entry("actor")?, roles, reading, findings)?;
+        let pairs = compiled.iter().filter_map(|Compiled { condition, .. }| match &condition.test {
+            Test::Repository(pairs) => Some((rule.issuer, pairs.clone(), condition.span.clone())),
+            _ => None,
+        });
+        self.paired.extend(pairs);
+        Some(Arc::new(ActorRule { conditions: self.values.share(compiled), ..rule }))
     }
 
     fn mapping(&mut self, fields: &Fields<'_, '_>, reading: &Reading<'_, '_, '_>, findings: &mut Findings) {
@@ -249,6 +272,7 @@ impl Mappings {
         let Some((issuer_number, issuer, profile)) = reading.issuer(fields, name, findings) else {
             conditions::keys_alone(&keys_of(fields.entry("match"), Origin::Match, findings), findings);
             limit::read(fields.entry("limit"), None, findings);
+            self.actor(fields, &roles, reading, findings);
             duration::read(fields.entry("max_session"), findings);
             return;
         };
@@ -256,6 +280,7 @@ impl Mappings {
         let max_session =
             session::read(fields.entry("max_session"), max.as_ref(), (issuer.name.as_ref(), profile), findings);
         let issuer_id = IssuerId(issuer_number);
+        let actor = self.actor(fields, &roles, reading, findings);
         let expires = fields.entry("expires").and_then(|entry| duration::moment(entry, findings));
         let shadow = fields.boolean("shadow", findings).unwrap_or(false);
         let claimed = exceptions::claimed(fields, &reading.owner.team, findings);
@@ -319,6 +344,7 @@ impl Mappings {
                 duration: given.as_ref().map(|(given, _)| *given),
                 max_duration: max.as_ref().map(|(max, _)| *max),
                 max_session,
+                actor: actor.clone(),
                 limit,
                 expires,
                 shadow,
@@ -363,15 +389,15 @@ fn file<'a, 'f>(fields: &Fields<'a, 'f>, findings: &mut Findings) -> File<'a, 'f
 }
 
 /// What a mapping is read against.
-struct Reading<'r, 'a, 'f> {
-    policy: &'r Policy<'r>,
-    roles: &'r Roles,
-    known: &'r Known,
+pub(super) struct Reading<'r, 'a, 'f> {
+    pub(super) policy: &'r Policy<'r>,
+    pub(super) roles: &'r Roles,
+    pub(super) known: &'r Known,
     owner: &'r TeamRules,
     /// The owner's name, shared by its mappings.
     team: Arc<str>,
     file: &'r File<'a, 'f>,
-    sets: &'r Sets,
+    pub(super) sets: &'r Sets,
 }
 
 impl<'r> Reading<'r, '_, '_> {
@@ -406,6 +432,12 @@ impl<'r> Reading<'r, '_, '_> {
             return None;
         }
         let found = self.policy.issuer(issuer)?;
+        self.may_use(issuer, span, findings);
+        Some(found)
+    }
+
+    /// Whether the team's mappings may speak of an issuer's jobs.
+    pub(super) fn may_use(&self, issuer: &str, span: Span, findings: &mut Findings) {
         if self.owner.issuers.as_ref().is_some_and(|allowed| !allowed.iter().any(|allowed| allowed == issuer)) {
             let team = &self.owner.team.name;
             findings.error(
@@ -415,7 +447,6 @@ impl<'r> Reading<'r, '_, '_> {
                 format!("add `{issuer}` to `issuers` of `[team.{team}]` in `policy.toml`, if the platform agrees"),
             );
         }
-        Some(found)
     }
 
     /// Of `[file.match]`, `[mapping.match]` and one `[[mapping.any]]` together.

@@ -4,7 +4,7 @@ use super::{conditions::owner_of, duration, policy::Policy, raw::CLAIMS, roles::
 use crate::{
     diag::{Diagnostic, Span, did_you_mean},
     mapping::{
-        EXPIRES, Issuer, IssuerId, codes,
+        ACTOR, EXPIRES, Issuer, IssuerId, codes,
         syntax::{Entry, Fields, Findings, Place, Source, Value, describe},
     },
     review::{Expect, Given, Job, TestCase},
@@ -87,10 +87,11 @@ pub(super) fn compile(
     let (number, _, profile) = policy.issuer(issuer_name?)?;
     let issuer_id = IssuerId(number);
     let given = given(&fields, profile, findings);
+    let actor = fields.entry("actor").and_then(|entry| actor(entry, policy, findings));
     if findings.errors() != before {
         return None;
     }
-    Some(TestCase { name: name?, issuer: issuer_id, given: given?, expect: expect?, at, span: fields.span() })
+    Some(TestCase { name: name?, issuer: issuer_id, given: given?, actor, expect: expect?, at, span: fields.span() })
 }
 
 fn form(findings: &mut Findings, span: Span, message: impl Into<String>, help: impl Into<String>) {
@@ -143,11 +144,9 @@ fn expect(fields: &Fields<'_, '_>, roles: &Roles, findings: &mut Findings) -> Op
         roles.find(role, span, findings);
     }
     let fails = fields.texts("fails", findings);
-    for (claim, span) in fails
-        .iter()
-        .flatten()
-        .filter(|(claim, _)| *claim != EXPIRES && *claim != CLAIMS && ClaimKey::from_name(claim).is_none())
-    {
+    for (claim, span) in fails.iter().flatten().filter(|(claim, _)| {
+        *claim != EXPIRES && *claim != CLAIMS && !is_of_actor(claim) && ClaimKey::from_name(claim).is_none()
+    }) {
         let meant = did_you_mean(claim, Claim::ALL.iter().map(|claim| claim.name()));
         let help = meant.map_or_else(
             || {
@@ -190,18 +189,35 @@ fn given(fields: &Fields<'_, '_>, profile: &Profile, findings: &mut Findings) ->
             }
             json(claims, claims.value, findings).map(Given::Claims)
         }
-        (Some(workload), None) => {
-            let (mut given, mut raw) = (Vec::new(), serde_json::Map::new());
-            for entry in workload.entries(findings) {
-                match entry.name() {
-                    CLAIMS => raw = raw_claims(entry, profile, findings),
-                    name @ ("workflow" | "job_workflow") => workflow(name, entry, &mut given, findings),
-                    _ => claim(entry, profile, &mut given, findings),
-                }
-            }
-            Some(Given::Workload(Job { claims: given, raw }))
+        (Some(workload), None) => Some(Given::Workload(job(workload.entries(findings), profile, findings))),
+    }
+}
+
+fn job(entries: Vec<Entry<'_, '_>>, profile: &Profile, findings: &mut Findings) -> Job {
+    let (mut given, mut raw) = (Vec::new(), serde_json::Map::new());
+    for entry in entries {
+        match entry.name() {
+            CLAIMS => raw = raw_claims(entry, profile, findings),
+            name @ ("workflow" | "job_workflow") => workflow(name, entry, &mut given, findings),
+            _ => claim(entry, profile, &mut given, findings),
         }
     }
+    Job { claims: given, raw }
+}
+
+/// Who acts for the job: its issuer, and its canonical claims.
+fn actor(entry: Entry<'_, '_>, policy: &Policy<'_>, findings: &mut Findings) -> Option<(IssuerId, Job)> {
+    let (named, claims): (Vec<_>, Vec<_>) =
+        entry.entries(findings).into_iter().partition(|entry| entry.name() == "issuer");
+    let Some(issuer) = named.first() else {
+        let help = "write `actor = { issuer = \"…\", … }`: what the actor's claims are is its issuer's to say";
+        form(findings, entry.span(), "the test's `actor` does not say from which issuer it comes", help);
+        return None;
+    };
+    let (name, span) = issuer.text(findings)?;
+    let known = policy.knows_issuer(name, &span, findings);
+    let (number, _, profile) = policy.issuer(name).filter(|_| known)?;
+    Some((IssuerId(number), job(claims, profile, findings)))
 }
 
 /// What the job's token says beside the canonical claims.
@@ -222,6 +238,15 @@ fn raw_claims(
         }
     }
     raw
+}
+
+/// What a trace calls a condition on who acts.
+fn is_of_actor(name: &str) -> bool {
+    let part = name.strip_prefix(ACTOR);
+    part.is_some_and(|part| match part.strip_prefix('.') {
+        None => part.is_empty(),
+        Some(part) => ["issuer", "max_depth"].contains(&part) || ClaimKey::from_name(part).is_some(),
+    })
 }
 
 /// One canonical claim of a workload.

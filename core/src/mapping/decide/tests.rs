@@ -1,6 +1,7 @@
 //! The evaluator against tables and, over its index, against itself without one.
 
 use super::*;
+use crate::mapping::IssuerId;
 use crate::{fixture::*, lang::pattern::Lang, mapping::explain};
 use Claim as C;
 use proptest::prelude::*;

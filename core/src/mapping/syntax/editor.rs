@@ -10,7 +10,7 @@ use crate::{
         Exempt,
         compile::{CLAIMS, OPERATORS, WORKFLOW_PARTS, match_keys},
     },
-    workload::{Claim, Kind, Profiles},
+    workload::{ACTORS_MAX, Claim, Kind, Profiles},
 };
 use serde_json::{Map, Value, json};
 
@@ -53,6 +53,7 @@ impl FileKind {
             (Self::Team, ["set", _]) => Place::Set,
             (Self::Team, ["mapping"]) => Place::Mapping,
             (Self::Team, ["mapping", "limit"]) => Place::Limit,
+            (Self::Team, ["mapping", "actor"]) => Place::Actor,
             (Self::Team | Self::Tests, ["test"]) => Place::Test,
             _ => return &[],
         };
@@ -155,6 +156,9 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
             json!({ "enum": ["refuse", "warn"] }),
             "what becomes of the right id under another name, where one repository is pinned",
         ),
+        (Place::Issuer, "trust_act") => {
+            described(json!({ "type": "boolean" }), "its tokens may say by whom the job is acted for (`act`)")
+        }
         (Place::Team, "may") => {
             let exceptions = json!({ "enum": Exempt::ALL.map(Exempt::name) });
             described(json!({ "type": "array", "items": exceptions }), "exceptions that its mappings may claim")
@@ -216,11 +220,29 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
         }
         (Place::Mapping, "expires") => described(json!({ "type": "string" }), "from then on it grants nothing"),
         (Place::Mapping, "shadow") => described(json!({ "type": "boolean" }), "judged and recorded, grants nothing"),
+        (Place::Mapping, "actor") => {
+            described(table(Place::Actor, backends), "who may act for its jobs; left out: nobody")
+        }
+        (Place::Actor, "required") => described(json!({ "type": "boolean" }), "a job for which nobody acts is refused"),
+        (Place::Actor, "max_depth") => described(
+            json!({ "type": "integer", "minimum": 1, "maximum": ACTORS_MAX }),
+            "most actors that act one for another; left out: 1",
+        ),
+        (Place::Actor, "match") => {
+            let mut schema = matches();
+            schema["properties"]["issuer"] = json!({ "$ref": "#/$defs/name" });
+            described(schema, "the outermost actor: its issuer, and conditions on its claims; all must hold")
+        }
         (Place::Mapping, "limit") => described(table(Place::Limit, backends), "counted for each repository"),
         (Place::Limit, "per_run") => count("grants in one run of the CI system"),
         (Place::Limit, "per_hour") => count("grants in an hour"),
         (Place::Test, "workload") => {
             described(workload(), "the job in canonical claims; ids that the folder knows are filled in")
+        }
+        (Place::Test, "actor") => {
+            let mut schema = workload();
+            schema["properties"]["issuer"] = json!({ "$ref": "#/$defs/name" });
+            described(schema, "who acts for the job: its issuer, and its canonical claims")
         }
         (Place::Test, "claims") => described(json!({ "type": "object" }), "the job as its token writes it"),
         (Place::Test, "expect") => described(json!({ "enum": ["grant", "deny"] }), "what must come out"),
@@ -320,6 +342,7 @@ mod tests {
             Place::Member,
             Place::Mapping,
             Place::Limit,
+            Place::Actor,
             Place::Tests,
             Place::Test,
         ];

@@ -17,6 +17,8 @@ pub(crate) enum Place {
     Member,
     Mapping,
     Limit,
+    /// `[mapping.actor]`: who may act.
+    Actor,
     Tests,
     Test,
     /// `[mapping.match]`, `[file.match]`, `[deny.match]`, `require`: its keys are claims.
@@ -28,7 +30,7 @@ impl Place {
     pub(crate) fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Policy => &["format", "issuer", "team", "sensitivity", "target", "deny", "never"],
-            Self::Issuer => &["profile", "url", "owners", "tenancy", "on_rename"],
+            Self::Issuer => &["profile", "url", "owners", "tenancy", "on_rename", "trust_act"],
             Self::Team => &["path", "contact", "issuers", "may"],
             Self::Sensitivity => &["max_duration", "needs_any"],
             Self::Deny => &["name", "reason", "issuers", "roles", "sensitivity", "match"],
@@ -63,13 +65,15 @@ impl Place {
                 "max_session",
                 "match",
                 "any",
+                "actor",
                 "limit",
                 "expires",
                 "shadow",
             ],
             Self::Limit => &["per_run", "per_hour"],
+            Self::Actor => &["required", "max_depth", "match"],
             Self::Tests => &["test"],
-            Self::Test => &["name", "issuer", "workload", "claims", "expect", "roles", "role", "fails", "at"],
+            Self::Test => &["name", "issuer", "workload", "claims", "actor", "expect", "roles", "role", "fails", "at"],
             Self::Match => &[],
         }
     }
@@ -93,6 +97,7 @@ impl Place {
             Self::Member => "a repository",
             Self::Mapping => "[[mapping]]",
             Self::Limit => "[mapping.limit]",
+            Self::Actor => "[mapping.actor]",
             Self::Tests => "a test file",
             Self::Test => "[[test]]",
             Self::Match => "[mapping.match]",
@@ -130,8 +135,8 @@ impl Place {
             Self::Roles => &[Self::Role],
             Self::Role => &[],
             Self::Tests => &[Self::Test],
-            Self::Match => &[Self::Mapping, Self::Limit, Self::File, Self::Test, Self::Deny, Self::Role],
-            _ => &[Self::File, Self::Set, Self::Mapping, Self::Limit, Self::Test],
+            Self::Match => &[Self::Mapping, Self::Limit, Self::Actor, Self::File, Self::Test, Self::Deny, Self::Role],
+            _ => &[Self::File, Self::Set, Self::Mapping, Self::Limit, Self::Actor, Self::Test],
         };
         near.iter().find(|place| **place != self && place.has(key) && key != "match").map(|place| place.title())
     }
@@ -144,6 +149,9 @@ impl Place {
             (Self::Role, "teams") => "name the teams whose folders may bind the role: `teams = [\"…\"]`".into(),
             (Self::Deny, "reason") => "say for operators why this is denied: `reason = \"…\"`".into(),
             (Self::Mapping, "roles") => "name the roles it gives: `roles = [\"…\"]`".into(),
+            (Self::Actor, "match") => {
+                "say who may act below `[mapping.actor.match]`: `issuer = \"…\"`, and the conditions on its jobs".into()
+            }
             (Self::Test, "expect") => "write `expect = \"grant\"` with `roles`, or `expect = \"deny\"`".into(),
             _ => format!("write `{key} = …` below the header of `{}`", self.title()),
         }
@@ -158,13 +166,13 @@ pub(crate) fn later(place: Place, key: &str) -> Option<&'static str> {
             "remove it; give the sensitivity `needs_any = [\"branch\", \"tag\"]` and keep roles that need a person unbound"
         }
         (Place::Limit, "sts_uses_per_token") => "remove it; one token is good for one call in this version",
-        (Place::Mapping, "actor") => "remove it; without it any actor is refused, and this version knows no delegation",
+        (Place::Actor, "audience") => {
+            "remove it; this version takes no token of its own as a subject token, so nothing is exchanged downstream"
+        }
         (Place::Mapping, "ceremony" | "approvers" | "quorum") => {
             "remove it, and do not bind roles that need a person's approval yet: without it the mapping would grant at once"
         }
         (Place::Issuer, "max_lifetime") => "remove it; the profile's own maximum stands",
-        (Place::Issuer, "trust_act") => "remove it; this version knows no delegation",
-        (Place::Test, "actor") => "remove the test; this version knows no delegation",
         (Place::Role, "gcp" | "azure" | "vault" | "kubernetes" | "ssh" | "x509" | "github" | "database") => {
             "give the role an `aws` table, or a `jwt` one if the relying party accepts a signed token; otherwise leave the role out"
         }
@@ -178,7 +186,9 @@ mod tests {
 
     #[test]
     fn no_key_is_both_known_and_of_a_later_version() {
-        for place in [Place::Policy, Place::Issuer, Place::Team, Place::Sensitivity, Place::Mapping, Place::Role] {
+        for place in
+            [Place::Policy, Place::Issuer, Place::Team, Place::Sensitivity, Place::Mapping, Place::Actor, Place::Role]
+        {
             assert!(place.keys().iter().all(|key| later(place, key).is_none()), "{place:?}");
         }
     }

@@ -4,19 +4,17 @@
 //! pins another repository is not looked at.
 
 use super::{
-    Example, Kind, Outcome, Side, Work, shape,
-    shape::{Owners, Shape},
+    Example, Kind, Outcome, Side, Work,
+    shape::Shape,
     terms::{self, Term},
+    universe::{Shown, Universe},
 };
 use crate::{
-    diag::Span,
-    lang::pattern::Lang,
-    mapping::{Ask, Condition, Decision, Deny, Issuer, IssuerId, Mapping, MappingId, Origin, RoleId, Test, decide},
+    mapping::{Ask, Condition, Decision, Deny, IssuerId, Mapping, MappingId, RoleId, decide},
     review::{
         Given, GivenError, Job,
         boxes::{Axis, BOXES_MAX, Jobs, STEPS_MAX, Undecided},
         reach::{listed_ids, listed_names},
-        world::World,
     },
     time::UnixSeconds,
     workload::Claim,
@@ -34,15 +32,17 @@ type Differing = Vec<(MappingId, Vec<Jobs>, Vec<Term>)>;
 pub(super) struct Half<'a> {
     pub side: Side<'a>,
     pub issuer: Option<IssuerId>,
+    /// Of who acts.
+    pub actor: Option<IssuerId>,
     pub role: Option<RoleId>,
     /// Those that give the role.
     pub mappings: Vec<MappingId>,
     /// Those of them that are not the same on the other side.
     pub touched: Vec<MappingId>,
-    /// About this role and issuer.
-    pub denies: Vec<&'a Deny>,
+    /// About this role and the issuer of the jobs or, `true`, of who acts for them.
+    pub denies: Vec<(bool, &'a Deny)>,
     /// Those of them that the other side has not.
-    pub new_denies: Vec<&'a Deny>,
+    pub new_denies: Vec<(bool, &'a Deny)>,
 }
 
 /// What a mapping gives more, less or otherwise.
@@ -233,57 +233,38 @@ impl Neighbours {
     }
 }
 
-/// Jobs of others are refused before any mapping is looked at: as a condition of all grants.
-pub(super) fn ours(issuer: &Issuer) -> Option<Condition> {
-    if !issuer.multi_tenant {
-        return None;
-    }
-    let (claim, values): (_, Vec<&str>) = match issuer.pin {
-        Some(pin) => (pin, issuer.pinned.iter().map(String::as_str).collect()),
-        None => (Claim::RepositoryOwnerId, issuer.owners.values().map(String::as_str).collect()),
-    };
-    Some(Condition {
-        claim: claim.into(),
-        test: Test::Text(Lang::one_of(values, false)),
-        if_unknown_ignore: false,
-        origin: Origin::File,
-        span: Span::new("policy.toml", 0..0),
-    })
-}
-
 impl Half<'_> {
-    fn reach(&self, world: &World<'_>, mapping: MappingId) -> Result<Vec<Jobs>, Undecided> {
+    fn reach(&self, universe: &Universe<'_>, mapping: MappingId) -> Result<Vec<Jobs>, Undecided> {
         let (Some(issuer), Some(role)) = (self.issuer, self.role) else { return Ok(Vec::new()) };
-        let issuer = self.side.set.issuer(issuer);
-        let conditions: Vec<&Condition> = self.side.set.conditions_for(mapping, role).collect();
-        // A mapping that lists the pin's values itself can let no stranger through: they are where the list is from.
-        let pins = |condition: &&Condition| match &condition.test {
-            Test::Text(lang) => issuer.pin.is_some_and(|pin| condition.claim == pin) && lang.members().is_some(),
-            test => test.repositories().is_some() && issuer.pin == Some(Claim::RepositoryId),
-        };
-        let ours = if conditions.iter().any(pins) { None } else { ours(issuer) };
-        world.granted(conditions.into_iter().chain(&ours))
-    }
-
-    fn denied(&self, world: &World<'_>, denies: &[&Deny]) -> Result<Vec<Jobs>, Undecided> {
-        let mut boxes = Vec::new();
-        for deny in denies {
-            boxes.extend(world.denied(&deny.conditions)?);
-        }
-        Ok(boxes)
+        let set = self.side.set;
+        let rule = set.mapping(mapping).actor.as_deref().filter(|_| universe.actor.is_some());
+        let actor = rule.map(|rule| (set.issuer(rule.issuer), rule.conditions.iter().collect()));
+        universe.granted((set.issuer(issuer), set.conditions_for(mapping, role).collect()), actor)
     }
 
     /// What the evaluator says of a job.
-    fn outcome(&self, role: &str, job: &Job) -> (Option<MappingId>, Outcome) {
+    fn outcome(&self, role: &str, (job, actor): &Shown) -> (Option<MappingId>, Outcome) {
         let refused = |reason: &str| (None, Outcome { mapping: None, reason: Some(reason.to_owned()), rule: None });
         let Some(issuer) = self.issuer else { return refused("issuer_unknown") };
         let Side { set, profiles, .. } = self.side;
-        let workload = match Given::Workload(job.clone()).workload(set, profiles, issuer) {
-            Ok(workload) => workload,
-            Err(GivenError::Refused(error)) => return refused(error.reason().name()),
-            Err(error) => return refused(&error.to_string()),
+        let workload = |issuer, job: &Job| match Given::Workload(job.clone()).workload(set, profiles, issuer) {
+            Ok(workload) => Ok(workload),
+            Err(GivenError::Refused(error)) => Err(refused(error.reason().name())),
+            Err(error) => Err(refused(&error.to_string())),
         };
-        let case = crate::workload::Case { principal: workload, actors: Vec::new() };
+        let principal = match workload(issuer, job) {
+            Ok(principal) => principal,
+            Err(refused) => return refused,
+        };
+        let actors = match (actor, self.actor) {
+            (None, _) => Vec::new(),
+            (Some(_), None) => return refused("issuer_unknown"),
+            (Some((_, job)), Some(issuer)) => match workload(issuer, job) {
+                Ok(actor) => vec![actor],
+                Err(refused) => return refused,
+            },
+        };
+        let case = crate::workload::Case { principal, actors };
         match decide(set, &case, &Ask { role: Some(role), ..Ask::default() }, UnixSeconds(0)) {
             Decision::Grant(grant) => {
                 let name = set.mapping(grant.mapping).name.clone();
@@ -314,7 +295,7 @@ impl Half<'_> {
 
 /// Compares one role of one issuer.
 pub(super) fn compare(
-    (world, owners): (&World<'_>, &Owners),
+    universe: &Universe<'_>,
     role: &str,
     halves: [&Half<'_>; 2],
     work: &mut Work,
@@ -333,7 +314,7 @@ pub(super) fn compare(
             _ => Vec::new(),
         };
         let (shelf, denied) = Default::default();
-        let mut pass = Pass { world, owners, role, halves, kind, from, other, role_terms, shelf, denied };
+        let mut pass = Pass { universe, role, halves, kind, from, other, role_terms, shelf, denied };
         match pass.denied() {
             Ok(denied) => pass.denied = denied,
             Err(error) => {
@@ -364,8 +345,7 @@ struct Denied {
 
 /// What one side gives and the other does not; with the later side, also what both give on other terms.
 struct Pass<'p, 'a> {
-    world: &'p World<'p>,
-    owners: &'p Owners,
+    universe: &'p Universe<'p>,
     role: &'p str,
     halves: [&'p Half<'a>; 2],
     kind: Kind,
@@ -387,14 +367,14 @@ struct Key {
 }
 
 type Pieces = BTreeMap<Key, Vec<Jobs>>;
-type Witnessed = Vec<(Key, MappingId, Vec<(Jobs, Job)>)>;
+type Witnessed = Vec<(Key, MappingId, Vec<(Jobs, Shown)>)>;
 
 impl Pass<'_, '_> {
     fn denied(&self) -> Result<Denied, Undecided> {
         Ok(Denied {
-            own: self.from.denied(self.world, &self.from.denies)?,
-            gone: self.other.denied(self.world, &self.other.new_denies)?,
-            other: self.other.denied(self.world, &self.other.denies)?,
+            own: self.universe.denied(&self.from.denies)?,
+            gone: self.universe.denied(&self.other.new_denies)?,
+            other: self.universe.denied(&self.other.denies)?,
         })
     }
 
@@ -404,11 +384,11 @@ impl Pass<'_, '_> {
         neighbours: &Neighbours,
         meter: &mut Meter<'_>,
     ) -> Result<Pieces, Undecided> {
-        let boxes = self.from.reach(self.world, mapping)?;
+        let boxes = self.from.reach(self.universe, mapping)?;
         meter.work.mappings += 1;
         for other in neighbours.beside(lists(self.from, mapping)) {
             if !self.shelf.has.contains(&other) {
-                self.shelf.put(other, self.other.reach(self.world, other)?);
+                self.shelf.put(other, self.other.reach(self.universe, other)?);
                 meter.work.neighbours += 1;
             }
         }
@@ -444,7 +424,10 @@ impl Pass<'_, '_> {
         let mut shared = Vec::new();
         for (before, theirs) in self.shelf.beside(jobs) {
             meter.step()?;
-            let own = terms::of_mappings(sets, [*before, mapping], [old, new]);
+            let mut own = terms::of_mappings(sets, [*before, mapping], [old, new]);
+            if self.universe.actor.is_some() {
+                own.extend(terms::of_actors(sets, [*before, mapping]));
+            }
             if own.is_empty() && self.role_terms.is_empty() {
                 continue;
             }
@@ -464,7 +447,7 @@ impl Pass<'_, '_> {
         for (key, boxes) in pieces {
             let mut shown = Vec::new();
             for jobs in boxes {
-                if let Some(job) = shape::example(self.world, self.owners, &jobs)? {
+                if let Some(job) = self.universe.example(&jobs)? {
                     shown.push((jobs, job));
                 }
             }
@@ -487,15 +470,18 @@ impl Pass<'_, '_> {
             for (_, job) in &shown {
                 let [(a, before), (b, after)] = self.halves.map(|half| half.outcome(self.role, job));
                 if [a, b] != expected {
-                    let (role, job) = (self.role.to_owned(), job.line());
+                    let (role, job) = (self.role.to_owned(), super::line(&job.0, job.1.as_ref()));
                     return Err(Box::new(Unconfirmed { role, job, before, after }));
                 }
-                example.get_or_insert_with(|| Example { role: self.role.to_owned(), job: job.clone(), before, after });
+                example.get_or_insert_with(|| {
+                    let (role, (job, actor)) = (self.role.to_owned(), job.clone());
+                    Example { role, job, actor, before, after }
+                });
             }
             let Some(example) = example else { continue };
-            let issuer = self.from.issuer.map(|id| self.from.side.set.issuer(id));
-            let mut shapes: Vec<Shape> =
-                shown.iter().map(|(jobs, _)| shape::of(jobs, issuer, key.repository.is_some())).collect();
+            let issuers = [self.from.issuer, self.from.actor].map(|id| id.map(|id| self.from.side.set.issuer(id)));
+            let shape = |(jobs, _): &(Jobs, Shown)| self.universe.shape(jobs, issuers, key.repository.is_some());
+            let mut shapes: Vec<Shape> = shown.iter().map(shape).collect();
             shapes.sort();
             shapes.dedup();
             let named = |at: usize| expected[at].map(|id| self.halves[at].side.set.mapping(id).name.clone());
@@ -526,6 +512,7 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
         issuer: _,
         roles: _,
         conditions,
+        actor,
         duration,
         max_duration,
         max_session,
@@ -536,7 +523,15 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
         exceptions: _,
         span: _,
     } = a;
+    let same_actors = match (actor.as_deref(), b.actor.as_deref()) {
+        // Whether their issuers are the same is the caller's to see to: numbers are of one folder.
+        (Some(a), Some(b)) => {
+            (a.required, a.max_depth) == (b.required, b.max_depth) && same_conditions(&a.conditions, &b.conditions)
+        }
+        (a, b) => a.is_none() && b.is_none(),
+    };
     same_conditions(conditions, &b.conditions)
+        && same_actors
         && (duration, max_duration, max_session) == (&b.duration, &b.max_duration, &b.max_session)
         && *limit == b.limit
         && (expires, shadow) == (&b.expires, &b.shadow)

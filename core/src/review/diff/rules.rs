@@ -144,6 +144,11 @@ fn changed(old: &Issuer, new: &Issuer, said: &mut Vec<String>) {
         (true, false) => said.push(format!("issuer `{name}` refuses renamed repositories (`on_rename`)")),
         _ => {}
     }
+    match (old.trusts_act, new.trusts_act) {
+        (false, true) => said.push(format!("issuer `{name}` may say in its tokens who acts for a job (`trust_act`)")),
+        (true, false) => said.push(format!("tokens of issuer `{name}` may no longer say who acts (`trust_act`)")),
+        _ => {}
+    }
     pairs(owners(old), owners(new), |change| {
         said.push(match change {
             Met::Came(owner, id) => format!("issuer `{name}` lists a new owner, `{owner}` ({id})"),

@@ -40,7 +40,7 @@ pub(super) fn of(jobs: &Jobs, issuer: Option<&Issuer>, pinned: bool) -> Shape {
                 }
             }
             Axis::Claim(claim) if !told(claim) && !everybody(claim, domain) => shape.extend(words(claim, domain)),
-            Axis::Claim(_) => {}
+            Axis::Claim(_) | Axis::Actor(_) => {}
             Axis::Raw(claim) => shape.extend(raw::words(domain).map(|words| (claim.name().to_owned(), words))),
         }
     }

@@ -62,6 +62,15 @@ pub fn of_mappings([before, after]: [&MappingSet; 2], mappings: [MappingId; 2], 
     terms
 }
 
+/// The terms in which two mappings take who acts, beside who that is.
+pub(super) fn of_actors([before, after]: [&MappingSet; 2], mappings: [MappingId; 2]) -> Vec<Term> {
+    let depth = |set: &MappingSet, id| set.mapping(id).actor.as_ref().map_or(0, |rule| rule.max_depth);
+    let (a, b) = (depth(before, mappings[0]), depth(after, mappings[1]));
+    let mut terms = Vec::new();
+    term(&mut terms, "actor.max_depth", a, b, |a, b| a < b, |depth| depth.to_string());
+    terms
+}
+
 /// Whether the role gives another credential than before, whoever asks.
 pub(super) fn roles_differ(sets: [&MappingSet; 2], roles: [RoleId; 2]) -> bool {
     let [a, b] = [sets[0].role(roles[0]), sets[1].role(roles[1])];

@@ -47,7 +47,7 @@ fn differs(before: Builder, after: Builder) -> Diff {
 fn holds(jobs: &Jobs, case: &Case<'_>) -> bool {
     let presence = |claim: Claim| case.principal.get(claim);
     jobs.iter().all(|(axis, domain)| match axis {
-        Axis::Raw(_) => unreachable!("no condition here is on one"),
+        Axis::Raw(_) | Axis::Actor(_) => unreachable!("no condition here is on one"),
         Axis::Claim(claim) => match presence(claim) {
             Presence::Present(Text::Text(text)) => domain.allows(text),
             Presence::Present(Text::Boolean(value)) => domain.allows(if *value { "true" } else { "false" }),
@@ -431,4 +431,47 @@ fn one_repository_more_in_a_long_set_is_one_gain() {
     let [gain] = &*told.changes else { panic!("{told:?}") };
     assert_eq!(gain.repositories, [("acme/r3000".to_owned(), "3000".to_owned())]);
     assert!(told.work.comparisons < 10_000, "each is compared with its own: {:?}", told.work);
+}
+
+/// A set whose second issuer is a GitLab of one's own: of whose jobs the actors are.
+fn acted(builder: Builder) -> MappingSet {
+    let mut set = built(builder);
+    set.issuers[1].multi_tenant = false;
+    set.finish()
+}
+
+fn told_of_actors(before: Builder, after: Builder) -> Vec<(Kind, bool, Vec<String>)> {
+    let told = compared(&acted(before), &acted(after)).unwrap();
+    assert_eq!(told.undecided, []);
+    let one = |change: &Change| {
+        let acting = change.jobs.iter().all(|shape| shape.iter().any(|(claim, _)| claim == "actor.issuer"));
+        assert!(change.examples.iter().all(|example| example.actor.is_some() == acting), "{change:?}");
+        let terms = change.terms.iter().map(|term| format!("{} {}", term.name, term.direction));
+        (change.kind, acting, terms.collect())
+    };
+    told.changes.iter().map(one).collect()
+}
+
+/// Who may act is an axis like another: what is gained, lost or changed is told of those for whom somebody acts alone.
+#[test]
+fn what_changes_in_who_acts_is_told() {
+    let plain = || Builder::new().mapping("a", "r", [repositories(&[("acme/api", "1")]), text(C::Branch, &["main"])]);
+    let bot = |ids: &[&str]| [text(C::RepositoryId, ids), text(C::Branch, &["main"])];
+    let may = |ids: &[&str], depth| plain().acting(1, false, depth, bot(ids));
+    let must = |ids: &[&str]| plain().acting(1, true, 1, bot(ids));
+    let (gain, loss) = (|| (Kind::Gain, true, vec![]), || (Kind::Loss, true, vec![]));
+    assert_eq!(told_of_actors(may(&["7"], 1), may(&["7"], 1)), []);
+    assert_eq!(told_of_actors(plain(), may(&["7"], 1)), [gain()], "gained");
+    assert_eq!(told_of_actors(may(&["7"], 1), plain()), [loss()], "lost");
+    assert_eq!(told_of_actors(may(&["7"], 1), may(&["7", "8"], 1)), [gain()], "wider");
+    assert_eq!(told_of_actors(may(&["7", "8"], 1), may(&["7"], 1)), [loss()], "narrower");
+    assert_eq!(told_of_actors(may(&["7"], 1), may(&["8"], 1)), [gain(), loss()], "another");
+    assert_eq!(told_of_actors(may(&["7"], 1), must(&["7"])), [(Kind::Loss, false, vec![])], "no more by itself");
+    let deeper = told_of_actors(may(&["7"], 1), may(&["7"], 3));
+    assert_eq!(deeper, [(Kind::Terms, true, vec!["actor.max_depth wider".to_owned()])]);
+    let denied = |builder: Builder| builder.deny("d", &["r"], [text(C::Branch, &["main"])]);
+    let mut set = acted(denied(may(&["7"], 1)));
+    set.denies[0].issuers = vec![crate::mapping::IssuerId(1)];
+    let told = compared(&acted(may(&["7"], 1)), &set.finish()).unwrap();
+    assert_eq!(told.changes.iter().map(|change| change.kind).collect::<Vec<_>>(), [Kind::Loss], "of who acts alone");
 }

@@ -158,7 +158,7 @@ impl Bench {
         if !issuer.lists_owner_of(&workload) {
             return Err("stranger".to_owned());
         }
-        let case = delegation::chain(workload, false).map_err(|error| told(error.reason()))?;
+        let case = delegation::chain(workload, None, false, |_| None).map_err(|error| told(error.reason()))?;
         match decide(&self.mappings, &case, &Ask { role: Some(role), ..Ask::default() }, now) {
             Decision::Grant(_) => Ok(()),
             Decision::Deny(denial) => Err(told(denial.reason)),
@@ -171,6 +171,7 @@ fn rules(profile: &Profile) -> IssuerRules {
         audience: AUDIENCE.to_owned(),
         max_lifetime_seconds: profile.max_lifetime_seconds(),
         single_use: profile.single_use(),
+        actor_single_use: profile.actor_single_use(),
         requires_nbf: profile.requires_nbf(),
         required: profile.required().to_vec(),
     }

@@ -11,8 +11,16 @@ use crate::{
         },
         syntax::Findings,
     },
-    workload::Claim,
+    workload::{Claim, Profile},
 };
+
+/// Whether a condition fixes what the profile says to pin: repositories by id or, where an issuer has none, the subject.
+pub(in crate::mapping::compile) fn is_pin(profile: &Profile, compiled: &Compiled) -> bool {
+    compiled.shape == Shape::Pin
+        || (compiled.condition.claim == Claim::Subject
+            && matches!(compiled.shape, Shape::Exact(_))
+            && profile.pins().contains(&Claim::Subject))
+}
 
 impl Judged<'_, '_, '_, '_> {
     /// Whether the alternative pins anything.
@@ -20,12 +28,9 @@ impl Judged<'_, '_, '_, '_> {
         self.compiled.iter().any(|compiled| self.is_pin(compiled))
     }
 
-    /// Fixes what the profile says to pin: repositories by id or, where an issuer has none, the subject.
+    /// Fixes what the profile says to pin.
     pub(super) fn is_pin(&self, compiled: &Compiled) -> bool {
-        compiled.shape == Shape::Pin
-            || (compiled.condition.claim == Claim::Subject
-                && matches!(compiled.shape, Shape::Exact(_))
-                && self.profile.pins().contains(&Claim::Subject))
+        is_pin(self.profile, compiled)
     }
 
     /// The issuer's jobs have no narrower identity than their subject.

@@ -20,9 +20,9 @@ use std::{
 };
 
 /// More files than this are refused.
-pub const FILES_MAX: usize = 100_000;
+pub const FILES_MAX: usize = 250_000;
 /// More bytes than this, all files together, are refused.
-pub const FOLDER_MAX_BYTES: usize = 256 * 1024 * 1024;
+pub const FOLDER_MAX_BYTES: usize = 512 * 1024 * 1024;
 /// A file is read this far: one byte more than `load` accepts, so that it can say so.
 pub const FILE_READ_MAX_BYTES: u64 = 1024 * 1024 + 1;
 /// Folders within folders beyond this are refused, links included: so a ring of links ends.

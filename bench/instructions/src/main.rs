@@ -24,10 +24,11 @@ use std::{
 
 /// How often each stage runs in a count: what only the first time costs vanishes among them.
 const ROUNDS: u64 = 100;
-/// More than this above its budget, and a stage fails; as much below it, and the budget should follow.
-const MARGIN_PERCENT: f64 = 3.0;
+/// More than this above its budget, and a stage fails; as much below it, and the budget should follow. Counts repeat to the
+/// last digit on one machine; between machines the C library's ways to copy and compare differ.
+const MARGIN_PERCENT: f64 = 8.0;
 /// The same where the code depends on the processor: the crypto library has one way for each, in RSA and in SHA-256.
-const MARGIN_OF_CRYPTO_PERCENT: f64 = 15.0;
+const MARGIN_OF_CRYPTO_PERCENT: f64 = 40.0;
 /// Stages that are mostly the crypto library's.
 const CRYPTO: [&str; 3] = ["verified", "sealed", "linked"];
 /// Functions of [`stages`] that are counted.

@@ -218,7 +218,8 @@ impl Again<'_> {
             let subject = &suspension.subject;
             if subject.scope == Scope::Person && subject.name.is_empty() {
                 return Err(StartError::Other(format!(
-                    "the evidence suspends a person (suspension {}) whose id was erased from it; adopt with                      `--accept-lost-suspensions`, and suspend them again",
+                    "the evidence suspends a person (suspension {}) whose id was erased from it; adopt with \
+                     `--accept-lost-suspensions`, and suspend them again",
                     suspension.id
                 )));
             }

@@ -1,12 +1,9 @@
 //! `claimbound store adopt`: a store that has lost records is accepted as it is, by somebody who says why.
 
-use super::{deployment::Deployment, loaded::print, serve};
-use crate::{
-    broker::{self, Grounds},
-    operators::Operator,
-};
+use super::{deployment::Deployment, governed, loaded::print, serve};
+use crate::broker::{self, Grounds};
 use claimbound_core::time::UnixSeconds;
-use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::path::PathBuf;
 
 /// Accept a store that has lost records
 #[derive(clap::Args, Debug)]
@@ -53,9 +50,7 @@ pub fn run(args: StoreArgs, now: UnixSeconds) -> anyhow::Result<u8> {
         (Some(file), _) => Grounds::Evidence(file),
         (None, reason) => Grounds::AcceptedLoss { reason: reason.unwrap_or_default() },
     };
-    let uid = fs::metadata("/proc/self").map_or(u32::MAX, |about| about.uid());
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let operator = Operator::local(uid, host.trim());
+    let operator = governed::local()?;
     let adopted = serve::runtime()?.block_on(broker::adopt(&config, &operator, &grounds, now))?;
     let lost = match adopted.lost {
         Some(0) | None => String::new(),

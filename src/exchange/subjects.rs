@@ -19,7 +19,11 @@ pub(super) fn of(
     role: &str,
 ) -> Vec<[u8; 32]> {
     let mut keys = vec![subject_key(Scope::Mapping, "", mapping), subject_key(Scope::Role, "", role)];
-    let actors = case.actors.iter().zip(actors).map(|(actor, named)| (actor, &*named.id));
+    // One that evidence has no id for is still asked about, by its subject.
+    let actors = case.actors.iter().enumerate().map(|(at, actor)| {
+        let named = actors.get(at).map(|named| &*named.id);
+        (actor, named.or_else(|| actor.text(Claim::Subject)).unwrap_or_default())
+    });
     for (workload, id) in std::iter::once((&case.principal, principal_id)).chain(actors) {
         keys.push(subject_key(Scope::Issuer, &workload.issuer, ""));
         keys.push(subject_key(Scope::Repository, &workload.issuer, repository(workload, id)));

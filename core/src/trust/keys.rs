@@ -133,7 +133,11 @@ pub struct KeySet {
 #[error("not a JWK set: {0}")]
 pub struct JwksError(pub String);
 
-/// Reads a JWKS (RFC 7517): bad keys are ignored, two different keys of one `kid` are both unusable.
+/// Members that make a key what it is (RFC 7518, section 6; RFC 8037, section 2).
+const MATERIAL: [&str; 6] = ["kty", "crv", "n", "e", "x", "y"];
+
+/// Reads a JWKS (RFC 7517): bad keys are ignored, two different keys of one `kid` are both unusable, also where one of
+/// them is bad: another verifier might take that one.
 pub fn parse_jwks(bytes: &[u8], permitted: &[Algorithm]) -> Result<KeySet, JwksError> {
     if bytes.len() > JWKS_BYTES_MAX {
         return Err(JwksError(format!("longer than {JWKS_BYTES_MAX} bytes")));
@@ -146,8 +150,16 @@ pub fn parse_jwks(bytes: &[u8], permitted: &[Algorithm]) -> Result<KeySet, JwksE
         return Err(JwksError(format!("{} keys, at most {JWKS_KEYS_MAX} are read", entries.len())));
     }
     let mut set = KeySet { keys: HashMap::new(), ignored: Vec::new() };
-    let mut disputed = Vec::new();
+    let (mut disputed, mut materials) = (Vec::new(), HashMap::new());
     for (position, entry) in entries.iter().enumerate() {
+        if let Value::Object(jwk) = entry
+            && let Some(kid) = jwk.get("kid").and_then(Value::as_text)
+        {
+            let material = MATERIAL.map(|member| jwk.get(member));
+            if *materials.entry(kid).or_insert(material) != material {
+                disputed.push(kid);
+            }
+        }
         match read_key(entry, permitted) {
             Err((kid, why)) => set.ignored.push((kid.map_or_else(|| format!("#{position}"), str::to_owned), why)),
             Ok((kid, key)) => match set.keys.get(kid) {

@@ -119,6 +119,15 @@ fn security_023_a_kid_names_one_key_or_none() {
         assert_eq!(set.keys.keys().collect::<Vec<_>>(), ["rsa-1"]);
         assert!(why(&set, "ec-1").contains("different keys"));
     }
+    // One of them is bad: it is ambiguous all the same, wherever it stands.
+    let bad = with(RS256.jwk(), &[("kid", "ec-1".into()), ("n", "RSA".into())]);
+    for set in [keys(&[bad.clone(), ES256.jwk(), RS256.jwk()]), keys(&[ES256.jwk(), RS256.jwk(), bad])] {
+        assert_eq!(set.keys.keys().collect::<Vec<_>>(), ["rsa-1"]);
+        assert!(set.ignored.iter().any(|(kid, why)| kid == "ec-1" && why.contains("different keys")));
+    }
+    // The same key, said to be for something else, is no other key.
+    let beside = keys(&[ES256.jwk(), with(ES256.jwk(), &[("use", "enc".into())])]);
+    assert!(beside.keys.contains_key("ec-1"));
     let schemes = keys(&[RS256.jwk(), with(RS256.jwk(), &[("alg", "PS256".into())])]);
     assert!(schemes.keys.is_empty(), "one number under two algorithms is two keys");
     let twice = keys(&[ES256.jwk(), without(ES256.jwk(), "alg"), with(ES256.jwk(), &[("x5t", "AA".into())])]);

@@ -52,7 +52,7 @@ pub fn read(path: &Path, serving: bool) -> Result<Folder, FolderError> {
     let root = fs::canonicalize(path).map_err(|source| FolderError::Unreadable { path: path.to_owned(), source })?;
     for _ in 0..=SWAPS_MAX {
         let before = generation(&root);
-        let mut reading = Reading { root: &root, serving, files: BTreeMap::new(), bytes: 0, findings: Vec::new() };
+        let mut reading = Reading::new(&root, serving, (FILES_MAX, FOLDER_MAX_BYTES));
         let outcome = reading.folder(&root, "", 0);
         if generation(&root) != before {
             continue;
@@ -105,12 +105,18 @@ pub fn means_nothing(name: &str) -> bool {
 struct Reading<'r> {
     root: &'r Path,
     serving: bool,
+    /// Files and bytes, at most.
+    most: (usize, usize),
     files: BTreeMap<String, Vec<u8>>,
     bytes: usize,
     findings: Vec<Diagnostic>,
 }
 
-impl Reading<'_> {
+impl<'r> Reading<'r> {
+    fn new(root: &'r Path, serving: bool, most: (usize, usize)) -> Self {
+        Self { root, serving, most, files: BTreeMap::new(), bytes: 0, findings: Vec::new() }
+    }
+
     fn refuse(&mut self, code: Code, name: &str, message: String, help: &str) {
         let span = Span::new(name, 0..0);
         self.findings.push(Diagnostic::error(code, span, message, help));
@@ -132,9 +138,14 @@ impl Reading<'_> {
                 continue;
             }
             self.entry(&entry.path(), &join(name, part), depth)?;
-            if self.files.len() > FILES_MAX || self.bytes > FOLDER_MAX_BYTES {
-                let message = format!("the folder has more than {FILES_MAX} files or {FOLDER_MAX_BYTES} bytes");
-                self.refuse(codes::FOLDER_TOO_LARGE, name, message, "name the mapping folder itself, not one above it");
+            let (files_max, bytes_max) = self.most;
+            if self.files.len() > files_max || self.bytes > bytes_max {
+                // Said where it is found, and not again by every folder above.
+                if !self.findings.iter().any(|finding| finding.code == codes::FOLDER_TOO_LARGE) {
+                    let message = format!("the folder has more than {files_max} files or {bytes_max} bytes");
+                    let help = "name the mapping folder itself, not one above it";
+                    self.refuse(codes::FOLDER_TOO_LARGE, name, message, help);
+                }
                 return Ok(());
             }
         }
@@ -317,6 +328,25 @@ mod tests {
         assert_eq!(refused(root.path(), false), [open.clone(), out.clone(), socket.clone()]);
         let group = ("roles/group.toml".to_owned(), codes::WRITABLE_BY_OTHERS);
         assert_eq!(refused(root.path(), true), [group, open, out, socket]);
+    }
+
+    #[test]
+    fn a_folder_with_too_many_files_or_bytes_is_refused_once() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["roles/a.toml", "roles/b.toml", "teams/one/c.toml", "teams/one/d.toml"] {
+            write(root.path(), name, "12345");
+        }
+        let path = fs::canonicalize(root.path()).unwrap();
+        let found = |most| {
+            let mut reading = Reading::new(&path, false, most);
+            reading.folder(&path, "", 0).unwrap();
+            let told =
+                reading.findings.into_iter().map(|finding| (finding.code, finding.span.unwrap().file.to_string()));
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(found((4, 20)), []);
+        assert_eq!(found((3, 20)), [(codes::FOLDER_TOO_LARGE, "teams/one".to_owned())]);
+        assert_eq!(found((4, 9)), [(codes::FOLDER_TOO_LARGE, "roles".to_owned())]);
     }
 
     #[test]

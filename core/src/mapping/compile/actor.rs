@@ -8,9 +8,8 @@ use super::{
 };
 use crate::{
     diag::Span,
-    lang::pattern::Lang,
     mapping::{
-        ActorRule, Condition, Issuer, IssuerId, Origin, RoleId, Test, codes,
+        ActorRule, Issuer, IssuerId, Origin, RoleId, Test, codes,
         syntax::{Entry, Fields, Findings, Place},
     },
     workload::{ACTORS_MAX, Claim, Profile},
@@ -140,12 +139,5 @@ fn default_events(profile: &Profile, compiled: &[Compiled], span: &Span) -> Opti
     if named || events.is_empty() || !profile.provides(Claim::EventName) {
         return None;
     }
-    let condition = Condition {
-        claim: Claim::EventName.into(),
-        test: Test::Text(Lang::one_of(events.iter().map(String::as_str), false)),
-        if_unknown_ignore: false,
-        origin: Origin::DefaultEvents,
-        span: span.clone(),
-    };
-    Some(Compiled { condition, shape: Shape::Exact(events.to_vec()) })
+    Some(Compiled::default_events(events, span.clone()))
 }

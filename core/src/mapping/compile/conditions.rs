@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     diag::{Diagnostic, Span, Suggestion, did_you_mean},
+    lang::pattern::Lang,
     mapping::{
         Condition, Issuer, Origin, Pairs, Test, codes,
         syntax::{Entry, Findings, Place, later},
@@ -21,6 +22,20 @@ use toml::de::DeValue;
 pub(super) struct Compiled {
     pub(super) condition: Condition,
     pub(super) shape: Shape,
+}
+
+impl Compiled {
+    /// On a profile's default events, where nothing else names events.
+    pub(super) fn default_events(events: &[String], span: Span) -> Self {
+        let condition = Condition {
+            claim: Claim::EventName.into(),
+            test: Test::Text(Lang::one_of(events.iter().map(String::as_str), false)),
+            if_unknown_ignore: false,
+            origin: Origin::DefaultEvents,
+            span,
+        };
+        Self { condition, shape: Shape::Exact(events.to_vec()) }
+    }
 }
 
 /// What kind of value a condition has.

@@ -3,9 +3,8 @@
 use super::Reading;
 use crate::{
     diag::{Diagnostic, Span},
-    lang::pattern::Lang,
     mapping::{
-        Condition, Exception, Exempt, Issuer, IssuerId, Origin, RoleId, Test, codes,
+        Condition, Exception, Exempt, Issuer, IssuerId, RoleId, Test, codes,
         compile::{
             conditions::{Compiled, Shape},
             duration,
@@ -279,13 +278,6 @@ impl Judged<'_, '_, '_, '_> {
         if !with.is_empty() {
             return None;
         }
-        let condition = Condition {
-            claim: Claim::EventName.into(),
-            test: Test::Text(Lang::one_of(events.iter().map(String::as_str), false)),
-            if_unknown_ignore: false,
-            origin: Origin::DefaultEvents,
-            span: self.fields.span(),
-        };
-        Some(Compiled { condition, shape: Shape::Exact(events.to_vec()) })
+        Some(Compiled::default_events(events, self.fields.span()))
     }
 }

@@ -4,7 +4,10 @@
 //! its issuer and to us; a plain map would keep the last silently (RFC 7519 section 4). Everything that comes signed,
 //! or that decides about keys, is therefore read here and nowhere else.
 
-use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::{
+    Serialize, Serializer,
+    de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
+};
 use std::{borrow::Cow, cell::Cell, fmt};
 
 /// Nesting beyond this refuses (arrays and objects together; the claims object itself is depth 1).
@@ -90,9 +93,9 @@ impl<'t> Claims<'t> {
         let own = |(name, value): (Cow<'t, str>, Value<'t>)| (Cow::Owned(name.into_owned()), value.into_owned());
         Claims { members: self.members.into_iter().map(own).collect() }
     }
-    /// The object as JSON, for evidence details and `demo`: reading it again gives the same claims.
+    /// The object as JSON: reading it again gives the same claims.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::Value::Object(self.iter().map(|(name, value)| (name.to_owned(), value.to_json())).collect())
+        serde_json::to_value(self).expect("claims are JSON")
     }
 
     fn has_duplicates(&self) -> bool {
@@ -128,14 +131,26 @@ impl<'t> Value<'t> {
     }
     /// The value as JSON, as [`Claims::to_json`] does it.
     pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("claims are JSON")
+    }
+}
+
+impl Serialize for Claims<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.iter())
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
-            Value::Null => serde_json::Value::Null,
-            Value::OtherNumber(number) => serde_json::Value::Number(number.clone()),
-            Value::Boolean(boolean) => (*boolean).into(),
-            Value::Integer(integer) => (*integer).into(),
-            Value::Text(text) => text.as_ref().into(),
-            Value::List(list) => list.iter().map(Value::to_json).collect(),
-            Value::Object(object) => object.to_json(),
+            Value::Null => to.serialize_unit(),
+            Value::Boolean(boolean) => to.serialize_bool(*boolean),
+            Value::Integer(integer) => to.serialize_i64(*integer),
+            Value::OtherNumber(number) => number.serialize(to),
+            Value::Text(text) => to.serialize_str(text),
+            Value::List(list) => list.serialize(to),
+            Value::Object(object) => object.serialize(to),
         }
     }
 }
@@ -229,7 +244,8 @@ impl<'t> Visitor<'t> for Reader<'_> {
     }
     fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<Value<'t>, A::Error> {
         let inner = self.deeper()?;
-        let mut members = Vec::new();
+        // Room at once for what a CI system's token has.
+        let mut members = Vec::with_capacity(if self.depth == 0 { PAIRWISE_MEMBERS_MAX } else { 0 });
         while let Some(name) = map.next_key_seed(Name)? {
             members.push((name, map.next_value_seed(inner)?));
         }

@@ -12,9 +12,7 @@ use crate::{
 };
 use claimbound_core::{
     evidence::{
-        Body, Checkpoint, Details, LeaseId, Record, SuspensionId, What, hex,
-        record::{details_digest, leaf},
-        tree::Tree,
+        Body, Checkpoint, Details, LeaseId, Record, SuspensionId, What, details_digest, hex, record::leaf, tree::Tree,
         unhex,
     },
     time::UnixSeconds,
@@ -272,7 +270,7 @@ impl Again<'_> {
 
 fn details(operator: &str, reason: &str) -> Details {
     let member = |(name, text): (&str, &str)| (!text.is_empty()).then(|| (name.to_owned(), text.into()));
-    Details { json: [("operator", operator), ("reason", reason)].into_iter().filter_map(member).collect() }
+    Details::from(Map::from_iter([("operator", operator), ("reason", reason)].into_iter().filter_map(member)))
 }
 
 /// Adopts the configured store in an operator's name.

@@ -5,6 +5,7 @@ mod adopt;
 mod clock;
 mod evidence;
 mod families;
+mod finish;
 mod health;
 mod introspect;
 mod jobs;
@@ -54,9 +55,10 @@ use claimbound_core::{
     time::{Clock, Seconds, UnixSeconds},
 };
 use evidence::Evidence;
+use finish::Finish;
 use introspect::Clients;
 use reload::Reload;
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, future::Future, net::IpAddr, sync::Arc, time::Instant};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, RwLock, watch},
@@ -148,7 +150,8 @@ pub struct Broker {
     /// Every exchange holds it for reading while it runs: who may write knows that none does.
     running: Arc<RwLock<()>>,
     stopping: watch::Sender<bool>,
-    /// Where exchanges run: not on the HTTP workers' runtimes, which end with their last connection.
+    /// Whose timers and connections exchanges use, and where they go on when nobody waits: not on the HTTP workers'
+    /// runtimes, which end with their last connection.
     runtime: Handle,
     background: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
@@ -262,14 +265,16 @@ impl Broker {
     /// that drops during minting would leave a live credential without an outcome.
     pub async fn exchange(self: &Arc<Self>, asked: Asked) -> Answer {
         let broker = self.clone();
-        let task = self.runtime.spawn(async move {
-            let _running = broker.running.clone().read_owned().await;
-            broker.exchange_here(&asked).await
-        });
-        match task.await {
-            Ok(answer) => answer,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        self.finish(async move { broker.exchange_here(&asked).await }).await
+    }
+
+    /// Does it to its end, also when whoever asked hangs up; a stop waits for it.
+    fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Finish<T> {
+        let running = self.running.clone();
+        Finish::new(self.runtime.clone(), async move {
+            let _running = running.read_owned().await;
+            work.await
+        })
     }
 
     async fn exchange_here(&self, asked: &Asked) -> Answer {
@@ -326,14 +331,7 @@ impl Broker {
     /// The store cannot record it.
     pub async fn revoke(self: &Arc<Self>, token: Secret) -> Result<Revoked, Down> {
         let broker = self.clone();
-        let task = self.runtime.spawn(async move {
-            let _running = broker.running.clone().read_owned().await;
-            broker.revoke_here(&token).await
-        });
-        match task.await {
-            Ok(revoked) => revoked,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        self.finish(async move { broker.revoke_here(&token).await }).await
     }
 
     async fn revoke_here(&self, token: &Secret) -> Result<Revoked, Down> {

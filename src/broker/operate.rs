@@ -48,16 +48,12 @@ impl Broker {
     /// Why it was not done.
     pub async fn operate(self: &Arc<Self>, operator: Operator, deed: Deed) -> Result<Done, OperateError> {
         let broker = self.clone();
-        let task = self.runtime.spawn(async move {
-            let _running = broker.running.clone().read_owned().await;
+        let deed = async move {
             let done = operate::operate(&broker.house(), &operator, deed).await;
             broker.count_suspensions().await;
             done
-        });
-        match task.await {
-            Ok(done) => done,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        };
+        self.finish(deed).await
     }
 
     /// For metrics: how much of each kind stands suspended.

@@ -117,14 +117,7 @@ impl Broker {
         }
         let broker = self.clone();
         // As exchanges do: what is spent is on record, also when the caller hangs up.
-        let task = self.runtime.spawn(async move {
-            let _running = broker.running.clone().read_owned().await;
-            broker.job(&presented).await
-        });
-        match task.await {
-            Ok(outcome) => outcome,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        self.finish(async move { broker.job(&presented).await }).await
     }
 
     fn person_of(&self, session: Session) -> Result<Who, NoOperator> {

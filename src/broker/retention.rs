@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use claimbound_core::{
-    evidence::{Details, Record, What},
+    evidence::{Record, What},
     time::UnixSeconds,
 };
 use serde_json::{Map, Value};
@@ -93,7 +93,7 @@ impl Keeper {
             Part::Records => What::RecordsPruned { through, before },
         };
         let record = Record { decision: None, at, what, principal: None, actor: None, mappings_version: None };
-        let entry = record.seal(&Details { json: self.by.clone() }, exchange::salt());
+        let entry = record.seal(&self.by.clone().into(), exchange::salt());
         Commit { guards: vec![], changes: vec![], entry: Some(entry) }
     }
 

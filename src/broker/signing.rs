@@ -138,7 +138,7 @@ async fn note(
     now: UnixSeconds,
 ) -> Result<(), Down> {
     let operator = by.map(|operator| ("operator".to_owned(), operator.name().into()));
-    let details = Details { json: operator.into_iter().collect() };
+    let details = Details::from(serde_json::Map::from_iter(operator));
     let made = new.iter().map(|key| (key, MADE, "made", key.algorithm.name().to_owned()));
     let ended = revoked.iter().map(|key| (key, REVOKED, "revoked", "revoked".to_owned()));
     let mut first = first.map(|kid| Change::Fix { name: FIRST.into(), value: kid.to_owned() });

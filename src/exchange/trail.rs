@@ -55,7 +55,7 @@ impl<'r> Trail<'r> {
         let ask = &request.ask;
         let asked = json!({ "role": ask.role, "duration": ask.duration.map(|d| d.0), "scope": ask.scope, "dry_run": request.dry_run });
         json.insert("asked".into(), asked);
-        let details = Details { json };
+        let details = Details::from(json);
         Self {
             request,
             issuer: None,
@@ -79,7 +79,7 @@ impl<'r> Trail<'r> {
     pub(super) fn proven(&mut self, profile: &Profile, workload: &Workload<'_>, spend: Cost) {
         let (id, name) = workload.principal_id(profile);
         self.principal = Some(Repository { issuer: workload.issuer.to_string(), id: id.into(), name: name.into() });
-        self.details.json.insert("claims".into(), workload.raw().to_json());
+        self.details.encode_member("claims", workload.raw());
         self.spend = Some(spend);
     }
 
@@ -87,7 +87,7 @@ impl<'r> Trail<'r> {
     pub(super) fn acted_by(&mut self, profile: &Profile, actor: &Workload<'_>) {
         let (id, name) = actor.principal_id(profile);
         self.actors = vec![Repository { issuer: actor.issuer.to_string(), id: id.into(), name: name.into() }];
-        self.details.json.insert(ACTOR_CLAIMS.into(), actor.raw().to_json());
+        self.details.encode_member(ACTOR_CLAIMS, actor.raw());
         self.tell_actors();
     }
 

@@ -4,7 +4,7 @@ use super::Loaded;
 use crate::{config, folder, store::Reader};
 use anyhow::{Context as _, Result, bail};
 use claimbound_core::{
-    evidence::{Body, DecisionId, hex, record::details_digest, unhex},
+    evidence::{Body, DecisionId, details_digest, hex, unhex},
     mapping,
     time::{Seconds, UnixSeconds},
     workload::Profiles,

@@ -184,6 +184,17 @@ impl Dates {
     }
 }
 
+/// Room for the tokens that most jobs get.
+const TOKEN_BYTES: usize = 1024;
+
+/// What our tokens begin with (RFC 7515 section 4).
+#[derive(Serialize)]
+struct Header<'h> {
+    alg: &'h str,
+    kid: &'h str,
+    typ: &'h str,
+}
+
 /// The key ring; shared by all minters.
 pub struct Signer {
     provider: Box<dyn KeyProvider>,
@@ -282,10 +293,11 @@ impl Signer {
             .filter_map(|key| Some((key, key.pair.as_ref()?)))
             .max_by_key(|(key, _)| (key.dates.signs_from, key.dates.published))
             .ok_or_else(|| self.error(format!("no {algorithm} key signs at this time; see `claimbound keys list`")))?;
-        let header = json!({ "alg": algorithm.name(), "kid": key.dates.kid, "typ": typ }).to_string();
-        let mut token = BASE64_URL_SAFE_NO_PAD.encode(header);
-        token.push('.');
         // Not by `Display`, which goes through a formatter.
+        let header = serde_json::to_vec(&Header { alg: algorithm.name(), kid: &key.dates.kid, typ });
+        let mut token = String::with_capacity(TOKEN_BYTES);
+        BASE64_URL_SAFE_NO_PAD.encode_string(header.expect("a header is JSON"), &mut token);
+        token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(claims).expect("claims are JSON"), &mut token);
         let signature = pair.sign(token.as_bytes()).map_err(|why| self.error(why))?;
         token.push('.');

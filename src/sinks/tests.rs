@@ -60,7 +60,7 @@ impl Open {
     async fn record(&self, name: &str) {
         let what = What::Started { version: name };
         let record = Record { decision: None, at: NOW, what, principal: None, actor: None, mappings_version: None };
-        let details = Details { json: Map::from_iter([("address".to_owned(), json!("192.0.2.1"))]) };
+        let details = Details::from(Map::from_iter([("address".to_owned(), json!("192.0.2.1"))]));
         let entry = Some(record.seal(&details, [7; 32]));
         self.source.writer.commit(Commit { guards: vec![], changes: vec![], entry }).await.unwrap();
     }

@@ -1,8 +1,10 @@
 //! The group commit, once for every engine.
 //!
-//! One thread owns the engine. Whoever came while the last batch was syncing goes into the next one: no timer, no
-//! added wait, one fsync for all who waited. A commit is handed to the engine once; it is never tried again, because
-//! after a failure nobody knows whether it was written, and a second record of one answer would be a lie.
+//! One thread owns the engine. Whoever came while the last batch was syncing goes into the next one: one fsync for all who
+//! waited. Where many come at once, a batch waits a little for those who are about to: a transaction has a price of its
+//! own, and on a fast disk would often be paid for one commit alone. Whoever comes alone waits for nobody. A commit is
+//! handed to the engine once; it is never tried again, because after a failure nobody knows whether it was written, and a
+//! second record of one answer would be a lie.
 
 use super::{Commit, Down, Engine, Outcome, TreeRows, forget::Forget};
 use crate::telemetry::StoreSeries;
@@ -25,6 +27,10 @@ use tokio::sync::{
 pub const BATCH_COMMITS_MAX: usize = 256;
 /// Commits that may wait; beyond it the answer is 503.
 pub const QUEUE_COMMITS_MAX: usize = 4096;
+/// A batch waits for more if the one before had at least so many, and it has fewer than that one.
+const CROWD_COMMITS: usize = 4;
+/// How long it waits then.
+const GATHER: Duration = Duration::from_millis(1);
 /// How long anybody waits for the store.
 pub const COMMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -153,8 +159,16 @@ struct Room {
 
 impl Room {
     fn run(mut self, mut work: mpsc::Receiver<Work>) {
-        let mut taken = Vec::with_capacity(BATCH_COMMITS_MAX);
+        let (mut taken, mut last) = (Vec::with_capacity(BATCH_COMMITS_MAX), 0);
         while work.blocking_recv_many(&mut taken, BATCH_COMMITS_MAX) > 0 {
+            if last >= CROWD_COMMITS && taken.len() < last {
+                std::thread::sleep(GATHER);
+                while taken.len() < BATCH_COMMITS_MAX
+                    && let Ok(one) = work.try_recv()
+                {
+                    taken.push(one);
+                }
+            }
             let (mut batch, mut replies) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
             let (mut sweep, mut forget, mut trees) = (None, None, Vec::new());
             for work_item in taken.drain(..) {
@@ -171,6 +185,7 @@ impl Room {
                     Work::Stop => work.close(),
                 }
             }
+            last = batch.len();
             if !batch.is_empty() {
                 self.commit(&batch, replies);
             }

@@ -9,7 +9,8 @@
 
 use super::{
     chain::{ORIGIN, link},
-    record::{Body, BodyError, details_digest, leaf},
+    details_digest,
+    record::{Body, BodyError, leaf},
     text::{hex, uuid},
 };
 use std::collections::{HashMap, HashSet};

@@ -4,7 +4,8 @@
 use super::{
     DecisionId, LeaseId,
     checkpoint::{Checkpoint, NoteError, VerifierKey},
-    record::{Body, BodyError, details_digest, leaf},
+    details_digest,
+    record::{Body, BodyError, leaf},
     text::{hex, unhex},
     tree::{self, PROOF_HASHES_MAX},
 };

@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod chain;
 pub mod checkpoint;
+mod details;
 pub mod export;
 pub mod record;
 mod text;
@@ -12,5 +13,6 @@ pub mod tree;
 
 pub use chain::{Chain, Linked};
 pub use checkpoint::{Checkpoint, VerifierKey};
-pub use record::{Body, DecisionId, Details, Eased, Entry, Keeping, LeaseId, Named, Party, Record, SuspensionId, What};
+pub use details::{Details, details_digest};
+pub use record::{Body, DecisionId, Eased, Entry, Keeping, LeaseId, Named, Party, Record, SuspensionId, What};
 pub use text::{IdError, hex, parse_id, unhex, uuid};

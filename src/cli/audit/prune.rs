@@ -161,7 +161,7 @@ mod tests {
         let what = What::Refused { reason: Reason::NoMapping, role: None, mapping: None };
         let decision = Some(DecisionId(7));
         let record = Record { decision, at, what, principal: None, actor: None, mappings_version: None };
-        let details = Details { json: Map::from_iter([("claims".to_owned(), json!({ "actor": "jo" }))]) };
+        let details = Details::from(Map::from_iter([("claims".to_owned(), json!({ "actor": "jo" }))]));
         let entry = record.seal(&details, [0; 32]);
         writer.commit(Commit { guards: vec![], changes: vec![], entry: Some(entry) }).await.unwrap();
         writer.stop().await;

@@ -135,6 +135,7 @@ fn write_table(table: &ProfileTable<'_>, out: &mut dyn Write) -> io::Result<()> 
         ("default events", table.default_events.join(", ")),
         ("pull request events", table.pull_request_events.join(", ")),
         ("outsider events", table.outsider_events.join(", ")),
+        ("initiators that are automation", table.automation.join(", ")),
         ("events that are concluded", table.events.join(", ")),
         ("tells pull requests apart", yes(table.tells_events)),
         ("controlled by the author", table.author_controlled.join(", ")),

@@ -300,6 +300,13 @@ impl Lang {
         Ok(Self::of(Automaton::build(&[chain])?, || format!("`{prefix}…`")))
     }
 
+    /// Every text that ends with `end`, itself included.
+    pub(crate) fn ending(end: &str) -> Result<Self, PatternError> {
+        limit(end)?;
+        let chain = [vec![Item::Run(Bytes::ANY)], literal(end, false)].concat();
+        Ok(Self::of(Automaton::build(&[chain])?, || format!("`…{end}`")))
+    }
+
     /// Every text of `self` with `prefix` before it.
     pub(crate) fn after(&self, prefix: &str) -> Result<Self, PatternError> {
         match &self.0.set {

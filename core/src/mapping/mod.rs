@@ -18,6 +18,7 @@ mod within;
 
 pub use actor::{ACTOR, ActorRule};
 pub use advice::repository_line;
+pub(crate) use compile::mixes::is_person_class;
 pub use compile::{Loaded, load};
 pub use decide::{Ask, Decision, Denial, Grant, decide, duration, possible_roles, renamed, shadowed};
 pub use exception::{Exception, Exempt};

@@ -3,7 +3,7 @@
 
 use super::{Claim, valid};
 use serde::Deserialize;
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 /// How single use of a token is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
@@ -73,6 +73,9 @@ pub(super) struct Data {
     /// Events besides those that somebody without rights in the repository can cause.
     #[serde(default)]
     pub outsider_events: Vec<String>,
+    /// How the CI system marks initiators that are no persons: bots, coding agents, tokens of projects.
+    #[serde(default)]
+    pub automation: Vec<Mark>,
     pub author_controlled: Vec<Claim>,
     #[serde(default)]
     pub quirks: Vec<String>,
@@ -434,6 +437,25 @@ pub(super) enum Absence {
 pub(super) struct Fault {
     pub message: String,
     pub bytes: Range<usize>,
+}
+
+/// A mark in an initiator's name.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    /// The whole name fits a glob.
+    Glob(String),
+    /// The name ends with this.
+    Ends(String),
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mark::Glob(glob) => f.write_str(glob),
+            Mark::Ends(end) => write!(f, "…{end}"),
+        }
+    }
 }
 
 impl Data {

@@ -15,7 +15,7 @@ mod valid;
 
 pub use case::{ACTORS_MAX, Case, Presence, Text, Workload};
 pub use claim::{Claim, Kind};
-pub use data::{RawKind, SetBy, SingleUseRule, Tenancy};
+pub use data::{Mark, RawKind, SetBy, SingleUseRule, Tenancy};
 pub(crate) use draft::VALUE_BYTES_MAX;
 pub(crate) use profile::Gap;
 pub use profile::{ClaimRow, Profile, ProfileError, ProfileTable, Profiles};

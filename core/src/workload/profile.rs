@@ -2,7 +2,7 @@
 
 use super::{
     Claim, RawKind, SetBy, SingleUseRule, Tenancy,
-    data::{Absence, Data, Fault, IdSyntax, Part},
+    data::{Absence, Data, Fault, IdSyntax, Mark, Part},
     template, url_form,
 };
 use serde::Serialize;
@@ -225,6 +225,10 @@ impl Profile {
     pub fn pull_request_events(&self) -> &[String] {
         &self.data.pull_request_events
     }
+    /// The class `automation` of initiators: how the CI system marks what is no person. Empty where it marks none.
+    pub fn automation(&self) -> &[Mark] {
+        &self.data.automation
+    }
     /// Events that somebody without rights in the repository can cause: those of pull requests, issues, forks, ….
     pub fn outsider_events(&self) -> &[String] {
         &self.outsider_events
@@ -333,6 +337,7 @@ impl Profile {
             default_events: &data.default_events,
             pull_request_events: &data.pull_request_events,
             outsider_events: &self.outsider_events,
+            automation: data.automation.iter().map(Mark::to_string).collect(),
             algorithms: &data.algorithms,
             tells_events: data.tells_events,
             events: data.event.iter().map(|rule| rule.name.as_str()).collect(),
@@ -427,6 +432,8 @@ pub struct ProfileTable<'p> {
     pub pull_request_events: &'p [String],
     /// Class `outsider`.
     pub outsider_events: &'p [String],
+    /// Class `automation` of initiators.
+    pub automation: Vec<String>,
     /// Whether `event_name` tells a pull request's job from a push's.
     pub tells_events: bool,
     /// Events that are concluded from other claims, in the order of their rules.

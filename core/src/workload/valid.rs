@@ -3,7 +3,7 @@
 
 use super::{
     Claim, Kind, SingleUseRule,
-    data::{Data, RefShape, Row},
+    data::{Data, Mark, RefShape, Row},
     template,
 };
 use std::{collections::BTreeSet, ops::Range};
@@ -20,6 +20,7 @@ pub(super) fn fault(data: &Data) -> Option<(String, String)> {
             .or_else(|| of_pins(data))
             .or_else(|| of_times(data))
             .or_else(|| of_events(data))
+            .or_else(|| of_automation(data))
             .or_else(|| of_ref(data))
             .or_else(|| of_subject(data))
     };
@@ -162,6 +163,20 @@ fn of_events(data: &Data) -> Found {
         return told("`default_events` is empty although a claim becomes `event_name`", "default_events");
     }
     None
+}
+
+fn of_automation(data: &Data) -> Found {
+    if data.automation.is_empty() {
+        return None;
+    }
+    if !data.provides(Claim::Initiator) {
+        return told("`automation` marks initiators, and no claim becomes `initiator`", "automation");
+    }
+    let empty = |mark: &&Mark| match mark {
+        Mark::Glob(text) | Mark::Ends(text) => text.trim_matches('*').is_empty(),
+    };
+    let mark = data.automation.iter().find(empty)?;
+    told(format!("`{mark}` marks everybody or nobody as automation"), "automation")
 }
 
 fn of_ref(data: &Data) -> Found {

@@ -210,6 +210,32 @@ role = "reader"
 }
 
 #[test]
+fn classes_of_initiators() {
+    let job = |initiator: &str| {
+        format!("workload = {{ repository = \"acme/api\", branch = \"main\", event_name = \"push\"{initiator} }}")
+    };
+    let test = |name: &str, initiator: &str, outcome: &str| {
+        format!("[[test]]\nname = \"{name}\"\n{}\n{outcome}\n", job(initiator))
+    };
+    let (grant, deny) = ("expect = \"grant\"\nroles = [\"reader\"]", "expect = \"deny\"\nrole = \"reader\"");
+    let mapping = "[file]\nissuer = \"github\"\n[[mapping]]\nname = \"m\"\ndescription = \"d\"\nroles = [\"reader\"]\n\
+                   [mapping.match]\nrepository = { name = \"acme/api\", id = 7 }\n";
+    let person = test("a person", ", initiator = \"octocat\"", grant);
+    let bots = ["dependabot[bot]", "copilot-swe-agent[bot]"]
+        .map(|bot| test(bot, &format!(", initiator = \"{bot}\""), deny))
+        .concat();
+    // Who started it is not told: no person in a mapping, and automation in a deny.
+    let nobody = test("nobody", "", deny);
+    holds("", &format!("{mapping}initiator = {{ class = \"person\" }}\n{person}{bots}{nobody}"));
+    let rule = "[[deny]]\nname = \"no-automation\"\nreason = \"r\"\nissuers = [\"github\"]\n[deny.match]\n\
+                initiator = { class = \"automation\" }\n";
+    holds(rule, &format!("{mapping}{person}{bots}{nobody}"));
+    let wrong = |condition: &str| codes(&folder("", &format!("{mapping}{condition}\n")));
+    assert_eq!(wrong("initiator = { class = \"people\" }").len(), 1);
+    assert_eq!(wrong("branch = { class = \"person\" }").len(), 1);
+}
+
+#[test]
 fn mixes_that_share_a_job_overlap() {
     let two = |first: &str, second: &str| {
         let mapping = |name: &str, condition: &str| {

@@ -6,12 +6,12 @@ use super::{
 };
 use crate::{
     diag::{Diagnostic, did_you_mean},
-    lang::pattern::Lang,
+    lang::pattern::{Lang, PatternError, Segments},
     mapping::{
         Condition, Test, codes,
         syntax::{Entry, Value},
     },
-    workload::Claim,
+    workload::{Claim, Mark, Profile},
 };
 use std::ops::Range;
 use toml::de::DeValue;
@@ -117,22 +117,27 @@ impl Values<'_, '_> {
         }
     }
 
-    fn too_large(&mut self, spot: &Spot<'_, '_>, element: &Value<'_>, error: &crate::lang::pattern::PatternError) {
+    fn too_large(&mut self, spot: &Spot<'_, '_>, element: &Value<'_>, error: &PatternError) {
         let at = spot.source.span(element.span());
         let message = format!("the patterns of `{}` are too much together: {error}", spot.name);
         self.findings.error(codes::BAD_PATTERN, at, message, "write fewer wildcards, or a mapping for each");
     }
 
-    /// `{ class = "default" }`: the events of a class, as the issuer's profile has them.
+    /// `{ class = "default" }`: the events of a class, or its initiators, as the issuer's profile has them.
     pub(super) fn class(&mut self, claim: Claim, spot: &Spot<'_, '_>, entry: Entry<'_, '_>) {
-        if claim != Claim::EventName {
-            let help = "classes are of events: `event_name = { class = \"default\" }`";
-            return self.bad(spot, entry.value, format!("`{}` has no classes", spot.name), help);
-        }
+        let (known, of): (&[&str], _) = match claim {
+            Claim::EventName if self.ground.deny => (&["default", "outsider"], "events"),
+            Claim::EventName => (&["default"], "events"),
+            Claim::Initiator => (&["person", "automation"], "initiators"),
+            _ => {
+                let help = "classes are of events and of initiators: `event_name = { class = \"default\" }`, \
+                            `initiator = { class = \"person\" }`";
+                return self.bad(spot, entry.value, format!("`{}` has no classes", spot.name), help);
+            }
+        };
         let Some((name, span)) = entry.text(self.findings) else { return };
-        let known: &[&str] = if self.ground.deny { &["default", "outsider"] } else { &["default"] };
         if !known.contains(&name) {
-            let message = format!("`{name}` is no class of events that can stand here");
+            let message = format!("`{name}` is no class of {of} that can stand here");
             let help = match (did_you_mean(name, known.iter().copied()), name) {
                 (Some(meant), _) => format!("did you mean `{meant}`?"),
                 (None, "outsider") => {
@@ -142,6 +147,9 @@ impl Values<'_, '_> {
             };
             self.findings.error(codes::BAD_OPERATOR, span, message, help);
             return;
+        }
+        if claim == Claim::Initiator {
+            return self.initiators(name == "person", spot, &entry);
         }
         let mut events: Vec<String> = Vec::new();
         for (_, profile) in &self.ground.issuers {
@@ -155,6 +163,38 @@ impl Values<'_, '_> {
         let lang = Lang::one_of(events.iter().map(String::as_str), false);
         self.push(claim, Test::Text(lang), Shape::Exact(events), spot);
     }
+
+    /// Whom any of the issuers marks as automation, or whom none of them does.
+    fn initiators(&mut self, person: bool, spot: &Spot<'_, '_>, entry: &Entry<'_, '_>) {
+        let marks = |(_, profile): &(_, &Profile)| !profile.automation().is_empty();
+        let issuers = &self.ground.issuers;
+        if !(if person { issuers.iter().all(marks) } else { issuers.iter().any(marks) }) {
+            let message = format!("{} mark no automation among their initiators", self.ground.issuer_names());
+            return self.bad(spot, entry.value, message, "name whom you mean by `initiator_id`");
+        }
+        let marked = automation(issuers.iter().map(|(_, profile)| *profile));
+        match marked.and_then(|marked| if person { marked.complement() } else { Ok(marked) }) {
+            Ok(lang) => self.push(Claim::Initiator, Test::Text(lang), Shape::Other, spot),
+            Err(error) => self.too_large(spot, entry.value, &error),
+        }
+    }
+}
+
+/// The initiators that the profiles mark as automation.
+fn automation<'p>(profiles: impl Iterator<Item = &'p Profile>) -> Result<Lang, PatternError> {
+    let lang = |mark: &Mark| match mark {
+        Mark::Glob(glob) => Lang::glob(glob, Segments::Path, false),
+        Mark::Ends(end) => Lang::ending(end),
+    };
+    profiles.flat_map(Profile::automation).try_fold(Lang::nothing(), |all, mark| all.union(&lang(mark)?))
+}
+
+/// Whether this is `initiator = { class = "person" }`: it names nobody.
+pub(crate) fn is_person_class(profile: &Profile, lang: &Lang) -> bool {
+    let person = || automation(std::iter::once(profile))?.complement();
+    !profile.automation().is_empty()
+        && person()
+            .is_ok_and(|person| lang.is_subset(&person).unwrap_or(false) && person.is_subset(lang).unwrap_or(false))
 }
 
 impl Mix {

@@ -9,7 +9,7 @@ mod conditions;
 mod denies;
 mod duration;
 mod limit;
-mod mixes;
+pub(crate) mod mixes;
 mod names;
 mod patterns;
 mod placeholders;

@@ -3,7 +3,7 @@
 use super::Bound;
 use crate::{
     diag::Diagnostic,
-    mapping::{Condition, Test, codes},
+    mapping::{Condition, Test, codes, is_person_class},
     workload::Claim,
 };
 
@@ -58,7 +58,8 @@ pub(super) fn open_ids(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
 /// A login that was given up can be registered by somebody else.
 pub(super) fn person_by_name(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
     let named = |condition: &&Condition| {
-        condition.claim == Claim::Initiator && condition.test.parts().iter().any(|part| matches!(part, Test::Text(_)))
+        let names = |part: &Test| matches!(part, Test::Text(lang) if !is_person_class(bound.profile, lang));
+        condition.claim == Claim::Initiator && condition.test.parts().iter().any(names)
     };
     let Some(condition) = bound.mapping.conditions.iter().find(named) else { return };
     let by_id = bound.mapping.conditions.iter().any(|condition| condition.claim == Claim::InitiatorId);

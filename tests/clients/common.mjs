@@ -16,13 +16,17 @@ function required(name) {
   return value
 }
 
-/** BROKER_URL, SUBJECT_TOKEN; ROLE (may be left out where one role is possible); EXPECT_ISSUER, EXPECT_AUDIENCE. */
+/**
+ * BROKER_URL, SUBJECT_TOKEN; ACTOR_TOKEN where somebody acts; ROLE (may be left out where one role is possible);
+ * EXPECT_ISSUER, EXPECT_AUDIENCE; PRINT_TOKEN has the credential printed too.
+ */
 export function settings() {
   const broker = required('BROKER_URL')
   return {
     broker: new URL(broker),
     plainHttp: broker.startsWith('http://127.0.0.1') || broker.startsWith('http://[::1]'),
     subjectToken: required('SUBJECT_TOKEN'),
+    actorToken: process.env.ACTOR_TOKEN,
     role: process.env.ROLE,
     issuer: process.env.EXPECT_ISSUER ?? broker,
     audience: required('EXPECT_AUDIENCE'),
@@ -36,8 +40,13 @@ export async function library(name) {
 }
 
 /** The parameters of RFC 8693, section 2.1. */
-export function parameters({ subjectToken, role }) {
-  return { subject_token: subjectToken, subject_token_type: ID_TOKEN, ...(role && { audience: role }) }
+export function parameters({ subjectToken, actorToken, role }) {
+  return {
+    subject_token: subjectToken,
+    subject_token_type: ID_TOKEN,
+    ...(actorToken && { actor_token: actorToken, actor_token_type: ID_TOKEN }),
+    ...(role && { audience: role }),
+  }
 }
 
 /** Verifies the credential by the published keys and prints one line of JSON. */
@@ -51,8 +60,9 @@ export async function verified(answer, jwksUri, { issuer, audience }) {
     algorithms: ['ES256', 'RS256'],
     requiredClaims: ['sub', 'iat', 'nbf', 'exp', 'jti', 'role', 'mapping', 'lease_id', 'principal'],
   })
-  const { access_token: _, ...rest } = answer
-  console.log(JSON.stringify({ header: protectedHeader, payload, answer: rest }))
+  const { access_token: token, ...rest } = answer
+  const shown = process.env.PRINT_TOKEN ? { access_token: token } : {}
+  console.log(JSON.stringify({ header: protectedHeader, payload, answer: rest, ...shown }))
 }
 
 /** Prints a refusal as one line of JSON and exits 3; anything else is thrown on. */

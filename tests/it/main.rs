@@ -7,6 +7,7 @@ mod attacks;
 mod aws;
 mod cloud_action;
 mod cloud_aws;
+mod cloud_delegation;
 mod cloud_denial;
 mod cloud_operators;
 mod cloud_parts;

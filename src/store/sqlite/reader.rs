@@ -19,6 +19,8 @@ use std::{
 
 /// Connections kept open when nobody reads.
 const IDLE_CONNECTIONS_MAX: usize = 4;
+/// Pages that a walk over everything keeps.
+const SNAPSHOT_CACHE_KIB: i64 = 128 * 1024;
 /// Records that one read of a walk shows.
 const WALK_ROWS: u32 = 4_096;
 /// Leases that one `unsettled` returns, at most; the sweeper comes again.
@@ -264,7 +266,11 @@ impl Reader for SqliteReader {
     }
 
     fn snapshot(&self, each: &mut dyn FnMut(Kept) -> bool) -> Result<(), Down> {
-        self.read(|connection| {
+        let told = |down: Down| Down::new(format!("`{}`: {}", self.path.display(), down.why));
+        let walk_all = |each: &mut dyn FnMut(Kept) -> bool| {
+            // Of its own: each lease looks for its token, anywhere in the tree of them.
+            let connection = self.connect()?;
+            connection.pragma_update(None, "cache_size", -SNAPSHOT_CACHE_KIB)?;
             let transaction = connection.unchecked_transaction()?;
             let mut more = true;
             let epochs = all(&transaction, EPOCHS, [], |row| epoch(row).map(Kept::Epoch))?;
@@ -283,8 +289,8 @@ impl Reader for SqliteReader {
                 more
             })?;
             if more {
-                let sql = "SELECT leases.*, spent.token IS NULL AND token_keep_until >= forgotten AS token_lost
-                           FROM leases LEFT JOIN spent USING (token), sweeps ORDER BY id";
+                let sql = "SELECT leases.id, role, mapping, leases.state, expires, spent.token IS NULL AND token_keep_until >= forgotten
+                           FROM leases LEFT JOIN spent USING (token), sweeps ORDER BY leases.id";
                 walk(&transaction, sql, |row| Ok(audited_lease(row)?), &mut |lease| {
                     more = each(Kept::Lease(lease));
                     more
@@ -296,7 +302,8 @@ impl Reader for SqliteReader {
                 walk(&transaction, sql, id, &mut |id| each(Kept::Suspension(id)))?;
             }
             Ok(())
-        })
+        };
+        walk_all(each).map_err(told)
     }
 
     fn census(&self, now: UnixSeconds) -> Result<Census, Down> {
@@ -353,15 +360,16 @@ fn all<T>(
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// By places, in the table's order: millions of names are not to be looked up.
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     Ok(Stored {
-        position: row.get("position")?,
-        incarnation: id_at(row, "incarnation")?,
-        sequence: row.get::<_, i64>("sequence")?.cast_unsigned(),
-        link: row.get("link")?,
-        leaf: row.get("leaf")?,
-        body: row.get("body")?,
-        details: row.get("details")?,
+        position: row.get(0)?,
+        incarnation: u128::from_be_bytes(row.get(1)?),
+        sequence: row.get::<_, i64>(2)?.cast_unsigned(),
+        link: row.get(3)?,
+        leaf: row.get(4)?,
+        body: row.get(5)?,
+        details: row.get(6)?,
     })
 }
 
@@ -468,11 +476,11 @@ fn denial(row: &Row<'_>) -> rusqlite::Result<Denial> {
 
 fn audited_lease(row: &Row<'_>) -> rusqlite::Result<AuditedLease> {
     Ok(AuditedLease {
-        id: LeaseId(id_at(row, "id")?),
-        role: row.get("role")?,
-        mapping: row.get("mapping")?,
-        state: row.get("state")?,
-        expires: UnixSeconds(row.get("expires")?),
-        token_lost: row.get::<_, Option<bool>>("token_lost")?.unwrap_or(false),
+        id: LeaseId(u128::from_be_bytes(row.get(0)?)),
+        role: row.get(1)?,
+        mapping: row.get(2)?,
+        state: row.get(3)?,
+        expires: UnixSeconds(row.get(4)?),
+        token_lost: row.get::<_, Option<bool>>(5)?.unwrap_or(false),
     })
 }

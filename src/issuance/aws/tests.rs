@@ -135,7 +135,7 @@ fn with_case<T>(branch: &str, then: impl FnOnce(&Case<'_>) -> T) -> T {
     ];
     let profile = profiles.get("github-actions").expect("built in");
     let principal = workload::from_canonical(profile, "github", &given).unwrap();
-    then(&Case { principal, actors: Vec::new() })
+    then(&Case::alone(principal))
 }
 
 fn minter(parameters: &str, mode: Mode) -> AwsRole {

@@ -125,7 +125,7 @@ fn with_case<T>(then: impl FnOnce(&Case<'_>) -> T) -> T {
     ];
     let profile = profiles.get("github-actions").expect("built in");
     let principal = workload::from_canonical(profile, "github", &given).unwrap();
-    then(&Case { principal, actors: Vec::new() })
+    then(&Case::alone(principal))
 }
 
 fn order<'a>(case: &'a Case<'a>) -> Order<'a> {

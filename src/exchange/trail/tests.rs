@@ -108,7 +108,7 @@ fn request(id: u128) -> Request<'static> {
 fn proven<'r>(request: &'r Request<'r>) -> Trail<'r> {
     let mut trail = Trail::new(request);
     trail.principal = Some(Repository { issuer: "github".into(), id: "42".into(), name: "acme/payments".into() });
-    trail.spend = Some(Cost { subject: spend(1, Issued), actor: None });
+    trail.spend = Some(Cost { subject: Some(spend(1, Issued)), actor: None });
     trail
 }
 
@@ -119,6 +119,8 @@ async fn admit(parts: &Parts<'_>, trail: &mut Trail<'_>, state: LeaseState) -> R
         mapping: &mapping,
         role: &role,
         lease: opened.id,
+        parent: None,
+        how: None,
         handle: None,
         expires: opened.expires,
         family: None,
@@ -286,6 +288,8 @@ async fn a_use_counts_unless_surely_nothing_was_minted() {
                 mapping: &opened.mapping,
                 role: &opened.role,
                 lease: opened.id,
+                parent: None,
+                how: None,
                 handle: None,
                 expires: opened.expires,
                 family: None,
@@ -326,6 +330,8 @@ async fn what_is_taken_back_gives_its_uses_back() {
         mapping: &opened.mapping,
         role: &opened.role,
         lease: opened.id,
+        parent: None,
+        how: None,
         handle: None,
         expires: opened.expires,
         family: None,

@@ -85,12 +85,27 @@ pub struct Asked {
 
 /// Which door. Tokens are wiped when dropped and do not print.
 pub enum AskedGrant {
-    Tokens { subject: Secret, actor: Option<Secret> },
+    Tokens {
+        subject: Secret,
+        actor: Option<Secret>,
+    },
     /// A job asks for a handoff, for whoever this is.
-    Promise { subject: Secret, may_act_iss: String, may_act_sub: String },
-    Handoff { token: Secret, actor: Secret },
-    Poll { auth_req_id: Secret },
-    Refresh { token: Secret, subject: Secret },
+    Promise {
+        subject: Secret,
+        may_act_iss: String,
+        may_act_sub: String,
+    },
+    Handoff {
+        token: Secret,
+        actor: Secret,
+    },
+    Poll {
+        auth_req_id: Secret,
+    },
+    Refresh {
+        token: Secret,
+        subject: Secret,
+    },
 }
 
 /// The answer to an exchange, with what every answer names.
@@ -298,9 +313,7 @@ impl Broker {
                 AskedGrant::Promise { subject, may_act_iss, may_act_sub } => {
                     Proof::Promise { subject: subject.reveal(), may_act: (may_act_iss, may_act_sub) }
                 }
-                AskedGrant::Handoff { token, actor } => {
-                    Proof::Handoff { token: token.reveal(), actor: actor.reveal() }
-                }
+                AskedGrant::Handoff { token, actor } => Proof::Handoff { token: token.reveal(), actor: actor.reveal() },
                 AskedGrant::Poll { auth_req_id } => Proof::Poll { auth_req_id: auth_req_id.reveal() },
                 AskedGrant::Refresh { token, subject } => {
                     Proof::Refresh { token: token.reveal(), subject: subject.reveal() }

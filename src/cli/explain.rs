@@ -274,16 +274,15 @@ mod tests {
         let mut given = args.job.given().expect("a job");
         let issuer = issuer_of(&set, args.issuer.as_deref(), &given, args.role.as_deref()).expect("an issuer");
         given.fill_ids(&set, issuer);
-        let told =
-            explain_case(
-                &set,
-                &Profiles::builtin(),
-                (issuer, &given),
-                (None, &serde_json::Value::Null),
-                args.role.as_deref(),
-                UnixSeconds(0),
-            )
-                .expect("a case");
+        let told = explain_case(
+            &set,
+            &Profiles::builtin(),
+            (issuer, &given),
+            (None, &serde_json::Value::Null),
+            args.role.as_deref(),
+            UnixSeconds(0),
+        )
+        .expect("a case");
         (told.exit_code(), told.to_text(&set, Some(&folder)), told.to_json(&set))
     }
 

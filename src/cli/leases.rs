@@ -89,9 +89,10 @@ fn human(page: &Leases) -> String {
             lease.issuer,
             lease.principal,
             lease.run.as_ref().map_or(String::new(), |run| format!(", run {run}")),
-            lease.actor.as_ref().map_or(String::new(), |actor| {
-                format!(", acting: {} ({}:{})", actor.name, actor.issuer, actor.id)
-            }),
+            lease
+                .actor
+                .as_ref()
+                .map_or(String::new(), |actor| { format!(", acting: {} ({}:{})", actor.name, actor.issuer, actor.id) }),
             moment(lease.opened),
             moment(lease.expires),
         ));

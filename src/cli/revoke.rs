@@ -62,7 +62,9 @@ pub fn run(args: RevokeArgs) -> Result<u8> {
     let leases = args.filter.filter();
     if leases.is_empty() {
         if args.reason.is_some() || args.dry_run || args.print_policy {
-            bail!("nothing says which leases; name a lease, role, mapping, repository, run, issuer, principal or actor");
+            bail!(
+                "nothing says which leases; name a lease, role, mapping, repository, run, issuer, principal or actor"
+            );
         }
         return by_possession(&args);
     }

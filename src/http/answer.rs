@@ -402,7 +402,9 @@ fn words(reason: Reason) -> &'static str {
         Reason::LeaseEnded => {
             "The token that was sent as `subject_token` is over: its lease was ended, or it has had its time"
         }
-        Reason::HandoffMismatch => "This handoff was made for another role or scope; leave both out, or ask its job for another",
+        Reason::HandoffMismatch => {
+            "This handoff was made for another role or scope; leave both out, or ask its job for another"
+        }
         Reason::InFlight => "This token is being exchanged right now; wait as `Retry-After` says",
         Reason::StoreDown => "The broker cannot record its answers right now; wait as `Retry-After` says",
         Reason::IssuerDown => "The issuer's keys cannot be fetched right now; wait as `Retry-After` says",

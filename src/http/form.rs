@@ -211,7 +211,8 @@ impl Form {
             };
         }
         let [iss, sub] = names.map(|name| {
-            let missing = || invalid(format!("`{name}` is missing; a handoff names who may act, by issuer URL and subject"));
+            let missing =
+                || invalid(format!("`{name}` is missing; a handoff names who may act, by issuer URL and subject"));
             self.get(name).map(str::to_owned).ok_or_else(missing)
         });
         match grant {
@@ -416,6 +417,30 @@ mod tests {
         assert!(matches!(grant, AskedGrant::Poll { auth_req_id } if auth_req_id.reveal() == "a1"));
         refused("grant_type=refresh_token", FormCode::InvalidRequest, "`refresh_token` is missing");
         refused("grant_type=password", FormCode::UnsupportedGrantType, "not supported");
+    }
+
+    #[test]
+    fn a_handoff_is_asked_for_by_its_job_and_sent_by_whom_it_is_for() {
+        let wanted = format!("&requested_token_type={TYPE_HANDOFF}");
+        let promise = asked(&format!("{wanted}&may_act_iss=https://c.example&may_act_sub=bot")).unwrap().grant;
+        let AskedGrant::Promise { subject, may_act_iss, may_act_sub } = promise else { panic!("another door") };
+        assert_eq!((subject.reveal(), &*may_act_iss, &*may_act_sub), ("e.y.J", "https://c.example", "bot"));
+        let actor = "&actor_token=a&actor_token_type=urn:ietf:params:oauth:token-type:jwt";
+        for (more, words) in [
+            (format!("{wanted}&may_act_iss=x"), "`may_act_sub` is missing"),
+            (format!("{wanted}&may_act_sub=x"), "`may_act_iss` is missing"),
+            ("&may_act_sub=x".to_owned(), "`may_act_sub` says for whom"),
+            (format!("{wanted}&may_act_iss=x&may_act_sub=y{actor}"), "without `actor_token`"),
+        ] {
+            refused(&format!("{EXCHANGE}{more}"), FormCode::InvalidRequest, words);
+        }
+        let sent = EXCHANGE.replace("urn:ietf:params:oauth:token-type:id_token", TYPE_HANDOFF);
+        let form = Form::parse(format!("{sent}{actor}").as_bytes()).unwrap();
+        let AskedGrant::Handoff { token, actor } = form.asked(None).unwrap().grant else { panic!("another door") };
+        assert_eq!((token.reveal(), actor.reveal()), ("e.y.J", "a"));
+        refused(&sent, FormCode::InvalidRequest, "for who acts");
+        let renewal = "grant_type=refresh_token&refresh_token=r1&subject_token=e.y.J";
+        refused(&format!("{renewal}{wanted}&may_act_iss=x&may_act_sub=y"), FormCode::InvalidRequest, "own token");
     }
 
     #[test]

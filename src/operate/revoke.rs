@@ -114,7 +114,8 @@ pub(super) async fn revoke(house: &House, operator: &Operator, asked: Revoke) ->
     let why = reason(&asked.reason)?;
     if asked.leases.is_empty() {
         return Err(OperateError::Invalid(
-            "nothing says which leases; name a lease, role, mapping, repository, run, issuer, principal or actor".to_owned(),
+            "nothing says which leases; name a lease, role, mapping, repository, run, issuer, principal or actor"
+                .to_owned(),
         ));
     }
     person_at_an_issuer(&asked.leases)?;

@@ -236,7 +236,8 @@ pub fn diff(before: Side<'_>, after: Side<'_>) -> Result<Diff, Box<Unconfirmed>>
     for ((issuer, actor, audience, role), mappings) in groups {
         let name = &names[issuer];
         let others = [Some(issuer), actor].into_iter().flatten();
-        let halves = halves(sides, issuers[issuer], (actor.map(|actor| issuers[actor]), audience), role, mappings, &same);
+        let halves =
+            halves(sides, issuers[issuer], (actor.map(|actor| issuers[actor]), audience), role, mappings, &same);
         if halves.iter().all(|half| half.touched.is_empty()) && !others.clone().any(|at| other_profile[at]) {
             continue;
         }
@@ -248,7 +249,8 @@ pub fn diff(before: Side<'_>, after: Side<'_>) -> Result<Diff, Box<Unconfirmed>>
             Some(Err(why)) => Err(why.clone()),
             None => Err("the issuer is not known".to_owned()),
         };
-        let universe = of(issuer).and_then(|principal| Ok(Universe { principal, actor: actor.map(of).transpose()?, audience }));
+        let universe =
+            of(issuer).and_then(|principal| Ok(Universe { principal, actor: actor.map(of).transpose()?, audience }));
         let universe = match universe {
             Ok(universe) => universe,
             Err(why) => {

@@ -3,7 +3,11 @@
 use super::*;
 use crate::{
     exchange::{Proof, Repositories, Snapshot, Strangers},
-    keys::issuers::{IssuerDown, Issuers},
+    issuance::own::OwnTokens,
+    keys::{
+        issuers::{IssuerDown, Issuers},
+        signing::Signer,
+    },
     net::Later,
     store::{
         Kept, Lease,
@@ -35,6 +39,7 @@ struct House {
     snapshot: Snapshot,
     strangers: Strangers,
     repositories: Repositories,
+    own: OwnTokens,
     writer: crate::store::Writer,
     reader: Arc<dyn crate::store::Reader>,
     stall: Option<mpsc::Sender<()>>,
@@ -58,6 +63,7 @@ impl House {
             folder,
             snapshot,
             strangers: Strangers::default(),
+            own: OwnTokens::new("https://cb.example", "https://cb.example", &Signer::ephemeral(), false),
             repositories: Repositories::new(0),
             writer,
             reader,
@@ -68,7 +74,7 @@ impl House {
     fn parts(&self) -> Parts<'_> {
         let (snapshot, writer, reader) = (&self.snapshot, &self.writer, &self.reader);
         let (strangers, repositories) = (&self.strangers, &self.repositories);
-        Parts { snapshot, issuers: &NoIssuers, writer, reader, strangers, repositories, now: NOW }
+        Parts { snapshot, issuers: &NoIssuers, own: &self.own, writer, reader, strangers, repositories, now: NOW }
     }
 
     /// Kinds and reasons of all records, states of all leases; the audit holds.
@@ -215,7 +221,7 @@ fn refused_with(reason: Reason) -> Refusal {
 
 /// A request of its own token.
 fn proven_by<'r>(request: &'r Request<'r>, token: u8) -> Trail<'r> {
-    Trail { spend: Some(Cost { subject: spend(token, Issued), actor: None }), ..proven(request) }
+    Trail { spend: Some(Cost { subject: Some(spend(token, Issued)), actor: None }), ..proven(request) }
 }
 
 #[tokio::test]

@@ -209,7 +209,7 @@ fn a_scope_does_not_fit_and_an_actor_is_named() {
     with_case(|case| {
         let scoped = Order { scope: Some("read"), ..order(case) };
         assert_eq!(minter.plan(&scoped).err(), Some(Unfit::Scope));
-        let acted = Case { principal: case.principal.clone(), actors: vec![case.principal.clone()] };
+        let acted = Case { actors: vec![case.principal.clone()], ..case.clone() };
         let claims = claims::of(&order(&acted), &token());
         let (iss, sub) = case.principal.party();
         assert_eq!(claims["act"], serde_json::json!({ "iss": iss, "sub": sub }));

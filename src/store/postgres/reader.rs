@@ -2,8 +2,8 @@
 
 use super::{Address, Own, aside, bytes, family, get, is_fatal, maybe_bytes, session::reading, state};
 use crate::store::{
-    Acting, AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Incarnation, Kept, Leaf, LeaseOrder,
-    ListedLease, Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten,
+    Acting, AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Incarnation, Kept, Leaf,
+    LeaseOrder, ListedLease, Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten,
     open::oldest_live,
 };
 use claimbound_core::{

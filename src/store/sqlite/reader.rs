@@ -2,8 +2,9 @@
 
 use super::{KIN, MIGRATIONS, family_at, id_at, key, prepare, version};
 use crate::store::{
-    Acting, AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Kept, Leaf, LeaseOrder, ListedLease,
-    Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten, open::oldest_live,
+    Acting, AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Kept, Leaf, LeaseOrder,
+    ListedLease, Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten,
+    open::oldest_live,
 };
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
@@ -140,7 +141,8 @@ impl Reader for SqliteReader {
     }
 
     fn children(&self, of: LeaseId) -> Result<Vec<ListedLease>, Down> {
-        let sql = format!("{KIN} SELECT * FROM leases WHERE id IN kin AND state NOT IN ('failed', 'ended') ORDER BY id");
+        let sql =
+            format!("{KIN} SELECT * FROM leases WHERE id IN kin AND state NOT IN ('failed', 'ended') ORDER BY id");
         self.read(|connection| all(connection, &sql, [key(of)], listed_lease))
     }
 

@@ -183,8 +183,9 @@ mod tests {
         let pin = || repositories(&[("acme/api", "1")]);
         let builder = || Builder::new().mapping("m", "r", [pin()]).acting(1, true, 2, [text(C::Subject, &["bot"])]);
         let (own, onward) = (builder().build(), builder().downstream("https://a.example").build());
-        let by = |audience: &'static str| {
-            Case { via: Via::Downstream(audience.into()), ..acted(push(&[]), &[bot(), job_of("gitlab", &[], &[])]) }
+        let by = |audience: &'static str| Case {
+            via: Via::Downstream(audience.into()),
+            ..acted(push(&[]), &[bot(), job_of("gitlab", &[], &[])])
         };
         assert_eq!(denied(&onward, &by("https://a.example")), None);
         assert_eq!(denied(&onward, &by("https://b.example")), Some(Reason::ActorNotAllowed));
@@ -214,7 +215,8 @@ mod tests {
         };
         assert_eq!(denied(&of_actor(text(C::Branch, &["main"])), &promised("bot")), None);
         assert_eq!(denied(&of_actor(text(C::Subject, &["bot"])), &promised("bot")), Some(Reason::Denied));
-        let far = Case { principal: push(&[(C::RepositoryId, "9"), (C::Repository, "acme/x")]).principal, ..promised("bot") };
+        let far =
+            Case { principal: push(&[(C::RepositoryId, "9"), (C::Repository, "acme/x")]).principal, ..promised("bot") };
         assert_eq!(denied(&set().build(), &far), Some(Reason::NoMapping));
     }
 

@@ -73,9 +73,9 @@ impl Place {
             Self::Limit => &["per_run", "per_hour"],
             Self::Actor => &["required", "audience", "max_depth", "match"],
             Self::Tests => &["test"],
-            Self::Test => &[
-                "name", "issuer", "workload", "claims", "actor", "audience", "expect", "roles", "role", "fails", "at",
-            ],
+            Self::Test => {
+                &["name", "issuer", "workload", "claims", "actor", "audience", "expect", "roles", "role", "fails", "at"]
+            }
             Self::Match => &[],
         }
     }

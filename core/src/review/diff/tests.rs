@@ -472,7 +472,11 @@ fn what_changes_in_who_acts_is_told() {
     let onward = |audience: &str| must(&["7"]).downstream(audience);
     assert_eq!(told_of_actors(onward("https://a.example"), onward("https://a.example")), []);
     assert_eq!(told_of_actors(must(&["7"]), onward("https://a.example")), [gain(), loss()], "other tokens");
-    assert_eq!(told_of_actors(onward("https://a.example"), onward("https://b.example")), [gain(), loss()], "for others");
+    assert_eq!(
+        told_of_actors(onward("https://a.example"), onward("https://b.example")),
+        [gain(), loss()],
+        "for others"
+    );
     let denied = |builder: Builder| builder.deny("d", &["r"], [text(C::Branch, &["main"])]);
     let mut set = acted(denied(may(&["7"], 1)));
     set.denies[0].issuers = vec![crate::mapping::IssuerId(1)];

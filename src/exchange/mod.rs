@@ -1,7 +1,7 @@
 //! The whole way of one exchange: nine steps, in this order, each with its own error; nothing later runs if one
 //! fails. [`run`] records every refusal, in one place; `grant` is the way itself.
 //!
-//! It waits at five points and nowhere else: the key refresh on an unknown `kid`, the look-up of a renewal's family, the
+//! It waits at five points and nowhere else: the key refresh on an unknown `kid`, the look-up of a renewal's family or a parent's lease, the
 //! commit, the mint and the settling commit. All between them is pure.
 
 mod handle;

@@ -7,9 +7,11 @@
 
 mod approver;
 mod code;
+mod shown;
 
 pub use approver::{Approver, Approvers, BadApprover, Whom};
 pub use code::{CODE_CHARACTERS, WORDS_SHOWN, match_code, normal_code, words};
+pub use shown::{Shown, ShownParty};
 
 use crate::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
@@ -140,11 +142,7 @@ impl Terms {
     ///
     /// # Errors
     /// Why they may not.
-    pub fn admits<'s>(
-        &self,
-        person: &Person,
-        mut starters: impl Iterator<Item = &'s Starter>,
-    ) -> Result<(), Refused> {
+    pub fn admits<'s>(&self, person: &Person, mut starters: impl Iterator<Item = &'s Starter>) -> Result<(), Refused> {
         if !self.approvers.admit(person) {
             return Err(Refused::NotEligible);
         }
@@ -201,7 +199,10 @@ pub enum State {
         redeemed: u8,
     },
     /// A lease was opened for it.
-    Consumed { claims: Vec<Claim>, redeemed: u8 },
+    Consumed {
+        claims: Vec<Claim>,
+        redeemed: u8,
+    },
     /// By a person, or by too many wrong codes.
     Rejected {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -341,10 +342,12 @@ pub fn step(state: &State, terms: &Terms, event: Event<'_>, now: UnixSeconds) ->
         (S::Claimed { claims, redeemed }, E::Consume) if !terms.standing => {
             to(S::Consumed { claims: claims.clone(), redeemed: *redeemed })
         }
-        (S::Consumed { claims, redeemed }, E::GiveBack) => match *redeemed < REDEEMED_AGAIN_MAX && now < terms.expires {
-            true => to(S::Claimed { claims: claims.clone(), redeemed: redeemed + 1 }),
-            false => Err(Refused::NotNow),
-        },
+        (S::Consumed { claims, redeemed }, E::GiveBack) => {
+            match *redeemed < REDEEMED_AGAIN_MAX && now < terms.expires {
+                true => to(S::Claimed { claims: claims.clone(), redeemed: redeemed + 1 }),
+                false => Err(Refused::NotNow),
+            }
+        }
         (state, E::Withdraw) if state.is_open(terms.standing) => to(S::Withdrawn),
         _ => Err(Refused::NotNow),
     }

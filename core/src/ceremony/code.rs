@@ -50,15 +50,16 @@ pub fn words(digest: &[u8; 32]) -> [&'static str; WORDS_SHOWN] {
 const WORDS: [&str; 128] = [
     "acorn", "amber", "anchor", "apple", "arrow", "atlas", "autumn", "badge", "bamboo", "banjo", "barley", "basil",
     "beacon", "birch", "bishop", "bolt", "border", "bridge", "bronze", "butter", "cabin", "cactus", "camel", "candle",
-    "canyon", "carbon", "castle", "cedar", "cherry", "cobalt", "comet", "copper", "coral", "cotton", "crater", "cricket",
-    "dagger", "daisy", "delta", "desert", "diamond", "dolphin", "dragon", "eagle", "ember", "engine", "fabric", "falcon",
-    "feather", "fennel", "ferry", "finch", "forest", "fossil", "galaxy", "garden", "ginger", "glacier", "globe", "granite",
-    "hammer", "harbor", "hazel", "helmet", "honey", "igloo", "indigo", "island", "ivory", "jacket", "jasmine", "jungle",
-    "kettle", "kitten", "ladder", "lantern", "lemon", "linen", "lizard", "lotus", "magnet", "mango", "maple", "marble",
-    "meadow", "mirror", "monkey", "mosaic", "nectar", "nickel", "oasis", "ocean", "olive", "onion", "orchid", "otter",
-    "oyster", "paddle", "palace", "panther", "paper", "pebble", "pepper", "pigeon", "planet", "plum", "pocket", "prairie",
-    "quartz", "rabbit", "raven", "ribbon", "river", "rocket", "saddle", "saffron", "salmon", "silver", "spider", "summit",
-    "temple", "thunder", "timber", "tulip", "tunnel", "velvet", "walnut", "zebra",
+    "canyon", "carbon", "castle", "cedar", "cherry", "cobalt", "comet", "copper", "coral", "cotton", "crater",
+    "cricket", "dagger", "daisy", "delta", "desert", "diamond", "dolphin", "dragon", "eagle", "ember", "engine",
+    "fabric", "falcon", "feather", "fennel", "ferry", "finch", "forest", "fossil", "galaxy", "garden", "ginger",
+    "glacier", "globe", "granite", "hammer", "harbor", "hazel", "helmet", "honey", "igloo", "indigo", "island",
+    "ivory", "jacket", "jasmine", "jungle", "kettle", "kitten", "ladder", "lantern", "lemon", "linen", "lizard",
+    "lotus", "magnet", "mango", "maple", "marble", "meadow", "mirror", "monkey", "mosaic", "nectar", "nickel", "oasis",
+    "ocean", "olive", "onion", "orchid", "otter", "oyster", "paddle", "palace", "panther", "paper", "pebble", "pepper",
+    "pigeon", "planet", "plum", "pocket", "prairie", "quartz", "rabbit", "raven", "ribbon", "river", "rocket",
+    "saddle", "saffron", "salmon", "silver", "spider", "summit", "temple", "thunder", "timber", "tulip", "tunnel",
+    "velvet", "walnut", "zebra",
 ];
 
 #[cfg(test)]

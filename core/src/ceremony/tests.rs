@@ -60,10 +60,7 @@ fn the_moves() {
         assert_eq!(no.name(), "rejected");
         let own = go(open, &terms, Event::Reject { by: person(1), starters: &by_one });
         assert!(own.is_ok(), "who started it may stop it");
-        assert_eq!(
-            go(open, &terms, Event::Reject { by: person(101), starters: &by_one }),
-            Err(Refused::NotEligible)
-        );
+        assert_eq!(go(open, &terms, Event::Reject { by: person(101), starters: &by_one }), Err(Refused::NotEligible));
         assert_eq!(step(open, &terms, Event::Consume, END).map(|step| step.next), Ok(State::Expired));
         assert_eq!(step(open, &terms, claim(4, true, &by_one), END).map(|step| step.next), Ok(State::Expired));
     }

@@ -30,8 +30,9 @@ pub use signing::{KeysError, made_fact};
 pub use statuslists::{StatusList, TTL_SECONDS};
 
 use crate::{
+    ceremony::Desk,
     config::Config,
-    exchange::{self, Granted, Parts, Proof, Refused, Repositories, Request, Snapshot, Strangers},
+    exchange::{self, Granted, Parts, Polls, Proof, Refused, Repositories, Request, Snapshot, Strangers},
     folder,
     issuance::{Ended as Effect, aws::denial::Denier, status::StatusLists},
     keys::{
@@ -81,7 +82,7 @@ pub struct Asked {
 /// Which door. Tokens are wiped when dropped and do not print.
 pub enum AskedGrant {
     Tokens { subject: Secret, actor: Option<Secret> },
-    Poll { auth_req_id: Secret },
+    Poll { auth_req_id: Secret, subject: Option<Secret>, actor: Option<Secret> },
     Refresh { token: Secret, subject: Secret },
 }
 
@@ -142,6 +143,7 @@ pub struct Broker {
     evidence: Evidence,
     strangers: Strangers,
     repositories: Repositories,
+    polls: Polls,
     people: People,
     questions: operators::Questions,
     metrics: Metrics,
@@ -211,6 +213,7 @@ impl Broker {
             watch,
             evidence,
             strangers: Strangers::default(),
+            polls: Polls::default(),
             running: Arc::default(),
             stopping: watch::channel(false).0,
             runtime: Handle::current(),
@@ -282,7 +285,11 @@ impl Broker {
                 AskedGrant::Tokens { subject, actor } => {
                     Proof::Tokens { subject: subject.reveal(), actor: actor.as_ref().map(Secret::reveal) }
                 }
-                AskedGrant::Poll { auth_req_id } => Proof::Poll { auth_req_id: auth_req_id.reveal() },
+                AskedGrant::Poll { auth_req_id, subject, actor } => Proof::Poll {
+                    auth_req_id: auth_req_id.reveal(),
+                    subject: subject.as_ref().map(Secret::reveal),
+                    actor: actor.as_ref().map(Secret::reveal),
+                },
                 AskedGrant::Refresh { token, subject } => {
                     Proof::Refresh { token: token.reveal(), subject: subject.reveal() }
                 }
@@ -315,6 +322,7 @@ impl Broker {
             reader: &self.reader,
             strangers: &self.strangers,
             repositories: &self.repositories,
+            polls: &self.polls,
             now,
         }
     }
@@ -340,6 +348,9 @@ impl Broker {
         let now = self.clock.now();
         if let Some(secret) = exchange::family_secret(token.reveal()) {
             return self.revoke_family(secret, now).await;
+        }
+        if self.desk().withdraw(token, now).await? {
+            return Ok(Revoked::Ended);
         }
         let Some(HeldLease { id: lease, role, handle, .. }) = self.held(token, now).await? else {
             return Ok(Revoked::Unknown);
@@ -385,6 +396,11 @@ impl Broker {
     /// How far the role's backend can end what it gave; a role that is gone can only be waited out.
     async fn effect_of_ending(&self, role: &str, handle: &str) -> Effect {
         self.active().end(role, handle).await
+    }
+
+    /// Where people claim what waits for them.
+    pub fn desk(&self) -> Desk {
+        Desk { reader: self.reader.clone(), writer: self.writer.clone() }
     }
 
     /// Our published keys.

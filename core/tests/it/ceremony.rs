@@ -15,9 +15,6 @@ owners = { acme = 65 }
 [issuer.cloud]
 profile = "google"
 url = "https://accounts.google.com"
-[issuer.hcp]
-profile = "hcp-terraform"
-url = "https://app.terraform.io"
 [team.payments]
 path = "teams/payments"
 approvers = ["okta:group:leads"]
@@ -47,7 +44,7 @@ audience = "https://live.acme.example"
 description = "Read"
 backend = "jwt"
 teams = ["payments", "strict", "nobody"]
-issuers = ["github", "hcp"]
+issuers = ["github"]
 sensitivity = "internal"
 [role.reader.jwt]
 audience = "https://bao.acme.example"

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ceremony;
 pub mod claims;
 pub mod delegation;
 pub mod diag;

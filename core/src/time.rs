@@ -1,11 +1,11 @@
 //! Seconds, and the one leeway.
 
 /// Seconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
 pub struct UnixSeconds(pub i64);
 
 /// A span of time in seconds.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Seconds(pub u32);
 
 /// Clock difference forgiven in `exp`, `iat` and `nbf`. The single-use record of a token must outlive `exp`

@@ -31,8 +31,9 @@ pub use signing::{KeysError, made_fact};
 pub use statuslists::{StatusList, TTL_SECONDS};
 
 use crate::{
+    ceremony::Desk,
     config::Config,
-    exchange::{self, Granted, Parts, Proof, Refused, Repositories, Request, Snapshot, Strangers},
+    exchange::{self, Granted, Parts, Polls, Proof, Refused, Repositories, Request, Snapshot, Strangers},
     folder,
     issuance::{
         Ended as Effect,
@@ -103,6 +104,8 @@ pub enum AskedGrant {
     },
     Poll {
         auth_req_id: Secret,
+        subject: Option<Secret>,
+        actor: Option<Secret>,
     },
     Refresh {
         token: Secret,
@@ -169,6 +172,7 @@ pub struct Broker {
     evidence: Evidence,
     strangers: Strangers,
     repositories: Repositories,
+    polls: Polls,
     people: People,
     questions: operators::Questions,
     metrics: Metrics,
@@ -242,6 +246,7 @@ impl Broker {
             watch,
             evidence,
             strangers: Strangers::default(),
+            polls: Polls::default(),
             running: Arc::default(),
             stopping: watch::channel(false).0,
             runtime: Handle::current(),
@@ -319,7 +324,11 @@ impl Broker {
                     Proof::Promise { subject: subject.reveal(), may_act: (may_act_iss, may_act_sub) }
                 }
                 AskedGrant::Handoff { token, actor } => Proof::Handoff { token: token.reveal(), actor: actor.reveal() },
-                AskedGrant::Poll { auth_req_id } => Proof::Poll { auth_req_id: auth_req_id.reveal() },
+                AskedGrant::Poll { auth_req_id, subject, actor } => Proof::Poll {
+                    auth_req_id: auth_req_id.reveal(),
+                    subject: subject.as_ref().map(Secret::reveal),
+                    actor: actor.as_ref().map(Secret::reveal),
+                },
                 AskedGrant::Refresh { token, subject } => {
                     Proof::Refresh { token: token.reveal(), subject: subject.reveal() }
                 }
@@ -353,6 +362,7 @@ impl Broker {
             reader: &self.reader,
             strangers: &self.strangers,
             repositories: &self.repositories,
+            polls: &self.polls,
             now,
         }
     }
@@ -371,6 +381,9 @@ impl Broker {
         let now = self.clock.now();
         if let Some(secret) = exchange::family_secret(token.reveal()) {
             return self.revoke_family(secret, now).await;
+        }
+        if self.desk().withdraw(token, now).await? {
+            return Ok(Revoked::Ended);
         }
         let Some(held) = self.held(token, now).await? else { return Ok(Revoked::Unknown) };
         let lease = held.id;
@@ -427,6 +440,11 @@ impl Broker {
     /// A handoff is good with us alone.
     async fn effect_of_ending(&self, role: &str, handle: Option<&str>, handoff: bool) -> Effect {
         if handoff { Effect::DeadNow } else { self.active().end(role, handle.unwrap_or_default()).await }
+    }
+
+    /// Where people claim what waits for them.
+    pub fn desk(&self) -> Desk {
+        Desk { reader: self.reader.clone(), writer: self.writer.clone() }
     }
 
     /// Our published keys.

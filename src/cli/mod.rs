@@ -6,6 +6,7 @@
 
 mod access;
 mod audit;
+mod ceremonies;
 mod check;
 mod codeowners;
 mod demo;
@@ -86,6 +87,9 @@ enum Command {
     Suspensions(suspend::SuspensionsArgs),
     Leases(leases::LeasesArgs),
     Handoff(handoff::HandoffArgs),
+    Ceremonies(ceremonies::CeremoniesArgs),
+    #[command(subcommand)]
+    Claim(ceremonies::ClaimCommand),
     Revoke(revoke::RevokeArgs),
     Keys(keys::KeysArgs),
     Issuer(issuer::IssuerArgs),
@@ -124,6 +128,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Suspensions(args) => suspend::suspensions(args),
         Command::Leases(args) => leases::run(args),
         Command::Handoff(args) => handoff::run(args),
+        Command::Ceremonies(args) => ceremonies::list(args),
+        Command::Claim(command) => ceremonies::claim(command),
         Command::Revoke(args) => revoke::run(args),
         Command::Keys(args) => keys::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Issuer(args) => issuer::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),

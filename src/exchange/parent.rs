@@ -14,7 +14,7 @@ use crate::store::{Down, HeldLease, LeaseState, Stored};
 use claimbound_core::{
     claims::{Claims, Value},
     delegation,
-    evidence::{Body, DecisionId, LeaseId, hex, record::details_digest, record::leaf},
+    evidence::{Body, DecisionId, LeaseId, details_digest, hex, record::leaf},
     mapping::Ask,
     reason::Reason,
     review::{Given, GivenError},

@@ -2,6 +2,7 @@
 
 use super::{
     Parts, Refusal, Request,
+    ceremony::{self, Redeems},
     parent::{self, Parent},
     renewal::{self, Member},
     trail::Trail,
@@ -12,7 +13,7 @@ use crate::{
 };
 use claimbound_core::{
     delegation,
-    mapping::Issuer,
+    mapping::{Ask, Issuer},
     reason::Reason,
     time::UnixSeconds,
     trust::{self, IssuerTable, SingleUse, TrustError, UnverifiedToken, Verified},
@@ -28,8 +29,8 @@ pub enum Proof<'r> {
     Promise { subject: &'r str, may_act: (&'r str, &'r str) },
     /// A handoff, by whom it is for.
     Handoff { token: &'r str, actor: &'r str },
-    /// CIBA-style polling of a claim ceremony. No mapping can open one yet, so every id is unknown.
-    Poll { auth_req_id: &'r str },
+    /// CIBA-style polling of a claim ceremony: without a token it asks, with tokens of the same job it redeems.
+    Poll { auth_req_id: &'r str, subject: Option<&'r str>, actor: Option<&'r str> },
     /// Renewal where the issuer cannot mint again, with the subject token that began it.
     Refresh { token: &'r str, subject: &'r str },
 }
@@ -51,6 +52,8 @@ pub enum Pays {
     Token(Cost),
     /// A refresh token's turn; the subject token was spent when its family began.
     Turn(Member),
+    /// What people claimed for this job; its fresh tokens, or nothing but the claim.
+    Claim(Box<Redeems>),
 }
 
 /// What a case costs that is proven by tokens: one commit spends all of it, or none.
@@ -80,28 +83,31 @@ impl Cost {
 }
 
 impl Pays {
-    /// The role that the case may ask for alone.
-    pub(super) fn role(&self) -> Option<&str> {
+    /// What the case asks for: of a renewal its family's role, of a claim what was asked for when it began.
+    pub(super) fn ask<'a>(&'a self, asked: &Ask<'a>) -> Ask<'a> {
         match self {
-            Self::Token(_) => None,
-            Self::Turn(member) => Some(&member.family.role),
+            Self::Token(_) => *asked,
+            Self::Turn(member) => Ask { role: asked.role.or(Some(&member.family.role)), ..*asked },
+            Self::Claim(redeems) => redeems.ask(),
+        }
+    }
+
+    fn cost(&self) -> Option<Cost> {
+        match self {
+            Self::Token(cost) => Some(*cost),
+            Self::Turn(_) => None,
+            Self::Claim(redeems) => Some(redeems.cost),
         }
     }
 
     /// The single-use key of what it costs.
     pub(super) fn token(&self) -> Option<[u8; 32]> {
-        match self {
-            Self::Token(cost) => cost.subject.or(cost.actor).map(|spend| *spend.token.key()),
-            Self::Turn(_) => None,
-        }
+        self.cost().and_then(|cost| cost.subject.or(cost.actor)).map(|spend| *spend.token.key())
     }
 
     /// Spends the tokens, which leaves the subject token in this state. A turn is taken by the renewal that it is for.
     pub(super) fn guards(&self, leaves: LeaseState) -> impl Iterator<Item = Guard> {
-        let cost = match self {
-            Self::Token(cost) => Some(cost.leaving(leaves)),
-            Self::Turn(_) => None,
-        };
+        let cost = self.cost().map(|cost| cost.leaving(leaves));
         cost.into_iter().flat_map(Cost::guards)
     }
 }
@@ -116,10 +122,11 @@ pub(super) async fn prove<'r, 't>(
 where
     'r: 't,
 {
-    let (subject, actor, refresh) = match request.proof {
-        Proof::Tokens { subject, actor } => (subject, actor, None),
-        Proof::Promise { subject, .. } => (subject, None, None),
-        Proof::Refresh { token, subject } => (subject, None, Some(token)),
+    let (subject, actor, refresh, claim) = match request.proof {
+        Proof::Tokens { subject, actor } => (subject, actor, None, None),
+        Proof::Promise { subject, .. } => (subject, None, None, None),
+        Proof::Refresh { token, subject } => (subject, None, Some(token), None),
+        Proof::Poll { auth_req_id, subject: Some(subject), actor } => (subject, actor, None, Some(auth_req_id)),
         Proof::Handoff { token, actor } => {
             let token = UnverifiedToken::parse_typed(token, decoded, HANDOFF_TYP)?;
             return parent::prove(parts, request, &token, Some(actor), decoded_actor, trail).await;
@@ -162,9 +169,17 @@ where
         .take(&name, trail.principal_id())
         .map_err(|retry_after_seconds| Refusal::RateLimited { retry_after_seconds })?;
 
-    let pays = match refresh {
-        None => Pays::Token(cost),
-        Some(refresh) => {
+    let pays = match (refresh, claim) {
+        (None, None) => Pays::Token(cost),
+        (None, Some(auth_req_id)) => {
+            let (kept, job) = ceremony::look_up(parts, auth_req_id).await?;
+            let redeems = Redeems::new(kept, job, subject, acting);
+            if redeems.again() {
+                trail.comes_again();
+            }
+            Pays::Claim(Box::new(redeems))
+        }
+        (Some(refresh), _) => {
             trail.renews();
             let member = renewal::look_up(parts, refresh, subject.token.key(), request.ask.role).await?;
             trail.goes_on(parts, &member.family);
@@ -183,6 +198,9 @@ where
         _ => delegation::chain(workload, actor.map(|actor| actor.workload), trusts_act, name_of)?,
     };
     trail.acted(&case.actors);
+    if let Pays::Claim(redeems) = &pays {
+        redeems.judge(&case, trail.principal_id(), &request.ask, parts.now)?;
+    }
     Ok(Proven { case, pays, expires, parent: None })
 }
 

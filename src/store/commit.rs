@@ -1,6 +1,9 @@
 //! Guard, Change, Commit, Outcome, Engine: the one write operation.
 
-use super::{Denial, Epoch, Family, Suspension, TreeRows, Turn, forget::Forget, leases::Acting};
+use super::{
+    Ceremony, Denial, Epoch, Family, Move, Standing, Suspension, TreeRows, Turn, Waiting, forget::Forget,
+    leases::Acting,
+};
 use claimbound_core::{
     evidence::{Chain, Entry, LeaseId, SuspensionId},
     time::UnixSeconds,
@@ -26,6 +29,10 @@ pub enum Guard {
     NotSuspended { subjects: Vec<[u8; 32]>, at: UnixSeconds },
     /// It is this refresh token's turn, which this commit takes.
     Refresh(Turn),
+    /// The ceremony is as it was seen, and moves on with this commit.
+    Ceremony(Move),
+    /// The first use with this key stands claimed under this rule.
+    Standing { key: [u8; 32], rule: [u8; 32], at: UnixSeconds },
 }
 
 /// One use of something that is limited. A window begins with the first use after the last window's end, so no window
@@ -114,6 +121,22 @@ pub enum Change {
     GiveTurnBack(Turn),
     /// Ends a family and its leases that are alive, with what came of them. Blocked by [`Blocked::FamilyEnded`] if it is unknown or ended.
     EndFamily(LeaseId),
+    /// Opens a ceremony, beside the first job that waits for it. Blocked by [`Blocked::Moved`] if another one about the same
+    /// is open, by [`Blocked::Crowded`] if its repository has too many.
+    OpenCeremony(Box<Ceremony>),
+    /// A job waits for an open ceremony. Blocked by [`Blocked::Moved`] if it is open no more, by [`Blocked::Crowded`] if too
+    /// many wait.
+    Wait(Box<Waiting>),
+    /// A job goes, by its request, while the ceremony stays. Blocked by [`Blocked::Moved`] if it is gone.
+    Leave([u8; 32]),
+    /// Moves a ceremony back because surely nothing was minted for it. Nothing, if it is not as it was seen.
+    GiveClaimBack(Move),
+    /// A first use stands claimed, in place of what stood for its key.
+    Stand(Box<Standing>),
+    /// First uses with these keys stand claimed no more.
+    ResetClaims(Vec<[u8; 32]>),
+    /// First uses with these keys that stand claimed under the first rule do so under the second.
+    CarryClaims { keys: Vec<[u8; 32]>, from: [u8; 32], to: [u8; 32] },
     /// Keeps a status list until then, if it is not kept already: a lease that is opened beside it has a place in it.
     KeepList { list: u128, until: UnixSeconds },
     /// Takes a use back: what it was for did not happen. Nothing, once the window is over.
@@ -121,7 +144,7 @@ pub enum Change {
     /// Keeps a mapping folder, or a configuration in the same form, by its version, if it is not kept already (canonical archive, see `store::open`).
     KeepFolder { version: [u8; 32], archive: Vec<u8> },
     /// Begins another epoch of a store that had lost records: what was spent may be forgotten, so tokens issued until
-    /// then are refused, and families of renewals and operators' sessions end.
+    /// then are refused, and families of renewals, operators' sessions, open ceremonies and standing claims end.
     Adopt(Epoch),
     /// Suspends a subject: that stands in place of the one that it names, or where none stood. Blocked by
     /// [`Blocked::Moved`] if that is not how it is.
@@ -284,6 +307,10 @@ pub enum Blocked {
     FamilyEnded,
     /// The refresh token has had its turn.
     Reused,
+    /// No standing claim of this first use, or one under another rule.
+    Unclaimed,
+    /// Too many ceremonies are open, or too many jobs wait for one.
+    Crowded,
     /// A fixed fact has another value.
     FixedOtherwise,
 }

@@ -1,6 +1,7 @@
 //! State. One write operation: a commit is guards, changes and one record; all of it or nothing.
 
 mod audit;
+pub mod ceremony;
 pub mod commit;
 mod family;
 pub mod forget;
@@ -15,6 +16,7 @@ pub mod tree;
 pub mod writer;
 
 pub use audit::{CheckpointFault, Expected, Finding, LeaseFault, Report, audit, audit_against};
+pub use ceremony::{Asked, Bound, Ceremony, KeptCeremony, Move, Standing, Waiting, WhichCeremonies, WhichStanding};
 pub use commit::{
     Blocked, Change, Commit, Down, Engine, Guard, Lease, LeaseState, Outcome, Place, Session, Settled, Spend, SpentKey,
     Use,

@@ -1,8 +1,8 @@
 //! URL → engine, reader and the chain to go on with.
 
 use super::{
-    Denial, Down, Family, Leaf, LeaseOrder, LeaseState, ListedLease, Node, Session, Suspension, Watch, Writer,
-    forget::Forgotten, postgres, sqlite,
+    Denial, Down, Family, KeptCeremony, Leaf, LeaseOrder, LeaseState, ListedLease, Node, Session, Standing, Suspension,
+    Watch, WhichCeremonies, WhichStanding, Writer, forget::Forgotten, postgres, sqlite,
 };
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
@@ -158,6 +158,10 @@ pub trait Reader: Send + Sync {
     fn renewable(&self, after: LeaseId, now: UnixSeconds, most: u32) -> Result<Vec<ListedLease>, Down>;
     /// The family whose refresh tokens share the secret of this SHA-256.
     fn family(&self, secret: &[u8; 32]) -> Result<Option<Family>, Down>;
+    /// Ceremonies that are meant, with their jobs, at most so many.
+    fn ceremonies(&self, which: WhichCeremonies, most: u32) -> Result<Vec<KeptCeremony>, Down>;
+    /// First uses that stand claimed, also those whose time is over, at most so many.
+    fn standing(&self, which: WhichStanding, most: u32) -> Result<Vec<Standing>, Down>;
     /// Places of a status list whose leases were ended, in order; `None` if no such list is kept.
     fn ended_in(&self, list: u128) -> Result<Option<Vec<u16>>, Down>;
     /// Leases still `issuing` that were opened before `before`: a crash left them.

@@ -5,6 +5,7 @@
 
 mod address;
 mod batch;
+mod ceremonies;
 mod engine;
 mod reader;
 mod session;
@@ -30,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/postgres_0006.sql"),
     include_str!("migrations/postgres_0007.sql"),
     include_str!("migrations/postgres_0008.sql"),
+    include_str!("migrations/postgres_0009.sql"),
 ];
 /// Where all of ours stands: one store per database.
 const SCHEMA: &str = "claimbound";

@@ -3,6 +3,7 @@
 //! The write-ahead log with `synchronous=FULL` syncs once per transaction, before it answers; readers never wait for
 //! the writer. One broker owns the file, by a lock that its end releases however it ends.
 
+mod ceremonies;
 mod engine;
 mod file;
 mod guards;
@@ -29,6 +30,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/sqlite_0006.sql"),
     include_str!("migrations/sqlite_0007.sql"),
     include_str!("migrations/sqlite_0008.sql"),
+    include_str!("migrations/sqlite_0009.sql"),
 ];
 /// Marks the file as ours (`PRAGMA application_id`): "CLBD".
 const APPLICATION_ID: i32 = 0x434c_4244;

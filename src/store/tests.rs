@@ -128,6 +128,7 @@ fn granted(opened: &Lease) -> What<'_> {
         handle: None,
         expires: opened.expires,
         family: None,
+        ceremony: None,
         eased: Eased::default(),
     }
 }
@@ -242,7 +243,9 @@ fn in_family(mut commit: Commit, of: u128, change: Option<Change>) -> Commit {
     let What::Granted { mapping, role, lease: opened, parent, how, handle, expires, eased, .. } = granted(lease) else {
         unreachable!("a grant")
     };
-    let what = What::Granted { mapping, role, lease: opened, parent, how, handle, expires, family: Some(id), eased };
+    let family = Some(id);
+    let what =
+        What::Granted { mapping, role, lease: opened, parent, how, handle, expires, family, ceremony: None, eased };
     commit.entry = Some(entry(opened.0, what));
     commit.changes.extend(change);
     commit

@@ -44,6 +44,7 @@ fn granted() -> What<'static> {
         handle: Some("jti-1"),
         expires: UnixSeconds(1_800_000_900),
         family: None,
+        ceremony: None,
         eased: Eased::default(),
     }
 }
@@ -130,7 +131,8 @@ fn what_made_a_grant_easier_stands_in_its_body() {
         panic!("a grant")
     };
     let eased = Eased { exceptions: &["any_event", "any_repository"], renamed: Some("acme/old") };
-    let entry = record(What::Granted { mapping, role, lease, parent, how, handle, expires, family, eased })
+    let ceremony = None;
+    let entry = record(What::Granted { mapping, role, lease, parent, how, handle, expires, family, ceremony, eased })
         .seal(&Details::default(), [1; 32]);
     let text = std::str::from_utf8(&entry.body).unwrap();
     let told =
@@ -410,7 +412,7 @@ proptest! {
             at: UnixSeconds(0),
             what: What::Granted {
                 mapping: "m", role: &role, lease: LEASE, parent: None, how: None, handle: Some(&handle),
-                expires: UnixSeconds(-1), family: None,
+                expires: UnixSeconds(-1), family: None, ceremony: None,
                 eased: Eased::default() },
             principal: Some(Party { issuer: "i", id: &id, name: "n" }),
             actor: None,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    exchange::{Proof, Repositories, Snapshot, Strangers},
+    exchange::{Polls, Proof, Repositories, Snapshot, Strangers},
     issuance::own::OwnTokens,
     keys::{
         issuers::{IssuerDown, Issuers},
@@ -74,7 +74,18 @@ impl House {
     fn parts(&self) -> Parts<'_> {
         let (snapshot, writer, reader) = (&self.snapshot, &self.writer, &self.reader);
         let (strangers, repositories) = (&self.strangers, &self.repositories);
-        Parts { snapshot, issuers: &NoIssuers, own: &self.own, writer, reader, strangers, repositories, now: NOW }
+        let polls = &POLLS;
+        Parts {
+            snapshot,
+            issuers: &NoIssuers,
+            own: &self.own,
+            writer,
+            reader,
+            strangers,
+            repositories,
+            polls,
+            now: NOW,
+        }
     }
 
     /// Kinds and reasons of all records, states of all leases; the audit holds.
@@ -99,10 +110,12 @@ impl House {
     }
 }
 
+static POLLS: std::sync::LazyLock<Polls> = std::sync::LazyLock::new(Polls::default);
+
 fn request(id: u128) -> Request<'static> {
     Request {
         id: DecisionId(id),
-        proof: Proof::Poll { auth_req_id: "" },
+        proof: Proof::Poll { auth_req_id: "", subject: None, actor: None },
         ask: Ask { role: None, duration: None, scope: None },
         dry_run: false,
         digest: [1; 32],
@@ -130,9 +143,10 @@ async fn admit(parts: &Parts<'_>, trail: &mut Trail<'_>, state: LeaseState) -> R
         handle: None,
         expires: opened.expires,
         family: None,
+        ceremony: None,
         eased: Eased::default(),
     };
-    trail.opens(opened.id, state, vec![], None);
+    trail.opens(opened.id, state, vec![], None, None);
     let guards = vec![Guard::Unspent(spend(1, state))];
     trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
     trail.admitted();
@@ -299,9 +313,10 @@ async fn a_use_counts_unless_surely_nothing_was_minted() {
                 handle: None,
                 expires: opened.expires,
                 family: None,
+                ceremony: None,
                 eased: Eased::default(),
             };
-            trail.opens(opened.id, Issuing, vec![once], None);
+            trail.opens(opened.id, Issuing, vec![once], None, None);
             let guards = vec![Guard::Unspent(spend(token, Issuing)), Guard::Within(once)];
             trail.commit(&parts, guards, vec![Change::OpenLease(opened.clone())], granted).await
         };
@@ -341,9 +356,10 @@ async fn what_is_taken_back_gives_its_uses_back() {
         handle: None,
         expires: opened.expires,
         family: None,
+        ceremony: None,
         eased: Eased::default(),
     };
-    trail.opens(opened.id, Issued, vec![once], None);
+    trail.opens(opened.id, Issued, vec![once], None, None);
     let guards = vec![Guard::Unspent(spend(1, Issued)), Guard::Within(once)];
     let down = trail.commit(&parts, guards, vec![Change::OpenLease(opened.clone())], granted).await.unwrap_err();
     drop(house.stall.take());
@@ -364,7 +380,7 @@ fn renewing<'r>(request: &'r Request<'r>) -> Trail<'r> {
 /// Token 1 began family 1; its first refresh token is about to open lease 7.
 async fn renew(parts: &Parts<'_>, trail: &mut Trail<'_>, turn: Turn) -> Result<(), Refusal> {
     let commit = stored::renew(7, 1, (1, 2), 10);
-    trail.opens(LeaseId(7), Issuing, vec![], Some(turn));
+    trail.opens(LeaseId(7), Issuing, vec![], Some(turn), None);
     match parts.writer.commit(commit).await? {
         Outcome::Durable { .. } => Ok(()),
         Outcome::Blocked(blocked) => Err(Refusal::Turn { blocked, family: turn.family }),

@@ -1,6 +1,7 @@
 //! A batch judged in memory. What it may touch has been read and locked before; what comes out is what to write. So a
 //! batch costs the same few statements whatever its size, and a commit that loses undoes itself without a savepoint.
 
+use super::ceremonies::Ceremonies;
 use crate::store::{
     Blocked, Change, Commit, Denial, Down, Epoch, Family, Guard, Lease, LeaseState, Session, Settled, Spend,
     Suspension, Turn, Use, commit::RETRIES_MAX,
@@ -29,14 +30,14 @@ impl<K: Copy + Ord + Hash, V> Table<K, V> {
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         self.rows.get(key)
     }
-    fn put(&mut self, key: K, row: V) {
+    pub(super) fn put(&mut self, key: K, row: V) {
         let before = self.rows.insert(key, row);
         self.undo.push((key, before));
     }
-    fn keys(&self, wanted: impl Fn(&V) -> bool) -> Vec<K> {
+    pub(super) fn keys(&self, wanted: impl Fn(&V) -> bool) -> Vec<K> {
         self.rows.iter().filter(|(_, row)| wanted(row)).map(|(key, _)| *key).collect()
     }
-    fn end(&mut self, keep: bool) {
+    pub(super) fn end(&mut self, keep: bool) {
         for (key, before) in self.undo.drain(..).rev() {
             match before {
                 _ if keep => drop(self.changed.insert(key)),
@@ -121,6 +122,7 @@ pub(super) struct Held<'b> {
     pub(super) leases: Table<u128, Row>,
     pub(super) suspensions: Table<[u8; 32], Standing>,
     pub(super) fixed: Table<&'b str, String>,
+    pub(super) ceremonies: Ceremonies,
     pub(super) denials: Vec<&'b Denial>,
     pub(super) folders: Vec<(&'b [u8; 32], &'b [u8])>,
     pub(super) epochs: Vec<&'b Epoch>,
@@ -143,6 +145,7 @@ impl<'b> Held<'b> {
             leases: Table::default(),
             suspensions: Table::default(),
             fixed: Table::default(),
+            ceremonies: Ceremonies::default(),
             denials: Vec::new(),
             folders: Vec::new(),
             epochs: Vec::new(),
@@ -156,6 +159,7 @@ impl<'b> Held<'b> {
     pub(super) fn judge(&mut self, commit: &'b Commit) -> Result<Option<Blocked>, Down> {
         let (folders, denials, lists) = (self.folders.len(), self.denials.len(), self.lists.len());
         let (sessions, epochs) = ((self.opened_sessions.len(), self.ended_sessions.len()), self.epochs.len());
+        let mark = self.ceremonies.mark();
         let verdict = self.attempt(commit)?;
         let keep = verdict.is_none();
         self.spent.end(keep);
@@ -164,6 +168,7 @@ impl<'b> Held<'b> {
         self.leases.end(keep);
         self.suspensions.end(keep);
         self.fixed.end(keep);
+        self.ceremonies.end(keep, mark);
         if !keep {
             self.folders.truncate(folders);
             self.opened_sessions.truncate(sessions.0);
@@ -187,6 +192,8 @@ impl<'b> Held<'b> {
                 Guard::Within(taken) => self.within(taken),
                 Guard::NotSuspended { subjects, at } => self.suspended(subjects, *at),
                 Guard::Refresh(turn) => self.refresh(turn),
+                Guard::Ceremony(moved) => self.ceremonies.go(moved),
+                Guard::Standing { key, rule, at } => self.ceremonies.stands(key, rule, *at),
             };
             if blocked.is_some() {
                 return Ok(blocked);
@@ -215,6 +222,26 @@ impl<'b> Held<'b> {
                     None
                 }
                 Change::EndFamily(family) => self.end_family(*family),
+                Change::OpenCeremony(ceremony) => self.ceremonies.open(ceremony),
+                Change::Wait(job) => self.ceremonies.wait(job),
+                Change::Leave(request) => self.ceremonies.leave(request),
+                Change::GiveClaimBack(moved) => {
+                    // One that somebody moved meanwhile stays as it is.
+                    let _ = self.ceremonies.go(moved);
+                    None
+                }
+                Change::Stand(standing) => {
+                    self.ceremonies.stand(standing);
+                    None
+                }
+                Change::ResetClaims(keys) => {
+                    self.ceremonies.reset(keys);
+                    None
+                }
+                Change::CarryClaims { keys, from, to } => {
+                    self.ceremonies.carry(keys, [from, to]);
+                    None
+                }
                 Change::KeepList { list, until } => {
                     self.lists.push((*list, until.0));
                     None
@@ -232,6 +259,7 @@ impl<'b> Held<'b> {
                     for family in self.families.keys(|kin| !kin.family.turns.ended) {
                         self.put_ended(family);
                     }
+                    self.ceremonies.adopt();
                     self.epochs.push(epoch);
                     None
                 }
@@ -323,6 +351,7 @@ impl<'b> Held<'b> {
         }
         let written = Some(suspension.clone());
         self.suspensions.put(subject, Some(Suspended { id: suspension.id, until: suspension.until, written }));
+        self.ceremonies.suspend(subject);
         None
     }
 

@@ -1,10 +1,10 @@
 //! Reading: own connections on a runtime of their own, so that whoever asks may be anywhere; it waits meanwhile.
 
-use super::{Address, Own, aside, bytes, family, get, is_fatal, maybe_bytes, session::reading, state};
+use super::{Address, Own, aside, bytes, ceremonies, family, get, is_fatal, maybe_bytes, session::reading, state};
 use crate::store::{
-    Acting, AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Incarnation, Kept, Leaf,
-    LeaseOrder, ListedLease, Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten,
-    open::oldest_live,
+    Acting, AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Incarnation, Kept, KeptCeremony,
+    Leaf, LeaseOrder, ListedLease, Node, Reader, Scope, Session, Standing, Stored, StoredLease, Subject, Suspension,
+    WhichCeremonies, WhichStanding, forget::Forgotten, open::oldest_live,
 };
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
@@ -250,6 +250,29 @@ impl Reader for PostgresReader {
     fn family(&self, secret: &[u8; 32]) -> Result<Option<Family>, Down> {
         let sql = "SELECT * FROM families WHERE secret = $1";
         Ok(self.all(sql, vec![Box::new(secret.to_vec())], family)?.pop())
+    }
+
+    fn ceremonies(&self, which: WhichCeremonies, most: u32) -> Result<Vec<KeptCeremony>, Down> {
+        let values: Vec<Value> = match which {
+            WhichCeremonies::One(id) => vec![Box::new(id.0.to_be_bytes().to_vec())],
+            WhichCeremonies::Of(request) => vec![Box::new(request.to_vec())],
+            WhichCeremonies::OpenAbout(about, now) => vec![Box::new(about.to_vec()), Box::new(now.0)],
+            WhichCeremonies::Open(after) => vec![Box::new(after.0.to_be_bytes().to_vec()), Box::new(i64::from(most))],
+            WhichCeremonies::Over(now) => vec![Box::new(now.0), Box::new(i64::from(most))],
+        };
+        let found = self.all(ceremonies::sql_of(which), values, ceremonies::ceremony)?;
+        let ids: Vec<Vec<u8>> = found.iter().map(|one| one.id.0.to_be_bytes().to_vec()).collect();
+        let sql = "SELECT * FROM waiting WHERE ceremony = ANY($1) ORDER BY joined, request";
+        let jobs = self.all(sql, vec![Box::new(ids)], ceremonies::waiting)?;
+        Ok(ceremonies::with_jobs(found, jobs))
+    }
+
+    fn standing(&self, which: WhichStanding, most: u32) -> Result<Vec<Standing>, Down> {
+        let (sql, key) = match which {
+            WhichStanding::About(key) => ("SELECT * FROM standing WHERE key = $1 LIMIT $2", key),
+            WhichStanding::After(key) => ("SELECT * FROM standing WHERE key > $1 ORDER BY key LIMIT $2", key),
+        };
+        self.all(sql, vec![Box::new(key.to_vec()), Box::new(i64::from(most))], ceremonies::standing)
     }
 
     fn ended_in(&self, list: u128) -> Result<Option<Vec<u16>>, Down> {

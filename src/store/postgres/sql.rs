@@ -112,5 +112,7 @@ statements! {
      ON CONFLICT DO NOTHING",
     keep_checkpoint: "INSERT INTO checkpoints VALUES ($1, $2, $3) ON CONFLICT (epoch) DO UPDATE
      SET size = excluded.size, note = excluded.note WHERE excluded.size > checkpoints.size",
+    // Shared: whoever takes one back waits for the grants under way, and who comes after sees it gone.
+    standing: "SELECT key, rule, until, subjects FROM standing WHERE key = ANY($1) ORDER BY key FOR SHARE",
     sweep_lists: "DELETE FROM status_lists WHERE until < $1",
 }

@@ -2,7 +2,7 @@
 
 use super::{
     batch::{Counter, Held, Kin, Row, Spent, Suspended},
-    bytes,
+    bytes, ceremonies,
     engine::Fault,
     family, get, maybe_bytes,
     sql::Prepared,
@@ -57,11 +57,12 @@ pub(super) struct Wanted<'b> {
     subjects: BTreeSet<[u8; 32]>,
     /// It suspends or resumes: no grant may be under way beside it.
     suspends: bool,
+    ceremonies: ceremonies::Wanted,
 }
 
 impl<'b> Wanted<'b> {
     pub(super) fn of(batch: &'b [Commit]) -> Self {
-        let mut wanted = Self::default();
+        let mut wanted = Self { ceremonies: ceremonies::wanted(batch), ..Self::default() };
         for guard in batch.iter().flat_map(|commit| &commit.guards) {
             match guard {
                 Guard::Unspent(spend) => drop(wanted.spends.entry(spend.token.key()).or_insert(spend)),
@@ -70,6 +71,7 @@ impl<'b> Wanted<'b> {
                 Guard::Within(taken) => drop(wanted.counters.insert(&taken.counter)),
                 Guard::NotSuspended { subjects, .. } => wanted.subjects.extend(subjects),
                 Guard::Refresh(turn) => drop(wanted.families.insert(turn.family.0.to_be_bytes())),
+                Guard::Ceremony(_) | Guard::Standing { .. } => {}
             }
         }
         for change in batch.iter().flat_map(|commit| &commit.changes) {
@@ -97,6 +99,13 @@ impl<'b> Wanted<'b> {
                     wanted.ending.insert(family.0.to_be_bytes());
                 }
                 Change::OpenFamily(_)
+                | Change::OpenCeremony(_)
+                | Change::Wait(_)
+                | Change::Leave(_)
+                | Change::GiveClaimBack(_)
+                | Change::Stand(_)
+                | Change::ResetClaims(_)
+                | Change::CarryClaims { .. }
                 | Change::KeepFolder { .. }
                 | Change::KeepList { .. }
                 | Change::OpenSession(_)
@@ -112,7 +121,7 @@ impl<'b> Wanted<'b> {
 /// A connection with its statements.
 pub(super) struct Session {
     pub(super) client: Client,
-    sql: Prepared,
+    pub(super) sql: Prepared,
 }
 
 /// Many values for one parameter.
@@ -234,6 +243,7 @@ impl Session {
             }
         }
         self.hold_spent(&mut held, wanted, &leases).await?;
+        held.ceremonies = self.hold_ceremonies(&wanted.ceremonies).await?;
         Ok((held, seat))
     }
 
@@ -270,6 +280,7 @@ impl Session {
         records: &[Linked],
     ) -> Result<(), Error> {
         let (client, sql) = (&self.client, &self.sql);
+        self.write_ceremonies(&held.ceremonies).await?;
         let mut sent: Vec<BoxFuture<'_, Result<u64, Error>>> = Vec::new();
         // Families that this batch opens after an adoption are not of the store that was adopted.
         for epoch in &held.epochs {
@@ -555,6 +566,7 @@ impl Session {
         client.execute(&sql.sweep_persons, &[&now.0, &SWEEP_ROWS_MAX]).await?;
         client.execute(&sql.sweep_acting_persons, &[&now.0, &SWEEP_ROWS_MAX]).await?;
         client.execute(&sql.sweep_lists, &[&now.0]).await?;
+        self.sweep_ceremonies(now).await?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
         let forgotten = newest.map_or(0, |newest| newest + 1);
         let told = "UPDATE sweeps SET swept = $1, forgotten = greatest(forgotten, $2)";

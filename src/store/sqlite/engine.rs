@@ -3,7 +3,7 @@
 //! that it touches.
 
 use super::{
-    APPLICATION_ID, KIN, MIGRATIONS, file,
+    APPLICATION_ID, KIN, MIGRATIONS, ceremonies, file,
     guards::{self, Times, family, turned},
     key, prepare, version,
 };
@@ -178,6 +178,7 @@ impl Engine for Sqlite {
         let forget = "UPDATE leases SET actor_person = NULL WHERE id IN
              (SELECT id FROM leases WHERE actor_person IS NOT NULL AND expires <= ?1 ORDER BY expires LIMIT ?2)";
         transaction.prepare_cached(forget)?.execute((now.0, SWEEP_ROWS_MAX))?;
+        ceremonies::sweep(&transaction, now)?;
         let over = "DELETE FROM status_lists WHERE until < ?1";
         transaction.prepare_cached(over)?.execute([now.0])?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
@@ -268,6 +269,9 @@ fn may_be_blocked(change: &Change) -> bool {
         | Change::EndFamily(_)
         | Change::Suspend { .. }
         | Change::Resume { .. }
+        | Change::OpenCeremony(_)
+        | Change::Wait(_)
+        | Change::Leave(_)
         | Change::Fix { .. } => true,
         Change::OpenLease(_)
         | Change::OpenFamily(_)
@@ -278,6 +282,10 @@ fn may_be_blocked(change: &Change) -> bool {
         | Change::Adopt(_)
         | Change::OpenSession(_)
         | Change::EndSession(_)
+        | Change::GiveClaimBack(_)
+        | Change::Stand(_)
+        | Change::ResetClaims(_)
+        | Change::CarryClaims { .. }
         | Change::Deny(_) => false,
     }
 }
@@ -307,6 +315,25 @@ fn change(connection: &Connection, commit: &Commit) -> rusqlite::Result<Option<B
                 None
             }
             Change::EndFamily(family) => end_family(connection, *family)?,
+            Change::OpenCeremony(ceremony) => ceremonies::open(connection, ceremony)?,
+            Change::Wait(job) => ceremonies::join(connection, job)?,
+            Change::Leave(request) => ceremonies::leave(connection, request)?,
+            Change::GiveClaimBack(moved) => {
+                ceremonies::go(connection, moved)?;
+                None
+            }
+            Change::Stand(standing) => {
+                ceremonies::stand(connection, standing)?;
+                None
+            }
+            Change::ResetClaims(keys) => {
+                ceremonies::reset(connection, keys)?;
+                None
+            }
+            Change::CarryClaims { keys, from, to } => {
+                ceremonies::carry(connection, keys, [from, to])?;
+                None
+            }
             Change::KeepList { list, until } => {
                 let keep = "INSERT INTO status_lists VALUES (?1, ?2) ON CONFLICT DO NOTHING";
                 connection.prepare_cached(keep)?.execute((list.to_be_bytes(), until.0))?;
@@ -378,7 +405,7 @@ fn adopt(connection: &Connection, epoch: &Epoch) -> rusqlite::Result<()> {
     ))?;
     connection.prepare_cached("UPDATE families SET ended = 1 WHERE ended = 0")?.execute([])?;
     connection.prepare_cached("DELETE FROM sessions")?.execute([])?;
-    Ok(())
+    ceremonies::adopted(connection)
 }
 
 fn open_family(connection: &Connection, family: &Family) -> rusqlite::Result<()> {
@@ -459,6 +486,9 @@ fn suspend(
         ":reason": suspension.reason,
         ":replaces": replaces.map(|id| id.0.to_be_bytes()),
     })?;
+    if done {
+        ceremonies::suspended(connection, &suspension.subject.key())?;
+    }
     Ok((!done).then_some(Blocked::Moved))
 }
 

@@ -1,8 +1,8 @@
 //! Guards: judged in order before anything of their commit is written, then taken. No two of one commit are about the same
 //! row.
 
-use super::{family_at, key};
-use crate::store::{Blocked, Family, Guard, LeaseState, Spend, Turns, Use, commit::RETRIES_MAX};
+use super::{ceremonies, family_at, key};
+use crate::store::{Blocked, Family, Guard, LeaseState, Move, Spend, Turns, Use, commit::RETRIES_MAX};
 use claimbound_core::{
     evidence::{LeaseId, SuspensionId},
     time::UnixSeconds,
@@ -19,6 +19,7 @@ pub(super) enum Take<'c> {
     SpendAgain(&'c Spend),
     Use(&'c Use),
     Turn(LeaseId, Turns),
+    Move(&'c Move),
 }
 
 /// Whether a guard holds, without writing.
@@ -45,6 +46,14 @@ pub(super) fn judge<'c>(
             Some(family) => family.turns.take(turn, family.expires).map(|turns| Take::Turn(turn.family, turns)),
             None => Err(Blocked::FamilyEnded),
         },
+        Guard::Ceremony(moved) => match ceremonies::is_as_seen(connection, moved)? {
+            true => Ok(Take::Move(moved)),
+            false => Err(Blocked::Moved),
+        },
+        Guard::Standing { key, rule, at } => match ceremonies::stands(connection, key, rule, *at)? {
+            true => Ok(Take::Nothing),
+            false => Err(Blocked::Unclaimed),
+        },
     })
 }
 
@@ -68,6 +77,7 @@ pub(super) fn take(connection: &Connection, take: Take<'_>) -> rusqlite::Result<
             connection.prepare_cached(take)?.execute((taken.counter, taken.at.0, taken.seconds)).map(drop)
         }
         Take::Turn(family, turns) => turned(connection, family, &turns),
+        Take::Move(moved) => ceremonies::go(connection, moved),
     }
 }
 

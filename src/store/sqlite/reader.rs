@@ -1,10 +1,10 @@
 //! Reading: own connections, each walk in one read transaction, nothing in the writer's way.
 
-use super::{KIN, MIGRATIONS, family_at, id_at, key, prepare, version};
+use super::{KIN, MIGRATIONS, ceremonies, family_at, id_at, key, prepare, version};
 use crate::store::{
-    Acting, AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Kept, Leaf, LeaseOrder,
-    ListedLease, Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten,
-    open::oldest_live,
+    Acting, AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Kept, KeptCeremony, Leaf,
+    LeaseOrder, ListedLease, Node, Reader, Scope, Session, Standing, Stored, StoredLease, Subject, Suspension,
+    WhichCeremonies, WhichStanding, forget::Forgotten, open::oldest_live,
 };
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
@@ -162,6 +162,14 @@ impl Reader for SqliteReader {
     fn family(&self, secret: &[u8; 32]) -> Result<Option<Family>, Down> {
         let sql = "SELECT * FROM families WHERE secret = ?1";
         self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([secret], family_at).optional()?))
+    }
+
+    fn ceremonies(&self, which: WhichCeremonies, most: u32) -> Result<Vec<KeptCeremony>, Down> {
+        self.read(|connection| ceremonies::read(connection, which, most))
+    }
+
+    fn standing(&self, which: WhichStanding, most: u32) -> Result<Vec<Standing>, Down> {
+        self.read(|connection| ceremonies::read_standing(connection, which, most))
     }
 
     fn ended_in(&self, list: u128) -> Result<Option<Vec<u16>>, Down> {

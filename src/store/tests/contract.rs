@@ -1,5 +1,6 @@
 //! The contract suite: every engine passes it through [`contract!`].
 
+mod ceremonies;
 mod keeping;
 mod tree;
 
@@ -32,10 +33,13 @@ macro_rules! contract {
             a_family_ends_with_its_leases a_lease_ends_with_all_that_came_of_it leases_are_found_by_who_acts a_turn_is_given_back a_status_list_shows_what_was_ended
             a_tree_grows_and_proves_in_stored_order a_store_that_was_adopted_refuses_older_tokens
             what_may_have_been_forgotten_ends_with_an_adoption
+            a_ceremony_moves_once_from_each_version a_ceremony_is_found_until_it_is_swept
+            a_claim_stands_until_it_is_taken_back
             what_is_old_goes_and_the_rest_verifies a_lease_that_lives_keeps_its_record
         }
     };
 }
+pub(super) use ceremonies::*;
 pub(super) use contract;
 pub(super) use keeping::*;
 pub(super) use tree::*;

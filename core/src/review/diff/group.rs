@@ -269,7 +269,7 @@ impl Half<'_> {
         let via = self.audience.map_or(Via::Job, |audience| Via::Downstream(audience.into()));
         let case = Case { principal, actors, via };
         match decide(set, &case, &Ask { role: Some(role), ..Ask::default() }, UnixSeconds(0)) {
-            Decision::Grant(grant) => {
+            Decision::Grant(grant) | Decision::Pending(grant) => {
                 let name = set.mapping(grant.mapping).name.clone();
                 (Some(grant.mapping), Outcome { mapping: Some(name), reason: None, rule: None })
             }
@@ -519,6 +519,7 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
         duration,
         max_duration,
         max_session,
+        ceremony,
         limit,
         expires,
         shadow,
@@ -538,6 +539,7 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
         && same_actors
         && (duration, max_duration, max_session) == (&b.duration, &b.max_duration, &b.max_session)
         && *limit == b.limit
+        && terms::same_ceremony(ceremony.as_deref(), b.ceremony.as_deref())
         && (expires, shadow) == (&b.expires, &b.shadow)
 }
 

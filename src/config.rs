@@ -237,6 +237,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "client_id",
             "client_secret",
             "groups_claim",
+            "forge_id_claim",
             "scopes",
             "max_age",
             "ca_file",

@@ -126,6 +126,12 @@ pub(super) async fn activate(
     futures_util::future::join_all(backends.iter().map(|(backend, region)| backend.start(region))).await;
     let version = hex(&mappings.version);
     let deniers = deniers(&config);
+    for mapping in mappings.mappings.iter().filter(|mapping| mapping.is_first()) {
+        let named = mapping.ceremony.iter().flat_map(|rule| &rule.approvers);
+        for approver in named.filter(|one| config.sign_ins.iter().all(|known| known.name != one.sign_in)) {
+            tracing::warn!(mapping = mapping.name, %approver, "no `[[sign_in]]` has the name that this approver begins with");
+        }
+    }
     Ok(Active { config, deniers, snapshot: Snapshot { mappings, minters, profiles }, jobs, version })
 }
 

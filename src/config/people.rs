@@ -6,7 +6,7 @@ use crate::{operators::May, secret::Place};
 use claimbound_core::diag::{did_you_mean, line_column};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 use toml::{Spanned, Table, Value};
@@ -23,6 +23,8 @@ pub struct SignIn {
     pub client_secret: Option<Place>,
     /// The claim with a person's groups; a JSON pointer, if it begins with `/`.
     pub groups_claim: String,
+    /// Who a person is at CI systems: name of an issuer of the folder → the claim with their immutable id there.
+    pub forge_id_claim: BTreeMap<String, String>,
     /// Besides `openid`.
     pub scopes: Vec<String>,
     /// The longest time since the person typed a password; then the provider must say when that was.
@@ -65,6 +67,8 @@ pub(super) struct SignInFile {
     client_id: Spanned<String>,
     client_secret: Option<Spanned<PlaceFile>>,
     groups_claim: Option<Spanned<String>>,
+    #[serde(default)]
+    forge_id_claim: BTreeMap<String, Spanned<String>>,
     scopes: Option<Vec<Spanned<String>>>,
     max_age: Option<Spanned<String>>,
     ca_file: Option<PathBuf>,
@@ -110,7 +114,9 @@ impl Judge {
             self.error(VALUE, file.issuer.span(), format!("`{}` is no provider's issuer", file.issuer.get_ref()), help);
         }
         let empty = |text: &str| text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control());
-        for (key, text) in [("client_id", Some(&file.client_id)), ("groups_claim", file.groups_claim.as_ref())] {
+        let named = [("client_id", Some(&file.client_id)), ("groups_claim", file.groups_claim.as_ref())];
+        let forges = file.forge_id_claim.values().map(|claim| ("forge_id_claim", Some(claim)));
+        for (key, text) in named.into_iter().chain(forges) {
             if let Some(text) = text.filter(|text| empty(text.get_ref())) {
                 let help = "write it as the provider shows it";
                 self.error(VALUE, text.span(), format!("`{key}` cannot be `{}`", text.get_ref()), help);
@@ -128,6 +134,11 @@ impl Judge {
             client_id: file.client_id.into_inner(),
             client_secret,
             groups_claim: file.groups_claim.map_or_else(|| GROUPS_CLAIM.to_owned(), Spanned::into_inner),
+            forge_id_claim: file
+                .forge_id_claim
+                .into_iter()
+                .map(|(issuer, claim)| (issuer, claim.into_inner()))
+                .collect(),
             scopes: scopes.unwrap_or_else(|| SCOPES.map(str::to_owned).to_vec()),
             max_age_seconds: file.max_age.and_then(|text| self.duration(&text)),
             ca_file: file.ca_file.map(|path| directory.join(path)),

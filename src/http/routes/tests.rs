@@ -196,6 +196,7 @@ pub fn config() -> Config {
         },
         store: String::new(),
         mappings: "mappings".into(),
+        webhooks: Vec::new(),
         resource_servers: Vec::new(),
         issuers: BTreeMap::new(),
         sign_ins: Vec::new(),

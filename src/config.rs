@@ -15,6 +15,7 @@ mod signing;
 mod store;
 mod telemetry;
 mod urls;
+mod webhook;
 
 pub use backend::{AwsBackend, AwsMode};
 pub use denial::AwsDenial;
@@ -53,6 +54,7 @@ use toml::{
 };
 use url::Url;
 use urls::is_loopback;
+use webhook::WebhookFile;
 
 /// What a proven job may learn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
@@ -92,6 +94,8 @@ pub struct Config {
     /// `[[resource_server]]`: who may introspect.
     pub resource_servers: Vec<ResourceServer>,
     pub exchange: Exchange,
+    /// `[[webhook]]`: whom ceremonies are told to.
+    pub webhooks: Vec<crate::webhooks::Settings>,
     pub signing: Signing,
     /// The name in our tokens: `public_url`, unless the documents are published elsewhere.
     pub issuer_url: String,
@@ -146,6 +150,8 @@ struct File {
     evidence: EvidenceFile,
     #[serde(default)]
     resource_server: Vec<ResourceServerFile>,
+    #[serde(default)]
+    webhook: Vec<WebhookFile>,
 }
 #[derive(Deserialize)]
 struct Server {
@@ -188,6 +194,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "sign_in",
             "operator",
             "resource_server",
+            "webhook",
         ],
     ),
     ("server", &["listen", "operator_listen", "public_url", "hints", "trusted_proxies", "tls", "limits"]),
@@ -226,6 +233,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("evidence", &["checkpoint_file", "sink", "positions", "retain", "retain_details"]),
     ("evidence.sink", &["kind", "name", "path", "details", "endpoint", "headers", "ca_file"]),
     ("resource_server", &["audience", "client_id", "client_secret"]),
+    ("webhook", &["name", "url", "format", "secret", "teams", "events", "ca_file", "allow_private_network"]),
     ("backend", &["*"]),
     ("backend.*", &["kind", "mode", "region", "endpoint_url", "external_id", "timeout", "connect_timeout", "denial"]),
     ("backend.*.denial", &["policy_arn", "endpoint_url"]),
@@ -412,6 +420,7 @@ impl Judge {
             sign_in,
             operator,
             resource_server,
+            webhook,
         } = file;
         if server.public_url.is_none() && !development {
             let help = "write `public_url = \"https://claimbound.example.com\"`: it is the audience of CI tokens";
@@ -466,6 +475,7 @@ impl Judge {
             sign_ins,
             operators,
             resource_servers: self.resource_servers(resource_server, directory),
+            webhooks: self.webhooks(webhook, directory),
             evidence: self.evidence(evidence, &signing.keys, directory),
             exchange,
             signing,

@@ -28,3 +28,4 @@ pub mod secret;
 pub mod sinks;
 pub mod store;
 pub mod telemetry;
+pub mod webhooks;

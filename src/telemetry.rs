@@ -3,12 +3,14 @@
 mod metrics;
 mod sampled;
 mod traces;
+mod webhooks;
 
 pub use metrics::{About, Ended, Metrics, Minted, Reloaded, StoreSeries};
 pub use sampled::{
     EvidenceSample, IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, SinkSample, StoreSample,
 };
 pub use traces::{Caller, Exporter, Tracing, exchange, step};
+pub use webhooks::WebhookSeries;
 
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 

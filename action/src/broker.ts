@@ -1,5 +1,6 @@
 // What is said to the broker, and what its answers mean. Nothing an answer says steers where anything is sent.
 
+import type { Pending } from "./ceremony.ts";
 import { Failure } from "./failure.ts";
 import type { Reply, Send } from "./http.ts";
 import type { Inputs } from "./inputs.ts";
@@ -42,6 +43,8 @@ const SECRET_CHARS_MIN = 8;
 const REVOKE_MS_MAX = 10_000;
 
 export const unreachable = "broker_unreachable";
+/** OpenID Connect Client-Initiated Backchannel Authentication, section 10.1. */
+const CIBA = "urn:openid:params:grant-type:ciba";
 
 /** Compares what the broker says of itself with what is expected of it. Throws before any token is asked for. */
 export async function compare(send: Send, inputs: Inputs, timeoutMs: number): Promise<void> {
@@ -77,7 +80,7 @@ export async function exchange(
     mask: (secret: string) => void,
     nowMs: () => number,
     timeoutMs: number,
-): Promise<Granted | Decision> {
+): Promise<Granted | Decision | Pending> {
     const form = new URLSearchParams({
         grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
         subject_token: token,
@@ -86,22 +89,96 @@ export async function exchange(
     if (inputs.role !== undefined) form.set("audience", inputs.role);
     if (inputs.durationSeconds !== undefined) form.set("requested_expires_in", String(inputs.durationSeconds));
     if (inputs.dryRun) form.set("dry_run", "true");
-    const asked = send({ method: "POST", url: `${inputs.brokerUrl}/token`, form, timeoutMs });
-    const reply = await answered(asked, `The broker at ${inputs.brokerUrl}`, unreachable);
-    followNothing(reply, inputs);
-    if (reply.status === 200 && isObject(reply.body)) {
-        for (const secret of secretsOf(reply.body)) mask(secret);
-        try {
-            return inputs.dryRun ? judged(reply.body, inputs) : granted(reply.body, inputs, nowMs());
-        } catch (error) {
-            throw error instanceof Failure ? await discarded(send, inputs, reply.body, error) : error;
-        }
-    }
-    if (isObject(reply.body) && typeof reply.body.error === "string") throw refusal(reply.body, inputs.role);
-    throw new Failure("answer_invalid", `${inputs.brokerUrl}/token gave ${reply.status} and not what a broker answers`);
+    const reply = await asked(send, inputs, form, timeoutMs);
+    if (isObject(reply.body) && reply.body.error === "authorization_pending") return waiting(reply.body, inputs, mask);
+    return await decided(send, inputs, reply, mask, nowMs);
 }
 
-/** Ends a lease. Throws if the broker did not say that it did. */
+/** Whether somebody has claimed it (OpenID CIBA, poll mode). Spends nothing. */
+export async function poll(
+    send: Send,
+    inputs: Inputs,
+    pending: Pending,
+    timeoutMs: number,
+): Promise<"pending" | "slow_down" | "ready"> {
+    const form = new URLSearchParams({ grant_type: CIBA, auth_req_id: pending.authReqId });
+    const reply = await asked(send, inputs, form, timeoutMs);
+    const body = isObject(reply.body) ? reply.body : {};
+    if (body.error === "slow_down") return "slow_down";
+    if (body.error === "authorization_pending") return body.ready === true ? "ready" : "pending";
+    throw refused(reply, inputs);
+}
+
+/** Trades what was claimed for the credential, with a token of this job that no exchange has seen. */
+export async function redeem(
+    send: Send,
+    inputs: Inputs,
+    pending: Pending,
+    subjectToken: string,
+    mask: (secret: string) => void,
+    nowMs: () => number,
+    timeoutMs: number,
+): Promise<Granted | Decision | "pending"> {
+    const form = new URLSearchParams({
+        grant_type: CIBA,
+        auth_req_id: pending.authReqId,
+        subject_token: subjectToken,
+        subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
+    });
+    const reply = await asked(send, inputs, form, timeoutMs);
+    const error = isObject(reply.body) ? reply.body.error : undefined;
+    if (error === "authorization_pending" || error === "slow_down") return "pending";
+    return await decided(send, inputs, reply, mask, nowMs);
+}
+
+async function asked(send: Send, inputs: Inputs, form: URLSearchParams, timeoutMs: number): Promise<Reply> {
+    const sent = send({ method: "POST", url: `${inputs.brokerUrl}/token`, form, timeoutMs });
+    const reply = await answered(sent, `The broker at ${inputs.brokerUrl}`, unreachable);
+    followNothing(reply, inputs);
+    return reply;
+}
+
+async function decided(
+    send: Send,
+    inputs: Inputs,
+    reply: Reply,
+    mask: (secret: string) => void,
+    nowMs: () => number,
+): Promise<Granted | Decision> {
+    if (reply.status !== 200 || !isObject(reply.body)) throw refused(reply, inputs);
+    for (const secret of secretsOf(reply.body)) mask(secret);
+    try {
+        return inputs.dryRun ? judged(reply.body, inputs) : granted(reply.body, inputs, nowMs());
+    } catch (error) {
+        throw error instanceof Failure ? await discarded(send, inputs, reply.body, error) : error;
+    }
+}
+
+function refused(reply: Reply, inputs: Inputs): Failure {
+    if (isObject(reply.body) && typeof reply.body.error === "string") return refusal(reply.body, inputs.role);
+    const text = `${inputs.brokerUrl}/token gave ${reply.status} and not what a broker answers`;
+    return new Failure("answer_invalid", text);
+}
+
+function waiting(body: Json, inputs: Inputs, mask: (secret: string) => void): Pending {
+    const authReqId = secret(body, "auth_req_id");
+    mask(authReqId);
+    const claimUri = word(body, "claim_uri");
+    // People follow this link and sign in there: it may lead to this broker alone.
+    if (!claimUri.startsWith(`${inputs.audience}/claim/`)) throw odd("a `claim_uri` that is not the broker's own");
+    const words = Array.isArray(body.words) ? body.words.map((one) => plain(one)) : [];
+    return {
+        decisionId: word(body, "decision_id"),
+        authReqId,
+        claimUri,
+        matchCode: word(body, "match_code"),
+        words: words.join(" "),
+        intervalSeconds: positive(body, "interval"),
+        expiresInSeconds: positive(body, "expires_in"),
+    };
+}
+
+/** Ends a lease, or withdraws a request. Throws if the broker did not say that it did. */
 export async function revoke(send: Send, brokerUrl: string, handle: string): Promise<void> {
     const form = new URLSearchParams({ token: handle });
     const asked = send({ method: "POST", url: `${brokerUrl}/revoke`, form, timeoutMs: REVOKE_MS_MAX });
@@ -211,6 +288,11 @@ function word(body: Json, name: string): string {
 function seconds(body: Json): number {
     if (Number.isSafeInteger(body.expires_in) && Number(body.expires_in) >= 0) return Number(body.expires_in);
     throw odd("no usable `expires_in`");
+}
+
+function positive(body: Json, name: string): number {
+    if (Number.isSafeInteger(body[name]) && Number(body[name]) > 0) return Number(body[name]);
+    throw odd(`no usable \`${name}\``);
 }
 
 function odd(what: string): Failure {

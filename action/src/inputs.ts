@@ -13,6 +13,8 @@ export interface Inputs {
     durationSeconds: number | undefined;
     mode: Mode | undefined;
     onUnavailable: "fail" | "skip";
+    /** What to do where a person must claim the role first. */
+    onPending: "wait" | "stop";
     dryRun: boolean;
     allowedAccountIds: string[];
     timeoutSeconds: number;
@@ -25,6 +27,7 @@ export const INPUT_NAMES = [
     "duration",
     "mode",
     "on-unavailable",
+    "on-pending",
     "dry-run",
     "allowed-account-ids",
     "timeout",
@@ -76,6 +79,7 @@ export function readInputs(get: (name: Name) => string): Inputs {
         durationSeconds: duration("duration"),
         mode: oneOf("mode", ["environment", "profile", "output"]),
         onUnavailable: oneOf("on-unavailable", ["fail", "skip"]) ?? "fail",
+        onPending: oneOf("on-pending", ["wait", "stop"]) ?? "wait",
         dryRun: oneOf("dry-run", ["true", "false"]) === "true",
         allowedAccountIds,
         timeoutSeconds,

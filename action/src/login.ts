@@ -1,6 +1,7 @@
 // The main step, in order. Everything that can fail without a token fails first; a token is asked for only once the
 // broker is who it should be; what is issued is masked, then written down for the post step, then delivered.
 
+import { wait } from "./ceremony.ts";
 import { compare, type Decision, exchange, type Granted, revoke } from "./broker.ts";
 import { admit, deliver, precheck } from "./deliver.ts";
 import { Failure } from "./failure.ts";
@@ -50,12 +51,14 @@ async function run(inputs: Inputs, runner: Runner, send: Send, pace: Pace): Prom
     const deadlineMs = pace.nowMs() + inputs.timeoutSeconds * 1000;
     await persist(pace, deadlineMs, (timeoutMs) => compare(send, inputs, timeoutMs));
     const mask = (secret: string) => runner.mask(secret);
-    const decided = await persist(pace, deadlineMs, async (timeoutMs) => {
+    const answer = await persist(pace, deadlineMs, async (timeoutMs) => {
         const began = pace.nowMs();
         const token = await freshToken(send, source, inputs.audience, mask, timeoutMs);
         const left = Math.max(1, timeoutMs - (pace.nowMs() - began));
         return await exchange(send, inputs, token, mask, () => pace.nowMs(), left);
     });
+    const waits = "authReqId" in answer;
+    const decided = waits ? await wait(answer, inputs, source, runner, send, pace) : answer;
     runner.output("decision-id", decided.decisionId);
     runner.output("role", decided.role);
     runner.output("mapping", decided.mapping);

@@ -2,6 +2,7 @@
 // everything here is a courtesy, since credentials end by themselves.
 
 import { revoke } from "./broker.ts";
+import { ASKED, type Asked } from "./ceremony.ts";
 import { undo } from "./deliver.ts";
 import type { Send } from "./http.ts";
 import { LEASE, type Lease } from "./login.ts";
@@ -20,11 +21,27 @@ export async function logout(runner: Runner, send: Send, pace: Pace): Promise<vo
         runner.warn("Files or variables of the credential could not all be removed", TITLE);
     }
     try {
+        await withdraw(runner, send, pace);
+    } catch (error) {
+        const text = error instanceof Error ? error.message : "";
+        runner.warn(`The request that waits for an approver was not withdrawn and runs out by itself. ${text}`, TITLE);
+    }
+    try {
         await end(runner, send, pace);
     } catch (error) {
         const text = error instanceof Error ? error.message : "";
         runner.warn(`The lease was not ended at the broker and runs out by itself. ${text}`, TITLE);
     }
+}
+
+/** The job is cancelled while it waits: nobody needs to claim for it any more. */
+async function withdraw(runner: Runner, send: Send, pace: Pace): Promise<void> {
+    const saved = runner.saved(ASKED);
+    if (saved === "") return;
+    const { brokerUrl, authReqId } = JSON.parse(saved) as Asked;
+    runner.mask(authReqId);
+    await persist(pace, pace.nowMs() + TRY_FOR_MS, () => revoke(send, brokerUrl, authReqId));
+    runner.info("The request that waited for an approver is withdrawn");
 }
 
 async function end(runner: Runner, send: Send, pace: Pace): Promise<void> {

@@ -1,6 +1,7 @@
 // What people read: a refusal condition by condition, and the step's summary. Text from the broker is made plain first.
 
 import type { Decision, Granted } from "./broker.ts";
+import type { Pending } from "./ceremony.ts";
 import { Failure } from "./failure.ts";
 import { html, plain, table, word } from "./text.ts";
 
@@ -68,6 +69,16 @@ export function dryRunSummary(decision: Decision): string {
         ["Mapping", decision.mapping],
         ["For", `${decision.expiresInSeconds} s`],
         ["Decision", decision.decisionId],
+    ]);
+}
+
+/** What an approver needs, for the summary of a step that does not wait. */
+export function pendingSummary(pending: Pending): string {
+    return table([
+        ["Link", pending.claimUri],
+        ["Code", pending.matchCode],
+        ["Words on the page", pending.words],
+        ["Decision", pending.decisionId],
     ]);
 }
 

@@ -16,7 +16,14 @@ export class FakeRunner implements Runner {
     inputs: Record<string, string>;
 
     constructor(inputs: Record<string, string> = {}, env: Record<string, string> = {}) {
-        this.inputs = { "broker-url": BROKER, "on-unavailable": "fail", "dry-run": "false", timeout: "60s", ...inputs };
+        this.inputs = {
+            "broker-url": BROKER,
+            "on-unavailable": "fail",
+            "on-pending": "wait",
+            "dry-run": "false",
+            timeout: "60s",
+            ...inputs,
+        };
         this.env = {
             ACTIONS_ID_TOKEN_REQUEST_URL: TOKEN_URL,
             ACTIONS_ID_TOKEN_REQUEST_TOKEN: "request-token-of-the-bench",

@@ -4,6 +4,7 @@
 use super::{
     sampled::{Sample, Sampled},
     traces::TraceSeries,
+    webhooks::WebhookSeries,
 };
 use claimbound_core::reason::Reason;
 use prometheus_client::{
@@ -177,6 +178,7 @@ pub struct Metrics {
     suspensions: Family<ScopeLabels, Gauge>,
     mappings: Family<VersionLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
+    webhooks: WebhookSeries,
     sampled: Sampled,
     /// Two scrapes at once must not read what the other has just cleared.
     reading: Mutex<()>,
@@ -198,6 +200,7 @@ impl Metrics {
             suspensions: Family::default(),
             mappings: Family::default(),
             reloads: Family::default(),
+            webhooks: WebhookSeries::default(),
             sampled: Sampled::default(),
             reading: Mutex::default(),
         };
@@ -217,6 +220,7 @@ impl Metrics {
         let about = "Tokens asked about, and whether they were good";
         ours.register("introspections", about, new.introspections.clone());
         ours.register("suspensions", "What stands suspended, by kind", new.suspensions.clone());
+        new.webhooks.register(ours);
         store.register(ours);
         TraceSeries::register(ours);
         new.sampled.register(ours);
@@ -230,6 +234,11 @@ impl Metrics {
     pub fn mappings(&self, version: &str) {
         self.mappings.clear();
         self.mappings.get_or_create(&VersionLabels { version: version.to_owned() }).set(1);
+    }
+
+    /// What webhooks count in.
+    pub fn webhooks(&self) -> &WebhookSeries {
+        &self.webhooks
     }
 
     /// Folder and configuration were read again.

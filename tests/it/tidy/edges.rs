@@ -36,7 +36,8 @@ const SERVICE: &[(&str, &str)] = &[
          store",
     ),
     ("rate", ""),
-    ("config", "core::diag operators otlp secret"),
+    ("webhooks", "core::time net secret telemetry"),
+    ("config", "core::diag operators otlp secret webhooks"),
     ("folder", "core::diag core::mapping"),
     // The floors of an exchange.
     (

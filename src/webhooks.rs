@@ -14,10 +14,17 @@ use crate::{
 };
 use aws_lc_rs::hmac;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use claimbound_core::time::{Clock, UnixSeconds};
+use claimbound_core::{
+    ceremony::{CeremonyId, Shown},
+    time::{Clock, UnixSeconds},
+};
 pub use format::Format;
 use serde::Serialize;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -93,25 +100,26 @@ impl Event {
 
 /// What is told: names and ids of the folder and the forge, nothing about a person.
 #[derive(Clone, Debug)]
-pub struct Notice {
-    pub event: Event,
+struct Notice {
+    event: Event,
     /// The public id.
-    pub ceremony: String,
+    ceremony: String,
     /// Where people see it.
-    pub claim_uri: String,
-    pub role: String,
-    pub mapping: String,
-    pub team: String,
-    pub issuer: String,
+    claim_uri: String,
+    role: String,
+    mapping: String,
+    team: String,
+    issuer: String,
     /// The job's repository by name, and by its immutable id.
-    pub repository: String,
-    pub repository_id: String,
-    pub expires: UnixSeconds,
+    repository: String,
+    repository_id: String,
+    expires: UnixSeconds,
 }
 
 /// All receivers.
 #[derive(Default)]
 pub struct Webhooks {
+    public_url: String,
     receivers: Vec<Receiver>,
     stopping: watch::Sender<bool>,
 }
@@ -119,20 +127,27 @@ pub struct Webhooks {
 struct Receiver {
     settings: Settings,
     queue: mpsc::Sender<Arc<Notice>>,
-    task: JoinHandle<()>,
+    /// `None` once it was waited for.
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Webhooks {
-    /// Starts a task for each receiver.
-    pub fn start(all: &[Settings], client: &Client, clock: &Arc<dyn Clock>, series: &WebhookSeries) -> Self {
-        Self::with(all, client, clock, series, PAUSES)
+    /// Starts a task for each receiver. Links lead to pages below `public_url`.
+    pub fn start(
+        all: &[Settings],
+        public_url: &str,
+        client: &Client,
+        clock: &Arc<dyn Clock>,
+        series: &WebhookSeries,
+    ) -> Self {
+        Self::with(all, public_url, client, (clock, series), PAUSES)
     }
 
     fn with(
         all: &[Settings],
+        public_url: &str,
         client: &Client,
-        clock: &Arc<dyn Clock>,
-        series: &WebhookSeries,
+        (clock, series): (&Arc<dyn Clock>, &WebhookSeries),
         pauses: [Duration; PAUSES.len()],
     ) -> Self {
         let stopping = watch::channel(false).0;
@@ -146,13 +161,32 @@ impl Webhooks {
                 pauses,
                 stopping: stopping.subscribe(),
             };
-            Receiver { settings: settings.clone(), queue, task: tokio::spawn(sender.run(waiting)) }
+            let task = Mutex::new(Some(tokio::spawn(sender.run(waiting))));
+            Receiver { settings: settings.clone(), queue, task }
         };
-        Self { receivers: all.iter().map(one).collect(), stopping }
+        Self { public_url: public_url.to_owned(), receivers: all.iter().map(one).collect(), stopping }
     }
 
     /// Tells whoever wants to hear of it. Waits for nobody.
-    pub fn tell(&self, notice: Notice) {
+    pub fn tell(&self, event: Event, ceremony: CeremonyId, shown: &Shown, expires: UnixSeconds) {
+        if self.receivers.is_empty() {
+            return;
+        }
+        self.send(Notice {
+            event,
+            ceremony: ceremony.to_string(),
+            claim_uri: format!("{}/claim/{ceremony}", self.public_url),
+            role: shown.role.clone(),
+            mapping: shown.mapping.clone(),
+            team: shown.team.clone(),
+            issuer: shown.principal.issuer.clone(),
+            repository: shown.principal.name.clone(),
+            repository_id: shown.principal.id.clone(),
+            expires,
+        });
+    }
+
+    fn send(&self, notice: Notice) {
         let notice = Arc::new(notice);
         for Receiver { settings, queue, .. } in &self.receivers {
             let of_team = settings.teams.is_empty() || settings.teams.contains(&notice.team);
@@ -163,12 +197,14 @@ impl Webhooks {
     }
 
     /// Tries what waits once more, and no longer.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.stopping.send_replace(true);
-        for Receiver { queue, task, .. } in self.receivers {
-            drop(queue);
-            // Its panics were printed.
-            let _ = task.await;
+        for Receiver { task, .. } in &self.receivers {
+            let task = task.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(task) = task {
+                // Its panics were printed.
+                let _ = task.await;
+            }
         }
     }
 }
@@ -184,7 +220,14 @@ struct Sender {
 
 impl Sender {
     async fn run(mut self, mut waiting: mpsc::Receiver<Arc<Notice>>) {
-        while let Some(notice) = waiting.recv().await {
+        let mut stopping = self.stopping.clone();
+        loop {
+            let notice = tokio::select! {
+                biased;
+                notice = waiting.recv() => notice,
+                _ = stopping.wait_for(|stop| *stop) => waiting.try_recv().ok(),
+            };
+            let Some(notice) = notice else { return };
             let sent = self.send(&notice).await;
             self.series.sent(&self.settings.name, sent);
         }

@@ -166,13 +166,12 @@ function waiting(body: Json, inputs: Inputs, mask: (secret: string) => void): Pe
     const claimUri = word(body, "claim_uri");
     // People follow this link and sign in there: it may lead to this broker alone.
     if (!claimUri.startsWith(`${inputs.audience}/claim/`)) throw odd("a `claim_uri` that is not the broker's own");
-    const words = Array.isArray(body.words) ? body.words.map((one) => plain(one)) : [];
     return {
         decisionId: word(body, "decision_id"),
         authReqId,
         claimUri,
         matchCode: word(body, "match_code"),
-        words: words.join(" "),
+        words: plain(body.match_words),
         intervalSeconds: positive(body, "interval"),
         expiresInSeconds: positive(body, "expires_in"),
     };

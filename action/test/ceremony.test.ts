@@ -17,7 +17,7 @@ const pending = (more: object = {}) =>
         auth_req_id: REQUEST,
         claim_uri: LINK,
         match_code: "BCDF-GHJK",
-        words: ["amber", "canoe", "tulip"],
+        match_words: "amber canoe tulip",
         interval: 5,
         expires_in: 600,
         ...more,

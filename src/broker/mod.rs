@@ -52,6 +52,7 @@ use crate::{
     sinks::{Sinks, Source},
     store::{self, Blocked, Change, Commit, Down, Guard, HeldLease, Opened, Outcome, Reader, Watch, Writer},
     telemetry::{self, About, Caller, Ended, Metrics, StoreSample},
+    webhooks::{Event, Webhooks},
 };
 use arc_swap::ArcSwap;
 use claimbound_core::{
@@ -165,6 +166,7 @@ pub struct Broker {
     writer: Writer,
     reader: Arc<dyn Reader>,
     sinks: Sinks,
+    webhooks: Arc<Webhooks>,
     /// Other brokers may write the store, too.
     shared_store: bool,
     /// What the store must hold when it comes back.
@@ -218,14 +220,17 @@ impl Broker {
         let places = StatusLists::new(&config.public_url);
         let active = prepare::activate(config.clone(), prepared, &signer, &places).await?;
         let client = Client::new().map_err(|error| StartError::Other(error.to_string()))?;
-        let people = People::new(client.clone(), config.development);
+        let (people, hooks) = (People::new(client.clone(), config.development), client.clone());
         let published = signing::Published::new(&config, client.clone());
         let issuers = KeyCache::new(issuers, client, clock.clone(), KeyTimes::default());
+        let metrics = Metrics::new(&active.version, writer.series());
+        let webhooks = Webhooks::start(&config.webhooks, &config.public_url, &hooks, &clock, metrics.webhooks()).into();
         let broker = Arc::new(Self {
+            webhooks,
             trust: trust.into(),
             published,
             census: std::sync::Mutex::default(),
-            metrics: Metrics::new(&active.version, writer.series()),
+            metrics,
             repositories: Repositories::new(config.limits.repository_requests_per_second),
             own: OwnTokens::new(&config.public_url, &config.issuer_url, &signer, config.exchange.own_tokens),
             config,
@@ -342,6 +347,11 @@ impl Broker {
         let parts = self.parts(&active.snapshot, now);
         let span = telemetry::exchange(&id, asked.caller.as_ref());
         let (outcome, about) = exchange::run(&parts, &request).instrument(span.clone()).await;
+        if let Err(Refused { waits: Some(waits), .. }) = &outcome
+            && let Some((shown, until)) = &waits.opened
+        {
+            self.webhooks.tell(Event::Opened, waits.ceremony, shown, *until);
+        }
         let ended = match &outcome {
             Ok(Granted::Issued(_)) => Ended::Granted,
             Ok(Granted::DryRun { .. }) => Ended::DryRun,
@@ -444,7 +454,7 @@ impl Broker {
 
     /// Where people claim what waits for them.
     pub fn desk(&self) -> Desk {
-        Desk { reader: self.reader.clone(), writer: self.writer.clone() }
+        Desk { reader: self.reader.clone(), writer: self.writer.clone(), webhooks: self.webhooks.clone() }
     }
 
     /// Our published keys.
@@ -469,6 +479,7 @@ impl Broker {
         self.sign_evidence(true).await;
         self.writer.stop().await;
         self.sinks.stop().await;
+        self.webhooks.stop().await;
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     store::{
         Blocked, Change, Commit, Down, Guard, KeptCeremony, Move, Outcome, Reader, Standing, WhichCeremonies, Writer,
     },
+    webhooks::{Event as Happened, Webhooks},
 };
 use claimbound_core::{
     ceremony::{CeremonyId, Claim, Event, Person, Refused, Shown, State, WORDS_SHOWN, step},
@@ -30,6 +31,8 @@ const OVER_MAX: u32 = 200;
 pub struct Desk {
     pub reader: Arc<dyn Reader>,
     pub writer: Writer,
+    /// Who hears of it.
+    pub webhooks: Arc<Webhooks>,
 }
 
 /// A ceremony as a person who may approve it sees it.
@@ -203,7 +206,12 @@ impl Desk {
             let entry = event(&kept, how, state, Map::new(), now);
             let commit = Commit { guards, changes: vec![Change::Leave(request)], entry: Some(entry) };
             match self.writer.commit(commit).await? {
-                Outcome::Durable { .. } => return Ok(true),
+                Outcome::Durable { .. } => {
+                    if how == "withdrawn" {
+                        self.tell(&kept, Happened::Withdrawn);
+                    }
+                    return Ok(true);
+                }
                 Outcome::Blocked(_) => {}
             }
         }
@@ -224,6 +232,7 @@ impl Desk {
             if let Outcome::Durable { .. } =
                 self.writer.commit(Commit { guards, changes: vec![], entry: Some(entry) }).await?
             {
+                self.tell(&kept, Happened::Expired);
                 ended += 1;
             }
         }
@@ -247,7 +256,16 @@ impl Desk {
             let changes = standing(&kept, &moved, now).into_iter().collect();
             let entry = event(&kept, how, moved.next.name(), told(&kept, person, reason, &moved.next), now);
             let commit = Commit { guards: vec![Guard::Ceremony(moved.clone())], changes, entry: Some(entry) };
-            match self.writer.commit(commit).await? {
+            let committed = self.writer.commit(commit).await?;
+            if let Outcome::Durable { .. } = &committed {
+                match &moved.next {
+                    State::Claimed { .. } => self.tell(&kept, Happened::Claimed),
+                    State::Rejected { .. } => self.tell(&kept, Happened::Rejected),
+                    State::Expired => self.tell(&kept, Happened::Expired),
+                    _ => {}
+                }
+            }
+            match committed {
                 Outcome::Durable { .. } if expired => return Err(DeskError::Expired),
                 Outcome::Durable { .. } if wrong_code => return Err(DeskError::WrongCode { over: !moved.open }),
                 Outcome::Durable { .. } => return Ok(taken(&kept, &moved)),
@@ -256,6 +274,11 @@ impl Desk {
             }
         }
         Err(Down::new("others were always first").into())
+    }
+
+    fn tell(&self, kept: &KeptCeremony, event: Happened) {
+        let ceremony = &kept.ceremony;
+        self.webhooks.tell(event, ceremony.id, &ceremony.bound.shown, ceremony.bound.terms.expires);
     }
 
     async fn read(&self, which: WhichCeremonies, most: u32) -> Result<Vec<KeptCeremony>, Down> {

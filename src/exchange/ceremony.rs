@@ -72,6 +72,8 @@ pub struct Waits {
     pub expires_in: Seconds,
     /// It is claimed, and can be redeemed.
     pub ready: bool,
+    /// This request opened it: what people are to see, and until when.
+    pub opened: Option<(Box<Shown>, UnixSeconds)>,
 }
 
 impl Waits {
@@ -84,6 +86,7 @@ impl Waits {
             words: words_of(ceremony),
             expires_in: Seconds(u32::try_from(left).unwrap_or(0)),
             ready: matches!(ceremony.state, State::Claimed { .. }),
+            opened: None,
         }
     }
 }
@@ -416,6 +419,7 @@ async fn attempt(
             ceremony
         }
     };
+    let opens = !changes.is_empty();
     let auth_req_id = new_request();
     let (match_code, code) = new_code(ceremony.id);
     changes.push(Change::Wait(Box::new(Waiting {
@@ -438,7 +442,8 @@ async fn attempt(
     };
     trail.commit(parts, guards, changes, what).await?;
     let waits = Waits::of(&ceremony, now);
-    Ok(Waits { auth_req_id: Some(auth_req_id), match_code: Some(match_code), ..waits })
+    let opened = opens.then(|| (Box::new(ceremony.bound.shown), ceremony.bound.terms.expires));
+    Ok(Waits { opened, auth_req_id: Some(auth_req_id), match_code: Some(match_code), ..waits })
 }
 
 /// Whether an open ceremony asks for what this one would, but for when it ends.

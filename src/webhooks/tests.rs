@@ -82,7 +82,8 @@ async fn receiver(statuses: &'static [u16]) -> (String, JoinHandle<Vec<(String, 
 fn start(settings: Settings) -> Webhooks {
     let clock: Arc<dyn Clock> = Arc::new(Still);
     let pauses = [Duration::from_millis(1); PAUSES.len()];
-    Webhooks::with(&[settings], &Client::new().unwrap(), &clock, &WebhookSeries::default(), pauses)
+    let series = WebhookSeries::default();
+    Webhooks::with(&[settings], "https://cb.example", &Client::new().unwrap(), (&clock, &series), pauses)
 }
 
 /// The example of the Standard Webhooks specification.
@@ -104,8 +105,8 @@ async fn a_message_is_signed_tried_again_and_the_same_each_time() {
     let place = secret(directory.path(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     let (url, got) = receiver(&[500, 429, 204]).await;
     let webhooks = start(settings(Url::Open(url), Format::Standard, Some(place.clone())));
-    webhooks.tell(Notice { team: "others".into(), ..notice(Event::Opened) });
-    webhooks.tell(notice(Event::Opened));
+    webhooks.send(Notice { team: "others".into(), ..notice(Event::Opened) });
+    webhooks.send(notice(Event::Opened));
     let got = got.await.unwrap();
     for (head, body) in &got {
         let header =
@@ -128,8 +129,8 @@ async fn what_nobody_takes_is_dropped_and_the_next_is_told() {
     // Chat tools' addresses are secrets: read from their place.
     let url = Url::Kept(secret(directory.path(), &format!("{url}\n")));
     let webhooks = start(settings(url, Format::Slack, None));
-    webhooks.tell(notice(Event::Opened));
-    webhooks.tell(notice(Event::Rejected));
+    webhooks.send(notice(Event::Opened));
+    webhooks.send(notice(Event::Rejected));
     let got = got.await.unwrap();
     assert!(got[..5].iter().all(|(_, body)| body.contains("Somebody must answer")), "{got:?}");
     assert!(got[5].1.contains("Rejected"), "{got:?}");

@@ -512,3 +512,50 @@ async fn the_answers_over_http() {
     let secrets = [id, again.text_of("auth_req_id"), again.text_of("match_code"), first.text_of("match_code")];
     canary::assert_absent(broker.directory(), &secrets);
 }
+
+/// One message when it is opened, none when another job joins, one when it is claimed: with a link, and without a code.
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_told_once() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hook = format!(
+        "[[webhook]]\nname = \"hook\"\nurl = \"http://{}/h\"\nformat = \"slack\"\nallow_private_network = true",
+        listener.local_addr().unwrap()
+    );
+    let (github, gitlab) = (Issuer::github(), Issuer::gitlab());
+    let folder = tempfile::tempdir().unwrap();
+    let toml = config([&github, &gitlab], "when = \"first_use\"").server(&format!("public_url = \"{AUDIENCE}\""));
+    toml.toml(&hook).write(folder.path(), "127.0.0.1:0", "127.0.0.1:0");
+    let read = Config::read(&folder.path().join("claimbound.toml"), true).unwrap();
+    let url = format!("sqlite:{}/claimbound.db", folder.path().display());
+    let brokers = vec![InProcess::start(read, Arc::new(SystemClock)).await.unwrap()];
+    let house = House { github, gitlab, brokers, folder, url };
+    let told = async || {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut text = String::new();
+        while !text.ends_with("\"}") {
+            let mut buffer = [0; 2048];
+            let read = stream.read(&mut buffer).await.unwrap();
+            text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 200 x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
+        text
+    };
+    let waits = house.wait(&house.job()).await;
+    let opened = told().await;
+    assert!(opened.contains("Somebody must answer for it: a job of acme/payments-api (id 740000001)"), "{opened}");
+    assert!(opened.contains(&format!("{AUDIENCE}/claim/{}", waits.ceremony)), "{opened}");
+    let joins = house.wait(&house.job().claim("run_id", "17000000009")).await;
+    assert_eq!(joins.ceremony, waits.ceremony);
+    house.claim(&waits, "bob").await.unwrap();
+    let claimed = told().await;
+    assert!(claimed.contains("Claimed: a job of acme/payments-api"), "the join was told to nobody: {claimed}");
+    for secret in
+        [&waits, &joins].map(|waits| (waits.auth_req_id.as_ref().unwrap(), waits.match_code.as_ref().unwrap()))
+    {
+        for text in [secret.0.reveal(), secret.1.reveal(), "bob"] {
+            assert!(!opened.contains(text) && !claimed.contains(text), "{text}");
+        }
+    }
+    house.brokers[0].stop().await;
+}

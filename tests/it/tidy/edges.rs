@@ -36,7 +36,7 @@ const SERVICE: &[(&str, &str)] = &[
          store",
     ),
     ("rate", ""),
-    ("webhooks", "core::time net secret telemetry"),
+    ("webhooks", "core::ceremony core::time net secret telemetry"),
     ("config", "core::diag operators otlp secret webhooks"),
     ("folder", "core::diag core::mapping"),
     // The floors of an exchange.
@@ -52,7 +52,7 @@ const SERVICE: &[(&str, &str)] = &[
          core::trust::IssuerTable core::workload keys::signing net secret telemetry",
     ),
     // `salt` is the one way to seal details.
-    ("ceremony", "core::ceremony core::evidence core::time exchange::salt secret store"),
+    ("ceremony", "core::ceremony core::evidence core::time exchange::salt secret store webhooks"),
     ("exchange", "ceremony core issuance keys::issuers rate secret store telemetry"),
     // Questions to the evidence, and people's sign-in.
     ("history", "config core folder store"),
@@ -62,7 +62,7 @@ const SERVICE: &[(&str, &str)] = &[
     // What builds, speaks and commands.
     (
         "broker",
-        "ceremony core config exchange folder issuance keys net operate operators people secret sinks store telemetry",
+        "ceremony core config exchange folder issuance keys net operate operators people secret sinks store telemetry webhooks",
     ),
     // `Credential`, `Ended`, `Later` and `Down` are words of the broker's face.
     (

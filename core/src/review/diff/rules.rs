@@ -117,8 +117,11 @@ fn claims(sides: [Side<'_>; 2], said: &mut Vec<String>) {
     }
 }
 
+/// Digests of a rule, and of its terms.
+type Digests = ([u8; 32], [u8; 32]);
+
 /// The digests of each rule whose claims stand, by mapping and role.
-fn standing(set: &MappingSet) -> BTreeMap<(&str, &str), ([u8; 32], [u8; 32])> {
+fn standing(set: &MappingSet) -> BTreeMap<(&str, &str), Digests> {
     let first_use = |mapping: &&Mapping| mapping.ceremony.as_ref().is_some_and(|rule| rule.when == When::FirstUse);
     let numbered = (0..).map(MappingId).zip(&set.mappings).filter(|(_, mapping)| first_use(mapping) && !mapping.shadow);
     let rules = numbered.flat_map(|(id, mapping)| mapping.roles.iter().map(move |role| (id, mapping, *role)));

@@ -120,6 +120,8 @@ where
 
     // 3 Workload, of the job that it all began with, and of who acts now.
     let Recorded { principal, profile, actors, rests_on } = recorded(parts, &records, &said)?;
+    let mappings = &parts.snapshot.mappings;
+    trail.issuer = mappings.issuer_named(said.issuer).map(|(_, issuer)| &*issuer.name);
     let actor = match actor {
         None => None,
         Some(actor) => Some(proof::acting(parts, actor, decoded_actor, trail).await?),
@@ -141,7 +143,6 @@ where
     }
 
     // 4 Delegation
-    let mappings = &parts.snapshot.mappings;
     let name_of = |url: &str| mappings.issuer_at(url);
     let workload = actor.map(|actor| actor.workload);
     let text = |name| claims.get(name).and_then(Value::as_text);

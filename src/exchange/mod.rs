@@ -193,7 +193,13 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let renamed = mapping::renamed(&snapshot.mappings, &grant, &case.principal);
     trail.found(role, mapping, renamed);
     let lease = LeaseId(request.id.0);
-    let subjects = subjects::of(&case, trail.principal_id(), trail.actors(), &mapping.name, &role.name);
+    let mut beside = subjects::beside(&case, trail.actors(), &mapping.name, &role.name);
+    beside.extend(parent.iter().flat_map(|parent| parent.rests_on.iter().copied()));
+    if !case.actors.is_empty() {
+        trail.rests_on(&beside);
+    }
+    let mut subjects = subjects::of_principal(&case, trail.principal_id());
+    subjects.extend(beside);
     let who = (&case, trail.principal_id(), trail.principal_name());
     let direct = parent.is_none() && promise.is_none();
     let gate = ceremony::gate(parts, who, &grant, (&ask, &pays, token_expires), (&subjects, direct)).await?;

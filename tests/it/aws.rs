@@ -173,7 +173,7 @@ async fn a_lease_handle_ends_its_lease_once_and_is_good_for_nothing_else() {
 }
 
 #[tokio::test]
-async fn lifetimes_are_clamped_and_never_rounded_up() {
+async fn security_104_lifetimes_are_clamped_and_never_rounded_up() {
     let (issuer, sts) = (Issuer::github(), Sts::new());
     let broker = broker(&issuer, &sts, "").await;
     for (asked, given) in [("900", 900), ("3600", 3600), ("999999", 7200)] {
@@ -190,7 +190,7 @@ async fn lifetimes_are_clamped_and_never_rounded_up() {
 }
 
 #[tokio::test]
-async fn names_of_aws_in_a_request_are_no_roles() {
+async fn security_112_names_of_aws_in_a_request_are_no_roles() {
     let (issuer, sts) = (Issuer::github(), Sts::new());
     let broker = broker(&issuer, &sts, "").await;
     for role in [ROLE_ARN, "payments-deploy ", "Payments-Deploy", "payments\u{2010}deploy", "payments-deploy.aws"] {
@@ -202,7 +202,7 @@ async fn names_of_aws_in_a_request_are_no_roles() {
 
 /// What a job's author writes reaches AWS only inside a tag that nothing decides by, and hashed if it does not fit.
 #[tokio::test]
-async fn text_of_a_job_never_reaches_names_or_policies() {
+async fn security_114_text_of_a_job_never_reaches_names_or_policies() {
     let (issuer, sts) = (Issuer::github(), Sts::new());
     let broker = broker(&issuer, &sts, "").await;
     let long = "x".repeat(250);

@@ -174,7 +174,7 @@ async fn verified(broker: &Broker) {
 }
 
 #[tokio::test]
-async fn a_token_of_ours_goes_downstream_with_its_chain() {
+async fn security_105_a_token_of_ours_goes_downstream_with_its_chain() {
     let house = House::new();
     let broker = house.broker().await;
     let first = broker.exchange_for(&house.job().token(broker.audience()), "deploy").await;

@@ -73,7 +73,7 @@ fn broker_keeps_no(broker: &Broker, secrets: &[&str]) {
 }
 
 #[tokio::test]
-async fn without_a_named_role_the_only_possible_one_is_given() {
+async fn security_113_without_a_named_role_the_only_possible_one_is_given() {
     let issuer = Issuer::github();
     let broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
     let token = issuer.job().branch("any/branch").environment("staging").token(broker.audience());
@@ -251,7 +251,7 @@ async fn a_deny_beats_every_mapping_and_keeps_its_reason_to_itself() {
 }
 
 #[tokio::test]
-async fn the_asked_duration_is_clamped_and_the_asked_scope_refused() {
+async fn security_104_the_asked_duration_is_clamped_and_the_asked_scope_refused() {
     let issuer = Issuer::github();
     let broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
     for (asked, given) in [("60", 60), ("999999999", 1800)] {

@@ -19,7 +19,7 @@ use tokio::{
 const FORM: &str = "application/x-www-form-urlencoded";
 
 #[tokio::test]
-async fn forms_are_strict_and_a_malformed_one_spends_nothing() {
+async fn security_103_forms_are_strict_and_a_malformed_one_spends_nothing() {
     let issuer = Issuer::github();
     let broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
     let token = issuer.job().branch("main").environment("production").token(broker.audience());

@@ -16,7 +16,7 @@ fn mapping(table: &str) -> String {
 }
 
 #[test]
-fn an_overlap_is_an_error_at_both_places_with_a_job_that_shows_it() {
+fn security_113_an_overlap_is_an_error_at_both_places_with_a_job_that_shows_it() {
     let found = findings(&mapping("branch = [\"dev\", \"main\"]"));
     let [one] = &*found else { panic!("one finding: {found:?}") };
     for part in [

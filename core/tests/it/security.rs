@@ -210,6 +210,10 @@ fn by_hand_tests() -> Vec<(String, String)> {
         ("security", include_str!("../../../tests/it/security/by_hand.rs")),
         ("attacks", include_str!("../../../tests/it/attacks.rs")),
         ("cloud_action", include_str!("../../../tests/it/cloud_action.rs")),
+        ("delegation", include_str!("../../../tests/it/delegation.rs")),
+        ("downstream", include_str!("../../../tests/it/downstream.rs")),
+        ("aws", include_str!("../../../tests/it/aws.rs")),
+        ("overlap", include_str!("overlap.rs")),
     ];
     let mut tests = Vec::new();
     for (module, text) in files {

@@ -20,7 +20,7 @@ pub use denial::AwsDenial;
 pub use evidence::{Evidence, KEPT_SECONDS_MIN, Sink, SinkKind};
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
-pub use people::{OperatorRule, SignIn, Who};
+pub use people::{OperatorRule, SignIn, Strength, Who};
 pub use resource_server::ResourceServer;
 pub use signing::Signing;
 pub use telemetry::Traces;
@@ -232,10 +232,15 @@ const KEYS: &[(&str, &[&str])] = &[
             "groups_claim",
             "scopes",
             "max_age",
+            "sensitivity",
+            "forge_ids",
             "ca_file",
             "allow_private_network",
         ],
     ),
+    ("sign_in.sensitivity", &["*"]),
+    ("sign_in.sensitivity.*", &["max_age", "acr_values"]),
+    ("sign_in.forge_ids", &["*"]),
     // What a job is matched by is the mapping language's, and judged with the folder.
     ("operator", &["sign_in", "issuer", "match", "may"]),
 ];

@@ -2,6 +2,7 @@
 //! Its public methods are the only face that `http` and `cli` see.
 
 mod adopt;
+mod claims;
 mod clock;
 mod evidence;
 mod families;
@@ -16,8 +17,10 @@ pub mod retention;
 mod signing;
 mod statuslists;
 mod tasks;
+mod visitors;
 
 pub use adopt::{Adopted, Grounds, Line, adopt};
+pub use claims::{Listed, Review, Said};
 pub use clock::SystemClock;
 pub use evidence::{Behind, Witness, is_adopted, standing, witness};
 pub use health::{
@@ -28,6 +31,7 @@ pub use operators::{NoOperator, Question, SignInFailed, SignedIn, Who};
 pub use prepare::{Prepared, StartError, deniers, deployment, prepare, trusted};
 pub use signing::{KeysError, made_fact};
 pub use statuslists::{StatusList, TTL_SECONDS};
+pub use visitors::{Visitor, Weak};
 
 use crate::{
     config::Config,

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod broker;
+pub mod ceremony;
 pub mod cli;
 pub mod config;
 pub mod dev;

@@ -31,6 +31,7 @@ fn grant(number: u128) -> Commit {
             handle: Some(&handle),
             expires,
             family: None,
+            ceremony: None,
             eased: Eased::default(),
         },
         principal: Some(Party { issuer: "github", id: "700000000", name: "acme/billing-0-0" }),

@@ -106,6 +106,7 @@ impl Builder {
             max_duration: None,
             max_session: None,
             actor: None,
+            ceremony: None,
             limit: None,
             expires: None,
             shadow: false,

@@ -79,6 +79,14 @@ reasons! {
     MappingLimit "mapping_limit" "The mapping's limit for this run or repository is used up.";
     StoreDown "store_down" "The store could not record the answer.";
     GrantUnknown "grant_unknown" "No such refresh token or authentication request is open.";
+    CeremonyNeeded "ceremony_needed" "The grant waits until people have claimed it.";
+    CeremonyCrowded "ceremony_crowded" "Too many ceremonies are open for this repository, or too many jobs wait for one.";
+    CeremonySlowDown "slow_down" "The job asks for its ceremony more often than it was told to.";
+    CeremonyMismatch "ceremony_mismatch" "The request belongs to another job, or asks for something else.";
+    CeremonyRejected "ceremony_rejected" "A person rejected it, too many codes were wrong, or the job withdrew it.";
+    CeremonyExpired "ceremony_expired" "Nobody claimed it in time, or its job did not come for it.";
+    CeremonyOutdated "ceremony_outdated" "The rule, or who may approve, is another by now: what was claimed is void.";
+    CeremonyUsed "ceremony_used" "What was claimed has been redeemed.";
     RefreshMismatch "refresh_mismatch" "The refresh token was given for another token or role.";
     RefreshEnded "refresh_ended" "The refresh token's family was ended, or its session is over.";
     RefreshReused "refresh_reused" "The refresh token had been used before: its family and their leases are ended.";

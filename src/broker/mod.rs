@@ -34,8 +34,9 @@ pub use statuslists::{StatusList, TTL_SECONDS};
 pub use visitors::{Visitor, Weak};
 
 use crate::{
+    ceremony::Desk,
     config::Config,
-    exchange::{self, Granted, Parts, Proof, Refused, Repositories, Request, Snapshot, Strangers},
+    exchange::{self, Granted, Parts, Polls, Proof, Refused, Repositories, Request, Snapshot, Strangers},
     folder,
     issuance::{Ended as Effect, aws::denial::Denier, status::StatusLists},
     keys::{
@@ -85,7 +86,7 @@ pub struct Asked {
 /// Which door. Tokens are wiped when dropped and do not print.
 pub enum AskedGrant {
     Tokens { subject: Secret, actor: Option<Secret> },
-    Poll { auth_req_id: Secret },
+    Poll { auth_req_id: Secret, subject: Option<Secret>, actor: Option<Secret> },
     Refresh { token: Secret, subject: Secret },
 }
 
@@ -146,6 +147,7 @@ pub struct Broker {
     evidence: Evidence,
     strangers: Strangers,
     repositories: Repositories,
+    polls: Polls,
     people: People,
     questions: operators::Questions,
     metrics: Metrics,
@@ -215,6 +217,7 @@ impl Broker {
             watch,
             evidence,
             strangers: Strangers::default(),
+            polls: Polls::default(),
             running: Arc::default(),
             stopping: watch::channel(false).0,
             runtime: Handle::current(),
@@ -286,7 +289,11 @@ impl Broker {
                 AskedGrant::Tokens { subject, actor } => {
                     Proof::Tokens { subject: subject.reveal(), actor: actor.as_ref().map(Secret::reveal) }
                 }
-                AskedGrant::Poll { auth_req_id } => Proof::Poll { auth_req_id: auth_req_id.reveal() },
+                AskedGrant::Poll { auth_req_id, subject, actor } => Proof::Poll {
+                    auth_req_id: auth_req_id.reveal(),
+                    subject: subject.as_ref().map(Secret::reveal),
+                    actor: actor.as_ref().map(Secret::reveal),
+                },
                 AskedGrant::Refresh { token, subject } => {
                     Proof::Refresh { token: token.reveal(), subject: subject.reveal() }
                 }
@@ -319,6 +326,7 @@ impl Broker {
             reader: &self.reader,
             strangers: &self.strangers,
             repositories: &self.repositories,
+            polls: &self.polls,
             now,
         }
     }
@@ -344,6 +352,9 @@ impl Broker {
         let now = self.clock.now();
         if let Some(secret) = exchange::family_secret(token.reveal()) {
             return self.revoke_family(secret, now).await;
+        }
+        if self.desk().withdraw(token, now).await? {
+            return Ok(Revoked::Ended);
         }
         let Some(HeldLease { id: lease, role, handle, .. }) = self.held(token, now).await? else {
             return Ok(Revoked::Unknown);
@@ -389,6 +400,11 @@ impl Broker {
     /// How far the role's backend can end what it gave; a role that is gone can only be waited out.
     async fn effect_of_ending(&self, role: &str, handle: &str) -> Effect {
         self.active().end(role, handle).await
+    }
+
+    /// Where people claim what waits for them.
+    pub fn desk(&self) -> Desk {
+        Desk { reader: self.reader.clone(), writer: self.writer.clone() }
     }
 
     /// Our published keys.

@@ -72,6 +72,9 @@ pub(super) async fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
                 if let Err(error) = broker.writer.sweep(surely_past(now, started, lived.elapsed())).await {
                     tracing::error!(%error, "the store could not be swept");
                 }
+                if let Err(error) = broker.desk().expire(now).await {
+                    tracing::error!(%error, "ceremonies that are over could not be ended");
+                }
                 broker.read_keys_again(now).await;
                 // Resource servers' secrets are read again with them.
                 let clients = broker.clone();

@@ -118,6 +118,7 @@ async fn examine(config: &Config, loaded: &Loaded, role: &Role, found: &mut Find
         principal_id: id,
         principal_name: name,
         actor_id: None,
+        approved_by: &[],
         scope: None,
         now,
         duration: role.max_duration,

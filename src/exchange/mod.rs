@@ -4,6 +4,7 @@
 //! It waits at five points and nowhere else: the key refresh on an unknown `kid`, the look-up of a renewal's family, the
 //! commit, the mint and the settling commit. All between them is pure.
 
+mod ceremony;
 mod handle;
 mod hint;
 mod operator;
@@ -15,6 +16,7 @@ mod strangers;
 mod subjects;
 mod trail;
 
+pub use ceremony::{POLL_INTERVAL_SECONDS, Polls, Redeems, Waits};
 pub use handle::{is_lease_handle, possession};
 pub use hint::{Condition, Hint, Nearest};
 pub use operator::{OperatorJob, operator_job};
@@ -61,6 +63,7 @@ pub struct Parts<'b> {
     pub reader: &'b Arc<dyn Reader>,
     pub strangers: &'b Strangers,
     pub repositories: &'b Repositories,
+    pub polls: &'b Polls,
     pub now: UnixSeconds,
 }
 
@@ -81,8 +84,8 @@ pub struct Request<'r> {
 pub enum Granted {
     /// A credential, its lease open and on record.
     Issued(Issued),
-    /// What would have been issued.
-    DryRun { role: String, mapping: String, duration: Seconds },
+    /// What would have been issued; `waits`: once people have claimed it.
+    DryRun { role: String, mapping: String, duration: Seconds, waits: bool },
 }
 
 /// A credential on its way out.
@@ -109,11 +112,34 @@ pub struct Refused {
     pub retry_after_seconds: Option<u32>,
     /// What a proven job may learn; `None` for strangers and lost races.
     pub hint: Option<Box<Hint>>,
+    /// What it waits for.
+    pub waits: Option<Box<Waits>>,
+}
+
+impl Refused {
+    /// Of what is on record already, or needs none.
+    fn untold(request: &Request<'_>, refusal: Refusal, now: UnixSeconds) -> Self {
+        let (reason, retry_after_seconds) = (refusal.reason(), refusal.retry_after_seconds(now));
+        let waits = match refusal {
+            Refusal::Opened(waits) | Refusal::Waiting(waits) => Some(waits),
+            _ => None,
+        };
+        let (standing, role_asked) = (Standing::ProvenJob, request.ask.role.is_some());
+        Self { reason, standing, role_asked, retry_after_seconds, hint: None, waits }
+    }
 }
 
 /// One exchange from bytes to credential, or to a refusal that is on record; and for metrics, what it was about.
 pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> (Result<Granted, Refused>, About) {
     let mut trail = Trail::new(request);
+    // A question about a ceremony is not an exchange: it has no record, and costs nothing.
+    if let Proof::Poll { auth_req_id, subject: None, .. } = request.proof {
+        let about = trail.about(parts, None);
+        return match ceremony::poll(parts, auth_req_id).await {
+            Ok(told) => (Err(Refused::untold(request, told, parts.now)), about),
+            Err(unknown) => (Err(trail::record_refusal(parts, trail, unknown).await), about),
+        };
+    }
     match grant(parts, request, &mut trail).await {
         Ok(granted) => (Ok(granted), trail.about(parts, None)),
         Err(refusal) => {
@@ -132,7 +158,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let mut decoded = [Vec::new(), Vec::new()];
     let proven = proof::prove(parts, request, &mut decoded, trail).instrument(step::prove()).await?;
     let Proven { case, pays, expires: token_expires } = proven;
-    let ask = Ask { role: request.ask.role.or(pays.role()), ..request.ask };
+    let ask = pays.ask(&request.ask);
 
     // 5 Decision. Pure; a denial is told by asking again, watched. The plan is pure too: text that does not fit its
     // target is a denial like any other.
@@ -141,13 +167,17 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         mapping::decide(&snapshot.mappings, &case, &ask, now)
     });
     let grant = match decided {
-        Decision::Grant(grant) => grant,
+        Decision::Grant(grant) | Decision::Pending(grant) => grant,
         Decision::Deny(denial) => return Err(Refusal::decision(snapshot, &case, &ask, denial, now)),
     };
     let (role, mapping) = (snapshot.mappings.role(grant.role), snapshot.mappings.mapping(grant.mapping));
     let renamed = mapping::renamed(&snapshot.mappings, &grant, &case.principal);
     trail.found(role, mapping, renamed);
     let lease = LeaseId(request.id.0);
+    let subjects = subjects::of(&case, trail.principal_id(), trail.actors(), &mapping.name, &role.name);
+    let who = (&case, trail.principal_id(), trail.principal_name());
+    let gate = ceremony::gate(parts, who, &grant, (&ask, &pays, token_expires), &subjects).await?;
+    let approved_by = gate.as_ref().map_or_else(|_| Vec::new(), ceremony::Gate::approved_by);
     let renewal = Renewal::of(&pays, token_expires, (lease, &role.name), mapping, now, &case)?;
     let plan = snapshot.minters[grant.role.0 as usize].plan(&Order {
         lease,
@@ -158,23 +188,27 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         principal_name: trail.principal_name(),
         actor_id: trail.actors().first().map(|actor| &*actor.id),
         scope: ask.scope,
+        approved_by: &approved_by,
         now,
         duration: renewal.narrows(grant.duration, now),
     })?;
     let exceptions: Vec<&str> = mapping.exceptions.iter().map(|exception| exception.exempt.name()).collect();
     let (backend, role, mapping) = (role.backend.as_str(), role.name.as_str(), mapping.name.as_str());
     let duration = plan.duration();
-    let not_suspended = Guard::NotSuspended {
-        subjects: subjects::of(&case, trail.principal_id(), trail.actors(), mapping, role),
-        at: now,
-    };
+    let not_suspended = Guard::NotSuspended { subjects, at: now };
 
     // 6 Admission: one transaction, durable before anything leaves. Whatever else must hold is one more guard on it.
     if request.dry_run {
         let guards = pays.guards(LeaseState::Issued).chain([not_suspended]).collect();
         trail.commit(parts, guards, vec![], What::DryRun { mapping, role }).instrument(step::admit()).await?;
-        return Ok(Granted::DryRun { role: role.into(), mapping: mapping.into(), duration });
+        return Ok(Granted::DryRun { role: role.into(), mapping: mapping.into(), duration, waits: gate.is_err() });
     }
+    let gate = match gate {
+        Ok(gate) => gate,
+        // Nobody has claimed it: the pending answer is a refusal that opens what they claim.
+        Err(opening) => return Err(ceremony::open(parts, request, trail, (&pays, not_suspended), *opening).await),
+    };
+    trail.approved(&gate.approvals);
     let (handle, place) = (plan.handle(), plan.status());
     // A handle that is known beforehand is on record with the lease: that grant needs no second write.
     let state = if handle.is_some() { LeaseState::Issued } else { LeaseState::Issuing };
@@ -203,16 +237,18 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         let (principal, run) = (&case.principal, case.principal.text(Claim::RunId));
         quota::uses(snapshot.mappings.mapping(grant.mapping), &principal.issuer, trail.principal_id(), run, now)
     };
-    let guards = pays.guards(state).chain([not_suspended]).chain(renewal.guard());
+    let guards = pays.guards(state).chain([not_suspended]).chain(renewal.guard()).chain(gate.guard);
     let guards = guards.chain(uses.iter().copied().map(Guard::Within)).collect();
     let eased = Eased { exceptions: &exceptions, renamed };
-    let granted = What::Granted { mapping, role, lease, handle, expires, family: renewal.family(), eased };
+    let ceremony = gate.ceremony.map(|id| id.0);
+    let granted = What::Granted { mapping, role, lease, handle, expires, family: renewal.family(), ceremony, eased };
     let list =
         place.filter(|place| !place.is_kept()).map(|place| Change::KeepList { list: place.list, until: place.until });
-    let changes = [Change::OpenLease(opened)].into_iter().chain(renewal.change()).chain(list).collect();
-    trail.opens(lease, state, uses, renewal.turn());
+    let changes =
+        [Change::OpenLease(opened)].into_iter().chain(renewal.change()).chain(gate.change).chain(list).collect();
+    trail.opens(lease, state, uses, renewal.turn(), gate.back);
     let admitted = trail.commit(parts, guards, changes, granted).instrument(step::admit()).await;
-    admitted.map_err(|refusal| renewal.lost(refusal))?;
+    admitted.map_err(|refusal| renewal.lost(refusal)).map_err(Refusal::of_ceremony)?;
     trail.admitted();
     if let Some(place) = place {
         place.keep();

@@ -2,13 +2,14 @@
 
 use super::{
     Parts, Refusal, Request,
+    ceremony::{self, Redeems},
     renewal::{self, Member},
     trail::Trail,
 };
 use crate::store::{Guard, LeaseState, Spend};
 use claimbound_core::{
     delegation,
-    mapping::Issuer,
+    mapping::{Ask, Issuer},
     reason::Reason,
     time::UnixSeconds,
     trust::{self, IssuerTable, SingleUse, TrustError, UnverifiedToken, Verified},
@@ -20,8 +21,8 @@ use std::sync::Arc;
 pub enum Proof<'r> {
     /// RFC 8693 token exchange.
     Tokens { subject: &'r str, actor: Option<&'r str> },
-    /// CIBA-style polling of a claim ceremony. No mapping can open one yet, so every id is unknown.
-    Poll { auth_req_id: &'r str },
+    /// CIBA-style polling of a claim ceremony: without a token it asks, with tokens of the same job it redeems.
+    Poll { auth_req_id: &'r str, subject: Option<&'r str>, actor: Option<&'r str> },
     /// Renewal where the issuer cannot mint again, with the subject token that began it.
     Refresh { token: &'r str, subject: &'r str },
 }
@@ -40,6 +41,8 @@ pub enum Pays {
     Token(Cost),
     /// A refresh token's turn; the subject token was spent when its family began.
     Turn(Member),
+    /// What people claimed for this job; its fresh tokens, or nothing but the claim.
+    Claim(Box<Redeems>),
 }
 
 /// What a case costs that is proven by tokens: one commit spends all of it, or none.
@@ -66,28 +69,31 @@ impl Cost {
 }
 
 impl Pays {
-    /// The role that the case may ask for alone.
-    pub(super) fn role(&self) -> Option<&str> {
+    /// What the case asks for: of a renewal its family's role, of a claim what was asked for when it began.
+    pub(super) fn ask<'a>(&'a self, asked: &Ask<'a>) -> Ask<'a> {
         match self {
-            Self::Token(_) => None,
-            Self::Turn(member) => Some(&member.family.role),
+            Self::Token(_) => *asked,
+            Self::Turn(member) => Ask { role: asked.role.or(Some(&member.family.role)), ..*asked },
+            Self::Claim(redeems) => redeems.ask(),
+        }
+    }
+
+    fn cost(&self) -> Option<Cost> {
+        match self {
+            Self::Token(cost) => Some(*cost),
+            Self::Turn(_) => None,
+            Self::Claim(redeems) => redeems.cost,
         }
     }
 
     /// The single-use key of what it costs.
     pub(super) fn token(&self) -> Option<[u8; 32]> {
-        match self {
-            Self::Token(cost) => Some(*cost.subject.token.key()),
-            Self::Turn(_) => None,
-        }
+        self.cost().map(|cost| *cost.subject.token.key())
     }
 
     /// Spends the tokens, which leaves the subject token in this state. A turn is taken by the renewal that it is for.
     pub(super) fn guards(&self, leaves: LeaseState) -> impl Iterator<Item = Guard> {
-        let cost = match self {
-            Self::Token(cost) => Some(cost.leaving(leaves)),
-            Self::Turn(_) => None,
-        };
+        let cost = self.cost().map(|cost| cost.leaving(leaves));
         cost.into_iter().flat_map(Cost::guards)
     }
 }
@@ -102,9 +108,10 @@ pub(super) async fn prove<'r, 't>(
 where
     'r: 't,
 {
-    let (subject, actor, refresh) = match request.proof {
-        Proof::Tokens { subject, actor } => (subject, actor, None),
-        Proof::Refresh { token, subject } => (subject, None, Some(token)),
+    let (subject, actor, refresh, claim) = match request.proof {
+        Proof::Tokens { subject, actor } => (subject, actor, None, None),
+        Proof::Refresh { token, subject } => (subject, None, Some(token), None),
+        Proof::Poll { auth_req_id, subject: Some(subject), actor } => (subject, actor, None, Some(auth_req_id)),
         Proof::Poll { .. } => return Err(Refusal::Grant(Reason::GrantUnknown)),
     };
     let mappings = &parts.snapshot.mappings;
@@ -150,9 +157,17 @@ where
         .take(&name, trail.principal_id())
         .map_err(|retry_after_seconds| Refusal::RateLimited { retry_after_seconds })?;
 
-    let pays = match refresh {
-        None => Pays::Token(cost),
-        Some(refresh) => {
+    let pays = match (refresh, claim) {
+        (None, None) => Pays::Token(cost),
+        (None, Some(auth_req_id)) => {
+            let (kept, job) = ceremony::look_up(parts, auth_req_id).await?;
+            let redeems = Redeems::new(kept, job, cost);
+            if redeems.cost.is_none() {
+                trail.comes_again();
+            }
+            Pays::Claim(Box::new(redeems))
+        }
+        (Some(refresh), _) => {
             trail.renews();
             let member = renewal::look_up(parts, refresh, cost.subject.token.key(), request.ask.role).await?;
             trail.goes_on(parts, &member.family);
@@ -165,6 +180,9 @@ where
     let name_of = |url: &str| mappings.issuer_at(url);
     let case = delegation::chain(workload, actor.map(|actor| actor.workload), trusts_act, name_of)?;
     trail.acted(&case.actors);
+    if let Pays::Claim(redeems) = &pays {
+        redeems.judge(&case, trail.principal_id(), &request.ask, parts.now)?;
+    }
     Ok(Proven { case, pays, expires })
 }
 

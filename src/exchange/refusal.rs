@@ -1,6 +1,6 @@
 //! Why an exchange ends without a credential: one variant per step, each with that step's own error.
 
-use super::{Hint, Snapshot};
+use super::{Hint, Snapshot, Waits};
 use crate::{
     issuance::{MintError, Unfit},
     keys::issuers::IssuerDown,
@@ -42,6 +42,12 @@ pub enum Refusal {
     Backend(#[from] MintError),
     #[error("{0}")]
     Grant(Reason),
+    /// It waits for people. The token is spent, and that is on record.
+    #[error("ceremony {} is open", .0.ceremony)]
+    Opened(Box<Waits>),
+    /// Its job came back too early.
+    #[error("ceremony {} is not claimed", .0.ceremony)]
+    Waiting(Box<Waits>),
     /// Before anything was judged: the token stays good.
     #[error("the repository's rate is used up for {retry_after_seconds} s")]
     RateLimited { retry_after_seconds: u32 },
@@ -75,6 +81,10 @@ impl Refusal {
             Self::Blocked(Blocked::LeaseEnded) => Reason::BackendDown,
             Self::Blocked(Blocked::Exhausted { .. }) => Reason::MappingLimit,
             Self::Blocked(Blocked::Suspended(_)) => Reason::Suspended,
+            Self::Blocked(Blocked::Crowded) => Reason::CeremonyCrowded,
+            Self::Blocked(Blocked::Unclaimed) => Reason::CeremonyOutdated,
+            Self::Blocked(Blocked::Moved) => Reason::CeremonyUsed,
+            Self::Opened(_) | Self::Waiting(_) => Reason::CeremonyNeeded,
             Self::Turn { blocked: Blocked::Reused, .. } => Reason::RefreshReused,
             Self::Turn { .. } => Reason::RefreshEnded,
             // `Replay`, and what no exchange guards today: never an issue.
@@ -92,6 +102,23 @@ impl Refusal {
             Self::RateLimited { retry_after_seconds } => Some(*retry_after_seconds),
             Self::Blocked(Blocked::Exhausted { until }) => u32::try_from(until.0.saturating_sub(now.0).max(1)).ok(),
             _ => None,
+        }
+    }
+
+    /// A guard of a ceremony that did not hold in admission: others were first.
+    pub(super) fn of_ceremony(self) -> Self {
+        match self {
+            Self::Blocked(Blocked::Moved) => Self::Grant(Reason::CeremonyUsed),
+            Self::Blocked(Blocked::Unclaimed) => Self::Grant(Reason::CeremonyOutdated),
+            other => other,
+        }
+    }
+
+    /// What its job waits for.
+    pub(super) fn take_waits(self) -> (Self, Option<Box<Waits>>) {
+        match self {
+            Self::Waiting(waits) => (Self::Grant(Reason::CeremonyNeeded), Some(waits)),
+            other => (other, None),
         }
     }
 

@@ -173,7 +173,7 @@ impl Renewal {
                 };
                 Ok(Self::Opens { family, first })
             }
-            Pays::Token(_) => Ok(Self::Never),
+            Pays::Token(_) | Pays::Claim(_) => Ok(Self::Never),
         }
     }
 

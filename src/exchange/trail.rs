@@ -5,11 +5,12 @@ use super::{
     strangers::{Kind, Repository},
 };
 use crate::{
-    store::{Blocked, Change, Commit, Family, Guard, LeaseState, Outcome, Settled, Turn, Use},
+    store::{Blocked, Change, Commit, Family, Guard, LeaseState, Move, Outcome, Settled, Turn, Use},
     telemetry::{About, Minted},
 };
 use aws_lc_rs::rand;
 use claimbound_core::{
+    ceremony::Claim as Approval,
     evidence::{Details, LeaseId, Party, Record, What},
     mapping::{Exception, Mapping, MappingId, MappingSet, Role, RoleId},
     reason::{Reason, Standing},
@@ -36,6 +37,8 @@ pub(super) struct Trail<'r> {
     renews: bool,
     /// The turn that admission takes: given back if surely nothing was minted.
     turn: Option<Turn>,
+    /// The ceremony that admission consumes: given back if surely nothing was minted.
+    redeemed: Option<Move>,
     /// What admission takes of the mapping's limits: given back if surely nothing was minted.
     uses: Vec<Use>,
     /// What a refusal's record must also change.
@@ -67,6 +70,7 @@ impl<'r> Trail<'r> {
             opening: None,
             renews: false,
             turn: None,
+            redeemed: None,
             uses: vec![],
             owed: vec![],
             details,
@@ -117,6 +121,19 @@ impl<'r> Trail<'r> {
         self.renews = true;
     }
 
+    /// The token was spent when its ceremony began: a refusal costs nothing but its record.
+    pub(super) fn comes_again(&mut self) {
+        self.renews = true;
+        self.spend = None;
+    }
+
+    /// People claimed it: who, when and why.
+    pub(super) fn approved(&mut self, approvals: &[Approval]) {
+        if !approvals.is_empty() {
+            self.details.json.insert("approvals".into(), json!(approvals));
+        }
+    }
+
     /// Both belong to this family: a refusal costs nothing but its record.
     pub(super) fn goes_on(&mut self, parts: &Parts<'r>, family: &Family) {
         self.spend = None;
@@ -150,7 +167,15 @@ impl<'r> Trail<'r> {
     }
 
     /// Admission is about to open a lease in this state, and to take these uses and this turn for it.
-    pub(super) fn opens(&mut self, lease: LeaseId, from: LeaseState, uses: Vec<Use>, turn: Option<Turn>) {
+    pub(super) fn opens(
+        &mut self,
+        lease: LeaseId,
+        from: LeaseState,
+        uses: Vec<Use>,
+        turn: Option<Turn>,
+        redeemed: Option<Move>,
+    ) {
+        self.redeemed = redeemed;
         self.uses = uses;
         self.turn = turn;
         self.opening = Some(Settled { lease, from, state: LeaseState::Failed, handle: None });
@@ -166,6 +191,7 @@ impl<'r> Trail<'r> {
         if settled.state == LeaseState::Failed {
             self.owed.extend(self.uses.drain(..).map(Change::GiveBack));
             self.owed.extend(self.turn.take().map(Change::GiveTurnBack));
+            self.owed.extend(self.redeemed.take().map(Change::GiveClaimBack));
         }
         self.owed.push(Change::Settle(settled));
     }
@@ -229,14 +255,24 @@ pub(crate) fn salt() -> [u8; 32] {
 /// Every refusal ends here. A stranger's is counted and recorded in the background; a proven job's is one durable
 /// record, and what believing the job cost is spent with it. Beyond a rate per repository the record is summed, the
 /// spending never. Whoever is over the repository's own rate is not judged at all: nothing is spent, and nothing written.
-pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refusal: Refusal) -> Refused {
+pub(super) async fn record_refusal(parts: &Parts<'_>, trail: Trail<'_>, refusal: Refusal) -> Refused {
+    if let Refusal::Opened(_) = refusal {
+        return Refused::untold(trail.request, refusal, parts.now);
+    }
+    let (refusal, waits) = refusal.take_waits();
+    let mut refused = record(parts, trail, refusal).await;
+    refused.waits = waits.filter(|_| refused.reason == Reason::CeremonyNeeded);
+    refused
+}
+
+async fn record(parts: &Parts<'_>, mut trail: Trail<'_>, refusal: Refusal) -> Refused {
     let mut reason = refusal.reason();
     tracing::debug!(decision_id = %trail.request.id, reason = reason.name(), why = %refusal, "refused");
     let role_asked = trail.request.ask.role.is_some();
     let (wait, waiting) = (refusal.retry_after_seconds(parts.now), reason);
     let refused = |reason, standing, hint| {
         let retry_after_seconds = wait.filter(|_| reason == waiting);
-        Refused { reason, standing, role_asked, retry_after_seconds, hint }
+        Refused { reason, standing, role_asked, retry_after_seconds, hint, waits: None }
     };
     let Some(principal) = &trail.principal else {
         parts.strangers.note(trail.request, trail.issuer, reason, parts);

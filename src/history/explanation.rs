@@ -59,7 +59,7 @@ pub fn explain_case(
 impl Explanation {
     /// 0 for a grant, 1 for a denial.
     pub fn exit_code(&self) -> u8 {
-        u8::from(!matches!(self, Self::Judged { decision: Decision::Grant(_), .. }))
+        u8::from(!matches!(self, Self::Judged { decision, .. } if decision.given().is_some()))
     }
 
     /// For machines; whole, so for operators only.
@@ -110,10 +110,14 @@ fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 
 fn verdict(decision: &Decision, set: &MappingSet) -> String {
     match decision {
-        Decision::Grant(grant) => {
+        Decision::Grant(grant) | Decision::Pending(grant) => {
             let mapping = set.mapping(grant.mapping);
             let (role, duration) = (&set.role(grant.role).name, duration(grant.duration));
-            let mut text = format!("grant: mapping `{}` gives `{role}` for {duration}\n", mapping.name);
+            let verdict = if matches!(decision, Decision::Pending(_)) { "pending" } else { "grant" };
+            let mut text = format!("{verdict}: mapping `{}` gives `{role}` for {duration}\n", mapping.name);
+            if let Some(terms) = set.ceremony(grant.mapping, grant.role) {
+                line(&mut text, format_args!("{terms}, within {}", self::duration(terms.rule.claim_within)));
+            }
             for Exception { exempt, reason, .. } in &mapping.exceptions {
                 line(&mut text, format_args!("by the exception `{exempt}`: {reason}"));
             }

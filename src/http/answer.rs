@@ -22,7 +22,7 @@ use claimbound_core::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
-use shape::{Active, DryRun, Early, Pairs, Success, Told, ToldNearest, text, uri};
+use shape::{Active, DryRun, Early, Pairs, Success, Told, ToldNearest, ToldWaits, text, uri};
 
 /// Before this much time another try is in vain.
 const RETRY_SECONDS: u32 = 5;
@@ -90,13 +90,14 @@ impl Reply {
 }
 
 /// The answer to an exchange.
-pub fn exchanged(answer: &Answer, hints: Hints) -> Reply {
+pub fn exchanged(answer: &Answer, hints: Hints, public_url: &str) -> Reply {
     let mut reply = match &answer.outcome {
         Ok(Granted::Issued(issued)) => Reply::json(StatusCode::OK, &Success::of(answer, issued, answer.at)),
-        Ok(Granted::DryRun { role, mapping, duration }) => Reply::json(
+        Ok(Granted::DryRun { role, mapping, duration, waits }) => Reply::json(
             StatusCode::OK,
             &DryRun {
                 dry_run: true,
+                pending: *waits,
                 role,
                 mapping,
                 expires_in: duration.0,
@@ -104,7 +105,7 @@ pub fn exchanged(answer: &Answer, hints: Hints) -> Reply {
                 mappings_version: &answer.mappings_version,
             },
         ),
-        Err(refused) => refusal(answer, refused, hints),
+        Err(refused) => refusal(answer, refused, hints, public_url),
     };
     reply.noted = Noted { decision: Some(answer.id), granted: answer.outcome.is_ok() };
     reply
@@ -288,10 +289,16 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
         // By the rules, or by the tokens alone: without a nearest mapping nothing is told.
         (R::ActorNotAllowed | R::ChainTooLong, _) => refuse("invalid_request", reason, true),
         (R::ActorNeeded, _) => refuse(target, reason, true),
+        // RFC 8628 section 3.5, and OpenID Connect CIBA Core 1.0 section 11.
+        (R::CeremonyNeeded, _) => refuse("authorization_pending", reason, false),
+        (R::CeremonySlowDown, _) => refuse("slow_down", reason, false),
+        (R::CeremonyRejected | R::CeremonyOutdated, _) => refuse("access_denied", reason, false),
+        (R::CeremonyExpired, _) => refuse("expired_token", reason, false),
+        (R::CeremonyMismatch | R::CeremonyUsed, _) => refuse("invalid_grant", reason, false),
         (R::RefreshMismatch | R::RefreshEnded | R::RefreshReused, _) => refuse("invalid_grant", reason, false),
         (R::InFlight, _) => later(reason, RETRY_IN_FLIGHT_SECONDS),
         (R::BackendDown, _) => later(reason, RETRY_SECONDS),
-        (R::RateLimited | R::MappingLimit, _) => {
+        (R::RateLimited | R::MappingLimit | R::CeremonyCrowded, _) => {
             tell(429, "temporarily_unavailable", reason, Some(RETRY_SECONDS), false)
         }
         (R::FormInvalid, _) => refuse("invalid_request", reason, false),
@@ -389,6 +396,24 @@ fn words(reason: Reason) -> &'static str {
              `actor_token_type`"
         }
         Reason::GrantUnknown => "No such refresh token or authentication request is open; begin with a token exchange",
+        Reason::CeremonyNeeded => {
+            "This grant waits until people have claimed it; show `claim_uri`, `match_code` and `match_words` in the job's log, \
+             and come again with `auth_req_id`"
+        }
+        Reason::CeremonySlowDown => "Ask for it less often: once in `interval` seconds",
+        Reason::CeremonyMismatch => {
+            "This request belongs to another job, or to another role, scope or duration; only the job that began it can \
+             redeem it"
+        }
+        Reason::CeremonyRejected => "The request was rejected or withdrawn; begin with a token exchange",
+        Reason::CeremonyExpired => "Nobody claimed the request in time, or it was not redeemed in time",
+        Reason::CeremonyOutdated => {
+            "What was claimed is void: the mapping, the role or who may approve has changed; begin with a token exchange"
+        }
+        Reason::CeremonyUsed => "What was claimed for this request has been redeemed",
+        Reason::CeremonyCrowded => {
+            "Too many requests of this repository wait for people; have some claimed or rejected, and come again"
+        }
         Reason::RefreshMismatch => {
             "This refresh token was given for another token of the CI system, or for another role; send it with the one \
              that it came from"
@@ -416,7 +441,7 @@ fn words(reason: Reason) -> &'static str {
     }
 }
 
-fn refusal(answer: &Answer, refused: &Refused, hints: Hints) -> Reply {
+fn refusal(answer: &Answer, refused: &Refused, hints: Hints, public_url: &str) -> Reply {
     let untold = refused.hint.as_ref().is_some_and(|hint| hint.role_untold);
     let reason = if untold { Reason::NoMapping } else { refused.reason };
     let verdict = verdict(reason, refused.standing, refused.role_asked);
@@ -435,6 +460,7 @@ fn refusal(answer: &Answer, refused: &Refused, hints: Hints) -> Reply {
         claims: Pairs(hint.filter(|_| hints == Hints::Full).map_or(&[], |hint| &hint.claims)),
         did_you_mean: hint.and_then(|hint| hint.did_you_mean.as_deref()),
         contact: hint.and_then(|hint| hint.contact.as_deref()),
+        waits: refused.waits.as_deref().map(|waits| ToldWaits::of(waits, public_url)),
     };
     let status = StatusCode::from_u16(verdict.status).expect("the table's statuses are valid");
     let retry_after_seconds = refused.retry_after_seconds.or(verdict.retry_after_seconds);

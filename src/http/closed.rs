@@ -40,6 +40,7 @@ impl Front for Closed {
             standing: Standing::Stranger,
             role_asked: false,
             retry_after_seconds: None,
+            waits: None,
             hint: None,
         };
         let (id, at) = (DecisionId(uuid::Uuid::now_v7().as_u128()), self.now());

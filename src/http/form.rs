@@ -176,7 +176,20 @@ impl Form {
                 Ok(AskedGrant::Tokens { subject, actor })
             }
             Some(GRANT_POLL) => {
-                Ok(AskedGrant::Poll { auth_req_id: self.required("auth_req_id", "send the one you were given")? })
+                let auth_req_id = self.required("auth_req_id", "send the one you were given")?;
+                let (subject, actor) = (self.secret("subject_token"), self.secret("actor_token"));
+                for name in ["subject_token_type", "actor_token_type"] {
+                    if self.get(name).is_some() {
+                        self.token_type(name)?;
+                    }
+                }
+                if actor.is_some() && subject.is_none() {
+                    return Err(invalid("`actor_token` stands without `subject_token`; send both or neither"));
+                }
+                if self.dry_run()? {
+                    return Err(invalid("`dry_run` does not go with an `auth_req_id`; leave it out"));
+                }
+                Ok(AskedGrant::Poll { auth_req_id, subject, actor })
             }
             Some(GRANT_REFRESH) => self.refresh(),
             Some(_) => Err(FormError {
@@ -377,7 +390,7 @@ mod tests {
         refused("grant_type=refresh_token&refresh_token=r1", FormCode::InvalidRequest, "`subject_token` is missing");
         let form = Form::parse(b"grant_type=urn:openid:params:grant-type:ciba&auth_req_id=a1").unwrap();
         let grant = form.asked(None).unwrap().grant;
-        assert!(matches!(grant, AskedGrant::Poll { auth_req_id } if auth_req_id.reveal() == "a1"));
+        assert!(matches!(grant, AskedGrant::Poll { auth_req_id, subject: None, .. } if auth_req_id.reveal() == "a1"));
         refused("grant_type=refresh_token", FormCode::InvalidRequest, "`refresh_token` is missing");
         refused("grant_type=password", FormCode::UnsupportedGrantType, "not supported");
     }

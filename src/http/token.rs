@@ -19,7 +19,7 @@ async fn exchange(request: &HttpRequest, shared: &Shared) -> Result<Reply, Turne
     asked.caller = caller(request, shared);
     drop(form);
     let answer = shared.front.exchange(asked).await;
-    Ok(answer::exchanged(&answer, shared.config.hints))
+    Ok(answer::exchanged(&answer, shared.config.hints, &shared.config.public_url))
 }
 
 /// The trace that a trusted proxy says this is part of; anybody else could write into traces of others.

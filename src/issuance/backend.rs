@@ -46,6 +46,8 @@ pub struct Order<'a> {
     /// The same id of the outermost actor.
     pub actor_id: Option<&'a str>,
     pub scope: Option<&'a str>,
+    /// Who claimed it, `<sign-in>:<subject>` each.
+    pub approved_by: &'a [String],
     pub now: UnixSeconds,
     pub duration: Seconds,
 }

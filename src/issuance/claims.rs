@@ -48,6 +48,9 @@ pub(super) fn of(order: &Order<'_>, token: &Token<'_>) -> Value {
     if let Some(act) = act(&order.case.actors) {
         claims["act"] = act;
     }
+    if !order.approved_by.is_empty() {
+        claims["approved_by"] = json!(order.approved_by);
+    }
     claims
 }
 

@@ -122,6 +122,7 @@ fn granted(opened: &Lease) -> What<'_> {
         handle: None,
         expires: opened.expires,
         family: None,
+        ceremony: None,
         eased: Eased::default(),
     }
 }
@@ -220,7 +221,7 @@ fn in_family(mut commit: Commit, of: u128, change: Option<Change>) -> Commit {
     let What::Granted { mapping, role, lease: opened, handle, expires, eased, .. } = granted(lease) else {
         unreachable!("a grant")
     };
-    let what = What::Granted { mapping, role, lease: opened, handle, expires, family: Some(id), eased };
+    let what = What::Granted { mapping, role, lease: opened, handle, expires, family: Some(id), ceremony: None, eased };
     commit.entry = Some(entry(opened.0, what));
     commit.changes.extend(change);
     commit

@@ -83,12 +83,22 @@ pub enum What<'r> {
         handle: Option<&'r str>,
         expires: UnixSeconds,
         family: Option<LeaseId>,
+        /// The ceremony in which people claimed it.
+        ceremony: Option<u128>,
         eased: Eased<'r>,
     },
     /// `dry_run=true` and the rules would have granted.
     DryRun { mapping: &'r str, role: &'r str },
     /// `role` is the asked one, if it exists; `mapping` the nearest.
     Refused { reason: Reason, role: Option<&'r str>, mapping: Option<&'r str> },
+    /// A grant that waits for people: its job opened a ceremony, or joined the open one.
+    Pending { reason: Reason, ceremony: u128, mapping: &'r str, role: &'r str },
+    /// What became of a ceremony (`claimed` by one person, `wrong_code`, `rejected`, `withdrawn`, `left` by one of its jobs,
+    /// `expired`), and the state that it is in since. Who did it, why, and what was shown stands in the details.
+    Ceremony { ceremony: u128, how: &'r str, state: &'r str, mapping: &'r str, role: &'r str },
+    /// An operator took so many standing claims back, or carried them over to a changed rule (`how`); who, why and which stands
+    /// in the details.
+    Claims { how: &'r str, count: u64 },
     /// A refused renewal that ended its family, with the leases that were alive: its refresh token had been used before.
     Reused { family: LeaseId, reason: Reason, role: Option<&'r str> },
     /// Refusals of strangers beyond the single-record rate, summed; their network stands in the details.
@@ -173,7 +183,7 @@ pub struct Body<'b> {
     /// Seconds since 1970.
     pub at: i64,
     /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `family_ended`, `suspended`, `resumed`, `cut`,
-    /// `denials_applied`, `mappings_activated`, `mappings_refused`, `operator_signed_in`, `operator_refused`,
+    /// `denials_applied`, `ceremony`, `claims`, `mappings_activated`, `mappings_refused`, `operator_signed_in`, `operator_refused`,
     /// `operator_signed_out`, `started`, `details_erased`, `records_pruned`, `signing_key` or `adopted`.
     #[serde(borrow)]
     pub kind: Cow<'b, str>,
@@ -195,13 +205,16 @@ pub struct Body<'b> {
     /// Of `granted`: the family of renewals that the lease belongs to. Of `refused` and `family_ended`: the one that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<LeaseId>,
+    /// Of `granted`, `refused` and `ceremony`: the claim ceremony, hex.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub ceremony: Option<Cow<'b, str>>,
     /// The credential's public handle.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub handle: Option<Cow<'b, str>>,
     /// The credential's expiry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<i64>,
-    /// Of `settled`: how minting came out; of `signing_key`: what became of the key.
+    /// Of `settled`: how minting came out; of `signing_key`: what became of the key; of `ceremony`: where it stands now.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Cow<'b, str>>,
     /// Of `ended` and `family_ended`: what ended the lease, or the leases; of operators: how they showed who they are; of
@@ -338,6 +351,8 @@ impl<'b> Body<'b> {
             "ended" | "family_ended" if self.how.as_deref() != Some("operator") => Keeping::Answer,
             "ended"
             | "family_ended"
+            | "ceremony"
+            | "claims"
             | "suspended"
             | "resumed"
             | "cut"
@@ -364,6 +379,7 @@ impl<'b> Body<'b> {
             renamed: None,
             lease: None,
             family: None,
+            ceremony: None,
             handle: None,
             expires: None,
             state: None,
@@ -398,7 +414,8 @@ impl<'b> Body<'b> {
 
     fn tell(&mut self, what: &What<'b>) {
         match *what {
-            What::Granted { mapping, role, lease, handle, expires, family, eased } => {
+            What::Granted { mapping, role, lease, handle, expires, family, ceremony, eased } => {
+                self.ceremony = ceremony.map(|id| format!("{id:032x}").into());
                 self.exceptions = eased.exceptions.iter().map(|name| Cow::Borrowed(*name)).collect();
                 self.renamed = eased.renamed.map(Into::into);
                 self.mapping = Some(mapping.into());
@@ -416,6 +433,23 @@ impl<'b> Body<'b> {
                 self.reason = Some(reason.name().into());
                 self.role = role.map(Into::into);
                 self.mapping = mapping.map(Into::into);
+            }
+            What::Pending { reason, ceremony, mapping, role } => {
+                self.reason = Some(reason.name().into());
+                self.ceremony = Some(format!("{ceremony:032x}").into());
+                self.mapping = Some(mapping.into());
+                self.role = Some(role.into());
+            }
+            What::Ceremony { ceremony, how, state, mapping, role } => {
+                self.ceremony = Some(format!("{ceremony:032x}").into());
+                self.how = Some(how.into());
+                self.state = Some(state.into());
+                self.mapping = Some(mapping.into());
+                self.role = Some(role.into());
+            }
+            What::Claims { how, count } => {
+                self.how = Some(how.into());
+                self.count = Some(count);
             }
             What::Reused { family, reason, role } => {
                 self.reason = Some(reason.name().into());
@@ -505,7 +539,9 @@ impl What<'_> {
         match self {
             What::Granted { .. } => "granted",
             What::DryRun { .. } => "dry_run",
-            What::Refused { .. } | What::Reused { .. } => "refused",
+            What::Refused { .. } | What::Reused { .. } | What::Pending { .. } => "refused",
+            What::Ceremony { .. } => "ceremony",
+            What::Claims { .. } => "claims",
             What::Summed { .. } => "summed",
             What::Settled { .. } => "settled",
             What::Ended { .. } => "ended",

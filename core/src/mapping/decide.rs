@@ -32,7 +32,19 @@ pub struct Ask<'r> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Decision {
     Grant(Grant),
+    /// As a grant, once people have claimed it: [`MappingSet::ceremony`].
+    Pending(Grant),
     Deny(Denial),
+}
+
+impl Decision {
+    /// What would be given, at once or once it is claimed.
+    pub fn given(&self) -> Option<&Grant> {
+        match self {
+            Self::Grant(grant) | Self::Pending(grant) => Some(grant),
+            Self::Deny(_) => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -158,7 +170,8 @@ pub fn decide(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSeconds
     };
     match found {
         Ok((mapping, role)) => {
-            Decision::Grant(Grant { mapping, role, duration: duration(set, mapping, role, ask.duration) })
+            let grant = Grant { mapping, role, duration: duration(set, mapping, role, ask.duration) };
+            if set.mapping(mapping).ceremony.is_some() { Decision::Pending(grant) } else { Decision::Grant(grant) }
         }
         Err(denial) => Decision::Deny(denial),
     }

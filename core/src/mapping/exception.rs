@@ -13,16 +13,25 @@ pub enum Exempt {
     AnyEvent,
     /// `allow_mutable_identity`: a name without id, on an issuer that strangers share.
     MutableIdentity,
+    /// `allow_self`, in a ceremony: who started a job may claim it.
+    AllowSelf,
+    /// `own_approvers`, in `may` alone: its mappings say who approves.
+    OwnApprovers,
 }
 
 impl Exempt {
-    pub const ALL: [Self; 3] = [Self::AnyRepository, Self::AnyEvent, Self::MutableIdentity];
+    pub const ALL: [Self; 5] =
+        [Self::AnyRepository, Self::AnyEvent, Self::MutableIdentity, Self::AllowSelf, Self::OwnApprovers];
+    /// Those that a mapping claims by a key of its own, with a reason.
+    pub const OF_MAPPING: [Self; 3] = [Self::AnyRepository, Self::AnyEvent, Self::MutableIdentity];
     /// As it is written in mappings and in `may`.
     pub fn name(self) -> &'static str {
         match self {
             Self::AnyRepository => "any_repository",
             Self::AnyEvent => "any_event",
             Self::MutableIdentity => "allow_mutable_identity",
+            Self::AllowSelf => "allow_self",
+            Self::OwnApprovers => "own_approvers",
         }
     }
     pub fn from_name(name: &str) -> Option<Self> {

@@ -437,14 +437,16 @@ impl ConditionReport {
 impl Decision {
     /// The decision for machines: names instead of numbers. For operators: it names the deny rule.
     pub fn to_json(&self, set: &MappingSet) -> serde_json::Value {
+        let waits = matches!(self, Self::Pending(_));
         match self {
-            Self::Grant(grant) => json!({
-                "decision": "grant",
+            Self::Grant(grant) | Self::Pending(grant) => json!({
+                "decision": if waits { "pending" } else { "grant" },
                 "mapping": set.mapping(grant.mapping).name,
                 "role": set.role(grant.role).name,
                 "duration_seconds": grant.duration.0,
                 "max_session_seconds": set.mapping(grant.mapping).max_session.map(|session| session.0),
                 "limit": set.mapping(grant.mapping).limit,
+                "ceremony": set.ceremony(grant.mapping, grant.role).map(|terms| terms.to_json()),
             }),
             Self::Deny(denial) => json!({
                 "decision": "deny",

@@ -5,6 +5,7 @@
 
 mod actor;
 mod advice;
+mod ceremony;
 pub mod codes;
 mod compile;
 mod decide;
@@ -18,6 +19,7 @@ mod within;
 
 pub use actor::{ACTOR, ActorRule};
 pub use advice::repository_line;
+pub use ceremony::{CeremonyFloor, CeremonyRule, CeremonyTerms, When, every_key, job_digest, starter};
 pub use compile::{Loaded, load};
 pub use decide::{Ask, Decision, Denial, Grant, decide, duration, possible_roles, renamed, shadowed};
 pub use exception::{Exception, Exempt};

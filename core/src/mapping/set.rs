@@ -2,6 +2,7 @@
 
 use super::{
     actor::ActorRule,
+    ceremony::{CeremonyFloor, CeremonyRule},
     exception::{Exception, Exempt},
     index::Index,
 };
@@ -262,6 +263,8 @@ pub struct Mapping {
     pub max_session: Option<Seconds>,
     /// Who may act for its jobs; without it nobody. Its alternatives share one.
     pub actor: Option<Arc<ActorRule>>,
+    /// Whose word its grants wait for. Its alternatives share one.
+    pub ceremony: Option<Arc<CeremonyRule>>,
     /// Not part of the decision, which is pure: a guard on each grant.
     pub limit: Option<Limit>,
     /// From then on it grants nothing.
@@ -335,6 +338,8 @@ pub struct MappingSet {
     pub requires: HashMap<(RoleId, IssuerId), Vec<Condition>, FixedState>,
     /// The `review_by` of files.
     pub reviews: Vec<(UnixSeconds, Span)>,
+    /// `[sensitivity.X.ceremony]` by sensitivity.
+    pub ceremony_floors: BTreeMap<String, CeremonyFloor>,
     /// Targets that no role has: names, and where they are declared.
     pub unused_targets: Vec<(String, Span)>,
     /// Derived by `finish`.

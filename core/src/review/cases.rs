@@ -28,8 +28,10 @@ const BEFORE_ALL: UnixSeconds = UnixSeconds(0);
 /// What a test expects.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Expect {
-    /// Exactly these roles are possible.
+    /// Exactly these roles are given at once.
     Grant { roles: Vec<String> },
+    /// Exactly these are given once people have claimed them.
+    Pending { roles: Vec<String> },
     /// The role is not granted; `fails` names exactly the failed conditions of the nearest mapping, if stated.
     Deny { role: Option<String>, fails: Option<Vec<String>> },
 }
@@ -126,7 +128,7 @@ fn without_workload(error: &impl fmt::Display, expect: &Expect) -> Result<(), Fa
     match expect {
         Expect::Deny { fails: None, .. } => Ok(()),
         Expect::Deny { .. } => Err(Failure::new(FAILS, why, "remove `fails`, or correct what the test gives")),
-        Expect::Grant { .. } => {
+        Expect::Grant { .. } | Expect::Pending { .. } => {
             Err(Failure::new(ROLES, why, "correct what the test gives, or list the owner in `owners`"))
         }
     }
@@ -134,12 +136,19 @@ fn without_workload(error: &impl fmt::Display, expect: &Expect) -> Result<(), Fa
 
 fn judge(set: &MappingSet, case: &Case<'_>, expect: &Expect, now: UnixSeconds) -> Result<(), Failure> {
     match expect {
-        Expect::Grant { roles } => {
+        Expect::Grant { roles } | Expect::Pending { roles } => {
+            let waiting = matches!(expect, Expect::Pending { .. });
             let expected: BTreeSet<&str> = roles.iter().map(String::as_str).collect();
             for name in &expected {
                 known(set, name)?;
             }
-            let got = names(set, &possible_roles(set, case, now));
+            let given = |role: &RoleId| {
+                let ask = Ask { role: Some(&set.role(*role).name), ..Ask::default() };
+                matches!(decide(set, case, &ask, now), Decision::Pending(_)) == waiting
+            };
+            let mut possible = possible_roles(set, case, now);
+            possible.retain(given);
+            let got = names(set, &possible);
             if got == expected {
                 return Ok(());
             }
@@ -155,7 +164,7 @@ fn judge(set: &MappingSet, case: &Case<'_>, expect: &Expect, now: UnixSeconds) -
             }
             let ask = Ask { role: role.as_deref(), ..Ask::default() };
             let denial = match decide(set, case, &ask, now) {
-                Decision::Grant(grant) => {
+                Decision::Grant(grant) | Decision::Pending(grant) => {
                     let (mapping, role) = (&set.mapping(grant.mapping).name, &set.role(grant.role).name);
                     let message = format!("expected a denial, but mapping `{mapping}` gives `{role}`");
                     return Err(Failure::new(GRANTED, message, "narrow the mapping, or correct the test"));
@@ -206,10 +215,14 @@ fn known(set: &MappingSet, name: &str) -> Result<RoleId, Failure> {
 /// What keeps the role away.
 fn near(set: &MappingSet, case: &Case<'_>, role: Option<&str>, now: UnixSeconds) -> String {
     let (decision, trace) = explain(set, case, &Ask { role, ..Ask::default() }, now);
-    if let Decision::Deny(denial) = decision
-        && let Some(rule) = denial.rule
+    if let Decision::Deny(denial) = &decision
+        && let Some(rule) = &denial.rule
     {
         return format!("the deny rule `{rule}` holds for this job");
+    }
+    if decision.given().is_some() {
+        return "the role is given otherwise: with `pending` once people have claimed it, with `grant` at once"
+            .to_owned();
     }
     match trace.mappings.first() {
         None => "no mapping gives it: write one".to_owned(),

@@ -147,7 +147,7 @@ proptest! {
         prop_assert_eq!(&again, &decision);
         let possible = possible_roles(&set, &case, NOW);
         match decision {
-            Decision::Grant(grant) => {
+            Decision::Grant(grant) | Decision::Pending(grant) => {
                 prop_assert!(possible.contains(&grant.role));
                 prop_assert!(trace.mappings.iter().any(|one| one.held && one.mapping == grant.mapping));
                 prop_assert!(trace.mappings.iter().all(|one| one.held == one.miss.is_none()));

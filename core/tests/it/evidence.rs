@@ -42,6 +42,7 @@ fn granted() -> What<'static> {
         handle: Some("jti-1"),
         expires: UnixSeconds(1_800_000_900),
         family: None,
+        ceremony: None,
         eased: Eased::default(),
     }
 }
@@ -126,7 +127,7 @@ fn each_kind_has_its_one_encoding() {
 fn what_made_a_grant_easier_stands_in_its_body() {
     let What::Granted { mapping, role, lease, handle, expires, family, .. } = granted() else { panic!("a grant") };
     let eased = Eased { exceptions: &["any_event", "any_repository"], renamed: Some("acme/old") };
-    let entry = record(What::Granted { mapping, role, lease, handle, expires, family, eased })
+    let entry = record(What::Granted { mapping, role, lease, handle, expires, family, ceremony: None, eased })
         .seal(&Details::default(), [1; 32]);
     let text = std::str::from_utf8(&entry.body).unwrap();
     let told =
@@ -405,7 +406,7 @@ proptest! {
             decision: Some(DECISION),
             at: UnixSeconds(0),
             what: What::Granted {
-                mapping: "m", role: &role, lease: LEASE, handle: Some(&handle), expires: UnixSeconds(-1), family: None,
+                mapping: "m", role: &role, lease: LEASE, handle: Some(&handle), expires: UnixSeconds(-1), family: None, ceremony: None,
                 eased: Eased::default() },
             principal: Some(Party { issuer: "i", id: &id, name: "n" }),
             actor: None,

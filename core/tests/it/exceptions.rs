@@ -209,7 +209,7 @@ fn each_alternative_is_judged_by_itself() {
         "{ANY}\n{EVENT}\n[[mapping.any]]\nrepository_owner = \"acme\"\nevent_name = \"push\"\n[[mapping.any]]\nrepository_id = 7\n"
     );
     let set = set(&one("payments", "github", "reader", &keys));
-    let rests: Vec<_> = set.mappings.iter().map(|one| Exempt::ALL.map(|exempt| one.rests_on(exempt))).collect();
+    let rests: Vec<_> = set.mappings.iter().map(|one| Exempt::OF_MAPPING.map(|exempt| one.rests_on(exempt))).collect();
     assert_eq!(rests, [[true, false, false], [false, true, false]], "only what the alternative needs");
     let contrary = format!(
         "{EVENT}\n[[mapping.any]]\nrepository_id = 7\nevent_name = \"push\"\n[[mapping.any]]\nrepository_id = 8\nevent_name = \"issues\"\n"
@@ -222,7 +222,7 @@ fn may_and_on_rename_say_one_of_their_words() {
     for (from, to, expected) in [
         ("may = []", "may = [\"any_repositorys\"]", "CB0528"),
         ("may = []", "may = [\"everything\"]", "CB0528"),
-        ("may = []", "may = [\"allow_self\", \"own_approvers\", \"sts_uses_per_token\"]", "CB0902 CB0902 CB0902"),
+        ("may = []", "may = [\"allow_self\", \"own_approvers\", \"sts_uses_per_token\"]", "CB0902"),
         ("may = []", "may = [\"any_event\", \"any_event\"]", "CB0313"),
         ("may = []", "may = \"any_event\"", "CB0105"),
         ("may = []", "may = [7]", "CB0105"),
@@ -265,7 +265,7 @@ fn answer(set: &MappingSet, claims: &[(Claim, &str)]) -> String {
     let decision = decide(set, &case, &ask, UnixSeconds(0));
     assert_eq!(watched, decision);
     match decision {
-        Decision::Grant(grant) => {
+        Decision::Grant(grant) | Decision::Pending(grant) => {
             let report = trace.mappings.iter().find(|one| one.held).expect("what grants holds");
             let shown = report.conditions.iter().any(|one| one.renamed);
             assert_eq!(renamed(set, &grant, &case.principal).is_some(), shown);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod broken;
+mod ceremony;
 mod claims;
 mod decide;
 mod evidence;

@@ -411,7 +411,7 @@ proptest! {
                 let denied = model.denies(role, &job);
                 let decision = decide(&set, &case, &ask, now);
                 match &decision {
-                    Decision::Grant(grant) => {
+                    Decision::Grant(grant) | Decision::Pending(grant) => {
                         prop_assert!(!denied, "{role} {job:?}");
                         prop_assert_eq!(&[set.mapping(grant.mapping).name.clone()][..], &giving[..]);
                         prop_assert_eq!(&set.role(grant.role).name, role);

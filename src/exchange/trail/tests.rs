@@ -68,7 +68,7 @@ impl House {
     fn parts(&self) -> Parts<'_> {
         let (snapshot, writer, reader) = (&self.snapshot, &self.writer, &self.reader);
         let (strangers, repositories) = (&self.strangers, &self.repositories);
-        Parts { snapshot, issuers: &NoIssuers, writer, reader, strangers, repositories, now: NOW }
+        Parts { snapshot, issuers: &NoIssuers, writer, reader, strangers, repositories, polls: &POLLS, now: NOW }
     }
 
     /// Kinds and reasons of all records, states of all leases; the audit holds.
@@ -92,6 +92,8 @@ impl House {
         (records, states)
     }
 }
+
+static POLLS: std::sync::LazyLock<Polls> = std::sync::LazyLock::new(Polls::default);
 
 fn request(id: u128) -> Request<'static> {
     Request {
@@ -122,6 +124,7 @@ async fn admit(parts: &Parts<'_>, trail: &mut Trail<'_>, state: LeaseState) -> R
         handle: None,
         expires: opened.expires,
         family: None,
+        ceremony: None,
         eased: Eased::default(),
     };
     trail.opens(opened.id, state, vec![], None);
@@ -289,6 +292,7 @@ async fn a_use_counts_unless_surely_nothing_was_minted() {
                 handle: None,
                 expires: opened.expires,
                 family: None,
+                ceremony: None,
                 eased: Eased::default(),
             };
             trail.opens(opened.id, Issuing, vec![once], None);
@@ -329,6 +333,7 @@ async fn what_is_taken_back_gives_its_uses_back() {
         handle: None,
         expires: opened.expires,
         family: None,
+        ceremony: None,
         eased: Eased::default(),
     };
     trail.opens(opened.id, Issued, vec![once], None);

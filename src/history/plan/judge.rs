@@ -196,12 +196,16 @@ impl<'a> Judge<'a> {
         let missed = match &told {
             Told::Unheard(reason) => Some((reason.name().to_owned(), None)),
             Told::Judged { decision: Decision::Deny(denial), .. } => Some((denial.reason.to_string(), Some(denial))),
-            Told::Judged { decision: Decision::Grant(grant), .. } if granted => {
+            Told::Judged { decision: Decision::Grant(grant) | Decision::Pending(grant), .. } if granted => {
                 key.terms = self.terms(body, &ask, grant);
                 key.kind = Kind::Otherwise;
                 None
             }
-            Told::Judged { decision: Decision::Grant(grant), .. } => {
+            // It waited for people, and would again.
+            Told::Judged { decision: Decision::Pending(_), .. } if key.reason == Reason::CeremonyNeeded.name() => {
+                Some((key.reason.clone(), None))
+            }
+            Told::Judged { decision: Decision::Grant(grant) | Decision::Pending(grant), .. } => {
                 key.role = set.role(grant.role).name.clone();
                 key.mapping = set.mapping(grant.mapping).name.clone();
                 key.kind = Kind::Granted;

@@ -263,7 +263,7 @@ impl<'a> Tally<'a> {
             let ask = Ask { role: body.role.as_deref(), ..Ask::default() };
             let (set, profiles) = (&self.loaded.set, &self.loaded.profiles);
             match ask_again(set, profiles, &details, &ask, UnixSeconds(body.at)).ok()? {
-                Told::Judged { decision: Decision::Grant(grant), .. } => {
+                Told::Judged { decision: Decision::Grant(grant) | Decision::Pending(grant), .. } => {
                     self.things.alternatives.get(&grant.mapping).copied().filter(|at| own.contains(at))
                 }
                 _ => None,

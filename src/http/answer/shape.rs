@@ -3,9 +3,10 @@
 use crate::{
     broker::Answer,
     config::Hints,
-    exchange::{Condition, Issued, Nearest},
+    exchange::{Condition, Issued, Nearest, POLL_INTERVAL_SECONDS, Waits},
     http::form::TYPE_JWT,
     issuance::Credential,
+    secret::Secret,
 };
 use claimbound_core::{mapping::Got, time::UnixSeconds};
 use serde::{Serialize, Serializer};
@@ -110,6 +111,9 @@ pub struct Active {
 #[derive(Serialize)]
 pub struct DryRun<'a> {
     pub dry_run: bool,
+    /// People would have to claim it first.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pending: bool,
     pub role: &'a str,
     pub mapping: &'a str,
     pub expires_in: u32,
@@ -150,6 +154,38 @@ pub struct Told<'a> {
     pub did_you_mean: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contact: Option<&'a str>,
+    #[serde(flatten)]
+    pub waits: Option<ToldWaits<'a>>,
+}
+
+/// What a job that waits for people needs (RFC 8628 section 3.2, OpenID Connect CIBA Core 1.0 section 7.3).
+#[derive(Serialize)]
+pub struct ToldWaits<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_req_id: Option<&'a str>,
+    claim_uri: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    match_code: Option<&'a str>,
+    /// The page shows the same.
+    match_words: String,
+    interval: u32,
+    expires_in: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ready: bool,
+}
+
+impl<'a> ToldWaits<'a> {
+    pub fn of(waits: &'a Waits, public_url: &str) -> Self {
+        Self {
+            auth_req_id: waits.auth_req_id.as_ref().map(Secret::reveal),
+            claim_uri: format!("{public_url}/claim/{}", waits.ceremony),
+            match_code: waits.match_code.as_ref().map(Secret::reveal),
+            match_words: waits.words.join(" "),
+            interval: POLL_INTERVAL_SECONDS,
+            expires_in: waits.expires_in.0,
+            ready: waits.ready,
+        }
+    }
 }
 
 #[derive(Serialize)]

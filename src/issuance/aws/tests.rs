@@ -117,6 +117,7 @@ fn order<'a>(case: &'a Case<'a>) -> Order<'a> {
         principal_id: "740000001",
         principal_name: "acme/payments",
         actor_id: None,
+        approved_by: &[],
         scope: None,
         now: UnixSeconds(1_800_000_000),
         duration: Seconds(1800),

@@ -5,6 +5,7 @@
 //! fault is left out of the set, so that later rules judge only what can be judged, and a fault is told once.
 
 mod actor;
+mod ceremony;
 mod conditions;
 mod denies;
 mod duration;
@@ -122,6 +123,8 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
     let nevers = denies::nevers(&policy_fields, &policy, &roles, &mut findings);
 
     let requires = stripped(roles.requires);
+    let floors = policy.sensitivities.into_iter().filter_map(|(name, one)| Some((name, one.floor?)));
+    let ceremony_floors = floors.collect();
     let profiles_of = policy.profiles;
     let teams = policy.teams.into_iter().map(|rules| rules.team).collect();
     let (issuers, roles, tests) = (policy.issuers, roles.all, mappings.tests);
@@ -138,6 +141,7 @@ pub fn load(folder: &Folder, profiles: &Profiles) -> Loaded {
         requires,
         reviews,
         unused_targets,
+        ceremony_floors,
         ..MappingSet::default()
     }
     .finish();

@@ -1,10 +1,11 @@
 //! `policy.toml`: issuers, teams, sensitivities, targets. Denies wait until roles are known.
 
-use super::{conditions::is_match_key, duration, names, teams::may};
+use super::{ceremony, conditions::is_match_key, duration, names, teams::may};
 use crate::{
+    ceremony::Approver,
     diag::{Diagnostic, Span, did_you_mean},
     mapping::{
-        Issuer, Team, codes,
+        CeremonyFloor, Issuer, Team, codes,
         syntax::{Entry, Fields, Findings, Place, Tree, Value},
     },
     time::Seconds,
@@ -30,6 +31,8 @@ pub(super) const PRODUCTION: &str = "production";
 pub(super) enum Narrow {
     Branch,
     Tag,
+    /// A ceremony, unless the mapping is in the shadow.
+    Ceremony,
 }
 
 #[derive(Clone, Debug)]
@@ -37,6 +40,8 @@ pub(super) struct Sensitivity {
     pub(super) max: Seconds,
     /// Any of these; empty: nothing demanded.
     pub(super) needs_any: Vec<Narrow>,
+    /// `[sensitivity.X.ceremony]`.
+    pub(super) floor: Option<CeremonyFloor>,
 }
 
 /// `[target.*]`: texts for `{target.x}`.
@@ -53,6 +58,8 @@ pub(super) struct TeamRules {
     pub(super) team: Team,
     /// `None`: every issuer.
     pub(super) issuers: Option<Vec<String>>,
+    /// Who claims, where a ceremony does not say.
+    pub(super) approvers: Vec<Approver>,
     pub(super) span: Span,
 }
 
@@ -120,7 +127,15 @@ impl<'p> Policy<'p> {
         let (Some(low), Some(high)) = (self.sensitivities.get(from), self.sensitivities.get(to)) else { return true };
         let narrower = low.needs_any.is_empty()
             || (!high.needs_any.is_empty() && high.needs_any.iter().all(|need| low.needs_any.contains(need)));
-        from != PRODUCTION && high.max <= low.max && narrower
+        let floor = match (&low.floor, &high.floor) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(low), Some(high)) => {
+                let within = high.approvers.iter().all(|one| low.approvers.contains(one)) && !high.approvers.is_empty();
+                high.quorum >= low.quorum && (low.approvers.is_empty() || within)
+            }
+        };
+        from != PRODUCTION && high.max <= low.max && narrower && floor
     }
 }
 
@@ -151,7 +166,7 @@ pub(super) fn compile<'p>(
             policy.add_team(team);
         }
     }
-    let built_in = |max| Sensitivity { max, needs_any: Vec::new() };
+    let built_in = |max| Sensitivity { max, needs_any: Vec::new(), floor: None };
     policy.sensitivities.insert(PRODUCTION.into(), built_in(PRODUCTION_MAX_SECONDS));
     policy.sensitivities.insert("internal".into(), built_in(INTERNAL_MAX_SECONDS));
     for entry in fields.named("sensitivity", findings) {
@@ -467,6 +482,7 @@ fn team(entry: Entry<'_, '_>, policy: &Policy<'_>, findings: &mut Findings) -> O
             .collect()
     });
     let may = may(&fields, findings);
+    let approvers = ceremony::approvers(fields.entry("approvers"), findings).unwrap_or_default();
     let (path, span) = fields.need_text("path", findings)?;
     let fits = path.strip_prefix("teams/").is_some_and(|rest| {
         rest.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', '\0']))
@@ -490,7 +506,7 @@ fn team(entry: Entry<'_, '_>, policy: &Policy<'_>, findings: &mut Findings) -> O
         findings.push(finding.and(other.span.clone(), "the other team"));
     }
     let team = Team { name: name.to_owned(), path: path.to_owned(), contact, may };
-    Some(TeamRules { team, issuers, span: fields.span() })
+    Some(TeamRules { team, issuers, approvers, span: fields.span() })
 }
 
 fn sensitivity(entry: Entry<'_, '_>, policy: &mut Policy<'_>, findings: &mut Findings) {
@@ -512,22 +528,19 @@ fn sensitivity(entry: Entry<'_, '_>, policy: &mut Policy<'_>, findings: &mut Fin
         match need {
             "branch" => needs_any.push(Narrow::Branch),
             "tag" => needs_any.push(Narrow::Tag),
-            "ceremony" => findings.error(
-                codes::LATER_VALUE,
-                span,
-                "`ceremony` in `needs_any` is not available in this version yet",
-                "leave it out: `needs_any = [\"branch\", \"tag\"]`",
-            ),
+            "ceremony" => needs_any.push(Narrow::Ceremony),
             _ => {
-                let meant = did_you_mean(need, ["branch", "tag"]);
-                let help =
-                    meant.map_or("write `branch`, `tag` or both".into(), |meant| format!("did you mean `{meant}`?"));
+                let meant = did_you_mean(need, ["branch", "tag", "ceremony"]);
+                let help = meant.map_or("write some of `branch`, `tag` and `ceremony`".into(), |meant| {
+                    format!("did you mean `{meant}`?")
+                });
                 findings.error(codes::BAD_OPERATOR, span, format!("a mapping cannot narrow `{need}`"), help);
             }
         }
     }
     let max = max.or(built_in).unwrap_or(PRODUCTION_MAX_SECONDS);
-    policy.sensitivities.insert(name.to_owned(), Sensitivity { max, needs_any });
+    let floor = fields.entry("ceremony").and_then(|entry| ceremony::floor(entry, findings));
+    policy.sensitivities.insert(name.to_owned(), Sensitivity { max, needs_any, floor });
 }
 
 fn target(entry: Entry<'_, '_>, policy: &mut Policy<'_>, findings: &mut Findings) {

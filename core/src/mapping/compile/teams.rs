@@ -4,11 +4,11 @@ mod exceptions;
 mod judged;
 mod pins;
 
-pub(super) use exceptions::may;
+pub(super) use exceptions::{allowed, may, reason};
 pub(super) use pins::is_pin;
 
 use super::{
-    actor,
+    actor, ceremony,
     conditions::{self, Compiled, Ground, Set, Sets, keys_of},
     duration, limit, names,
     policy::{Policy, TeamRules},
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     diag::{Diagnostic, Span},
     mapping::{
-        ActorRule, Exempt, Issuer, IssuerId, Mapping, Origin, Pairs as Members, RoleId, Team, Test, codes,
+        ActorRule, Exception, Exempt, Issuer, IssuerId, Mapping, Origin, Pairs as Members, RoleId, Team, Test, codes,
         syntax::{Entry, Fields, Findings, Place, Tree, empty_list},
     },
     review::{Given, TestCase},
@@ -283,6 +283,15 @@ impl Mappings {
         let actor = self.actor(fields, &roles, reading, findings);
         let expires = fields.entry("expires").and_then(|entry| duration::moment(entry, findings));
         let shadow = fields.boolean("shadow", findings).unwrap_or(false);
+        let known_issuer = (issuer.name.as_ref(), profile);
+        let ceremony = fields.entry("ceremony").map(|entry| ceremony::read(entry, known_issuer, reading, findings));
+        let waits = ceremony.is_some() && !shadow;
+        let (ceremony, allow_self) = ceremony.flatten().unzip();
+        if let (Some(rule), true) = (&ceremony, shadow) {
+            let help = "remove one of the two: nobody is asked to claim what is not given";
+            let message = "the mapping is in the shadow, so its ceremony never begins";
+            findings.push(Diagnostic::error(codes::CEREMONY_IN_SHADOW, rule.span.clone(), message, help).warning());
+        }
         let claimed = exceptions::claimed(fields, &reading.owner.team, findings);
         let alternatives = alternatives(fields, findings);
         let mut rows: Vec<(Vec<Compiled>, Vec<Exempt>)> = Vec::new();
@@ -310,6 +319,7 @@ impl Mappings {
                     profile,
                     compiled: &compiled,
                     claimed: &claimed,
+                    waits,
                     fields,
                     reading,
                 };
@@ -317,6 +327,10 @@ impl Mappings {
                 used.extend(judged.pins(&roles, findings));
                 judged.narrow(&roles, findings);
                 judged.events_told(&roles, findings);
+                if let Some(rule) = &ceremony {
+                    let all: Vec<&Compiled> = compiled.iter().collect();
+                    ceremony::judge(rule, known_issuer, &roles, &all, reading, findings);
+                }
                 judged.durations(&roles, &[max.as_ref(), given.as_ref()], findings);
                 used.extend(judged.admits_any_event(&roles).then_some(Exempt::AnyEvent));
                 excuses.extend(judged.needless(&used));
@@ -326,6 +340,11 @@ impl Mappings {
             }
             rows.push((compiled, used));
         }
+        let allow_self: Option<Exception> = allow_self.flatten();
+        if let (0, Some(Exception { exempt, reason, span })) = (findings.errors() - before, &allow_self) {
+            exceptions::in_force(name, *exempt, reason, span, findings);
+        }
+        let ceremony = ceremony.map(Arc::new);
         if findings.errors() == before {
             exceptions::tell(name, &claimed, &rows, &excuses, findings);
         }
@@ -345,10 +364,16 @@ impl Mappings {
                 max_duration: max.as_ref().map(|(max, _)| *max),
                 max_session,
                 actor: actor.clone(),
+                ceremony: ceremony.clone(),
                 limit,
                 expires,
                 shadow,
-                exceptions: claimed.iter().filter(|one| used.contains(&one.exempt)).cloned().collect(),
+                exceptions: claimed
+                    .iter()
+                    .filter(|one| used.contains(&one.exempt))
+                    .chain(&allow_self)
+                    .cloned()
+                    .collect(),
                 span: fields.span(),
             });
         }
@@ -401,6 +426,11 @@ pub(super) struct Reading<'r, 'a, 'f> {
 }
 
 impl<'r> Reading<'r, '_, '_> {
+    /// The team whose file it is, with what its mappings may use.
+    pub(super) fn team_rules(&self) -> &'r TeamRules {
+        self.owner
+    }
+
     fn roles(&self, fields: &Fields<'_, '_>, findings: &mut Findings) -> Vec<(RoleId, Span)> {
         let listed = fields.need("roles", findings).map(|entry| entry.texts(findings)).unwrap_or_default();
         listed.into_iter().filter_map(|(name, span)| Some((self.roles.find(name, &span, findings)?, span))).collect()

@@ -101,20 +101,15 @@ fn form(findings: &mut Findings, span: Span, message: impl Into<String>, help: i
 fn expect(fields: &Fields<'_, '_>, roles: &Roles, findings: &mut Findings) -> Option<Expect> {
     let (expect, span) = fields.need_text("expect", findings)?;
     let surplus: &[(&'static str, &str)] = match expect {
-        "grant" => &[
+        "grant" | "pending" => &[
             ("role", "a grant is stated with `roles`: exactly those that are possible"),
             ("fails", "nothing fails where a role is granted; remove it"),
         ],
         "deny" => &[("roles", "a denial is stated with `role`: the one that is not granted")],
-        "pending" => {
-            let message = "`expect = \"pending\"` is not available in this version yet";
-            let help = "expect `grant` or `deny`; this version has no grants that wait for a person";
-            findings.error(codes::LATER_VALUE, span, message, help);
-            return None;
-        }
         _ => {
-            let meant = did_you_mean(expect, ["grant", "deny"]).map(|meant| format!("did you mean `{meant}`?"));
-            let help = meant.unwrap_or_else(|| "write `grant` or `deny`".to_owned());
+            let meant =
+                did_you_mean(expect, ["grant", "pending", "deny"]).map(|meant| format!("did you mean `{meant}`?"));
+            let help = meant.unwrap_or_else(|| "write `grant`, `pending` or `deny`".to_owned());
             form(findings, span, format!("a test cannot expect `{expect}`"), help);
             return None;
         }
@@ -124,12 +119,12 @@ fn expect(fields: &Fields<'_, '_>, roles: &Roles, findings: &mut Findings) -> Op
             form(findings, entry.key_span(), format!("`{key}` does not go with `expect = \"{expect}\"`"), *help);
         }
     }
-    if expect == "grant" {
+    if expect != "deny" {
         let Some(listed) = fields.texts("roles", findings) else {
             form(
                 findings,
                 span,
-                "the test expects a grant and does not say of what",
+                format!("the test expects `{expect}` and does not say of what"),
                 "add `roles = […]`: exactly the roles that the job may have",
             );
             return None;
@@ -137,7 +132,8 @@ fn expect(fields: &Fields<'_, '_>, roles: &Roles, findings: &mut Findings) -> Op
         for (role, span) in &listed {
             roles.find(role, span, findings);
         }
-        return Some(Expect::Grant { roles: listed.into_iter().map(|(role, _)| role.to_owned()).collect() });
+        let roles = listed.into_iter().map(|(role, _)| role.to_owned()).collect();
+        return Some(if expect == "grant" { Expect::Grant { roles } } else { Expect::Pending { roles } });
     }
     let role = fields.text("role", findings);
     if let Some((role, span)) = &role {

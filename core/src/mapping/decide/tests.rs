@@ -19,6 +19,9 @@ fn ask(set: &MappingSet, case: &Case<'_>, role: Option<&str>) -> Decision {
 fn answer(set: &MappingSet, case: &Case<'_>, role: Option<&str>) -> String {
     match ask(set, case, role) {
         Decision::Grant(grant) => format!("{} {}", set.mapping(grant.mapping).name, set.role(grant.role).name),
+        Decision::Pending(grant) => {
+            format!("{} {} pending", set.mapping(grant.mapping).name, set.role(grant.role).name)
+        }
         Decision::Deny(denial) => denial.reason.name().to_owned(),
     }
 }

@@ -6,8 +6,9 @@
 
 use super::Place;
 use crate::{
+    ceremony::QUORUM_MAX,
     mapping::{
-        Exempt,
+        Exempt, When,
         compile::{CLAIMS, OPERATORS, WORKFLOW_PARTS, match_keys},
     },
     workload::{ACTORS_MAX, Claim, Kind, Profiles},
@@ -54,6 +55,8 @@ impl FileKind {
             (Self::Team, ["mapping"]) => Place::Mapping,
             (Self::Team, ["mapping", "limit"]) => Place::Limit,
             (Self::Team, ["mapping", "actor"]) => Place::Actor,
+            (Self::Team, ["mapping", "ceremony"]) => Place::Ceremony,
+            (Self::Policy, ["sensitivity", _, "ceremony"]) => Place::Floor,
             (Self::Team | Self::Tests, ["test"]) => Place::Test,
             _ => return &[],
         };
@@ -171,7 +174,7 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
             text("an exception, by its reason: repositories by name, without id")
         }
         (Place::Sensitivity, "needs_any") => {
-            described(list(&json!({ "type": "string" })), "each mapping must narrow one of these")
+            described(list(&json!({ "enum": ["branch", "tag", "ceremony"] })), "each mapping must narrow one of these")
         }
         (Place::Role | Place::Mapping | Place::Sensitivity, "max_duration") => duration("longest life of a credential"),
         (Place::Deny | Place::Never | Place::Test, "name") => text("what findings call it"),
@@ -233,6 +236,28 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
             schema["properties"]["issuer"] = json!({ "$ref": "#/$defs/name" });
             described(schema, "the outermost actor: its issuer, and conditions on its claims; all must hold")
         }
+        (Place::Mapping, "ceremony") => {
+            described(table(Place::Ceremony, backends), "people claim its grants before they are given")
+        }
+        (Place::Sensitivity, "ceremony") => {
+            described(table(Place::Floor, backends), "what no ceremony for such a role goes below")
+        }
+        (Place::Team | Place::Ceremony | Place::Floor, "approvers") => {
+            names("who may claim: NAME:group:…, NAME:email:… or NAME:sub:…, NAME of a [[sign_in]]")
+        }
+        (Place::Ceremony, "when") => {
+            described(json!({ "enum": When::ALL.map(When::name) }), "each issuance, or a workload once")
+        }
+        (Place::Ceremony, "remember") => {
+            names("claims that a first use is remembered by; left out: all that is matched")
+        }
+        (Place::Ceremony, "claim_within") => duration("when a request nobody claimed is over"),
+        (Place::Ceremony, "valid_for") => duration("how long the claim of a first use stands"),
+        (Place::Ceremony, "approvers_from") => text("a claim set by administrators that names one more group"),
+        (Place::Ceremony | Place::Floor, "quorum") => {
+            described(json!({ "type": "integer", "minimum": 1, "maximum": QUORUM_MAX }), "distinct people")
+        }
+        (Place::Ceremony, "allow_self") => text("an exception, by its reason: who started the job may claim it"),
         (Place::Mapping, "limit") => described(table(Place::Limit, backends), "counted for each repository"),
         (Place::Limit, "per_run") => count("grants in one run of the CI system"),
         (Place::Limit, "per_hour") => count("grants in an hour"),
@@ -245,8 +270,8 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
             described(schema, "who acts for the job: its issuer, and its canonical claims")
         }
         (Place::Test, "claims") => described(json!({ "type": "object" }), "the job as its token writes it"),
-        (Place::Test, "expect") => described(json!({ "enum": ["grant", "deny"] }), "what must come out"),
-        (Place::Test, "roles") => names("with `grant`: exactly these roles"),
+        (Place::Test, "expect") => described(json!({ "enum": ["grant", "pending", "deny"] }), "what must come out"),
+        (Place::Test, "roles") => names("with `grant` and `pending`: exactly these roles"),
         (Place::Test, "role") => text("with `deny`: the role that is not given"),
         (Place::Test, "fails") => names("with `deny`: exactly the conditions that fail"),
         (Place::Test, "at") => described(json!({ "type": "string" }), "the moment of the request"),

@@ -254,7 +254,7 @@ impl<'a, 'f> Fields<'a, 'f> {
                 && did_you_mean(other.get_ref(), self.place.keys().iter().copied()) == Some(key)
         });
         // Of these tables every foreign key is told where they are read.
-        let slid = ["match", "require", "jwt", "limit", "actor", "workload"].iter().any(|table| {
+        let slid = ["match", "require", "jwt", "limit", "actor", "ceremony", "workload"].iter().any(|table| {
             let table = self.table.get(*table).and_then(|value| value.get_ref().as_table());
             table.is_some_and(|table| table.contains_key(key))
         });

@@ -19,6 +19,10 @@ pub(crate) enum Place {
     Limit,
     /// `[mapping.actor]`: who may act.
     Actor,
+    /// `[mapping.ceremony]`: whose word it waits for.
+    Ceremony,
+    /// `[sensitivity.X.ceremony]`: what no ceremony goes below.
+    Floor,
     Tests,
     Test,
     /// `[mapping.match]`, `[file.match]`, `[deny.match]`, `require`: its keys are claims.
@@ -31,8 +35,8 @@ impl Place {
         match self {
             Self::Policy => &["format", "issuer", "team", "sensitivity", "target", "deny", "never"],
             Self::Issuer => &["profile", "url", "owners", "tenancy", "on_rename", "trust_act"],
-            Self::Team => &["path", "contact", "issuers", "may"],
-            Self::Sensitivity => &["max_duration", "needs_any"],
+            Self::Team => &["path", "contact", "issuers", "approvers", "may"],
+            Self::Sensitivity => &["max_duration", "needs_any", "ceremony"],
             Self::Deny => &["name", "reason", "issuers", "roles", "sensitivity", "match"],
             Self::Never => &["name", "issuers", "roles", "sensitivity", "match"],
             Self::Roles => &["role"],
@@ -66,12 +70,24 @@ impl Place {
                 "match",
                 "any",
                 "actor",
+                "ceremony",
                 "limit",
                 "expires",
                 "shadow",
             ],
             Self::Limit => &["per_run", "per_hour"],
             Self::Actor => &["required", "max_depth", "match"],
+            Self::Ceremony => &[
+                "when",
+                "remember",
+                "claim_within",
+                "valid_for",
+                "approvers",
+                "approvers_from",
+                "quorum",
+                "allow_self",
+            ],
+            Self::Floor => &["approvers", "quorum"],
             Self::Tests => &["test"],
             Self::Test => &["name", "issuer", "workload", "claims", "actor", "expect", "roles", "role", "fails", "at"],
             Self::Match => &[],
@@ -98,6 +114,8 @@ impl Place {
             Self::Mapping => "[[mapping]]",
             Self::Limit => "[mapping.limit]",
             Self::Actor => "[mapping.actor]",
+            Self::Ceremony => "[mapping.ceremony]",
+            Self::Floor => "[sensitivity.*.ceremony]",
             Self::Tests => "a test file",
             Self::Test => "[[test]]",
             Self::Match => "[mapping.match]",
@@ -106,7 +124,9 @@ impl Place {
     /// The kind of file, in words.
     pub(super) fn file(self) -> &'static str {
         match self {
-            Self::Policy | Self::Issuer | Self::Team | Self::Sensitivity | Self::Deny | Self::Never => "`policy.toml`",
+            Self::Policy | Self::Issuer | Self::Team | Self::Sensitivity | Self::Floor | Self::Deny | Self::Never => {
+                "`policy.toml`"
+            }
             Self::Roles | Self::Role => "a file under `roles/`",
             Self::Tests => "a file under `tests/`",
             _ => "a team's file",
@@ -129,14 +149,23 @@ impl Place {
     pub(crate) fn owner_of(self, key: &str) -> Option<&'static str> {
         let near: &[Place] = match self {
             Self::Policy => &[Self::Issuer, Self::Team, Self::Sensitivity, Self::Deny, Self::Never],
-            Self::Issuer | Self::Team | Self::Sensitivity | Self::Deny | Self::Never => {
+            Self::Issuer | Self::Team | Self::Sensitivity | Self::Floor | Self::Deny | Self::Never => {
                 &[Self::Policy, Self::Issuer, Self::Team, Self::Sensitivity, Self::Deny, Self::Never]
             }
             Self::Roles => &[Self::Role],
             Self::Role => &[],
             Self::Tests => &[Self::Test],
-            Self::Match => &[Self::Mapping, Self::Limit, Self::Actor, Self::File, Self::Test, Self::Deny, Self::Role],
-            _ => &[Self::File, Self::Set, Self::Mapping, Self::Limit, Self::Actor, Self::Test],
+            Self::Match => &[
+                Self::Mapping,
+                Self::Limit,
+                Self::Actor,
+                Self::Ceremony,
+                Self::File,
+                Self::Test,
+                Self::Deny,
+                Self::Role,
+            ],
+            _ => &[Self::File, Self::Set, Self::Mapping, Self::Limit, Self::Actor, Self::Ceremony, Self::Test],
         };
         near.iter().find(|place| **place != self && place.has(key) && key != "match").map(|place| place.title())
     }
@@ -152,6 +181,9 @@ impl Place {
             (Self::Actor, "match") => {
                 "say who may act below `[mapping.actor.match]`: `issuer = \"…\"`, and the conditions on its jobs".into()
             }
+            (Self::Ceremony, "when") => {
+                "write `when = \"every\"`: each issuance is claimed; or `when = \"first_use\"`: a workload once".into()
+            }
             (Self::Test, "expect") => "write `expect = \"grant\"` with `roles`, or `expect = \"deny\"`".into(),
             _ => format!("write `{key} = …` below the header of `{}`", self.title()),
         }
@@ -161,16 +193,9 @@ impl Place {
 /// What to do instead of a key that a later version of the language has. `None`: no version has it.
 pub(crate) fn later(place: Place, key: &str) -> Option<&'static str> {
     Some(match (place, key) {
-        (Place::Team, "approvers") => "remove it; nobody approves grants in this version, so keep such roles unbound",
-        (Place::Sensitivity, "ceremony") => {
-            "remove it; give the sensitivity `needs_any = [\"branch\", \"tag\"]` and keep roles that need a person unbound"
-        }
         (Place::Limit, "sts_uses_per_token") => "remove it; one token is good for one call in this version",
         (Place::Actor, "audience") => {
             "remove it; this version takes no token of its own as a subject token, so nothing is exchanged downstream"
-        }
-        (Place::Mapping, "ceremony" | "approvers" | "quorum") => {
-            "remove it, and do not bind roles that need a person's approval yet: without it the mapping would grant at once"
         }
         (Place::Issuer, "max_lifetime") => "remove it; the profile's own maximum stands",
         (Place::Role, "gcp" | "azure" | "vault" | "kubernetes" | "ssh" | "x509" | "github" | "database") => {

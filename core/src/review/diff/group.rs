@@ -266,7 +266,7 @@ impl Half<'_> {
         };
         let case = crate::workload::Case { principal, actors };
         match decide(set, &case, &Ask { role: Some(role), ..Ask::default() }, UnixSeconds(0)) {
-            Decision::Grant(grant) => {
+            Decision::Grant(grant) | Decision::Pending(grant) => {
                 let name = set.mapping(grant.mapping).name.clone();
                 (Some(grant.mapping), Outcome { mapping: Some(name), reason: None, rule: None })
             }
@@ -516,6 +516,7 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
         duration,
         max_duration,
         max_session,
+        ceremony,
         limit,
         expires,
         shadow,
@@ -534,6 +535,7 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
         && same_actors
         && (duration, max_duration, max_session) == (&b.duration, &b.max_duration, &b.max_session)
         && *limit == b.limit
+        && terms::same_ceremony(ceremony.as_deref(), b.ceremony.as_deref())
         && (expires, shadow) == (&b.expires, &b.shadow)
 }
 

@@ -1,10 +1,11 @@
 //! What a grant is bounded by, and how two bounds compare.
 
 use crate::{
-    mapping::{Limit, Mapping, MappingId, MappingSet, Parameters, Role, RoleId},
+    ceremony::Approver,
+    mapping::{CeremonyRule, CeremonyTerms, Limit, Mapping, MappingId, MappingSet, Parameters, Role, RoleId, When},
     time::{Seconds, UnixSeconds},
 };
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 /// Bytes of a policy's SHA-256 that tell versions apart for a reader.
 const HASH_BYTES_SHOWN: usize = 6;
@@ -56,10 +57,134 @@ pub fn of_mappings([before, after]: [&MappingSet; 2], mappings: [MappingId; 2], 
         let show = |limit: Option<u32>| limit.map_or("none".to_owned(), |limit| limit.to_string());
         term(&mut terms, name, a, b, |a, b| most(a) < most(b), show);
     }
+    ceremonies(&mut terms, before.ceremony(mappings[0], roles[0]), after.ceremony(mappings[1], roles[1]));
     let end = |end: &Option<UnixSeconds>| end.map_or(i64::MAX, |end| end.0);
     let show = |end: Option<UnixSeconds>| end.map_or("never".to_owned(), UnixSeconds::rfc3339);
     term(&mut terms, "expires", a.0.expires, b.0.expires, |a, b| end(a) < end(b), show);
     terms
+}
+
+/// Whether two ceremonies are the same, wherever they stand.
+pub(super) fn same_ceremony(a: Option<&CeremonyRule>, b: Option<&CeremonyRule>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => *a == CeremonyRule { span: a.span.clone(), ..b.clone() },
+        (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
+/// Who is asked, and how: without a ceremony nobody is.
+fn ceremonies(terms: &mut Vec<Term>, before: Option<CeremonyTerms<'_>>, after: Option<CeremonyTerms<'_>>) {
+    let (a, b) = match (before, after) {
+        (None, None) => return,
+        (Some(a), Some(b)) => (a, b),
+        (a, b) => {
+            let show = |side: Option<CeremonyTerms<'_>>| side.map_or("none".to_owned(), |side| side.to_string());
+            let direction = if a.is_some() { Direction::Wider } else { Direction::Narrower };
+            terms.push(Term { name: "ceremony".to_owned(), before: show(a), after: show(b), direction });
+            return;
+        }
+    };
+    let often = |side: &CeremonyTerms<'_>| side.rule.when == When::FirstUse;
+    of_ceremony(
+        terms,
+        "ceremony.when",
+        a,
+        b,
+        |a, b| often(b) && !often(a),
+        |side| side.rule.when.name().to_owned(),
+        often,
+    );
+    let quorum = |side: &CeremonyTerms<'_>| side.quorum();
+    of_ceremony(terms, "ceremony.quorum", a, b, |a, b| quorum(a) > quorum(b), |side| side.quorum().to_string(), quorum);
+    let own = |side: &CeremonyTerms<'_>| side.rule.allow_self;
+    of_ceremony(
+        terms,
+        "ceremony.allow_self",
+        a,
+        b,
+        |a, b| own(b) && !own(a),
+        |side| side.rule.allow_self.to_string(),
+        own,
+    );
+    if often(&a) && often(&b) {
+        let stands = |side: &CeremonyTerms<'_>| side.rule.valid_for;
+        of_ceremony(
+            terms,
+            "ceremony.valid_for",
+            a,
+            b,
+            |a, b| stands(a) < stands(b),
+            |s| show_seconds(s.rule.valid_for),
+            stands,
+        );
+        approvers(terms, "ceremony.remember", [remembered(&a), remembered(&b)], None);
+    }
+    let within = |side: &CeremonyTerms<'_>| side.rule.claim_within;
+    of_ceremony(
+        terms,
+        "ceremony.claim_within",
+        a,
+        b,
+        |a, b| within(a) < within(b),
+        |s| show_seconds(s.rule.claim_within),
+        within,
+    );
+    let own = |side: &CeremonyTerms<'_>| texts(&side.rule.approvers);
+    approvers(terms, "ceremony.approvers", [own(&a), own(&b)], Some(false));
+    // Whoever is shut out by the floor: an empty one shuts out nobody.
+    let floor = |side: &CeremonyTerms<'_>| texts(side.floor.map(|floor| &floor.approvers[..]).unwrap_or_default());
+    approvers(terms, "ceremony.approvers_within", [floor(&a), floor(&b)], Some(true));
+    let from =
+        |side: &CeremonyTerms<'_>| side.rule.approvers_from.iter().map(|claim| claim.name().to_owned()).collect();
+    approvers(terms, "ceremony.approvers_from", [from(&a), from(&b)], None);
+}
+
+/// One part of two ceremonies.
+fn of_ceremony<'s, K: PartialEq>(
+    terms: &mut Vec<Term>,
+    name: &str,
+    before: CeremonyTerms<'s>,
+    after: CeremonyTerms<'s>,
+    wider: impl Fn(&CeremonyTerms<'s>, &CeremonyTerms<'s>) -> bool,
+    show: impl Fn(&CeremonyTerms<'s>) -> String,
+    part: impl Fn(&CeremonyTerms<'s>) -> K,
+) {
+    if part(&before) != part(&after) {
+        let direction = if wider(&before, &after) { Direction::Wider } else { Direction::Narrower };
+        terms.push(Term { name: name.to_owned(), before: show(&before), after: show(&after), direction });
+    }
+}
+
+fn texts(approvers: &[Approver]) -> BTreeSet<String> {
+    approvers.iter().map(Approver::to_string).collect()
+}
+
+fn remembered(side: &CeremonyTerms<'_>) -> BTreeSet<String> {
+    side.rule.remember.iter().flatten().map(|claim| claim.name().to_owned()).collect()
+}
+
+/// Sets of which more members let in more people. `all_if_empty`: whether an empty one lets everybody in; `None`: sets that
+/// are not to be compared.
+fn approvers(terms: &mut Vec<Term>, name: &str, [a, b]: [BTreeSet<String>; 2], all_if_empty: Option<bool>) {
+    if a == b {
+        return;
+    }
+    let within = |a: &BTreeSet<String>, b: &BTreeSet<String>| match all_if_empty {
+        Some(true) if b.is_empty() => true,
+        Some(true) if a.is_empty() => false,
+        Some(_) => a.is_subset(b),
+        None => false,
+    };
+    let direction = match (within(&a, &b), within(&b, &a)) {
+        (true, false) => Direction::Wider,
+        (false, true) => Direction::Narrower,
+        _ => Direction::NotComparable,
+    };
+    let show = |side: BTreeSet<String>| match side.is_empty() {
+        true => "none".to_owned(),
+        false => side.into_iter().collect::<Vec<_>>().join(", "),
+    };
+    terms.push(Term { name: name.to_owned(), before: show(a), after: show(b), direction });
 }
 
 /// The terms in which two mappings take who acts, beside who that is.
@@ -74,7 +199,8 @@ pub(super) fn of_actors([before, after]: [&MappingSet; 2], mappings: [MappingId;
 /// Whether the role gives another credential than before, whoever asks.
 pub(super) fn roles_differ(sets: [&MappingSet; 2], roles: [RoleId; 2]) -> bool {
     let [a, b] = [sets[0].role(roles[0]), sets[1].role(roles[1])];
-    a.max_duration != b.max_duration || !of_roles(sets, roles).is_empty()
+    let floor = |at: usize| sets[at].ceremony_floors.get(&sets[at].role(roles[at]).sensitivity);
+    a.max_duration != b.max_duration || floor(0) != floor(1) || !of_roles(sets, roles).is_empty()
 }
 
 /// The terms in which a role gives another credential, whoever asks.

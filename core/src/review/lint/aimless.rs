@@ -2,7 +2,7 @@
 
 use crate::{
     diag::Diagnostic,
-    mapping::{Ask, Decision, MappingSet, codes, explain},
+    mapping::{Ask, MappingSet, codes, explain},
     review::{Expect, TestCase},
     time::UnixSeconds,
     workload::{Case, Claim, Profiles},
@@ -26,10 +26,7 @@ fn aimless(set: &MappingSet, profiles: &Profiles, test: &TestCase) -> Option<Dia
         let failed = nearest.failed();
         !elsewhere.iter().any(|claim| failed.contains(claim.name()))
     });
-    if about
-        || matches!(decision, Decision::Grant(_))
-        || role.as_ref().is_some_and(|role| set.role_named(role).is_none())
-    {
+    if about || decision.given().is_some() || role.as_ref().is_some_and(|role| set.role_named(role).is_none()) {
         return None;
     }
     let message = format!(

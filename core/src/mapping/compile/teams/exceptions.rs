@@ -20,7 +20,7 @@ use crate::{
 const REASON_BYTES_MAX: usize = 1000;
 
 /// Names that `may` will know when there is something to be excepted from.
-const LATER: [&str; 3] = ["allow_self", "own_approvers", "sts_uses_per_token"];
+const LATER: [&str; 1] = ["sts_uses_per_token"];
 
 /// `may` of a team. An empty list is as good as none.
 pub(in crate::mapping::compile) fn may(fields: &Fields<'_, '_>, findings: &mut Findings) -> Vec<Exempt> {
@@ -62,25 +62,36 @@ fn unknown(name: &str, span: Span, findings: &mut Findings) {
 
 /// The exceptions that a mapping claims, as far as its team may.
 pub(super) fn claimed(fields: &Fields<'_, '_>, team: &Team, findings: &mut Findings) -> Vec<Exception> {
-    let claimed = Exempt::ALL.into_iter().filter_map(|exempt| {
+    let claimed = Exempt::OF_MAPPING.into_iter().filter_map(|exempt| {
         let entry = fields.entry(exempt.name())?;
         let reason = reason(entry, findings);
-        if !team.may.contains(&exempt) {
-            let name = &team.name;
-            findings.error(
-                codes::EXCEPTION_NOT_ALLOWED,
-                entry.key_span(),
-                format!("team `{name}` may not claim the exception `{exempt}`"),
-                format!("add `\"{exempt}\"` to `may` of `[team.{name}]` in `policy.toml`, if the platform agrees"),
-            );
-        }
+        allowed(team, exempt, &entry, findings);
         // Claimed all the same, so that the fault is told once.
         Some(Exception { exempt, reason: reason.unwrap_or_default().into(), span: entry.span() })
     });
     claimed.collect()
 }
 
-fn reason<'a>(entry: Entry<'a, '_>, findings: &mut Findings) -> Option<&'a str> {
+/// Tells an exception that the team may not claim.
+pub(in crate::mapping::compile) fn allowed(
+    team: &Team,
+    exempt: Exempt,
+    entry: &Entry<'_, '_>,
+    findings: &mut Findings,
+) {
+    if !team.may.contains(&exempt) {
+        let name = &team.name;
+        findings.error(
+            codes::EXCEPTION_NOT_ALLOWED,
+            entry.key_span(),
+            format!("team `{name}` may not claim the exception `{exempt}`"),
+            format!("add `\"{exempt}\"` to `may` of `[team.{name}]` in `policy.toml`, if the platform agrees"),
+        );
+    }
+}
+
+/// Why an exception is claimed, in its author's words.
+pub(in crate::mapping::compile) fn reason<'a>(entry: Entry<'a, '_>, findings: &mut Findings) -> Option<&'a str> {
     let reason = entry.value.get_ref().as_str().map(str::trim);
     let said =
         reason.filter(|text| !text.is_empty() && text.len() <= REASON_BYTES_MAX && !text.contains(char::is_control));
@@ -113,13 +124,7 @@ pub(super) fn tell(
 ) {
     for Exception { exempt, reason, span } in claimed {
         if rows.iter().any(|(_, used)| used.contains(exempt)) {
-            let told = Diagnostic::error(
-                codes::EXCEPTION,
-                span.clone(),
-                format!("mapping `{mapping}` rests on the exception `{exempt}`: {reason}"),
-                "nothing, as long as that is so; take the exception from the team's `may` to end it everywhere",
-            );
-            findings.push(told.note());
+            in_force(mapping, *exempt, reason, span, findings);
             continue;
         }
         let mut whys = excuses.iter().filter(|needless| needless.exempt == *exempt);
@@ -140,6 +145,17 @@ pub(super) fn tell(
             None => finding.warning(),
         });
     }
+}
+
+/// Tells an exception that a mapping rests on.
+pub(super) fn in_force(mapping: &str, exempt: Exempt, reason: &str, span: &Span, findings: &mut Findings) {
+    let told = Diagnostic::error(
+        codes::EXCEPTION,
+        span.clone(),
+        format!("mapping `{mapping}` rests on the exception `{exempt}`: {reason}"),
+        "nothing, as long as that is so; take the exception from the team's `may` to end it everywhere",
+    );
+    findings.push(told.note());
 }
 
 impl Judged<'_, '_, '_, '_> {
@@ -225,7 +241,7 @@ impl Judged<'_, '_, '_, '_> {
                 };
                 self.require(*id).iter().any(fixes)
             };
-            if role.sensitivity != PRODUCTION || parts.iter().all(exact) {
+            if role.sensitivity != PRODUCTION || parts.iter().all(exact) || self.waits {
                 continue;
             }
             let finding = Diagnostic::error(
@@ -236,7 +252,7 @@ impl Judged<'_, '_, '_, '_> {
                     self.name, role.name
                 ),
                 format!(
-                    "write `job_workflow = {{ repository = \"…\", file = \"…\", ref = \"refs/heads/…\" }}`, each exact, in `[role.*.require]` of `{}`; or list the repositories with their ids",
+                    "write `job_workflow = {{ repository = \"…\", file = \"…\", ref = \"refs/heads/…\" }}`, each exact, in `[role.*.require]` of `{}`; or let people claim it, `[mapping.ceremony]`; or list the repositories with their ids",
                     role.span.file
                 ),
             );

@@ -24,6 +24,8 @@ pub(super) struct Judged<'j, 'r, 'a, 'f> {
     pub(super) compiled: &'j [Compiled],
     /// The exceptions that the mapping claims.
     pub(super) claimed: &'j [Exception],
+    /// Its grants wait for people: it has a ceremony, and is not in the shadow.
+    pub(super) waits: bool,
     pub(super) fields: &'j Fields<'a, 'f>,
     pub(super) reading: &'j Reading<'r, 'a, 'f>,
 }
@@ -194,6 +196,7 @@ impl Judged<'_, '_, '_, '_> {
             let remedy = |need: &Narrow| match need {
                 Narrow::Branch => "`branch` with exact values, or `ref_protected = true`",
                 Narrow::Tag => "`tag` with `ref_protected = true` or `environment_protected = true`",
+                Narrow::Ceremony => "`[mapping.ceremony]`, which people claim",
             };
             let remedies = needs.iter().map(remedy).collect::<Vec<_>>().join("; or ");
             findings.error(
@@ -203,7 +206,7 @@ impl Judged<'_, '_, '_, '_> {
                     "role `{}` is `{}`, and mapping `{}` is not narrow enough for it",
                     role.name, role.sensitivity, self.name
                 ),
-                format!("add to its conditions {remedies}"),
+                format!("add {remedies}"),
             );
         }
     }
@@ -220,6 +223,7 @@ impl Judged<'_, '_, '_, '_> {
                     || exact_ref("refs/heads/")
                     || is_true(Claim::RefProtected)
             }
+            Narrow::Ceremony => self.waits,
             Narrow::Tag => {
                 let absent = |test: &Test| matches!(test, Test::Absent);
                 let demands_tag =

@@ -48,7 +48,7 @@ impl Judged<'_, '_, '_, '_> {
             let role = &self.reading.roles.all[id.0 as usize];
             let is_true = |claim| self.on(*id, claim).any(|shape| *shape == Shape::Is(true));
             let by_platform = is_true(Claim::RefProtected) || is_true(Claim::EnvironmentProtected);
-            if role.sensitivity != PRODUCTION || by_platform || !self.profile.provides(Claim::Ref) {
+            if role.sensitivity != PRODUCTION || by_platform || self.waits || !self.profile.provides(Claim::Ref) {
                 continue;
             }
             findings.error(
@@ -58,7 +58,7 @@ impl Judged<'_, '_, '_, '_> {
                     "role `{}` is `{PRODUCTION}`, and tokens of issuer `{}` do not tell a pull request's job from another",
                     role.name, self.issuer.name
                 ),
-                "add `ref_protected = true` or `environment_protected = true` where the issuer sends it; otherwise give the role another sensitivity, or to jobs of another issuer",
+                "add `ref_protected = true` or `environment_protected = true` where the issuer sends it, or let people claim it (`[mapping.ceremony]`); otherwise give the role another sensitivity, or to jobs of another issuer",
             );
         }
     }

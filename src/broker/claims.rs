@@ -1,18 +1,17 @@
-//! What a person at a browser does with ceremonies: look, claim, reject.
+//! What a person at a browser does with ceremonies: look, claim, reject. The desk judges them; here stands what their sign-in
+//! must be for it, and which ceremonies are theirs.
 
-use super::{Broker, Visitor, Weak, operators::digest_of};
-use crate::store::{Ceremony, Change, Commit, Down, Guard, KeptCeremony, Outcome, Reader, Standing, WhichCeremonies};
-use aws_lc_rs::constant_time::verify_slices_are_equal;
+use super::{Broker, Visitor, Weak};
+use crate::{
+    ceremony::{DeskError, Review},
+    secret::Secret,
+    store::{Down, KeptCeremony, Reader, WhichCeremonies},
+};
 use claimbound_core::{
-    ceremony::{
-        self, CeremonyId, Claim, Event, Person, Refused, Shown, State, Terms, WORDS_SHOWN, WRONG_CODES_OF_PERSON_MAX,
-        normal_code, words,
-    },
+    ceremony::{CeremonyId, Person, Refused, State},
     time::UnixSeconds,
 };
 
-/// How often somebody else may move a ceremony while it is judged.
-const TRIES_MAX: usize = 8;
 /// Ceremonies of one question to the store.
 const PAGE: u32 = 200;
 /// Ceremonies that a list looks through, of the open ones and of the others.
@@ -20,42 +19,32 @@ const LOOKED_AT_MAX: usize = 2_000;
 /// Ceremonies that a list shows, of each.
 const LISTED_MAX: usize = 50;
 
-/// A ceremony as one of its approvers sees it.
+/// Why nothing came of what a person did.
 #[derive(Clone, Debug)]
-pub struct Review {
-    pub id: CeremonyId,
-    pub opened: UnixSeconds,
-    pub state: State,
-    pub terms: Terms,
-    pub shown: Shown,
-    /// Jobs that wait for it.
-    pub jobs: usize,
-    /// Distinct people who must claim it.
-    pub quorum: u8,
-    /// A job's run shows no person who could be another than the approver.
-    pub proves_nobody: bool,
-    /// To be compared with the job's log.
-    pub words: [&'static str; WORDS_SHOWN],
-    /// What changed in the rule since somebody claimed the same last.
-    pub changed: Option<String>,
-    /// Whether this person may claim it now, wherever it stands, and whether they did.
-    pub may: Result<(), Refused>,
-    /// What their sign-in lacks for it.
-    pub weak: Option<Weak>,
-    /// Wrong codes that they have left.
-    pub tries_left: u8,
-}
-
-/// What became of a claim or a rejection.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Said {
-    Done,
-    /// It was counted.
-    WrongCode,
-    Refused(Refused),
-    Weak(Weak),
+pub enum NotTaken {
     /// There is none of this id, or they are not among its approvers: one answer.
     Unknown,
+    /// Their sign-in is not what the role's sensitivity needs.
+    Weak(Weak),
+    /// It was counted.
+    WrongCode,
+    /// Why, as the desk says it to the person.
+    Refused(String),
+    Down(Down),
+}
+
+impl From<DeskError> for NotTaken {
+    fn from(error: DeskError) -> Self {
+        match error {
+            DeskError::Unknown | DeskError::Refused(Refused::NotEligible) => Self::Unknown,
+            DeskError::WrongCode { over: false } => Self::WrongCode,
+            DeskError::WrongCode { over: true } => {
+                Self::Refused("the code was wrong once too often: the request is rejected".to_owned())
+            }
+            DeskError::Store(down) => Self::Down(down),
+            DeskError::Refused(_) | DeskError::Expired | DeskError::NoReason => Self::Refused(error.to_string()),
+        }
+    }
 }
 
 /// One ceremony of a list.
@@ -64,7 +53,7 @@ pub struct Listed {
     pub id: CeremonyId,
     pub opened: UnixSeconds,
     pub expires: UnixSeconds,
-    /// Its state's name; nothing moves one whose time is over until it is swept.
+    /// Its state's name.
     pub state: &'static str,
     pub role: String,
     pub principal: String,
@@ -76,120 +65,35 @@ pub struct Listed {
 }
 
 impl Broker {
-    /// A ceremony, if this person may know of it.
+    /// A ceremony as this person sees it, and what their sign-in lacks to claim it.
     ///
     /// # Errors
-    /// The store cannot be asked.
-    pub async fn review(&self, id: CeremonyId, visitor: &Visitor) -> Result<Option<Review>, Down> {
-        let kept = self.kept(id, &visitor.person).await?;
-        Ok(kept.map(|kept| self.reviewed(&kept, &visitor.person)))
+    /// They may not know of it, or the store cannot be asked.
+    pub async fn review(&self, id: CeremonyId, visitor: &Visitor) -> Result<(Review, Option<Weak>), NotTaken> {
+        let review = self.desk().review(id, &visitor.person, self.clock.now()).await?;
+        let weak = self.strong_enough(&visitor.person, &review.shown.sensitivity).err();
+        Ok((review, weak))
     }
 
-    fn reviewed(&self, kept: &KeptCeremony, person: &Person) -> Review {
-        let KeptCeremony { ceremony, jobs } = kept;
-        let (terms, starters) = (&ceremony.bound.terms, kept.starters());
-        let claimed = ceremony.state.claims().iter().any(|claim| claim.by.is(person));
-        let tries_left = match &ceremony.state {
-            State::Pending { tries, .. } => {
-                let own = tries.iter().filter(|one| one.by.is(person)).map(|one| one.wrong).sum();
-                WRONG_CODES_OF_PERSON_MAX.saturating_sub(own)
-            }
-            _ => 0,
-        };
-        let may = match terms.admits(person, starters.iter()) {
-            Ok(()) if claimed => Err(Refused::AlreadyClaimed),
-            Ok(()) if !matches!(ceremony.state, State::Pending { .. }) => Err(Refused::NotNow),
-            Ok(()) if tries_left == 0 => Err(Refused::NoTriesLeft),
-            admitted => admitted,
-        };
-        Review {
-            id: ceremony.id,
-            opened: ceremony.opened,
-            state: now_at(ceremony, self.clock.now()),
-            shown: ceremony.bound.shown.clone(),
-            jobs: jobs.iter().filter(|job| !job.withdrawn).count(),
-            quorum: terms.quorum(starters.iter()),
-            proves_nobody: starters.iter().any(|starter| starter.proves_nobody),
-            words: words(&ceremony.key),
-            changed: None,
-            weak: self.strong_enough(person, &ceremony.bound.shown.sensitivity).err(),
-            terms: terms.clone(),
-            may,
-            tries_left,
+    /// Claims one. Their sign-in is judged before anything that they typed.
+    ///
+    /// # Errors
+    /// Why it is not claimed by them.
+    pub async fn claim(&self, id: CeremonyId, visitor: &Visitor, code: &Secret, reason: &str) -> Result<(), NotTaken> {
+        if let (_, Some(weak)) = self.review(id, visitor).await? {
+            return Err(NotTaken::Weak(weak));
         }
+        self.desk().claim(id, &visitor.person, code, reason, self.clock.now()).await?;
+        Ok(())
     }
 
-    async fn kept(&self, id: CeremonyId, person: &Person) -> Result<Option<KeptCeremony>, Down> {
-        let found = self.read(move |reader| reader.ceremonies(WhichCeremonies::One(id), 1)).await?;
-        Ok(found.into_iter().find(|kept| kept.ceremony.bound.terms.approvers.admit(person)))
-    }
-
-    /// Claims a ceremony for a person.
+    /// Rejects one: however they signed in.
     ///
     /// # Errors
-    /// The store cannot be asked.
-    pub async fn claim(&self, id: CeremonyId, visitor: &Visitor, code: &str, reason: &str) -> Result<Said, Down> {
-        let code = normal_code(code);
-        self.say(id, &visitor.person, true, |kept, now| {
-            let starters = kept.starters();
-            let right = |code: &String| {
-                let digest = digest_of(&format!("{id}{code}"));
-                kept.jobs.iter().any(|job| verify_slices_are_equal(&job.code, &digest).is_ok())
-            };
-            let claim = Claim { by: visitor.person.clone(), at: now, reason: reason.to_owned() };
-            let event = Event::Claim { claim, code_right: code.as_ref().is_some_and(right), starters: &starters };
-            ceremony::step(&kept.ceremony.state, &kept.ceremony.bound.terms, event, now)
-        })
-        .await
-    }
-
-    /// Rejects one.
-    ///
-    /// # Errors
-    /// The store cannot be asked.
-    pub async fn reject(&self, id: CeremonyId, visitor: &Visitor, _reason: &str) -> Result<Said, Down> {
-        self.say(id, &visitor.person, false, |kept, now| {
-            let starters = kept.starters();
-            let event = Event::Reject { by: visitor.person.clone(), starters: &starters };
-            ceremony::step(&kept.ceremony.state, &kept.ceremony.bound.terms, event, now)
-        })
-        .await
-    }
-
-    async fn say(
-        &self,
-        id: CeremonyId,
-        person: &Person,
-        strongly: bool,
-        step: impl Fn(&KeptCeremony, UnixSeconds) -> Result<ceremony::Step, Refused>,
-    ) -> Result<Said, Down> {
-        for _ in 0..TRIES_MAX {
-            let Some(kept) = self.kept(id, person).await? else { return Ok(Said::Unknown) };
-            let KeptCeremony { ceremony, .. } = &kept;
-            if strongly && let Err(weak) = self.strong_enough(person, &ceremony.bound.shown.sensitivity) {
-                return Ok(Said::Weak(weak));
-            }
-            let now = self.clock.now();
-            let stepped = match step(&kept, now) {
-                Ok(stepped) => stepped,
-                Err(refused) => return Ok(Said::Refused(refused)),
-            };
-            let mut changes = Vec::new();
-            if ceremony.bound.terms.standing
-                && let State::Claimed { claims, .. } = &stepped.next
-            {
-                changes.push(Change::Stand(Box::new(standing(ceremony, claims, now))));
-            }
-            let expired = stepped.next == State::Expired;
-            let guards = vec![Guard::Ceremony(ceremony.to(stepped.next))];
-            match self.writer.commit(Commit { guards, changes, entry: None }).await? {
-                Outcome::Durable { .. } if stepped.wrong_code => return Ok(Said::WrongCode),
-                Outcome::Durable { .. } if expired => return Ok(Said::Refused(Refused::NotNow)),
-                Outcome::Durable { .. } => return Ok(Said::Done),
-                Outcome::Blocked(_) => {}
-            }
-        }
-        Err(Down::new("the ceremony was moved too often meanwhile".to_owned()))
+    /// Why it is not rejected by them.
+    pub async fn reject(&self, id: CeremonyId, visitor: &Visitor, reason: &str) -> Result<(), NotTaken> {
+        self.desk().reject(id, &visitor.person, reason, self.clock.now()).await?;
+        Ok(())
     }
 
     /// Open and past ceremonies whose approver this person is, the newest first.
@@ -204,28 +108,9 @@ impl Broker {
                 Ok((open, theirs(reader, &person, now, WhichCeremonies::Closed)?))
             })
             .await?;
-        let (open, late): (Vec<_>, Vec<_>) = open.into_iter().partition(|listed| listed.state != State::Expired.name());
+        // Nobody moves one whose time is over until it is looked for.
+        let (open, late): (Vec<_>, Vec<_>) = open.into_iter().partition(|listed| listed.expires > now);
         Ok((newest(open), newest(late.into_iter().chain(over).collect())))
-    }
-}
-
-/// Where it stands at this time: nobody moves one whose time is over until somebody asks.
-fn now_at(ceremony: &Ceremony, now: UnixSeconds) -> State {
-    let late = now >= ceremony.bound.terms.expires && ceremony.state.is_open(ceremony.bound.terms.standing);
-    if late { State::Expired } else { ceremony.state.clone() }
-}
-
-fn standing(ceremony: &Ceremony, claims: &[Claim], now: UnixSeconds) -> Standing {
-    let shown = ceremony.bound.shown.clone();
-    Standing {
-        key: ceremony.key,
-        ceremony: ceremony.id,
-        rule: ceremony.rule,
-        since: now,
-        until: now.plus(shown.valid_for.unwrap_or_default().into()),
-        claims: claims.to_vec(),
-        subjects: ceremony.bound.subjects.clone(),
-        shown,
     }
 }
 
@@ -240,25 +125,29 @@ fn theirs(
         let page = reader.ceremonies(which(after), PAGE)?;
         looked_at += page.len();
         let last = page.last().map(|kept| kept.ceremony.id);
-        found.extend(page.iter().filter(|kept| kept.ceremony.bound.terms.approvers.admit(person)).map(|kept| {
-            let KeptCeremony { ceremony, .. } = kept;
-            let state = now_at(ceremony, now);
-            Listed {
-                id: ceremony.id,
-                opened: ceremony.opened,
-                expires: ceremony.bound.terms.expires,
-                state: state.name(),
-                role: ceremony.bound.shown.role.clone(),
-                principal: ceremony.bound.shown.principal.name.clone(),
-                claims: state.claims().len(),
-                quorum: ceremony.bound.terms.quorum(kept.starters().iter()),
-                claimed: state.claims().iter().any(|claim| claim.by.is(person)),
-            }
-        }));
+        let own = page.iter().filter(|kept| kept.ceremony.bound.terms.approvers.admit(person));
+        found.extend(own.map(|kept| listed(kept, person, now)));
         match last {
             Some(last) if looked_at < LOOKED_AT_MAX => after = last,
             _ => return Ok(found),
         }
+    }
+}
+
+fn listed(kept: &KeptCeremony, person: &Person, now: UnixSeconds) -> Listed {
+    let KeptCeremony { ceremony, .. } = kept;
+    let (terms, state) = (&ceremony.bound.terms, &ceremony.state);
+    let late = state.is_open(terms.standing) && !ceremony.is_open(now);
+    Listed {
+        id: ceremony.id,
+        opened: ceremony.opened,
+        expires: terms.expires,
+        state: if late { State::Expired.name() } else { state.name() },
+        role: ceremony.bound.shown.role.clone(),
+        principal: ceremony.bound.shown.principal.name.clone(),
+        claims: state.claims().len(),
+        quorum: terms.quorum(kept.starters().iter()),
+        claimed: state.claims().iter().any(|claim| claim.by.is(person)),
     }
 }
 

@@ -19,8 +19,9 @@ mod statuslists;
 mod tasks;
 mod visitors;
 
+pub use crate::ceremony::Review;
 pub use adopt::{Adopted, Grounds, Line, adopt};
-pub use claims::{Listed, Review, Said};
+pub use claims::{Listed, NotTaken};
 pub use clock::SystemClock;
 pub use evidence::{Behind, Witness, is_adopted, standing, witness};
 pub use health::{

@@ -54,6 +54,12 @@ pub struct Review {
     pub waiting: usize,
     /// Why this person cannot claim it, though they may approve.
     pub hindrance: Option<Refused>,
+    /// Wrong codes that they have left.
+    pub tries_left: u8,
+    /// A run of its jobs shows no person who could be another than the approver.
+    pub proves_nobody: bool,
+    /// Who started the job may claim it.
+    pub allow_self: bool,
 }
 
 /// What came of it.
@@ -112,6 +118,9 @@ impl Desk {
             opened: ceremony.opened,
             expires: terms.expires,
             waiting: kept.jobs.iter().filter(|job| !job.withdrawn).count(),
+            tries_left: ceremony.state.tries_left(person),
+            proves_nobody: starters.iter().any(|starter| starter.proves_nobody),
+            allow_self: terms.allow_self,
             hindrance,
         })
     }

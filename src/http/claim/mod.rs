@@ -10,7 +10,7 @@ mod seen;
 
 use super::{form::Form, front::Shared, limit};
 use crate::{
-    broker::{Broker, Said, SignInFailed, Visitor},
+    broker::{Broker, NotTaken, SignInFailed, Visitor},
     config::Strength,
     people::{Redirect, Returned as FromProvider, SIGN_IN_SECONDS},
     secret::Secret,
@@ -29,8 +29,6 @@ use gate::{SESSION, SIGN_IN, Sent, Site, holds_token};
 use page::{Frame, Going, List, Message, Returned, ReviewPage, Start, purpose, respond};
 use std::sync::Arc;
 
-/// A reason.
-const REASON_CHARACTERS_MAX: usize = 1000;
 /// What a person types for a code.
 const CODE_CHARACTERS_MAX: usize = 40;
 /// How long a session is at most; the broker ends it.
@@ -143,23 +141,27 @@ impl<'r> Desk<'r> {
     }
 
     async fn review(&self, signed: &Signed, id: CeremonyId, status: StatusCode, returned: Returned<'_>) -> Answer {
-        let found = self.broker.review(id, &signed.visitor).await.map_err(|error| self.down(&error))?;
-        let Some(review) = found else { return Err(self.nothing(signed)) };
+        let (review, weak) = match self.broker.review(id, &signed.visitor).await {
+            Ok(found) => found,
+            Err(NotTaken::Down(error)) => return Err(self.down(&error)),
+            Err(_) => return Err(self.nothing(signed)),
+        };
         let now = self.shared.front.now();
-        let page = ReviewPage::of(&self.site, &signed.session, &signed.visitor, &review, returned, now);
+        let seen = (&review, weak.as_ref());
+        let page = ReviewPage::of(&self.site, &signed.session, &signed.visitor, seen, returned, now);
         Ok(respond(status, &page))
     }
 
-    async fn said(&self, signed: &Signed, id: CeremonyId, said: Said, reason: &str) -> Answer {
-        let (status, problem, code_wrong) = match said {
-            Said::Done => return Ok(self.see_other(&format!("/claim/{id}"))),
-            Said::Unknown => return Err(self.nothing(signed)),
-            Said::WrongCode => {
+    async fn not_taken(&self, signed: &Signed, id: CeremonyId, why: NotTaken, reason: &str) -> Answer {
+        let (status, problem, code_wrong) = match why {
+            NotTaken::Down(error) => return Err(self.down(&error)),
+            NotTaken::Unknown => return Err(self.nothing(signed)),
+            NotTaken::WrongCode => {
                 let text = "The match code is not the one in the job's log. Nothing was claimed; the try was counted.";
                 (StatusCode::UNPROCESSABLE_ENTITY, text.to_owned(), true)
             }
-            Said::Refused(refused) => (StatusCode::CONFLICT, format!("{}.", sentence(&refused.to_string())), false),
-            Said::Weak(weak) => (StatusCode::FORBIDDEN, format!("For this role {weak}."), false),
+            NotTaken::Refused(why) => (StatusCode::CONFLICT, format!("{}.", sentence(&why)), false),
+            NotTaken::Weak(weak) => (StatusCode::FORBIDDEN, format!("For this role {weak}."), false),
         };
         self.review(signed, id, status, Returned { problem: Some(problem), code_wrong, reason }).await
     }
@@ -239,21 +241,19 @@ async fn said(request: &HttpRequest, id: &str, shared: &Shared, claims: bool) ->
     };
     let what = purpose(if claims { "claim" } else { "reject" }, id);
     let signed = desk.sender(&form, &what, Some(id)).await?;
-    let code = form.get("code").unwrap_or_default();
-    let reason = form.get("reason").unwrap_or_default().replace("\r\n", "\n");
-    let reason = reason.trim();
-    let fits = !reason.is_empty() && reason.chars().count() <= REASON_CHARACTERS_MAX;
-    if !fits || code.chars().count() > CODE_CHARACTERS_MAX || (claims && code.is_empty()) {
-        let problem = Some(format!("Give the code and a reason of at most {REASON_CHARACTERS_MAX} characters."));
-        let returned = Returned { problem, code_wrong: false, reason: if claims { reason } else { "" } };
-        return desk.review(&signed, id, StatusCode::UNPROCESSABLE_ENTITY, returned).await;
-    }
-    let said = match claims {
-        true => desk.broker.claim(id, &signed.visitor, code, reason).await,
-        false => desk.broker.reject(id, &signed.visitor, reason).await,
+    // Browsers send the lines of what was typed.
+    let reason = form.get("reason").unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    let taken = match claims {
+        true => {
+            let code: String = form.get("code").unwrap_or_default().chars().take(CODE_CHARACTERS_MAX).collect();
+            desk.broker.claim(id, &signed.visitor, &Secret::new(code), &reason).await
+        }
+        false => desk.broker.reject(id, &signed.visitor, &reason).await,
     };
-    let said = said.map_err(|error| desk.down(&error))?;
-    desk.said(&signed, id, said, if claims { reason } else { "" }).await
+    match taken {
+        Ok(()) => Ok(desk.see_other(&format!("/claim/{id}"))),
+        Err(why) => desk.not_taken(&signed, id, why, if claims { &reason } else { "" }).await,
+    }
 }
 
 /// `POST /claim/sign-in`: leads to a provider. What the browser keeps until it comes back binds the sign-in to it.
@@ -269,9 +269,12 @@ async fn begin(request: &HttpRequest, shared: &Shared) -> Answer {
     // Who is known already may need a fresher or stronger sign-in for what they look at.
     let demanded = match (desk.signed().await?, to) {
         (Some(signed), Some(to)) => {
-            let review = desk.broker.review(to, &signed.visitor).await.map_err(|error| desk.down(&error))?;
             let of = |sensitivity: &str| desk.broker.demanded(&signed.visitor.person, sensitivity);
-            review.map(|review| of(&review.shown.sensitivity)).unwrap_or_default()
+            match desk.broker.review(to, &signed.visitor).await {
+                Ok((review, _)) => of(&review.shown.sensitivity),
+                Err(NotTaken::Down(error)) => return Err(desk.down(&error)),
+                Err(_) => Strength::default(),
+            }
         }
         _ => Strength::default(),
     };

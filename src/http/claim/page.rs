@@ -14,7 +14,7 @@ use actix_web::{
 };
 use askama::Template;
 use claimbound_core::{
-    ceremony::{CeremonyId, Person, Refused, ShownParty, State, WRONG_CODES_OF_PERSON_MAX},
+    ceremony::{CeremonyId, Person, Refused, ShownParty, WRONG_CODES_OF_PERSON_MAX},
     time::UnixSeconds,
 };
 
@@ -212,13 +212,14 @@ impl<'a> ReviewPage<'a> {
         site: &Site,
         session: &Secret,
         visitor: &Visitor,
-        review: &Review,
+        (review, weak): (&Review, Option<&Weak>),
         returned: Returned<'a>,
         now: UnixSeconds,
     ) -> Self {
-        let Review { shown, terms, .. } = review;
-        let pending = matches!(review.state, State::Pending { .. });
-        let open = review.state.is_open(terms.standing);
+        let shown = &review.shown;
+        let pending = review.state == "pending";
+        let open = pending || (review.state == "claimed" && !review.standing);
+        let may = pending && review.hindrance.is_none() && review.tries_left > 0;
         let rows = |rows: &[(String, String)]| rows.iter().map(|(n, v)| (Seen::name(n), Seen::name(v))).collect();
         let party = |what, party: &ShownParty| PartyRow {
             what,
@@ -228,13 +229,13 @@ impl<'a> ReviewPage<'a> {
         };
         let outermost = shown.actors.iter().take(1).map(|one| party("Who acts", one));
         let earlier = shown.actors.iter().skip(1).map(|one| party("who acted before", one));
-        let said = review.state.claims().iter().map(|claim| SaidRow {
+        let said = review.claims.iter().map(|claim| SaidRow {
             name: named(&claim.by),
             id: Seen::name(&claim.by.to_string()),
             at: moment(claim.at),
             reason: Seen::prose(&claim.reason),
         });
-        let heading = match terms.standing {
+        let heading = match review.standing {
             true => format!("First use of {}", shown.role),
             false => format!("Claim {}", shown.role),
         };
@@ -251,13 +252,13 @@ impl<'a> ReviewPage<'a> {
             claims: rows(&shown.claims),
             remembered: rows(&shown.remembered),
             valid_for: shown.valid_for.map(|seconds| span(seconds.into())),
-            changed: review.changed.as_deref().map(Seen::prose),
+            changed: None,
             unproven: unproven(review),
             said: said.collect(),
-            weak: review.weak.as_ref().filter(|_| pending && review.may.is_ok()).map(Weak::to_string),
+            weak: weak.filter(|_| may).map(Weak::to_string),
             sign_ins: vec![visitor.person.sign_in.clone()],
             to: Some(review.id),
-            may_claim: pending && review.may.is_ok(),
+            may_claim: may,
             may_reject: open,
             words: review.words,
             tries: tries(review.tries_left),
@@ -278,7 +279,7 @@ fn tries(left: u8) -> String {
 }
 
 fn asked(review: &Review, now: UnixSeconds) -> Vec<(&'static str, Seen)> {
-    let Review { shown, terms, .. } = review;
+    let shown = &review.shown;
     let mut rows = vec![
         ("Sensitivity", Seen::name(&shown.sensitivity)),
         ("Credential lives", Seen::name(&format!("at most {}", span(shown.duration.into())))),
@@ -290,10 +291,10 @@ fn asked(review: &Review, now: UnixSeconds) -> Vec<(&'static str, Seen)> {
     let version: String = shown.mappings_version.chars().take(VERSION_CHARACTERS).collect();
     rows.push(("Mapping folder", Seen::name(&version)));
     rows.push(("Opened", Seen::name(&moment(review.opened))));
-    let left = terms.expires.0 - now.0;
-    let until = match left > 0 && review.state.is_open(terms.standing) {
-        true => format!("{}, {} left", moment(terms.expires), span(left)),
-        false => moment(terms.expires),
+    let left = review.expires.0 - now.0;
+    let until = match left > 0 && ["pending", "claimed"].contains(&review.state) {
+        true => format!("{}, {} left", moment(review.expires), span(left)),
+        false => moment(review.expires),
     };
     rows.push(("To be claimed until", Seen::name(&until)));
     rows
@@ -312,7 +313,7 @@ fn unproven(review: &Review) -> Vec<String> {
             .to_owned(),
     ];
     if review.proves_nobody {
-        let more = match review.terms.allow_self {
+        let more = match review.allow_self {
             true => "",
             false => ", so one person more has to claim it",
         };
@@ -321,7 +322,7 @@ fn unproven(review: &Review) -> Vec<String> {
              be another than you{more}."
         ));
     }
-    if review.terms.allow_self {
+    if review.allow_self {
         texts.push("That a second person looked: the rule lets whoever started the job claim it.".to_owned());
     }
     if shown.any_job_of_run {
@@ -331,43 +332,45 @@ fn unproven(review: &Review) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if review.jobs > 1 {
-        texts
-            .push(format!("What the other jobs are: {} wait for this claim, and the first one is shown.", review.jobs));
+    if review.waiting > 1 {
+        texts.push(format!(
+            "What the other jobs are: {} wait for this claim, and the first one is shown.",
+            review.waiting
+        ));
     }
     texts
 }
 
 fn status(review: &Review, now: UnixSeconds) -> Status {
-    let (claims, quorum) = (review.state.claims().len(), review.quorum);
-    let left = span(review.terms.expires.0 - now.0);
+    let (claims, quorum) = (review.claims.len(), review.quorum);
+    let left = span(review.expires.0 - now.0);
     let of = match quorum {
         1 => String::new(),
         _ => format!(" {claims} of {quorum} people have claimed it."),
     };
-    let (kind, short, long) = match &review.state {
-        State::Pending { .. } => match review.may {
-            Ok(()) => {
-                ("open", "It waits for you.", format!("Nothing is issued until you claim it, {left} are left.{of}"))
-            }
-            Err(Refused::AlreadyClaimed) => ("good", "You have claimed it.", format!("It waits for others.{of}")),
-            Err(refused) => ("bad", "You cannot claim it:", format!("{refused}.{of}")),
-        },
-        State::Claimed { .. } if review.terms.standing => {
+    let (kind, short, long) = match (review.state, review.hindrance) {
+        ("pending", None) if review.tries_left == 0 => {
+            ("bad", "You cannot claim it:", format!("{}.{of}", Refused::NoTriesLeft))
+        }
+        ("pending", None) => {
+            ("open", "It waits for you.", format!("Nothing is issued until you claim it, {left} are left.{of}"))
+        }
+        ("pending", Some(Refused::AlreadyClaimed)) => {
+            ("good", "You have claimed it.", format!("It waits for others.{of}"))
+        }
+        ("pending", Some(refused)) => ("bad", "You cannot claim it:", format!("{refused}.{of}")),
+        ("claimed", _) if review.standing => {
             ("good", "It is claimed.", "Jobs with the values below get the role from now on.".to_owned())
         }
-        State::Claimed { .. } => {
-            ("good", "It is claimed.", format!("Its job can fetch the credential now, {left} are left."))
-        }
-        State::Consumed { .. } => ("good", "It is done.", "Its job has fetched the credential.".to_owned()),
-        State::Rejected { by: Some(_) } => ("bad", "It was rejected.", "Nothing is issued for it.".to_owned()),
-        State::Rejected { by: None } => {
-            ("bad", "It was rejected.", "Too many codes were wrong. Nothing is issued for it.".to_owned())
-        }
-        State::Withdrawn => ("bad", "Its job has gone.", "Nothing is issued for it.".to_owned()),
-        State::Expired => {
-            ("bad", "Its time is over.", "Nothing is issued for it; the job has to ask again.".to_owned())
-        }
+        ("claimed", _) => ("good", "It is claimed.", format!("Its job can fetch the credential now, {left} are left.")),
+        ("consumed", _) => ("good", "It is done.", "Its job has fetched the credential.".to_owned()),
+        ("rejected", _) => (
+            "bad",
+            "It was rejected",
+            "by one of its approvers, or because too many codes were wrong. Nothing is issued for it.".to_owned(),
+        ),
+        ("withdrawn", _) => ("bad", "Its job has gone.", "Nothing is issued for it.".to_owned()),
+        _ => ("bad", "Its time is over.", "Nothing is issued for it; the job has to ask again.".to_owned()),
     };
     Status { kind, short, long }
 }

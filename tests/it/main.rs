@@ -5,8 +5,10 @@
 mod agreement;
 mod attacks;
 mod aws;
+mod claim_pages;
 mod cloud_action;
 mod cloud_aws;
+mod cloud_browser;
 mod cloud_denial;
 mod cloud_operators;
 mod cloud_parts;

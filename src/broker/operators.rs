@@ -270,7 +270,7 @@ impl Broker {
         details.json.insert("name".to_owned(), json!(person.name));
         details.json.insert("email".to_owned(), json!(person.email));
         details.json.insert("signed_in_at".to_owned(), json!(person.signed_in_at));
-        self.record_operator(what, changes, details).await.map_err(|error| {
+        self.record_person(what, changes, details).await.map_err(|error| {
             tracing::error!(%error, "a sign-in could not be recorded");
             SignInFailed::Down
         })?;
@@ -290,10 +290,15 @@ impl Broker {
             return Ok(());
         }
         let end = Change::EndSession(digest_of(presented.reveal()));
-        self.record_operator(What::OperatorSignedOut { operator: operator.name() }, vec![end], Details::default()).await
+        self.record_person(What::OperatorSignedOut { operator: operator.name() }, vec![end], Details::default()).await
     }
 
-    async fn record_operator(&self, what: What<'_>, changes: Vec<Change>, details: Details) -> Result<(), Down> {
+    pub(super) async fn record_person(
+        &self,
+        what: What<'_>,
+        changes: Vec<Change>,
+        details: Details,
+    ) -> Result<(), Down> {
         let record =
             Record { decision: None, at: self.clock.now(), what, principal: None, actor: None, mappings_version: None };
         let entry = Some(record.seal(&details, exchange::salt()));

@@ -9,13 +9,14 @@ use crate::{
     config::{Config, SignIn, Strength},
     people::{self, Begun, Redirect, Returned},
     secret::Secret,
-    store::{Change, Commit, Down, Outcome, Session},
+    store::{Change, Down, Session},
 };
 use claimbound_core::{
     ceremony::Person,
+    evidence::{Details, What},
     time::{LEEWAY_SECONDS, UnixSeconds},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// So that people and scanners see what it is.
 const PREFIX: &str = "cbp_";
@@ -72,7 +73,9 @@ impl Broker {
             expires: now.plus(SESSION_SECONDS),
             person: Some(person),
         };
-        self.change(Change::OpenSession(session)).await.map_err(|error| {
+        let what = What::VisitorSignedIn { expires: session.expires };
+        let told = json!(session.person);
+        self.record_visitor(what, told, Change::OpenSession(session)).await.map_err(|error| {
             tracing::error!(%error, "a session could not be opened");
             SignInFailed::Down
         })?;
@@ -103,8 +106,9 @@ impl Broker {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn end_visit(&self, presented: &Secret) -> Result<(), Down> {
-        self.change(Change::EndSession(digest_of(presented.reveal()))).await
+    pub async fn end_visit(&self, visitor: &Visitor, presented: &Secret) -> Result<(), Down> {
+        let change = Change::EndSession(digest_of(presented.reveal()));
+        self.record_visitor(What::VisitorSignedOut, json!(visitor.person), change).await
     }
 
     /// What this person's sign-in has to be to claim a role of this sensitivity.
@@ -122,12 +126,10 @@ impl Broker {
         fits(&self.demanded(person, sensitivity), person, self.clock.now())
     }
 
-    async fn change(&self, change: Change) -> Result<(), Down> {
-        let commit = Commit { guards: vec![], changes: vec![change], entry: None };
-        match self.writer.commit(commit).await? {
-            Outcome::Durable { .. } => Ok(()),
-            Outcome::Blocked(blocked) => Err(Down::new(format!("{blocked:?}"))),
-        }
+    async fn record_visitor(&self, what: What<'_>, person: Value, change: Change) -> Result<(), Down> {
+        let mut details = Details::default();
+        details.json.insert("person".to_owned(), person);
+        self.record_person(what, vec![change], details).await
     }
 }
 

@@ -36,6 +36,7 @@ pub fn config(issuer: &Issuer, provider: &Provider, more: &str) -> BrokerConfig 
     BrokerConfig::new(issuer)
         .toml(&sign_in)
         .env("IDP_SECRET", Provider::SECRET)
+        .edit("policy.toml", "\"tag\"]", "\"tag\", \"ceremony\"]")
         .edit("policy.toml", "issuers = [\"github\"]\n", "issuers = [\"github\"]\napprovers = [\"idp:group:leads\"]\n")
         .edit(
             "teams/payments/deploy.toml",
@@ -184,8 +185,7 @@ fn assert_page(answer: &Answer, status: u16, told: &str) {
 fn state_of(broker: &Broker, id: &str) -> (String, i64) {
     let store = rusqlite::Connection::open(broker.database()).unwrap();
     let sql = "SELECT state, version FROM ceremonies WHERE lower(hex(id)) = ?1";
-    let (state, version): (String, i64) =
-        store.query_row(sql, [id], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let (state, version): (String, i64) = store.query_row(sql, [id], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     let state: Value = serde_json::from_str(&state).unwrap();
     (state["state"].as_str().unwrap().to_owned(), version)
 }
@@ -269,7 +269,10 @@ async fn a_person_signs_in_looks_and_claims_and_scanners_change_nothing() {
     assert!(page.text.contains("release 1.2") && form_token(&page, &path).is_empty(), "{}", page.text);
     let (body, details) = records::all(&broker).into_iter().rfind(|(body, _)| body["kind"] == "ceremony").unwrap();
     assert_eq!(body["state"], "claimed", "{body}");
-    assert_eq!((&details["person"]["subject"], &details["person"]["forge_ids"]["github"]), (&json!("ada"), &json!("11")));
+    assert_eq!(
+        (&details["person"]["subject"], &details["person"]["forge_ids"]["github"]),
+        (&json!("ada"), &json!("11"))
+    );
     assert!(details["person"]["auth_time"].is_i64(), "{details}");
 
     let answer = redeem(&broker, &job, &waits).await;

@@ -5,9 +5,7 @@ use crate::{
     BINARY,
     claim_pages::{accounts, config, job, open, redeem},
 };
-use claimbound_test_support::{
-    broker::Broker, chromium, issuer::Issuer, provider::Provider, time::eventually,
-};
+use claimbound_test_support::{broker::Broker, chromium, issuer::Issuer, provider::Provider, time::eventually};
 use serde_json::json;
 use std::time::Duration;
 
@@ -19,11 +17,8 @@ const POLL_EVERY: Duration = Duration::from_secs(5);
 #[tokio::test]
 async fn a_person_claims_at_a_browser_while_the_job_waits() {
     let (issuer, provider) = (Issuer::github(), Provider::start(&accounts()).await);
-    let config = config(&issuer, &provider, "when = \"every\"").edit(
-        "teams/payments/deploy.toml",
-        "branch = \"main\"\n",
-        "",
-    );
+    let config =
+        config(&issuer, &provider, "when = \"every\"").edit("teams/payments/deploy.toml", "branch = \"main\"\n", "");
     let broker = Broker::start(BINARY, config).await;
     let waiting = job(&issuer);
     let first = open(&broker, &waiting).await;

@@ -349,7 +349,7 @@ async fn over(request: &HttpRequest, shared: &Shared) -> Answer {
     let desk = Desk::of(request, shared)?;
     let form = desk.form().await?;
     let signed = desk.sender(&form, "sign-out", None).await?;
-    desk.broker.end_visit(&signed.session).await.map_err(|error| desk.down(&error))?;
+    desk.broker.end_visit(&signed.visitor, &signed.session).await.map_err(|error| desk.down(&error))?;
     let cookie = desk.site.set(SESSION, None, 0, Sent::Ours);
     Ok(with_cookie(desk.see_other("/claim"), &cookie))
 }

@@ -21,7 +21,9 @@ fn program() -> PathBuf {
     let paths = env::var_os("PATH").unwrap_or_default();
     let of = |path: PathBuf| NAMES.map(|name| path.join(name)).into_iter().find(|file| file.is_file());
     let found = env::split_paths(&paths).find_map(of);
-    found.expect("Chromium is on `PATH`: `apt-get install --no-install-recommends chromium fonts-dejavu-core` installs it")
+    found.expect(
+        "Chromium is on `PATH`: `apt-get install --no-install-recommends chromium fonts-dejavu-core` installs it",
+    )
 }
 
 /// Where screenshots are kept, for people to look at: `target/pages`.

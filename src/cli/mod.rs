@@ -6,6 +6,7 @@
 
 mod access;
 mod audit;
+mod ceremonies;
 mod check;
 mod codeowners;
 mod demo;
@@ -84,6 +85,9 @@ enum Command {
     Resume(suspend::ResumeArgs),
     Suspensions(suspend::SuspensionsArgs),
     Leases(leases::LeasesArgs),
+    Ceremonies(ceremonies::CeremoniesArgs),
+    #[command(subcommand)]
+    Claim(ceremonies::ClaimCommand),
     Revoke(revoke::RevokeArgs),
     Keys(keys::KeysArgs),
     Issuer(issuer::IssuerArgs),
@@ -121,6 +125,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Resume(args) => suspend::resume(args),
         Command::Suspensions(args) => suspend::suspensions(args),
         Command::Leases(args) => leases::run(args),
+        Command::Ceremonies(args) => ceremonies::list(args),
+        Command::Claim(command) => ceremonies::claim(command),
         Command::Revoke(args) => revoke::run(args),
         Command::Keys(args) => keys::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Issuer(args) => issuer::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),

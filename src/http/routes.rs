@@ -118,6 +118,15 @@ pub const OPERATOR: &[Endpoint] = &[
     for_operators(Method::POST, "/operator/leases", Needs::May(May::Leases), "Leases by what they are about", || {
         web::to(operator::deeds::leases)
     }),
+    for_operators(Method::POST, "/operator/ceremonies", Needs::May(May::Leases), "What waits for people", || {
+        web::to(operator::deeds::ceremonies)
+    }),
+    for_operators(Method::POST, "/operator/claim-reset", Needs::May(May::ClaimReset), "Take claims back", || {
+        web::to(operator::deeds::claim_reset)
+    }),
+    for_operators(Method::POST, "/operator/claim-carry", Needs::May(May::ClaimReset), "Carry claims over", || {
+        web::to(operator::deeds::claim_carry)
+    }),
     for_operators(Method::GET, "/operator/suspensions", Needs::May(May::Leases), "What stands suspended", || {
         web::to(operator::deeds::suspensions)
     }),

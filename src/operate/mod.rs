@@ -4,11 +4,13 @@
 //! Everything that is done is one commit with one record, and says honestly how far it reaches: a suspension holds from
 //! its commit on through every broker, while a credential that is out ends only as its backend can end it.
 
+mod ceremonies;
 mod list;
 mod names;
 mod revoke;
 mod suspend;
 
+pub use ceremonies::{CarryClaims, Ceremonies, ClaimFilter, Claims, ListedCeremony, ListedClaim, ResetClaims};
 pub use list::{Leases, List, Listed, When};
 pub use revoke::{BackendTold, EndedLease, Revoke, Revoked, cut, denied_again, list_of, listed};
 pub use suspend::{Resume, Suspend, Suspended};
@@ -40,6 +42,10 @@ pub enum Deed {
     Resume(Resume),
     Revoke(Revoke),
     Leases(List),
+    /// What waits for people, and what they claimed.
+    Ceremonies(ClaimFilter),
+    ClaimReset(ResetClaims),
+    ClaimCarry(CarryClaims),
     /// What stands suspended.
     Suspensions,
 }
@@ -55,6 +61,8 @@ pub enum Done {
     },
     Revoked(Revoked),
     Leases(Leases),
+    Ceremonies(Ceremonies),
+    Claims(Claims),
     Suspensions {
         suspensions: Vec<Suspension>,
     },
@@ -119,6 +127,12 @@ pub async fn operate(house: &House, operator: &Operator, deed: Deed) -> Result<D
         Deed::Suspend(asked) => Done::Suspended(suspend::suspend(house, operator, asked).await?),
         Deed::Resume(asked) => Done::Resumed { resumed: suspend::resume(house, operator, asked).await? },
         Deed::Revoke(asked) => Done::Revoked(revoke::revoke(house, operator, asked).await?),
+        Deed::ClaimReset(asked) => Done::Claims(ceremonies::reset(house, operator, asked).await?),
+        Deed::ClaimCarry(asked) => Done::Claims(ceremonies::carry(house, operator, asked).await?),
+        Deed::Ceremonies(asked) => {
+            let set = Some(house.targets.set());
+            Done::Ceremonies(ceremonies::list(house.reader.clone(), set, house.now, operator, asked).await?)
+        }
         looking => return look(house.reader.clone(), house.now, operator, looking).await,
     })
 }
@@ -135,6 +149,7 @@ pub async fn look(
 ) -> Result<Done, OperateError> {
     Ok(match deed {
         Deed::Leases(asked) => Done::Leases(list::list(reader, now, operator, asked).await?),
+        Deed::Ceremonies(asked) => Done::Ceremonies(ceremonies::list(reader, None, now, operator, asked).await?),
         Deed::Suspensions => Done::Suspensions { suspensions: suspend::standing(reader, now, operator).await? },
         _ => return Err(OperateError::Invalid("this is more than looking".to_owned())),
     })

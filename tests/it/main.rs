@@ -5,6 +5,7 @@
 mod agreement;
 mod attacks;
 mod aws;
+mod ceremony;
 mod claim_pages;
 mod cloud_action;
 mod cloud_aws;

@@ -113,6 +113,9 @@ fn over_http(broker: &Broker, deed: &Deed) -> Result<Done, Failed> {
         Deed::Resume(asked) => post("/operator/resume", serde_json::to_value(asked)),
         Deed::Revoke(asked) => post("/operator/revoke", serde_json::to_value(asked)),
         Deed::Leases(asked) => post("/operator/leases", serde_json::to_value(asked)),
+        Deed::Ceremonies(asked) => post("/operator/ceremonies", serde_json::to_value(asked)),
+        Deed::ClaimReset(asked) => post("/operator/claim-reset", serde_json::to_value(asked)),
+        Deed::ClaimCarry(asked) => post("/operator/claim-carry", serde_json::to_value(asked)),
         Deed::Suspensions => broker.get("/operator/suspensions", &[]),
     };
     let answer = answer.map_err(|error| {
@@ -166,7 +169,7 @@ async fn offline(place: &Where, deed: Deed) -> Result<Done, Failed> {
     let now = SystemClock.now();
     // One that is not there is not made, and one of another version is not touched.
     let reader = store::open_reader(&config.store).map_err(Failed::unavailable)?;
-    if matches!(deed, Deed::Leases(_) | Deed::Suspensions) {
+    if matches!(deed, Deed::Leases(_) | Deed::Ceremonies(_) | Deed::Suspensions) {
         return Ok(operate::look(reader, now, &operator, deed).await?);
     }
     let targets = Offline { set: folder_of(&config).map_err(Failed::usage)?, deniers: deniers(&config) };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    exchange::{Proof, Repositories, Snapshot, Strangers},
+    exchange::{Polls, Proof, Repositories, Snapshot, Strangers},
     keys::issuers::{IssuerDown, Issuers},
     net::Later,
     store::{
@@ -98,7 +98,7 @@ static POLLS: std::sync::LazyLock<Polls> = std::sync::LazyLock::new(Polls::defau
 fn request(id: u128) -> Request<'static> {
     Request {
         id: DecisionId(id),
-        proof: Proof::Poll { auth_req_id: "" },
+        proof: Proof::Poll { auth_req_id: "", subject: None, actor: None },
         ask: Ask { role: None, duration: None, scope: None },
         dry_run: false,
         digest: [1; 32],
@@ -127,7 +127,7 @@ async fn admit(parts: &Parts<'_>, trail: &mut Trail<'_>, state: LeaseState) -> R
         ceremony: None,
         eased: Eased::default(),
     };
-    trail.opens(opened.id, state, vec![], None);
+    trail.opens(opened.id, state, vec![], None, None);
     let guards = vec![Guard::Unspent(spend(1, state))];
     trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
     trail.admitted();
@@ -295,7 +295,7 @@ async fn a_use_counts_unless_surely_nothing_was_minted() {
                 ceremony: None,
                 eased: Eased::default(),
             };
-            trail.opens(opened.id, Issuing, vec![once], None);
+            trail.opens(opened.id, Issuing, vec![once], None, None);
             let guards = vec![Guard::Unspent(spend(token, Issuing)), Guard::Within(once)];
             trail.commit(&parts, guards, vec![Change::OpenLease(opened.clone())], granted).await
         };
@@ -336,7 +336,7 @@ async fn what_is_taken_back_gives_its_uses_back() {
         ceremony: None,
         eased: Eased::default(),
     };
-    trail.opens(opened.id, Issued, vec![once], None);
+    trail.opens(opened.id, Issued, vec![once], None, None);
     let guards = vec![Guard::Unspent(spend(1, Issued)), Guard::Within(once)];
     let down = trail.commit(&parts, guards, vec![Change::OpenLease(opened.clone())], granted).await.unwrap_err();
     drop(house.stall.take());
@@ -357,7 +357,7 @@ fn renewing<'r>(request: &'r Request<'r>) -> Trail<'r> {
 /// Token 1 began family 1; its first refresh token is about to open lease 7.
 async fn renew(parts: &Parts<'_>, trail: &mut Trail<'_>, turn: Turn) -> Result<(), Refusal> {
     let commit = stored::renew(7, 1, (1, 2), 10);
-    trail.opens(LeaseId(7), Issuing, vec![], Some(turn));
+    trail.opens(LeaseId(7), Issuing, vec![], Some(turn), None);
     match parts.writer.commit(commit).await? {
         Outcome::Durable { .. } => Ok(()),
         Outcome::Blocked(blocked) => Err(Refusal::Turn { blocked, family: turn.family }),

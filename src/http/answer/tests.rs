@@ -49,7 +49,7 @@ pub fn answer(outcome: Result<Granted, Refused>) -> Answer {
 fn refuse(reason: Reason, standing: Standing, role_asked: bool, hint: Hint, hints: Hints) -> (Reply, String) {
     let refused =
         Refused { reason, standing, role_asked, retry_after_seconds: None, hint: Some(Box::new(hint)), waits: None };
-    let reply = exchanged(&answer(Err(refused)), hints);
+    let reply = exchanged(&answer(Err(refused)), hints, "https://cb.example");
     let body = String::from_utf8(reply.body.clone()).unwrap();
     (reply, body)
 }
@@ -174,7 +174,7 @@ fn a_grant_names_everything_that_it_is() {
         mapping: "pay".into(),
         lease: LeaseId(ID + 1),
     });
-    let reply = exchanged(&answer(Ok(granted)), Hints::Full);
+    let reply = exchanged(&answer(Ok(granted)), Hints::Full, "https://cb.example");
     assert_eq!((reply.status.as_u16(), reply.noted.granted), (200, true));
     let told: Value = serde_json::from_slice(&reply.body).unwrap();
     let expected = json!({
@@ -195,7 +195,7 @@ fn a_grant_names_everything_that_it_is() {
 #[test]
 fn a_dry_run_carries_no_token() {
     let granted = Granted::DryRun { role: "r".into(), mapping: "m".into(), duration: Seconds(60), waits: false };
-    let reply = exchanged(&answer(Ok(granted)), Hints::Full);
+    let reply = exchanged(&answer(Ok(granted)), Hints::Full, "https://cb.example");
     let told: Value = serde_json::from_slice(&reply.body).unwrap();
     let expected = json!({
         "dry_run": true, "role": "r", "mapping": "m", "expires_in": 60,

@@ -103,8 +103,11 @@ fn read(bytes: &[u8]) -> Outcome {
             assert_eq!(actor.as_ref().map(|actor| actor.reveal()), value("actor_token"));
             "tokens"
         }
-        AskedGrant::Poll { auth_req_id } => {
+        AskedGrant::Poll { auth_req_id, subject, actor } => {
             assert_eq!(Some(auth_req_id.reveal()), value("auth_req_id"));
+            assert_eq!(subject.as_ref().map(|token| token.reveal()), value("subject_token"));
+            assert_eq!(actor.as_ref().map(|actor| actor.reveal()), value("actor_token"));
+            assert!(!asked.dry_run && (actor.is_none() || subject.is_some()));
             "poll"
         }
         AskedGrant::Refresh { token, subject } => {

@@ -40,6 +40,21 @@ pub async fn leases(request: HttpRequest, shared: Data<Shared>, by: By) -> HttpR
     done(&request, &shared, by, Deed::Leases).await
 }
 
+/// `/operator/ceremonies`: a [`crate::operate::ClaimFilter`]; `{}` asks for all that is open or stands.
+pub async fn ceremonies(request: HttpRequest, shared: Data<Shared>, by: By) -> HttpResponse {
+    done(&request, &shared, by, Deed::Ceremonies).await
+}
+
+/// `/operator/claim-reset`: a [`crate::operate::ResetClaims`].
+pub async fn claim_reset(request: HttpRequest, shared: Data<Shared>, by: By) -> HttpResponse {
+    done(&request, &shared, by, Deed::ClaimReset).await
+}
+
+/// `/operator/claim-carry`: a [`crate::operate::CarryClaims`].
+pub async fn claim_carry(request: HttpRequest, shared: Data<Shared>, by: By) -> HttpResponse {
+    done(&request, &shared, by, Deed::ClaimCarry).await
+}
+
 /// `/operator/suspensions`: everything that stands suspended.
 pub async fn suspensions(shared: Data<Shared>, by: By) -> HttpResponse {
     answer(shared.front.operate(by.into_inner(), Deed::Suspensions).await)

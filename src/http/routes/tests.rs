@@ -64,6 +64,7 @@ impl Front for Arc<Fake> {
             standing: Standing::Stranger,
             role_asked: false,
             retry_after_seconds: None,
+            waits: None,
             hint: None,
         };
         let outcome = match subject.reveal() {

@@ -7,7 +7,7 @@ use crate::{
 };
 use claimbound_core::{
     diag::{Diagnostic, Severity},
-    mapping::{Ask, Decision, Exempt, Folder, Loaded, MappingSet, Test, decide, explain, load, possible_roles},
+    mapping::{Ask, Exempt, Folder, Loaded, MappingSet, Test, decide, explain, load, possible_roles},
     review::{Given, TestCase, run_tests},
     time::UnixSeconds,
     workload::{Case, Claim, Profiles},

@@ -1,0 +1,200 @@
+//! `claimbound ceremonies` and `claim`: what waits for people, what they claimed, and taking that back.
+
+use super::{
+    governed::{self, Where, args::moment},
+    loaded,
+    render::Format,
+    suspend::print_json,
+};
+use crate::operate::{CarryClaims, Ceremonies, ClaimFilter, Claims, Deed, Done, ListedClaim, ResetClaims};
+use anyhow::{Result, bail};
+use claimbound_core::ceremony::CeremonyId;
+use clap::{Args, Subcommand};
+
+/// Which ceremonies and claims: all that is given must hold.
+#[derive(Args, Clone, Debug)]
+pub struct ClaimArgs {
+    /// Of a mapping
+    #[arg(long, value_name = "NAME")]
+    mapping: Option<String>,
+    /// Of a role
+    #[arg(long, value_name = "NAME")]
+    role: Option<String>,
+    /// Of a repository: its name, or the immutable id that evidence names it by
+    #[arg(long, value_name = "ID")]
+    repository: Option<String>,
+    /// One ceremony by its id
+    #[arg(long, value_name = "ID")]
+    ceremony: Option<CeremonyId>,
+    /// Claimed by this person, `SIGN-IN:SUBJECT`
+    #[arg(long, value_name = "PERSON")]
+    approver: Option<String>,
+}
+
+impl ClaimArgs {
+    fn filter(self) -> ClaimFilter {
+        let Self { mapping, role, repository, ceremony, approver } = self;
+        ClaimFilter { mapping, role, repository, ceremony, approver }
+    }
+}
+
+/// List what waits for people, and the first uses that they claimed
+///
+/// Of a claim, `outdated` says that the mapping, the role or who approves has changed since: it is good for nothing until it
+/// is carried over (`claim carry`) or claimed again. Reads the store beside its brokers. Exit code 0; 2: usage; 3: refused; 4:
+/// broker or store cannot be asked.
+#[derive(Args, Debug)]
+pub struct CeremoniesArgs {
+    #[command(flatten)]
+    claims: ClaimArgs,
+    #[command(flatten)]
+    place: Where,
+    /// How to answer
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Take standing claims back, or carry them over to a changed mapping
+#[derive(Subcommand, Debug)]
+pub enum ClaimCommand {
+    Reset(ResetArgs),
+    Carry(CarryArgs),
+}
+
+/// Take claims of first uses back: whoever is meant is provisional again
+///
+/// It holds from its commit on, through every broker over the store. Exit code 0; 2: usage; 3: refused; 4: broker or store
+/// cannot be asked.
+#[derive(Args, Debug)]
+pub struct ResetArgs {
+    #[command(flatten)]
+    claims: ClaimArgs,
+    /// Every claim that stands
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    what: WhatArgs,
+}
+
+/// Carry claims of first uses over to the folder that judges now
+///
+/// Only where role, policies, approvers and quorum are the same as when they were claimed, and the comparison of both folders
+/// proves that the mapping is not wider. The others are listed, and stay as they are: void until somebody claims them again.
+/// Exit code 0; 2: usage; 3: refused; 4: broker or store cannot be asked.
+#[derive(Args, Debug)]
+pub struct CarryArgs {
+    #[command(flatten)]
+    claims: ClaimArgs,
+    #[command(flatten)]
+    what: WhatArgs,
+}
+
+#[derive(Args, Debug)]
+struct WhatArgs {
+    /// Why: for whoever reads the evidence
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Say which ones are meant, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    place: Where,
+    /// How to answer
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Runs `ceremonies`.
+pub fn list(args: CeremoniesArgs) -> Result<u8> {
+    governed::run(&args.place, Deed::Ceremonies(args.claims.filter()), |done| {
+        let Done::Ceremonies(found) = done else { bail!("the broker answered something else") };
+        match args.format {
+            Format::Json => print_json(done),
+            Format::Human => Ok(loaded::print(&human(found))?),
+        }
+    })
+}
+
+/// Runs `claim`.
+pub fn claim(command: ClaimCommand) -> Result<u8> {
+    let (deed, what, verb) = match command {
+        ClaimCommand::Reset(ResetArgs { claims, all, what }) => {
+            let asked =
+                ResetClaims { claims: claims.filter(), all, reason: what.reason.clone(), dry_run: what.dry_run };
+            (Deed::ClaimReset(asked), what, "reset")
+        }
+        ClaimCommand::Carry(CarryArgs { claims, what }) => {
+            let asked = CarryClaims { claims: claims.filter(), reason: what.reason.clone(), dry_run: what.dry_run };
+            (Deed::ClaimCarry(asked), what, "carried")
+        }
+    };
+    governed::run(&what.place, deed, |done| {
+        let Done::Claims(claims) = done else { bail!("the broker answered something else") };
+        match what.format {
+            Format::Json => print_json(done),
+            Format::Human => Ok(loaded::print(&told(claims, verb))?),
+        }
+    })
+}
+
+fn human(found: &Ceremonies) -> String {
+    let mut text = String::new();
+    for one in &found.ceremonies {
+        let kind = if one.first_use { "first use" } else { "one issuance" };
+        text.push_str(&format!(
+            "{}  {:<8}  {} by {} for {} ({} {}), {kind}, claimed by {} of {}, {} waiting, until {}\n",
+            one.ceremony,
+            one.state,
+            one.role,
+            one.mapping,
+            one.name,
+            one.issuer,
+            one.principal,
+            one.claimed_by.len(),
+            one.quorum,
+            one.waiting,
+            moment(one.expires),
+        ));
+    }
+    for one in &found.standing {
+        let state = if one.good == Some(false) { "outdated" } else { "stands" };
+        text.push_str(&format!("{}  {state:<8}  {}\n", one.ceremony, line(one)));
+    }
+    if found.more {
+        text.push_str("there are more: name a mapping, role or repository\n");
+    } else if found.ceremonies.is_empty() && found.standing.is_empty() {
+        text.push_str("nothing waits, and nothing stands claimed\n");
+    }
+    text
+}
+
+fn line(one: &ListedClaim) -> String {
+    let remembered = one.remembered.iter().map(|(claim, value)| format!(", {claim} {value}"));
+    format!(
+        "{} by {} for {} ({} {}{}), claimed by {}, {} to {}",
+        one.role,
+        one.mapping,
+        one.name,
+        one.issuer,
+        one.principal,
+        remembered.collect::<String>(),
+        one.claimed_by.join(", "),
+        moment(one.since),
+        moment(one.until),
+    )
+}
+
+fn told(claims: &Claims, verb: &str) -> String {
+    let mut text = String::new();
+    let verb = if claims.dry_run { format!("would be {verb}") } else { verb.to_owned() };
+    for one in &claims.claims {
+        text.push_str(&format!("{}  {verb}  {}\n", one.ceremony, line(one)));
+    }
+    for (ceremony, why) in &claims.left {
+        text.push_str(&format!("{ceremony}  not carried: {why}\n"));
+    }
+    if claims.claims.is_empty() && claims.left.is_empty() {
+        text.push_str("no claim is meant\n");
+    }
+    text
+}

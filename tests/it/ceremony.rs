@@ -1,0 +1,513 @@
+//! The claim ceremony from the job's first question to its credential: who gets it, who does not, and what is on record.
+//!
+//! The pages are not needed for it: the library's own desk stands for them.
+
+use crate::{BINARY, records};
+use claimbound::{
+    broker::{Asked, AskedGrant, Broker as InProcess, SystemClock},
+    ceremony::{Desk, DeskError, Taken},
+    config::Config,
+    exchange::{Granted, Issued, Refused, Waits},
+    operate::{CarryClaims, ClaimFilter, Deed, Done, ResetClaims, Suspend},
+    operators::{May, Operator},
+    secret::Secret,
+    store::{self, Scope, Subject},
+};
+use claimbound_core::{
+    ceremony::{CeremonyId, Person, Refused as Not},
+    time::UnixSeconds,
+};
+use claimbound_test_support::{
+    broker::Broker,
+    canary,
+    config::BrokerConfig,
+    http::Answer,
+    issuer::Issuer,
+    job::{Job, id_of},
+    jwt,
+    postgres::Postgres,
+    time::now,
+};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, sync::Arc};
+use tempfile::TempDir;
+
+const AUDIENCE: &str = "https://cb.example";
+const ROLE: &str = "live";
+const CIBA: &str = "urn:openid:params:grant-type:ciba";
+
+const POLICY: &str = "format = 1\n[issuer.github]\nprofile = \"github-actions\"\nurl = \"{issuer.github}\"\nowners = { acme = 65 }\n\
+    [issuer.gitlab]\nprofile = \"gitlab\"\nurl = \"{issuer.gitlab}\"\nowners = { acme = 65 }\n\
+    [team.payments]\npath = \"teams/payments\"\napprovers = [\"okta:group:leads\"]\n";
+const ROLES: &str = "[role.live]\ndescription = \"Deploy\"\nbackend = \"jwt\"\nteams = [\"payments\"]\n\
+    issuers = [\"github\", \"gitlab\"]\nsensitivity = \"internal\"\nmax_duration = \"15m\"\n[role.live.jwt]\n\
+    audience = \"https://live.acme.example\"\n";
+
+fn mappings(ceremony: &str) -> String {
+    let one = |name: &str, issuer: &str| {
+        format!(
+            "[[mapping]]\nname = \"{name}\"\ndescription = \"Deploys\"\nissuer = \"{issuer}\"\nroles = [\"live\"]\n\
+             [mapping.match]\nrepository = {{ name = \"acme/payments-api\", id = 740000001 }}\nbranch = [\"main\", \"next\"]\n\
+             [mapping.ceremony]\n{ceremony}\n"
+        )
+    };
+    format!("{}{}", one("hub", "github"), one("lab", "gitlab"))
+}
+
+fn config([github, gitlab]: [&Issuer; 2], ceremony: &str) -> BrokerConfig {
+    let text = mappings(ceremony);
+    let files = [("policy.toml", POLICY), ("roles/r.toml", ROLES), ("teams/payments/m.toml", text.as_str())];
+    BrokerConfig::with_folder(&files).issuer("github", github).issuer("gitlab", gitlab)
+}
+
+/// A person who may approve, with an account at both forges.
+fn lead(name: &str) -> Person {
+    let forge_ids = ["github", "gitlab"].map(|issuer| (issuer.to_owned(), id_of(name).to_string()));
+    Person {
+        sign_in: "okta".into(),
+        subject: name.into(),
+        email: None,
+        name: Some(name.to_uppercase()),
+        groups: vec!["leads".into()],
+        acr: Some("phr".into()),
+        amr: vec!["hwk".into()],
+        auth_time: Some(now()),
+        forge_ids: BTreeMap::from(forge_ids),
+    }
+}
+
+struct House {
+    github: Issuer,
+    gitlab: Issuer,
+    brokers: Vec<Arc<InProcess>>,
+    folder: TempDir,
+    url: String,
+}
+
+impl House {
+    async fn new(ceremony: &str) -> Self {
+        Self::over(ceremony, None, 1).await
+    }
+
+    async fn over(ceremony: &str, server: Option<&Postgres>, brokers: usize) -> Self {
+        let (github, gitlab) = (Issuer::github(), Issuer::gitlab());
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config([&github, &gitlab], ceremony).server(&format!("public_url = \"{AUDIENCE}\""));
+        let mut url = format!("sqlite:{}/claimbound.db", folder.path().display());
+        if let Some(server) = server {
+            url = server.url();
+            config = config.store(&url);
+        }
+        config.write(folder.path(), "127.0.0.1:0", "127.0.0.1:0");
+        let mut house = Self { github, gitlab, brokers: vec![], folder, url };
+        for _ in 0..brokers {
+            let config = Config::read(&house.folder.path().join("claimbound.toml"), true).unwrap();
+            house.brokers.push(InProcess::start(config, Arc::new(SystemClock)).await.unwrap());
+        }
+        house
+    }
+
+    fn job(&self) -> Job<'_> {
+        self.github.job()
+    }
+
+    fn desk(&self) -> Desk {
+        self.brokers[0].desk()
+    }
+
+    async fn ask(&self, at: usize, grant: AskedGrant, role: Option<&str>) -> Result<Issued, Refused> {
+        let asked = Asked {
+            grant,
+            role: role.map(str::to_owned),
+            scope: None,
+            duration: None,
+            dry_run: false,
+            digest: [0; 32],
+            address: None,
+            caller: None,
+        };
+        match self.brokers[at % self.brokers.len()].exchange(asked).await.outcome {
+            Ok(Granted::Issued(issued)) => Ok(issued),
+            Ok(Granted::DryRun { .. }) => panic!("not asked for"),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    async fn begin(&self, token: &str) -> Result<Issued, Refused> {
+        self.ask(0, AskedGrant::Tokens { subject: Secret::new(token.to_owned()), actor: None }, Some(ROLE)).await
+    }
+
+    /// Begins, and must wait.
+    async fn wait(&self, job: &Job<'_>) -> Box<Waits> {
+        self.begin(&job.token(AUDIENCE)).await.err().and_then(|refused| refused.waits).expect("it waits")
+    }
+
+    async fn redeem(&self, waits: &Waits, token: &str) -> Result<Issued, &'static str> {
+        self.redeem_at(0, waits, token).await
+    }
+
+    async fn redeem_at(&self, at: usize, waits: &Waits, token: &str) -> Result<Issued, &'static str> {
+        let auth_req_id = Secret::new(waits.auth_req_id.as_ref().unwrap().reveal().to_owned());
+        let subject = Some(Secret::new(token.to_owned()));
+        let asked = self.ask(at, AskedGrant::Poll { auth_req_id, subject, actor: None }, None).await;
+        asked.map_err(|refused| refused.reason.name())
+    }
+
+    async fn claim(&self, waits: &Waits, by: &str) -> Result<Taken, DeskError> {
+        let code = waits.match_code.as_ref().unwrap();
+        self.desk().claim(waits.ceremony, &lead(by), code, "it is ours", UnixSeconds(now())).await
+    }
+
+    async fn state(&self, id: CeremonyId) -> &'static str {
+        self.desk().review(id, &lead("bob"), UnixSeconds(now())).await.unwrap().state
+    }
+
+    /// Every record holds. Gives body and details of those of a kind.
+    fn records(&self, kind: &str) -> Vec<(Value, Value)> {
+        let reader = store::open_reader(&self.url).unwrap();
+        let report = store::audit(reader.as_ref(), None).unwrap();
+        assert!(report.finding.is_none(), "{}", report.finding.unwrap());
+        let mut all = Vec::new();
+        let json = |bytes: &[u8]| if bytes.is_empty() { Value::Null } else { serde_json::from_slice(bytes).unwrap() };
+        let mut each = |body: &[u8], details: &[u8]| {
+            all.push((json(body), json(details)));
+            true
+        };
+        reader.records(&mut each).unwrap();
+        all.retain(|(body, _)| body["kind"] == kind);
+        all
+    }
+
+    async fn operate(&self, deed: Deed) -> Done {
+        self.brokers[0].operate(Operator::new("okta:op", May::ALL), deed).await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_waits_people_claim_it_and_it_redeems_once() {
+    let house = House::new("when = \"every\"\nquorum = 2").await;
+    let job = house.job();
+    let waits = house.wait(&job).await;
+    assert!(waits.auth_req_id.as_ref().unwrap().reveal().starts_with("cbq_") && !waits.ready);
+    assert_eq!(
+        house.redeem(&waits, &job.token(AUDIENCE)).await.err(),
+        Some("ceremony_needed"),
+        "nobody has claimed it"
+    );
+
+    // What the page shows, to whom, and in which order it says no.
+    let (desk, now) = (house.desk(), UnixSeconds(now()));
+    let guest = Person { groups: vec!["guests".into()], ..lead("eve") };
+    assert!(matches!(desk.review(waits.ceremony, &guest, now).await, Err(DeskError::Refused(Not::NotEligible))));
+    assert!(matches!(desk.review(CeremonyId(7), &lead("bob"), now).await, Err(DeskError::Unknown)));
+    let seen = desk.review(waits.ceremony, &lead("bob"), now).await.unwrap();
+    assert_eq!((seen.state, seen.quorum, seen.standing, seen.words), ("pending", 2, false, waits.words));
+    assert_eq!((&*seen.shown.role, &*seen.shown.mapping, &*seen.shown.principal.id), (ROLE, "hub", "740000001"));
+    assert!(seen.shown.claims.iter().any(|(claim, value)| claim == "run_id" && value == "17000000001"));
+    let own = desk.review(waits.ceremony, &lead("octocat"), now).await.unwrap();
+    assert_eq!(own.hindrance, Some(Not::SelfApproval));
+    let wrong = Secret::new("0000-0000".to_owned());
+    let claim = async |person: &Person, code: &Secret, reason: &str| {
+        desk.claim(waits.ceremony, person, code, reason, now).await
+    };
+    assert!(matches!(claim(&guest, &wrong, "r").await, Err(DeskError::Refused(Not::NotEligible))));
+    assert!(matches!(claim(&lead("octocat"), &wrong, "r").await, Err(DeskError::Refused(Not::SelfApproval))));
+    let unlinked = Person { forge_ids: BTreeMap::new(), ..lead("dan") };
+    assert!(matches!(claim(&unlinked, &wrong, "r").await, Err(DeskError::Refused(Not::Unlinked))));
+    assert!(matches!(claim(&lead("bob"), &wrong, " ").await, Err(DeskError::NoReason)));
+    assert!(matches!(claim(&lead("bob"), &wrong, "r").await, Err(DeskError::WrongCode { over: false })));
+
+    assert_eq!(house.claim(&waits, "bob").await.unwrap(), Taken { state: "pending", missing: 1 });
+    assert!(matches!(house.claim(&waits, "bob").await, Err(DeskError::Refused(Not::AlreadyClaimed))));
+    assert_eq!(house.claim(&waits, "carol").await.unwrap(), Taken { state: "claimed", missing: 0 });
+
+    // Another job of the run, another leg, another commit or run, another role: nothing, whoever has read the log.
+    for other in [
+        job.clone().claim("check_run_id", "48000000002"),
+        job.clone().claim("run_attempt", "2"),
+        job.clone().claim("run_id", "17000000002"),
+        job.clone().claim("sha", "1111111111111111111111111111111111111111"),
+        job.clone().environment("production"),
+        job.clone().branch("next"),
+    ] {
+        assert_eq!(house.redeem(&waits, &other.token(AUDIENCE)).await.err(), Some("ceremony_mismatch"));
+    }
+    let auth_req_id = || Secret::new(waits.auth_req_id.as_ref().unwrap().reveal().to_owned());
+    let role =
+        AskedGrant::Poll { auth_req_id: auth_req_id(), subject: Some(Secret::new(job.token(AUDIENCE))), actor: None };
+    assert_eq!(house.ask(0, role, Some("other")).await.err().unwrap().reason.name(), "ceremony_mismatch");
+    let alone = AskedGrant::Poll { auth_req_id: auth_req_id(), subject: None, actor: None };
+    let told = house.ask(0, alone, None).await.err().unwrap();
+    assert!(told.waits.unwrap().ready, "a reader of the log learns that it is claimed, and gets nothing");
+
+    let issued = house.redeem(&waits, &job.token(AUDIENCE)).await.unwrap();
+    let claims = match &issued.credential {
+        claimbound::issuance::Credential::Jwt(token) => jwt::claims_of(token.reveal()),
+        claimbound::issuance::Credential::Aws(_) => panic!("a token"),
+    };
+    assert_eq!(claims["approved_by"], json!(["okta:bob", "okta:carol"]));
+    assert_eq!(house.redeem(&waits, &job.token(AUDIENCE)).await.err(), Some("ceremony_used"));
+    assert_eq!(house.state(waits.ceremony).await, "consumed");
+
+    let granted = house.records("granted");
+    assert_eq!(granted.len(), 1);
+    assert_eq!(granted[0].0["ceremony"], waits.ceremony.to_string(), "the lease is tied to it");
+    assert_eq!(granted[0].1["approvals"][1]["by"]["subject"], "carol");
+    let events = house.records("ceremony");
+    let told: Vec<_> =
+        events.iter().map(|(body, _)| (body["how"].as_str().unwrap(), body["state"].as_str().unwrap())).collect();
+    assert_eq!(told, [("wrong_code", "pending"), ("claimed", "pending"), ("claimed", "claimed")]);
+    let (_, details) = &events[1];
+    assert_eq!((&details["person"]["acr"], &details["reason"]), (&json!("phr"), &json!("it is ours")));
+    assert_eq!(details["shown"]["role"], ROLE);
+    let secrets = [waits.auth_req_id.as_ref().unwrap().reveal(), waits.match_code.as_ref().unwrap().reveal()];
+    canary::assert_absent(house.folder.path(), &secrets);
+}
+
+/// Replicas, pollers, people and the clock at once: one credential, one outcome, and evidence that agrees.
+#[tokio::test(flavor = "multi_thread")]
+async fn races_have_one_outcome() {
+    let server = Postgres::start();
+    for (server, brokers) in [(None, 1), (Some(&server), 3)] {
+        let house = House::over("when = \"every\"", server, brokers).await;
+        let waits = house.wait(&house.job()).await;
+        house.claim(&waits, "bob").await.unwrap();
+        let tokens: Vec<String> = (0..100).map(|_| house.job().token(AUDIENCE)).collect();
+        let all = tokens.iter().enumerate().map(|(at, token)| house.redeem_at(at, &waits, token));
+        let all = join_all(all).await;
+        let granted = all.iter().filter(|one| one.is_ok()).count();
+        assert_eq!(granted, 1);
+        assert!(all.iter().all(|one| one.is_ok() || one.as_ref().err() == Some(&"ceremony_used")));
+
+        // People who claim, reject and type wrong codes, all at once.
+        let job = house.job().claim("run_id", "99");
+        let waits = house.wait(&job).await;
+        let (desk, at, wrong) = (house.desk(), UnixSeconds(now()), Secret::new("0000-0000".to_owned()));
+        let people: Vec<Person> = (0..24).map(|number| lead(&format!("p{number}"))).collect();
+        let deeds = people.iter().enumerate().map(|(number, person)| {
+            let (desk, waits, wrong) = (&desk, &waits, &wrong);
+            async move {
+                let code = waits.match_code.as_ref().unwrap();
+                match number % 3 {
+                    0 => desk.claim(waits.ceremony, person, code, "yes", at).await.map(|taken| taken.state),
+                    1 => desk.reject(waits.ceremony, person, "no", at).await.map(|taken| taken.state),
+                    _ => desk.claim(waits.ceremony, person, wrong, "maybe", at).await.map(|taken| taken.state),
+                }
+            }
+        });
+        let outcomes = join_all(deeds).await;
+        let state = house.state(waits.ceremony).await;
+        let to = |wanted: &str| outcomes.iter().filter(|one| one.as_ref().ok() == Some(&wanted)).count();
+        assert!(to("claimed") <= 1 && to("rejected") <= 1 && to("claimed") + to("rejected") >= 1, "{outcomes:?}");
+        assert_eq!(state, if to("rejected") == 1 { "rejected" } else { "claimed" });
+        let id = waits.ceremony.to_string();
+        let told =
+            house.records("ceremony").into_iter().filter(|(body, _)| body["ceremony"] == id).map(|(body, _)| body);
+        let last = told.last().unwrap();
+        assert_eq!(last["state"], state, "the evidence ends as it did");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_use_is_claimed_once_until_it_is_taken_back() {
+    let house = House::new("when = \"first_use\"").await;
+    let first = house.wait(&house.job()).await;
+    let second = house
+        .wait(&house.job().claim("run_id", "2").claim("actor", "zoe").claim("actor_id", id_of("zoe").to_string()))
+        .await;
+    assert_eq!(first.ceremony, second.ceremony, "later jobs join");
+    assert_ne!(first.match_code.as_ref().unwrap().reveal(), second.match_code.as_ref().unwrap().reveal());
+    let other = house.wait(&house.job().branch("next")).await;
+    assert_ne!(other.ceremony, first.ceremony, "another branch is another workload");
+    for starter in ["octocat", "zoe"] {
+        assert!(matches!(house.claim(&first, starter).await, Err(DeskError::Refused(Not::SelfApproval))), "{starter}");
+    }
+    assert_eq!(house.claim(&second, "bob").await.unwrap().state, "claimed", "by any job's code");
+    let plain = async || {
+        house.begin(&house.job().claim("run_id", "3").token(AUDIENCE)).await.map_err(|refused| refused.reason.name())
+    };
+    let issued = plain().await.unwrap();
+    assert!(house.redeem(&first, &house.job().token(AUDIENCE)).await.is_ok(), "who waited redeems");
+    assert!(house.begin(&house.job().branch("next").token(AUDIENCE)).await.is_err());
+    drop(issued);
+
+    let Done::Ceremonies(found) = house.operate(Deed::Ceremonies(ClaimFilter::default())).await else {
+        panic!("a list")
+    };
+    assert_eq!((found.ceremonies.len(), found.standing.len(), found.standing[0].good), (1, 1, Some(true)));
+    assert_eq!(found.standing[0].claimed_by, ["okta:bob"]);
+
+    // Void with a suspension, also when that is over; void by reset.
+    let suspend = |seconds| Suspend {
+        subject: Subject::new(Scope::Repository, "github", "740000001"),
+        reason: "odd".into(),
+        seconds: Some(seconds),
+        revoke: false,
+        force: true,
+    };
+    house.operate(Deed::Suspend(suspend(1))).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
+    assert_eq!(plain().await.err(), Some("ceremony_needed"));
+    let again = house.wait(&house.job()).await;
+    house.claim(&again, "bob").await.unwrap();
+    assert!(plain().await.is_ok());
+    let claims = ClaimFilter { approver: Some("okta:bob".into()), ..ClaimFilter::default() };
+    let reset = ResetClaims { claims, reason: "bob left".into(), all: false, dry_run: false };
+    let Done::Claims(gone) = house.operate(Deed::ClaimReset(reset)).await else { panic!("claims") };
+    assert_eq!(gone.claims.len(), 1);
+    assert_eq!(plain().await.err(), Some("ceremony_needed"));
+    let (body, details) = house.records("claims").remove(0);
+    assert_eq!((&body["how"], &body["count"], &details["operator"]), (&json!("reset"), &json!(1), &json!("okta:op")));
+}
+
+/// A change that is not wider leaves claims to be carried over; any other makes them void.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_rule_resets_what_was_claimed() {
+    let mut house = House::new("when = \"first_use\"").await;
+    let waits = house.wait(&house.job()).await;
+    house.claim(&waits, "bob").await.unwrap();
+    let plain = async |house: &House| {
+        house.begin(&house.job().token(AUDIENCE)).await.map(drop).map_err(|refused| refused.reason.name())
+    };
+    assert_eq!(plain(&house).await, Ok(()));
+    let path = house.folder.path().join("mappings/teams/payments/m.toml");
+    let carry =
+        || Deed::ClaimCarry(CarryClaims { claims: ClaimFilter::default(), reason: "reviewed".into(), dry_run: false });
+    for (from, to, good, carried) in [
+        ("Deploys", "Deploys main", true, 0),
+        ("branch = [\"main\", \"next\"]", "branch = \"main\"", false, 1),
+        ("when = \"first_use\"", "when = \"first_use\"\nquorum = 2", false, 0),
+    ] {
+        let text = std::fs::read_to_string(&path).unwrap().replace(from, to);
+        std::fs::write(&path, text).unwrap();
+        house.brokers.remove(0).stop().await;
+        let config = Config::read(&house.folder.path().join("claimbound.toml"), true).unwrap();
+        house.brokers.push(InProcess::start(config, Arc::new(SystemClock)).await.unwrap());
+        let Done::Ceremonies(found) = house.operate(Deed::Ceremonies(ClaimFilter::default())).await else {
+            panic!("a list")
+        };
+        assert_eq!(found.standing[0].good, Some(good), "{to}");
+        let Done::Claims(claims) = house.operate(carry()).await else { panic!("claims") };
+        assert_eq!(claims.claims.len(), carried, "{to}: {:?}", claims.left);
+        assert_eq!(plain(&house).await.is_ok(), good || carried == 1, "{to}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_cannot_mint_again_redeems_with_its_own_token_once() {
+    let house = House::new("when = \"every\"").await;
+    let token = house.gitlab.job().token(AUDIENCE);
+    let waits = house.begin(&token).await.err().and_then(|refused| refused.waits).unwrap();
+    for _ in 0..3 {
+        assert_eq!(house.redeem(&waits, &token).await.err(), Some("ceremony_needed"));
+    }
+    house.claim(&waits, "bob").await.unwrap();
+    assert_eq!(
+        house.redeem(&waits, &house.gitlab.job().claim("job_id", "5").token(AUDIENCE)).await.err(),
+        Some("ceremony_mismatch")
+    );
+    let all = join_all((0..20).map(|at| house.redeem_at(at, &waits, &token))).await;
+    assert_eq!(all.iter().filter(|one| one.is_ok()).count(), 1);
+    assert_eq!(house.begin(&token).await.err().unwrap().reason.name(), "replay");
+    // Of a first use, too.
+    let house = House::new("when = \"first_use\"").await;
+    let token = house.gitlab.job().token(AUDIENCE);
+    let waits = house.begin(&token).await.err().and_then(|refused| refused.waits).unwrap();
+    house.claim(&waits, "bob").await.unwrap();
+    let all = join_all((0..20).map(|at| house.redeem_at(at, &waits, &token))).await;
+    assert_eq!(all.iter().filter(|one| one.is_ok()).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_is_over() {
+    let house = House::new("when = \"every\"\nclaim_within = \"10m\"").await;
+    let job = house.job();
+    // Rejected; withdrawn; expired.
+    let waits = house.wait(&job).await;
+    let at = UnixSeconds(now());
+    assert_eq!(house.desk().reject(waits.ceremony, &lead("bob"), "not now", at).await.unwrap().state, "rejected");
+    assert_eq!(house.redeem(&waits, &job.token(AUDIENCE)).await.err(), Some("ceremony_rejected"));
+    let waits = house.wait(&job).await;
+    let secret = || Secret::new(waits.auth_req_id.as_ref().unwrap().reveal().to_owned());
+    house.brokers[0].revoke(secret()).await.unwrap();
+    house.brokers[0].revoke(secret()).await.unwrap();
+    assert!(matches!(house.claim(&waits, "bob").await, Err(DeskError::Refused(Not::NotNow))));
+    assert_eq!(house.redeem(&waits, &job.token(AUDIENCE)).await.err(), Some("ceremony_rejected"));
+    let waits = house.wait(&job).await;
+    let code = waits.match_code.as_ref().unwrap();
+    let late = house.desk().claim(waits.ceremony, &lead("bob"), code, "late", at.plus(700)).await;
+    assert!(matches!(late, Err(DeskError::Expired)), "{late:?}");
+    assert_eq!(house.redeem(&waits, &job.token(AUDIENCE)).await.err(), Some("ceremony_expired"));
+    let waits = house.wait(&job).await;
+    assert_eq!(house.desk().expire(at.plus(700)).await.unwrap(), 1);
+    assert_eq!(house.desk().expire(at.plus(700)).await.unwrap(), 0);
+    assert_eq!(house.redeem(&waits, &job.token(AUDIENCE)).await.err(), Some("ceremony_expired"));
+    let how: Vec<_> =
+        house.records("ceremony").iter().map(|(body, _)| body["how"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(how, ["rejected", "withdrawn", "expired", "expired"]);
+    // One repository does not bury people in requests.
+    let mut crowded = 0;
+    for run in 0..36 {
+        let token = job.clone().claim("run_id", run.to_string()).token(AUDIENCE);
+        crowded += usize::from(house.begin(&token).await.err().unwrap().reason.name() == "ceremony_crowded");
+    }
+    assert_eq!(crowded, 4);
+}
+
+/// What stands in answers, and that asking costs nothing.
+#[tokio::test]
+async fn the_answers_over_http() {
+    let (github, gitlab) = (Issuer::github(), Issuer::gitlab());
+    let broker = Broker::start(BINARY, config([&github, &gitlab], "when = \"every\"")).await;
+    let token = || github.job().token(broker.audience());
+    let told = |answer: &Answer| (answer.status, answer.body["error"].as_str().unwrap_or_default().to_owned());
+    let dry = [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+        ("subject_token", &token()),
+        ("subject_token_type", "urn:ietf:params:oauth:token-type:id_token"),
+        ("audience", ROLE),
+        ("dry_run", "true"),
+    ];
+    let would = broker.exchange(&dry).await;
+    assert_eq!((would.status, &would.body["pending"]), (200, &json!(true)), "{}", would.text);
+
+    let first = broker.exchange_for(&token(), ROLE).await;
+    assert_eq!(told(&first), (400, "authorization_pending".to_owned()), "{}", first.text);
+    let uri = first.text_of("claim_uri");
+    assert!(uri.starts_with(&format!("{}/claim/", broker.audience())) && !uri.contains(first.text_of("auth_req_id")));
+    assert_eq!((first.text_of("match_code").len(), first.text_of("match_words").split(' ').count()), (9, 3));
+    assert_eq!(first.body["interval"], 5);
+    assert!((3_500..=3_600).contains(&first.body["expires_in"].as_i64().unwrap()), "{}", first.text);
+
+    let id = first.text_of("auth_req_id");
+    let before = records::all(&broker).len();
+    let poll = broker.exchange(&[("grant_type", CIBA), ("auth_req_id", id)]).await;
+    assert_eq!(told(&poll), (400, "authorization_pending".to_owned()), "{}", poll.text);
+    assert!(poll.body.get("match_code").is_none() && poll.body.get("auth_req_id").is_none(), "{}", poll.text);
+    let soon = broker.exchange(&[("grant_type", CIBA), ("auth_req_id", id)]).await;
+    assert_eq!(told(&soon), (400, "slow_down".to_owned()));
+    assert_eq!(records::all(&broker).len(), before, "asking writes nothing");
+    let unknown = format!("cbq_{}", "A".repeat(43));
+    for other in ["x", &unknown] {
+        let answer = broker.exchange(&[("grant_type", CIBA), ("auth_req_id", other)]).await;
+        assert_eq!(told(&answer), (400, "invalid_grant".to_owned()), "{}", answer.text);
+    }
+    for more in [("actor_token", "x"), ("dry_run", "true")] {
+        let answer = broker.exchange(&[("grant_type", CIBA), ("auth_req_id", id), more]).await;
+        assert_eq!(told(&answer), (400, "invalid_request".to_owned()), "{}", answer.text);
+    }
+    let early = broker.exchange(&[("grant_type", CIBA), ("auth_req_id", id), ("subject_token", &token())]).await;
+    assert_eq!(told(&early), (400, "authorization_pending".to_owned()));
+    assert_eq!(broker.revoke(id).await.status, 200);
+    let over = broker.exchange(&[("grant_type", CIBA), ("auth_req_id", id), ("subject_token", &token())]).await;
+    assert_eq!(told(&over), (400, "access_denied".to_owned()), "{}", over.text);
+
+    let again = broker.exchange_for(&token(), ROLE).await;
+    assert_eq!(told(&again).1, "authorization_pending");
+    let listed = broker.command(&["ceremonies", "--config", "claimbound.toml"]).await;
+    assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+    assert!(listed.stdout.contains("pending   live by hub for acme/payments-api"), "{}", listed.stdout);
+    let secrets = [id, again.text_of("auth_req_id"), again.text_of("match_code"), first.text_of("match_code")];
+    canary::assert_absent(broker.directory(), &secrets);
+}

@@ -38,6 +38,8 @@ pub use claims::Person;
 
 /// From the beginning of a sign-in to its end.
 pub const SIGN_IN_SECONDS: i64 = 600;
+/// So long ago nobody signed in: ten years.
+const AGE_TOLD_SECONDS: i64 = 315_360_000;
 /// How long a provider's documents are used before they are fetched again.
 const DOCUMENTS_LIFE: Duration = Duration::from_secs(60);
 /// A file with a client secret beyond this is no such file.
@@ -155,7 +157,10 @@ impl People {
             )
             .add_scopes(sign_in.scopes.iter().cloned().map(Scope::new))
             .set_pkce_challenge(challenge);
-        let max_age = [sign_in.max_age_seconds, demanded.max_age_seconds].into_iter().flatten().min();
+        // Many providers say when it was only if they are asked for an age; this one demands nothing.
+        let told = sign_in.sensitivity.values().any(|strength| strength.max_age_seconds.is_some());
+        let told = told.then_some(AGE_TOLD_SECONDS);
+        let max_age = [sign_in.max_age_seconds, demanded.max_age_seconds, told].into_iter().flatten().min();
         if let Some(seconds) = max_age {
             request = request.set_max_age(Duration::from_secs(seconds.unsigned_abs()));
         }

@@ -19,7 +19,7 @@ mod statuslists;
 mod tasks;
 mod visitors;
 
-pub use crate::ceremony::Review;
+pub use crate::ceremony::{Before, Review};
 pub use adopt::{Adopted, Grounds, Line, adopt};
 pub use claims::{Listed, NotTaken};
 pub use clock::SystemClock;

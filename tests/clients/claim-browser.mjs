@@ -5,7 +5,7 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { library } from './common.mjs'
 
-const { chromium } = await library('playwright-core')
+const { chromium } = (await library('playwright-core')).default
 const require = createRequire(join(process.env.CLAIMBOUND_TEST_TOOLS, 'node', 'package.json'))
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8')
 const { broker, login, first, strange } = JSON.parse(process.env.SETTINGS)

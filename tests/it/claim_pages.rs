@@ -10,6 +10,7 @@ use claimbound_test_support::{
     issuer::Issuer,
     job::Job,
     provider::{Browser, Provider},
+    time::eventually,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -414,16 +415,16 @@ async fn what_jobs_write_is_shown_as_it_is_and_a_first_use_says_what_stands() {
     let (issuer, provider) = (Issuer::github(), Provider::start(&accounts()).await);
     let ceremony = "when = \"first_use\"\nremember = [\"environment\"]\nvalid_for = \"30d\"\nclaim_within = \"1d\"";
     let config = config(&issuer, &provider, ceremony).edit("teams/payments/deploy.toml", "branch = \"main\"\n", "");
-    let broker = Broker::start(BINARY, config).await;
+    let mut broker = Broker::start(BINARY, config.clone()).await;
     let mut ada = Visitor::signed_in(&broker, "ada").await;
 
-    let long = "x".repeat(3000);
+    let long = "x".repeat(1200);
     let names = [
         ("main\u{202E}niam", "main<span class=\"mark\">U+202E</span>niam"),
         ("p\u{0430}yments", "p<span class=\"mark\"><bdi>\u{0430}</bdi> U+0430</span>yments"),
         ("<script>alert(1)</script>", "&#60;script&#62;alert(1)&#60;/script&#62;"),
         ("a\u{200B}b\u{2066}c", "a<span class=\"mark\">U+200B</span>b<span class=\"mark\">U+2066</span>c"),
-        (long.as_str(), "<span class=\"cut\">… and 2800 characters more</span>"),
+        (long.as_str(), "<span class=\"cut\">… and 1000 characters more</span>"),
     ];
     for (number, (name, shown)) in names.into_iter().enumerate() {
         let repository = ["acme/payments-api", "acme/payments-web"][number % 2];
@@ -452,4 +453,18 @@ async fn what_jobs_write_is_shown_as_it_is_and_a_first_use_says_what_stands() {
     assert_eq!(form_token(&page, &format!("/claim/{}/reject", waits.id)), "");
     let again = broker.exchange_for(&one.token(broker.audience()), "payments-release").await;
     assert_eq!(again.status, 200, "{}", again.text);
+
+    // Under another rule the claim is void, and whoever is asked again sees what is different.
+    let cookies = ada.cookies.clone();
+    let version = broker.health().await["mappings_version"].clone();
+    broker.rewrite(config.edit("teams/payments/deploy.toml", "max_duration = \"30m\"", "max_duration = \"45m\""));
+    broker.signal("HUP").await;
+    let other = async || Some(broker.health().await).filter(|health| health["mappings_version"] != version);
+    eventually(std::time::Duration::from_secs(20), other).await;
+    let mut ada = Visitor { broker: &broker, cookies };
+    let waits = open(&broker, &one).await;
+    let page = ada.get(&format!("/claim/{}", waits.id)).await;
+    for told in ["since the last claim", "by idp:ada", "life was 1800 seconds, and is 2700 seconds."] {
+        assert!(page.text.contains(told), "no `{told}` in {}", page.text);
+    }
 }

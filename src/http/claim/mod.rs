@@ -4,6 +4,7 @@
 //! them. A form is believed if one of our own pages sent it ([`gate`]), for the session that it was made for. What a person
 //! may do is the broker's to judge; [`page`] has the words.
 
+mod changes;
 mod gate;
 mod page;
 mod seen;

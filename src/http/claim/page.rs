@@ -1,6 +1,7 @@
 //! The pages: what is told, in which words, and with which headers. Nothing here decides.
 
 use super::{
+    changes::changes,
     gate::{Site, form_token},
     seen::Seen,
 };
@@ -186,7 +187,8 @@ pub struct ReviewPage<'a> {
     claims: Vec<(Seen, Seen)>,
     remembered: Vec<(Seen, Seen)>,
     valid_for: Option<String>,
-    changed: Option<Seen>,
+    /// When the same was claimed last, by whom, and what is different.
+    before: Option<(String, Seen, Vec<Seen>)>,
     unproven: Vec<String>,
     said: Vec<SaidRow>,
     weak: Option<String>,
@@ -252,7 +254,11 @@ impl<'a> ReviewPage<'a> {
             claims: rows(&shown.claims),
             remembered: rows(&shown.remembered),
             valid_for: shown.valid_for.map(|seconds| span(seconds.into())),
-            changed: None,
+            before: review.before.as_ref().map(|before| {
+                let people: Vec<_> = before.claims.iter().map(|claim| claim.by.to_string()).collect();
+                let told = changes(before, shown).iter().map(|text| Seen::prose(text)).collect();
+                (moment(before.at), Seen::name(&people.join(", ")), told)
+            }),
             unproven: unproven(review),
             said: said.collect(),
             weak: weak.filter(|_| may).map(Weak::to_string),

@@ -373,7 +373,7 @@ fn person(
     if believed.authorized_party().is_some_and(|party| **party != *sign_in.client_id) {
         return Err(refused(sign_in, "its `azp` is another client"));
     }
-    Ok(AllClaims::person(believed, sign_in))
+    Ok(AllClaims::person(believed, &sign_in.groups_claim, &sign_in.forge_id_claim))
 }
 
 #[cfg(test)]

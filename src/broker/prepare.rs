@@ -93,7 +93,7 @@ pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
     }
     let sensitive = |name: &String| set.roles.iter().any(|role| role.sensitivity == *name);
     for sign_in in &config.sign_ins {
-        let (issuers, levels) = (sign_in.forge_ids.keys(), sign_in.sensitivity.keys());
+        let (issuers, levels) = (sign_in.forge_id_claim.keys(), sign_in.sensitivity.keys());
         let issuers = issuers.filter(|name| !known(name)).map(|name| ("issuer of the folder is called so", name));
         let levels =
             levels.filter(|name| !sensitive(name)).map(|name| ("role of the folder has this sensitivity", name));
@@ -144,6 +144,12 @@ pub(super) async fn activate(
     futures_util::future::join_all(backends.iter().map(|(backend, region)| backend.start(region))).await;
     let version = hex(&mappings.version);
     let deniers = deniers(&config);
+    for mapping in mappings.mappings.iter().filter(|mapping| mapping.is_first()) {
+        let named = mapping.ceremony.iter().flat_map(|rule| &rule.approvers);
+        for approver in named.filter(|one| config.sign_ins.iter().all(|known| known.name != one.sign_in)) {
+            tracing::warn!(mapping = mapping.name, %approver, "no `[[sign_in]]` has the name that this approver begins with");
+        }
+    }
     Ok(Active { config, deniers, snapshot: Snapshot { mappings, minters, profiles }, jobs, version })
 }
 

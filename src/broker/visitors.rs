@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::{Config, SignIn, Strength},
-    people::{self, Begun, Redirect, Returned},
+    people::{Begun, Redirect, Returned},
     secret::Secret,
     store::{Change, Down, Session},
 };
@@ -62,7 +62,7 @@ impl Broker {
         let active = self.active();
         let sign_in = named(&active.config, Some(name))?;
         let now = self.clock.now();
-        let person = person(sign_in, self.people.finish(sign_in, returned, now).await.map_err(failed)?);
+        let person = self.people.finish(sign_in, returned, now).await.map_err(failed)?.at_the_desk(&sign_in.name);
         let token = new_secret(PREFIX);
         let session = Session {
             session: digest_of(token.reveal()),
@@ -144,21 +144,6 @@ fn fits(demanded: &Strength, person: &Person, now: UnixSeconds) -> Result<(), We
     match wanted.is_empty() || person.acr.as_ref().is_some_and(|acr| wanted.contains(acr)) {
         true => Ok(()),
         false => Err(Weak::Method { wanted: wanted.clone() }),
-    }
-}
-
-/// As ceremonies know people.
-fn person(sign_in: &SignIn, person: people::Person) -> Person {
-    Person {
-        sign_in: sign_in.name.clone(),
-        subject: person.subject,
-        email: person.email,
-        name: person.name,
-        groups: person.groups,
-        acr: person.acr,
-        amr: person.amr,
-        auth_time: person.signed_in_at,
-        forge_ids: person.forge_ids,
     }
 }
 

@@ -23,14 +23,14 @@ pub struct SignIn {
     pub client_secret: Option<Place>,
     /// The claim with a person's groups; a JSON pointer, if it begins with `/`.
     pub groups_claim: String,
+    /// Who a person is at CI systems: name of an issuer of the folder → the claim with their immutable id there.
+    pub forge_id_claim: BTreeMap<String, String>,
     /// Besides `openid`.
     pub scopes: Vec<String>,
     /// The longest time since the person typed a password; then the provider must say when that was.
     pub max_age_seconds: Option<i64>,
     /// What the claim of a role of this sensitivity needs besides.
     pub sensitivity: BTreeMap<String, Strength>,
-    /// Issuer → the claim of the ID token with the person's immutable id there; a JSON pointer, if it begins with `/`.
-    pub forge_ids: BTreeMap<String, String>,
     pub ca_file: Option<PathBuf>,
     pub allow_private_network: bool,
 }
@@ -78,12 +78,12 @@ pub(super) struct SignInFile {
     client_id: Spanned<String>,
     client_secret: Option<Spanned<PlaceFile>>,
     groups_claim: Option<Spanned<String>>,
+    #[serde(default)]
+    forge_id_claim: BTreeMap<String, Spanned<String>>,
     scopes: Option<Vec<Spanned<String>>>,
     max_age: Option<Spanned<String>>,
     #[serde(default)]
     sensitivity: BTreeMap<String, StrengthFile>,
-    #[serde(default)]
-    forge_ids: BTreeMap<String, Spanned<String>>,
     ca_file: Option<PathBuf>,
     #[serde(default)]
     allow_private_network: bool,
@@ -138,7 +138,9 @@ impl Judge {
             self.error(VALUE, file.issuer.span(), format!("`{}` is no provider's issuer", file.issuer.get_ref()), help);
         }
         let empty = |text: &str| text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control());
-        for (key, text) in [("client_id", Some(&file.client_id)), ("groups_claim", file.groups_claim.as_ref())] {
+        let named = [("client_id", Some(&file.client_id)), ("groups_claim", file.groups_claim.as_ref())];
+        let forges = file.forge_id_claim.values().map(|claim| ("forge_id_claim", Some(claim)));
+        for (key, text) in named.into_iter().chain(forges) {
             if let Some(text) = text.filter(|text| empty(text.get_ref())) {
                 let help = "write it as the provider shows it";
                 self.error(VALUE, text.span(), format!("`{key}` cannot be `{}`", text.get_ref()), help);
@@ -149,15 +151,10 @@ impl Judge {
             self.error(VALUE, scope.span(), format!("`{}` is no scope", scope.get_ref()), help);
         }
         let named = |name: &&String| known_name(name);
-        for name in file.sensitivity.keys().chain(file.forge_ids.keys()).filter(|name| !named(name)) {
+        for name in file.sensitivity.keys().chain(file.forge_id_claim.keys()).filter(|name| !named(name)) {
             let help = "sensitivities and issuers are called as policy.toml calls them";
             self.error(VALUE, file.name.span(), format!("nothing in the mapping folder can be called `{name}`"), help);
         }
-        for claim in file.forge_ids.values().filter(|claim| empty(claim.get_ref())) {
-            let help = "name the claim of the ID token that holds the person's id there, not their name";
-            self.error(VALUE, claim.span(), format!("`{}` is no claim", claim.get_ref()), help);
-        }
-        let forge_ids = file.forge_ids.into_iter().map(|(issuer, claim)| (issuer, claim.into_inner())).collect();
         let sensitivity = file.sensitivity.into_iter().map(|(name, file)| (name, self.strength(file))).collect();
         let client_secret = file.client_secret.and_then(|place| self.place(place, "client_secret", directory));
         let scopes = file.scopes.map(|scopes| scopes.into_iter().map(Spanned::into_inner).collect());
@@ -167,10 +164,14 @@ impl Judge {
             client_id: file.client_id.into_inner(),
             client_secret,
             groups_claim: file.groups_claim.map_or_else(|| GROUPS_CLAIM.to_owned(), Spanned::into_inner),
+            forge_id_claim: file
+                .forge_id_claim
+                .into_iter()
+                .map(|(issuer, claim)| (issuer, claim.into_inner()))
+                .collect(),
             scopes: scopes.unwrap_or_else(|| SCOPES.map(str::to_owned).to_vec()),
             max_age_seconds: file.max_age.and_then(|text| self.duration(&text)),
             sensitivity,
-            forge_ids,
             ca_file: file.ca_file.map(|path| directory.join(path)),
             allow_private_network: file.allow_private_network,
         }

@@ -1,6 +1,5 @@
 //! What of an ID token counts, and the library's types with all its claims kept.
 
-use crate::config::SignIn;
 use openidconnect::{
     AdditionalClaims, AdditionalProviderMetadata, Client, DeviceAuthorizationUrl, EmptyExtraTokenFields,
     EndpointMaybeSet, EndpointNotSet, EndpointSet, IdToken, IdTokenClaims, IdTokenFields, ProviderMetadata,
@@ -26,19 +25,31 @@ pub struct Person {
     /// For people's eyes.
     pub name: Option<String>,
     pub groups: Vec<String>,
-    /// When they last showed a password or the like, where the provider says so.
-    pub signed_in_at: Option<i64>,
-    /// How they did, in the provider's words.
+    /// How they signed in, where the provider says so (OpenID Connect Core 1.0 section 2).
     pub acr: Option<String>,
     pub amr: Vec<String>,
-    /// Issuer of the mapping folder → their immutable id there.
+    /// Who they are at CI systems: issuer name → immutable id there.
     pub forge_ids: BTreeMap<String, String>,
+    /// When they last showed a password or the like, where the provider says so.
+    pub signed_in_at: Option<i64>,
 }
 
-/// One of a claim's many texts, or its length, beyond which it is left out: nothing a provider says should fill the store.
-const TEXT_BYTES_MAX: usize = 1024;
-/// Groups, or methods.
-const TEXTS_MAX: usize = 1000;
+impl Person {
+    /// As ceremonies know them. `sign_in`: the name of the `[[sign_in]]` that vouches for them.
+    pub fn at_the_desk(self, sign_in: &str) -> claimbound_core::ceremony::Person {
+        claimbound_core::ceremony::Person {
+            sign_in: sign_in.to_owned(),
+            subject: self.subject,
+            email: self.email,
+            name: self.name,
+            groups: self.groups,
+            acr: self.acr,
+            amr: self.amr,
+            auth_time: self.signed_in_at,
+            forge_ids: self.forge_ids,
+        }
+    }
+}
 
 /// Every claim that the library does not know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,36 +58,37 @@ pub(super) struct AllClaims(Map<String, Value>);
 impl AdditionalClaims for AllClaims {}
 
 impl AllClaims {
-    /// The claim of this name, or at this pointer.
-    fn at(&self, claim: &str) -> Option<&Value> {
-        match claim.strip_prefix('/') {
+    pub(super) fn person(
+        claims: &IdTokenClaims<Self, CoreGenderClaim>,
+        groups_claim: &str,
+        forge_id_claim: &BTreeMap<String, String>,
+    ) -> Person {
+        let all = &claims.additional_claims().0;
+        let at = |claim: &str| match claim.strip_prefix('/') {
             Some(_) => {
                 let mut at = claim.splitn(3, '/').skip(1);
                 let name = at.next().unwrap_or_default().replace("~1", "/").replace("~0", "~");
                 let rest = at.next().map(|rest| format!("/{rest}")).unwrap_or_default();
-                self.0.get(&name).and_then(|value| value.pointer(&rest))
+                all.get(&name).and_then(|value| value.pointer(&rest))
             }
-            None => self.0.get(claim),
-        }
-    }
-
-    pub(super) fn person(claims: &IdTokenClaims<Self, CoreGenderClaim>, sign_in: &SignIn) -> Person {
-        let all = claims.additional_claims();
-        let found = all.at(&sign_in.groups_claim);
-        // As the tokens of forges have them, too: a number or its digits.
-        let id = |claim: &String| match all.at(claim)? {
-            Value::String(id) if !id.is_empty() && id.len() <= TEXT_BYTES_MAX => Some(id.clone()),
-            Value::Number(id) if id.is_u64() => Some(id.to_string()),
-            _ => None,
+            None => all.get(claim),
         };
-        let forge_ids = sign_in.forge_ids.iter().filter_map(|(issuer, claim)| Some((issuer.clone(), id(claim)?)));
+        let found = at(groups_claim);
+        // Some providers write a number as a text, others as a number.
+        let forge_ids = forge_id_claim.iter().filter_map(|(issuer, claim)| {
+            let id = match at(claim)? {
+                Value::String(id) if !id.is_empty() => id.clone(),
+                Value::Number(id) if id.is_u64() => id.to_string(),
+                _ => return None,
+            };
+            Some((issuer.clone(), id))
+        });
         // Some providers write one group as a text.
         let groups = match found {
             Some(Value::String(one)) => vec![one.clone()],
             Some(Value::Array(many)) => many.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect(),
             _ => Vec::new(),
         };
-        let amr = claims.auth_method_refs().into_iter().flatten().map(|method| method.to_string()).take(TEXTS_MAX);
         let verified = claims.email_verified() == Some(true);
         let email = claims.email().filter(|_| verified).map(|email| email.to_string());
         let named = claims.name().and_then(|name| name.get(None)).map(|name| name.to_string());
@@ -85,12 +97,12 @@ impl AllClaims {
             name: named
                 .or_else(|| claims.preferred_username().map(|name| name.to_string()))
                 .or_else(|| claims.email().map(|email| email.to_string())),
+            acr: claims.auth_context_ref().map(|acr| acr.to_string()),
+            amr: claims.auth_method_refs().into_iter().flatten().map(|amr| amr.to_string()).collect(),
+            forge_ids: forge_ids.collect(),
             email,
             groups,
             signed_in_at: claims.auth_time().map(|at| at.timestamp()),
-            acr: claims.auth_context_ref().map(|acr| acr.to_string()).filter(|acr| acr.len() <= TEXT_BYTES_MAX),
-            amr: amr.collect(),
-            forge_ids: forge_ids.collect(),
         }
     }
 }

@@ -273,7 +273,8 @@ async fn races_have_one_outcome() {
         let house = House::over("when = \"every\"", server, brokers).await;
         let waits = house.wait(&house.job()).await;
         house.claim(&waits, "bob").await.unwrap();
-        let tokens: Vec<String> = (0..100).map(|_| house.job().token(AUDIENCE)).collect();
+        let pollers = if brokers == 1 { 100 } else { 60 };
+        let tokens: Vec<String> = (0..pollers).map(|_| house.job().token(AUDIENCE)).collect();
         let all = tokens.iter().enumerate().map(|(at, token)| house.redeem_at(at, &waits, token));
         let all = join_all(all).await;
         let granted = all.iter().filter(|one| one.is_ok()).count();

@@ -29,7 +29,7 @@ pub fn accounts() -> Value {
 pub fn config(issuer: &Issuer, provider: &Provider, more: &str) -> BrokerConfig {
     let sign_in = format!(
         "[[sign_in]]\nname = \"idp\"\nissuer = \"{}\"\nclient_id = \"confidential\"\nclient_secret = {{ env = \"IDP_SECRET\" }}\n\
-         scopes = [\"profile\", \"email\", \"groups\"]\nallow_private_network = true\nforge_ids = {{ github = \"github_id\" }}\n\
+         scopes = [\"profile\", \"email\", \"groups\"]\nallow_private_network = true\nforge_id_claim = {{ github = \"github_id\" }}\n\
          sensitivity.production = {{ max_age = \"15m\" }}\n\n\
          [[operator]]\nsign_in = \"idp\"\nmatch = {{ groups = \"leads\" }}\nmay = [\"audit\"]\n",
         provider.issuer()

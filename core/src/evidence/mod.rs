@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod chain;
 pub mod checkpoint;
+mod details;
 pub mod export;
 pub mod record;
 mod text;

@@ -2,9 +2,10 @@
 //!
 //! [`Body`] is the one definition of the encoding: [`Record::seal`] writes it, `explain` and [`super::audit`] read it.
 
+pub use super::details::{Details, details_digest};
 use super::{
     chain::sha256,
-    text::{hex, unhex, uuid},
+    text::{hex, uuid},
 };
 use crate::{reason::Reason, time::UnixSeconds};
 use serde::{Deserialize, Serialize};
@@ -18,10 +19,6 @@ const LEAF_PREFIX: &[u8] = &[0];
 const DECISION_PREFIX: &[u8] = br#"{"v":1,"decision":""#;
 /// How every body of [`VERSION`] begins.
 const BODY_PREFIX: &[u8] = br#"{"v":1,"#;
-/// Room for the details of most records.
-const DETAILS_BYTES: usize = 4096;
-/// How all details begin.
-const SALT_PREFIX: &str = r#"{"salt":""#;
 
 /// Names one answer; a UUIDv7 in text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -156,13 +153,6 @@ pub enum What<'r> {
     /// A store that had lost records was accepted as it is: another epoch begins with this record. `how` is `evidence` or
     /// `accepted_loss`; `lost` how many records its last checkpoint covers that it has not, where that is known.
     Adopted { epoch: u64, store: u128, how: &'r str, lost: Option<u64> },
-}
-
-/// What may be erased with its salt after its own retention, the chain intact: claims and addresses.
-/// Persons and addresses stand only here. The member `salt` is the encoding's own; one of the caller's is dropped.
-#[derive(Clone, Debug, Default)]
-pub struct Details {
-    pub json: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Encoded and leaf-hashed (RFC 6962: SHA-256 of 0x00 and the body).
@@ -586,39 +576,9 @@ impl Record<'_> {
     }
 }
 
-impl Details {
-    /// JSON that begins with the salt; nothing when there is nothing to tell.
-    fn encode(&self, salt: [u8; 32]) -> Vec<u8> {
-        let mut told = self.json.iter().filter(|(name, _)| *name != "salt").peekable();
-        if told.peek().is_none() {
-            return Vec::new();
-        }
-        let mut text = Vec::with_capacity(DETAILS_BYTES);
-        text.extend_from_slice(SALT_PREFIX.as_bytes());
-        text.extend_from_slice(hex(&salt).as_bytes());
-        text.push(b'"');
-        for (name, value) in told {
-            text.push(b',');
-            serde_json::to_writer(&mut text, name).expect("a name is text");
-            text.push(b':');
-            serde_json::to_writer(&mut text, value).expect("a value is JSON");
-        }
-        text.push(b'}');
-        text
-    }
-}
-
 /// What the chain links: SHA-256 of 0x00 and the body (RFC 6962, section 2.1).
 pub fn leaf(body: &[u8]) -> [u8; 32] {
     sha256(&[LEAF_PREFIX, body])
-}
-
-/// What a body says of its details: SHA-256 over the salt (32 bytes) and all encoded details.
-/// `None` if they are empty, or do not begin with a salt.
-pub fn details_digest(details: &[u8]) -> Option<[u8; 32]> {
-    let salt = details.strip_prefix(SALT_PREFIX.as_bytes())?.get(..64)?;
-    let salt = unhex(std::str::from_utf8(salt).ok()?)?;
-    Some(sha256(&[&salt, details]))
 }
 
 /// The decision that a body belongs to, read from its fixed place.

@@ -14,10 +14,11 @@ const CORE: &[(&str, &str)] = &[
     ("lang", ""),
     ("workload", "claims diag reason"),
     ("trust", "claims reason time workload::SingleUseRule"),
+    ("ceremony", "time"),
     ("evidence", "reason time"),
     ("delegation", "claims reason trust workload"),
-    ("mapping", "claims diag lang reason time workload"),
-    ("review", "claims delegation diag lang mapping reason time workload"),
+    ("mapping", "ceremony claims diag lang reason time workload"),
+    ("review", "ceremony claims delegation diag lang mapping reason time workload"),
 ];
 
 /// Rooms of the service, and what each may import: of the service, and of the core (`core::…`).
@@ -31,7 +32,7 @@ const SERVICE: &[(&str, &str)] = &[
     // In an operator's name.
     (
         "operate",
-        "core::diag core::evidence core::mapping core::time exchange::salt issuance::Ended issuance::Later issuance::aws operators \
+        "core::ceremony core::diag core::evidence core::mapping core::review core::time core::workload exchange::salt folder issuance::Ended issuance::Later issuance::aws operators \
          store",
     ),
     ("rate", ""),
@@ -40,20 +41,25 @@ const SERVICE: &[(&str, &str)] = &[
     // The floors of an exchange.
     ("keys", "core::claims core::evidence::VerifierKey core::time core::trust net secret telemetry"),
     ("documents", "core::time keys::signing"),
-    ("store", "core::evidence core::reason core::time core::trust::SingleUse secret telemetry"),
+    ("store", "core::ceremony core::evidence core::reason core::time core::trust::SingleUse secret telemetry"),
     (
         "issuance",
         "core::claims core::diag core::evidence::LeaseId core::evidence::hex core::mapping core::reason core::time core::workload \
          keys::signing net secret telemetry",
     ),
-    ("exchange", "core issuance keys::issuers rate secret store telemetry"),
+    // `salt` is the one way to seal details.
+    ("ceremony", "core::ceremony core::evidence core::time exchange::salt secret store"),
+    ("exchange", "ceremony core issuance keys::issuers rate secret store telemetry"),
     // Questions to the evidence, and people's sign-in.
     ("history", "config core folder store"),
-    ("people", "config core::time net secret"),
+    ("people", "config core::ceremony core::time net secret"),
     // Copies of what the store keeps; it never waits for them.
     ("sinks", "config core::evidence core::time net otlp store telemetry"),
     // What builds, speaks and commands.
-    ("broker", "core config exchange folder issuance keys net operate operators people secret sinks store telemetry"),
+    (
+        "broker",
+        "ceremony core config exchange folder issuance keys net operate operators people secret sinks store telemetry",
+    ),
     // `Credential`, `Ended`, `Later` and `Down` are words of the broker's face.
     (
         "http",

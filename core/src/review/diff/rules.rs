@@ -1,7 +1,7 @@
 //! What changes around the access: whose jobs are trusted, who may bind which role, and who answers for the files.
 
 use super::Side;
-use crate::mapping::{Issuer, Mapping, Team};
+use crate::mapping::{Issuer, Mapping, MappingId, MappingSet, Team, When};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who answers for policy and roles.
@@ -70,6 +70,7 @@ pub(super) fn rules(sides: [Side<'_>; 2]) -> Vec<String> {
         }
     });
     exceptions(sides, &mut said);
+    claims(sides, &mut said);
     let bind = |at: usize| sides[at].set.roles.iter().map(|role| (role.name.as_str(), sorted(&role.teams, "nobody")));
     pairs(bind(0), bind(1), |change| {
         if let Met::Changed(role, old, new) = change {
@@ -100,6 +101,32 @@ fn exceptions(sides: [Side<'_>; 2], said: &mut Vec<String>) {
     for (mapping, exception) in before.keys().filter(|key| !after.contains_key(*key)) {
         said.push(format!("mapping `{mapping}` no longer rests on the exception `{exception}`"));
     }
+}
+
+/// First uses that people claimed and that the change makes void, by mapping and role.
+fn claims(sides: [Side<'_>; 2], said: &mut Vec<String>) {
+    let [before, after] = sides.map(|side| standing(side.set));
+    for ((mapping, role), (rule, terms)) in &before {
+        match after.get(&(*mapping, *role)) {
+            Some((other, _)) if other == rule => {}
+            Some((_, other)) if other == terms => said.push(format!(
+                "claims of `{role}` by mapping `{mapping}` are void, unless `claimbound claim carry` proves that it is not wider"
+            )),
+            _ => said.push(format!("claims of `{role}` by mapping `{mapping}` are void")),
+        }
+    }
+}
+
+/// Digests of a rule, and of its terms.
+type Digests = ([u8; 32], [u8; 32]);
+
+/// The digests of each rule whose claims stand, by mapping and role.
+fn standing(set: &MappingSet) -> BTreeMap<(&str, &str), Digests> {
+    let first_use = |mapping: &&Mapping| mapping.ceremony.as_ref().is_some_and(|rule| rule.when == When::FirstUse);
+    let numbered = (0..).map(MappingId).zip(&set.mappings).filter(|(_, mapping)| first_use(mapping) && !mapping.shadow);
+    let rules = numbered.flat_map(|(id, mapping)| mapping.roles.iter().map(move |role| (id, mapping, *role)));
+    let digests = |id, role| (set.rule_digest(id, role), set.terms_digest(id, role));
+    rules.map(|(id, mapping, role)| ((&*mapping.name, &*set.role(role).name), digests(id, role))).collect()
 }
 
 /// The reasons of exceptions, by mapping and exception.

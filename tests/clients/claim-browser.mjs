@@ -59,7 +59,7 @@ try {
   await page.click('button[type=submit]') // what the client may know
   await page.waitForURL(first.uri)
   await look('review')
-  found.cookies = (await context.cookies(broker)).map(({ name, httpOnly, sameSite }) => ({ name, httpOnly, sameSite }))
+  found.cookies = (await context.cookies(broker)).filter(({ name }) => name.startsWith('claimbound')).map(({ name, httpOnly, sameSite }) => ({ name, httpOnly, sameSite }))
 
   // By keyboard: the first stop leads past everything else.
   await page.keyboard.press('Tab')

@@ -23,7 +23,7 @@ pub use evidence::{Evidence, KEPT_SECONDS_MIN, Sink, SinkKind};
 pub use exchange::Exchange;
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
-pub use people::{OperatorRule, SignIn, Who};
+pub use people::{OperatorRule, SignIn, Strength, Who};
 pub use resource_server::ResourceServer;
 pub use signing::Signing;
 pub use telemetry::Traces;
@@ -248,10 +248,14 @@ const KEYS: &[(&str, &[&str])] = &[
             "forge_id_claim",
             "scopes",
             "max_age",
+            "sensitivity",
             "ca_file",
             "allow_private_network",
         ],
     ),
+    ("sign_in.sensitivity", &["*"]),
+    ("sign_in.sensitivity.*", &["max_age", "acr_values"]),
+    ("sign_in.forge_id_claim", &["*"]),
     // What a job is matched by is the mapping language's, and judged with the folder.
     ("operator", &["sign_in", "issuer", "match", "may"]),
 ];

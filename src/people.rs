@@ -8,7 +8,7 @@ mod claims;
 mod wire;
 
 use crate::{
-    config::SignIn,
+    config::{SignIn, Strength},
     net::Client,
     secret::{Place, Secret},
 };
@@ -17,8 +17,9 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use claimbound_core::time::{LEEWAY_SECONDS, UnixSeconds};
 use claims::{AllClaims, Provider, Relying};
 use openidconnect::{
-    AuthType, AuthenticationFlow, AuthorizationCode, ClientId, ClientSecret, CsrfToken, DeviceAuthorizationUrl,
-    IdTokenVerifier, IssuerUrl, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, TokenResponse as _,
+    AuthType, AuthenticationContextClass, AuthenticationFlow, AuthorizationCode, ClientId, ClientSecret, CsrfToken,
+    DeviceAuthorizationUrl, IdTokenVerifier, IssuerUrl, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope,
+    TokenResponse as _,
     core::{
         CoreClientAuthMethod, CoreDeviceAuthorizationResponse, CoreJsonWebKey, CoreJwsSigningAlgorithm as Algorithm,
         CoreResponseType,
@@ -37,6 +38,8 @@ pub use claims::Person;
 
 /// From the beginning of a sign-in to its end.
 pub const SIGN_IN_SECONDS: i64 = 600;
+/// So long ago nobody signed in: ten years.
+const AGE_TOLD_SECONDS: i64 = 315_360_000;
 /// How long a provider's documents are used before they are fetched again.
 const DOCUMENTS_LIFE: Duration = Duration::from_secs(60);
 /// A file with a client secret beyond this is no such file.
@@ -90,10 +93,19 @@ pub struct BegunDevice {
     pub expires_in_seconds: u64,
 }
 
-/// What a person's program brings from the browser.
+/// Where a provider sends the browser afterwards: nobody who asks can have codes sent elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub enum Redirect<'a> {
+    /// To the person's program, which listens at this port of loopback (RFC 8252 section 7.3).
+    Loopback { port: u16 },
+    /// To our own pages; this is `public_url`.
+    Pages { public_url: &'a str },
+}
+
+/// What a person's program, or their browser, brings from the provider.
 pub struct Returned<'a> {
-    /// Where it listened.
-    pub port: u16,
+    /// As at the beginning.
+    pub redirect: Redirect<'a>,
     pub code: &'a Secret,
     pub state: &'a str,
     /// The answer's `iss` (RFC 9207), if it had one.
@@ -120,12 +132,17 @@ impl People {
         Self { client, development, documents: Mutex::default() }
     }
 
-    /// Where a person signs in; their program listens at this port of loopback (RFC 8252 section 7.3).
+    /// Where a person signs in, as fresh and as strong as this demands beyond what the sign-in always demands.
     ///
     /// # Errors
     /// The provider cannot be asked, or the client secret cannot be read.
-    pub async fn begin(&self, sign_in: &SignIn, port: u16) -> Result<Begun, SignInError> {
-        let relying = self.relying(sign_in).await?.set_redirect_uri(redirect(sign_in, port)?);
+    pub async fn begin(
+        &self,
+        sign_in: &SignIn,
+        redirect: Redirect<'_>,
+        demanded: &Strength,
+    ) -> Result<Begun, SignInError> {
+        let relying = self.relying(sign_in).await?.set_redirect_uri(redirect.uri(sign_in)?);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let (state, nonce) = (derived("state", &challenge), derived("nonce", &challenge));
         let flow = AuthenticationFlow::<CoreResponseType>::AuthorizationCode;
@@ -140,8 +157,15 @@ impl People {
             )
             .add_scopes(sign_in.scopes.iter().cloned().map(Scope::new))
             .set_pkce_challenge(challenge);
-        if let Some(seconds) = sign_in.max_age_seconds {
+        // Many providers say when it was only if they are asked for an age; this one demands nothing.
+        let told = sign_in.sensitivity.values().any(|strength| strength.max_age_seconds.is_some());
+        let told = told.then_some(AGE_TOLD_SECONDS);
+        let max_age = [sign_in.max_age_seconds, demanded.max_age_seconds, told].into_iter().flatten().min();
+        if let Some(seconds) = max_age {
             request = request.set_max_age(Duration::from_secs(seconds.unsigned_abs()));
+        }
+        for value in &demanded.acr_values {
+            request = request.add_auth_context_value(AuthenticationContextClass::new(value.clone()));
         }
         let (url, ..) = request.url();
         Ok(Begun { authorization_url: url.into(), verifier: Secret::new(verifier.into_secret()), state })
@@ -171,7 +195,7 @@ impl People {
         if returned.issuer.is_some_and(|issuer| issuer != sign_in.issuer) {
             return Err(refused("the answer is another provider's (`iss`)"));
         }
-        let relying = self.relying(sign_in).await?.set_redirect_uri(redirect(sign_in, returned.port)?);
+        let relying = self.relying(sign_in).await?.set_redirect_uri(returned.redirect.uri(sign_in)?);
         let wire = self.wire(sign_in);
         let code = AuthorizationCode::new(returned.code.reveal().to_owned());
         let request = relying.exchange_code(code).map_err(|error| refused(&error.to_string()))?;
@@ -286,8 +310,14 @@ fn refused(sign_in: &SignIn, why: &str) -> SignInError {
     SignInError::Refused { name: sign_in.name.clone(), why: why.to_owned() }
 }
 
-fn redirect(sign_in: &SignIn, port: u16) -> Result<RedirectUrl, SignInError> {
-    RedirectUrl::new(format!("http://127.0.0.1:{port}/callback")).map_err(|error| refused(sign_in, &error.to_string()))
+impl Redirect<'_> {
+    fn uri(self, sign_in: &SignIn) -> Result<RedirectUrl, SignInError> {
+        let uri = match self {
+            Self::Loopback { port } => format!("http://127.0.0.1:{port}/callback"),
+            Self::Pages { public_url } => format!("{public_url}/claim/callback"),
+        };
+        RedirectUrl::new(uri).map_err(|error| refused(sign_in, &error.to_string()))
+    }
 }
 
 /// What belongs to a beginning, and to no other: nobody can compute it before they have seen its challenge.

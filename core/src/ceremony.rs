@@ -243,6 +243,13 @@ impl State {
             _ => false,
         }
     }
+    /// How many wrong codes this person has left.
+    pub fn tries_left(&self, person: &Person) -> u8 {
+        match self {
+            Self::Pending { tries, .. } => WRONG_CODES_OF_PERSON_MAX.saturating_sub(Self::wrong(tries, person).0),
+            _ => 0,
+        }
+    }
     /// Wrong codes so far, of this person and of all.
     fn wrong(tries: &[Tries], by: &Person) -> (u8, u8) {
         let own = tries.iter().filter(|one| one.by.is(by)).map(|one| one.wrong).fold(0, u8::saturating_add);

@@ -2,6 +2,7 @@
 //! Its public methods are the only face that `http` and `cli` see.
 
 mod adopt;
+mod claims;
 mod clock;
 mod evidence;
 mod families;
@@ -17,8 +18,11 @@ pub mod retention;
 mod signing;
 mod statuslists;
 mod tasks;
+mod visitors;
 
+pub use crate::ceremony::{Before, Review};
 pub use adopt::{Adopted, Grounds, Line, adopt};
+pub use claims::{Listed, NotTaken};
 pub use clock::SystemClock;
 pub use evidence::{Behind, Witness, is_adopted, standing, witness};
 pub use health::{
@@ -29,6 +33,7 @@ pub use operators::{NoOperator, Question, SignInFailed, SignedIn, Who};
 pub use prepare::{Prepared, StartError, deniers, deployment, prepare, trusted};
 pub use signing::{KeysError, made_fact};
 pub use statuslists::{StatusList, TTL_SECONDS};
+pub use visitors::{Visitor, Weak};
 
 use crate::{
     ceremony::Desk,

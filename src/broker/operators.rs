@@ -2,10 +2,10 @@
 
 use super::{Active, Broker};
 use crate::{
-    config::{Config, SignIn, Who as Rule},
+    config::{Config, SignIn, Strength, Who as Rule},
     exchange::{self, OperatorJob, Refusal, operator_job},
     operators::{May, Operator},
-    people::{Begun, BegunDevice, Person, Polled, Returned, SignInError},
+    people::{Begun, BegunDevice, Person, Polled, Redirect, Returned, SignInError},
     secret::Secret,
     store::{Blocked, Change, Commit, Down, Guard, Outcome, Reader, Session},
 };
@@ -187,7 +187,8 @@ impl Broker {
     pub async fn begin_sign_in(&self, name: Option<&str>, port: u16) -> Result<(String, Begun), SignInFailed> {
         let active = self.active();
         let sign_in = named(&active.config, name)?;
-        let begun = self.people.begin(sign_in, port).await.map_err(failed)?;
+        let begun =
+            self.people.begin(sign_in, Redirect::Loopback { port }, &Strength::default()).await.map_err(failed)?;
         Ok((sign_in.name.clone(), begun))
     }
 
@@ -241,7 +242,7 @@ impl Broker {
             may.retain(|may| BY_DEVICE.contains(may));
         }
         let words: Vec<&str> = may.iter().map(|may| may.name()).collect();
-        let token = new_session();
+        let token = new_secret(PREFIX);
         let expires = now.plus(SESSION_SECONDS);
         let (what, changes) = if may.is_empty() {
             (What::OperatorRefused { operator: &operator, how }, vec![])
@@ -253,6 +254,7 @@ impl Broker {
                 may: words.join(" "),
                 binding: binding(config, sign_in),
                 expires,
+                person: None,
             };
             let what = What::OperatorSignedIn { operator: &operator, how, may: &words, expires: Some(expires) };
             (what, vec![Change::OpenSession(session)])
@@ -261,7 +263,7 @@ impl Broker {
         details.json.insert("name".to_owned(), json!(person.name));
         details.json.insert("email".to_owned(), json!(person.email));
         details.json.insert("signed_in_at".to_owned(), json!(person.signed_in_at));
-        self.record_operator(what, changes, details).await.map_err(|error| {
+        self.record_person(what, changes, details).await.map_err(|error| {
             tracing::error!(%error, "a sign-in could not be recorded");
             SignInFailed::Down
         })?;
@@ -281,10 +283,15 @@ impl Broker {
             return Ok(());
         }
         let end = Change::EndSession(digest_of(presented.reveal()));
-        self.record_operator(What::OperatorSignedOut { operator: operator.name() }, vec![end], Details::default()).await
+        self.record_person(What::OperatorSignedOut { operator: operator.name() }, vec![end], Details::default()).await
     }
 
-    async fn record_operator(&self, what: What<'_>, changes: Vec<Change>, details: Details) -> Result<(), Down> {
+    pub(super) async fn record_person(
+        &self,
+        what: What<'_>,
+        changes: Vec<Change>,
+        details: Details,
+    ) -> Result<(), Down> {
         let record =
             Record { decision: None, at: self.clock.now(), what, principal: None, actor: None, mappings_version: None };
         let entry = Some(record.seal(&details, exchange::salt()));
@@ -325,7 +332,7 @@ fn down(error: &Down) -> NoOperator {
     NoOperator::Down
 }
 
-fn failed(error: SignInError) -> SignInFailed {
+pub(super) fn failed(error: SignInError) -> SignInFailed {
     tracing::warn!(why = %error, "a sign-in failed");
     match error {
         SignInError::Down { .. } => SignInFailed::Down,
@@ -334,7 +341,7 @@ fn failed(error: SignInError) -> SignInFailed {
 }
 
 /// The sign-in of this name; the only one, if none is named.
-fn named<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c SignIn, SignInFailed> {
+pub(super) fn named<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c SignIn, SignInFailed> {
     let which = || SignInFailed::Which(config.sign_ins.iter().map(|one| one.name.clone()).collect());
     match (name, &config.sign_ins[..]) {
         (None, [one]) => Ok(one),
@@ -367,13 +374,14 @@ fn binding(config: &Config, sign_in: &SignIn) -> [u8; 32] {
     digest_of(&told.to_string())
 }
 
-fn new_session() -> Secret {
+/// What a session is presented by: 256 random bits behind this prefix.
+pub(super) fn new_secret(prefix: &str) -> Secret {
     let mut random = [0; RANDOM_BYTES];
     rand::fill(&mut random).expect("the system's random source answers");
-    Secret::new(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(random)))
+    Secret::new(format!("{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(random)))
 }
 
-fn digest_of(text: &str) -> [u8; 32] {
+pub(super) fn digest_of(text: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     hash

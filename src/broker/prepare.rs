@@ -67,6 +67,7 @@ pub enum StartError {
 const DEVELOPMENT_ISSUER: Code = Code(1005);
 const ISSUER_NOT_IN_POLICY: Code = Code(1006);
 const PINNED_KEYS: Code = Code(1007);
+const SIGN_IN_NOT_IN_POLICY: Code = Code(1009);
 
 /// Reads, compiles, proves and tests the folder, and fits it to the configuration.
 ///
@@ -89,6 +90,23 @@ pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
         let policy = Span::new("policy.toml", 0..0);
         let message = format!("the configuration has `[issuer.{name}]`, and policy.toml names no such issuer");
         diagnostics.push(Diagnostic::error(ISSUER_NOT_IN_POLICY, policy, message, "name it in both, or in neither"));
+    }
+    let sensitive = |name: &String| set.roles.iter().any(|role| role.sensitivity == *name);
+    for sign_in in &config.sign_ins {
+        let (issuers, levels) = (sign_in.forge_id_claim.keys(), sign_in.sensitivity.keys());
+        let issuers = issuers.filter(|name| !known(name)).map(|name| ("issuer of the folder is called so", name));
+        let levels =
+            levels.filter(|name| !sensitive(name)).map(|name| ("role of the folder has this sensitivity", name));
+        for (what, name) in issuers.chain(levels) {
+            let policy = Span::new("policy.toml", 0..0);
+            let message = format!("`[[sign_in]]` `{}` speaks of `{name}`, and no {what}", sign_in.name);
+            diagnostics.push(Diagnostic::error(
+                SIGN_IN_NOT_IN_POLICY,
+                policy,
+                message,
+                "name it in both, or in neither",
+            ));
+        }
     }
     let issuers: Vec<_> = set.issuers.iter().map(|issuer| trusted(issuer, config, &profiles)).collect();
     for (issuer, trusted) in set.issuers.iter().zip(&issuers) {

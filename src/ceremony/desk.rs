@@ -7,7 +7,8 @@ use crate::{
     exchange::salt,
     secret::Secret,
     store::{
-        Blocked, Change, Commit, Down, Guard, KeptCeremony, Move, Outcome, Reader, Standing, WhichCeremonies, Writer,
+        Blocked, Change, Commit, Down, Guard, KeptCeremony, Move, Outcome, Reader, Standing, WhichCeremonies,
+        WhichStanding, Writer,
     },
     webhooks::{Event as Happened, Webhooks},
 };
@@ -57,6 +58,23 @@ pub struct Review {
     pub waiting: usize,
     /// Why this person cannot claim it, though they may approve.
     pub hindrance: Option<Refused>,
+    /// Wrong codes that they have left.
+    pub tries_left: u8,
+    /// A run of its jobs shows no person who could be another than the approver.
+    pub proves_nobody: bool,
+    /// Who started the job may claim it.
+    pub allow_self: bool,
+    pub before: Option<Before>,
+}
+
+/// What people claimed last about the same.
+#[derive(Clone, Debug)]
+pub struct Before {
+    pub at: UnixSeconds,
+    pub claims: Vec<Claim>,
+    pub shown: Shown,
+    /// Under another rule than the one that asks now.
+    pub other_rule: bool,
 }
 
 /// What came of it.
@@ -115,8 +133,26 @@ impl Desk {
             opened: ceremony.opened,
             expires: terms.expires,
             waiting: kept.jobs.iter().filter(|job| !job.withdrawn).count(),
+            tries_left: ceremony.state.tries_left(person),
+            proves_nobody: starters.iter().any(|starter| starter.proves_nobody),
+            allow_self: terms.allow_self,
+            before: self.before(&kept).await?,
             hindrance,
         })
+    }
+
+    /// What stood claimed about the same, as long as it is kept.
+    async fn before(&self, kept: &KeptCeremony) -> Result<Option<Before>, Down> {
+        let (reader, key, id) = (Arc::clone(&self.reader), kept.ceremony.key, kept.ceremony.id);
+        let found = tokio::task::spawn_blocking(move || reader.standing(WhichStanding::About(key), 1)).await;
+        let found = found.map_err(|_| Down::new("reading it panicked"))??;
+        let other = found.into_iter().find(|standing| standing.ceremony != id);
+        Ok(other.map(|standing| Before {
+            at: standing.since,
+            claims: standing.claims,
+            shown: standing.shown,
+            other_rule: standing.rule != kept.ceremony.rule,
+        }))
     }
 
     /// A person claims it, with the code of the job's log.

@@ -29,8 +29,19 @@ pub struct SignIn {
     pub scopes: Vec<String>,
     /// The longest time since the person typed a password; then the provider must say when that was.
     pub max_age_seconds: Option<i64>,
+    /// What the claim of a role of this sensitivity needs besides.
+    pub sensitivity: BTreeMap<String, Strength>,
     pub ca_file: Option<PathBuf>,
     pub allow_private_network: bool,
+}
+
+/// How fresh and how strong a sign-in is (OpenID Connect Core 1.0 section 3.1.2.1).
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize)]
+pub struct Strength {
+    /// The longest time since the person typed a password.
+    pub max_age_seconds: Option<i64>,
+    /// One of these must be what the provider says of how they did; none stated: however they did.
+    pub acr_values: Vec<String>,
 }
 
 /// `[[operator]]`.
@@ -71,9 +82,17 @@ pub(super) struct SignInFile {
     forge_id_claim: BTreeMap<String, Spanned<String>>,
     scopes: Option<Vec<Spanned<String>>>,
     max_age: Option<Spanned<String>>,
+    #[serde(default)]
+    sensitivity: BTreeMap<String, StrengthFile>,
     ca_file: Option<PathBuf>,
     #[serde(default)]
     allow_private_network: bool,
+}
+
+#[derive(Deserialize)]
+struct StrengthFile {
+    max_age: Option<Spanned<String>>,
+    acr_values: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -85,13 +104,18 @@ pub(super) struct OperatorFile {
     may: Spanned<Vec<Spanned<String>>>,
 }
 
+/// As names are in the mapping folder.
+fn known_name(name: &str) -> bool {
+    let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !name.is_empty() && name.len() <= 63 && name.bytes().all(letters)
+}
+
 impl Judge {
     pub(super) fn sign_ins(&mut self, files: Vec<SignInFile>, directory: &Path, development: bool) -> Vec<SignIn> {
         let mut known: BTreeSet<String> = BTreeSet::new();
         for name in files.iter().map(|file| &file.name) {
             let given = name.get_ref();
-            let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-            if given.is_empty() || given.len() > 63 || !given.bytes().all(letters) {
+            if !known_name(given) {
                 let help = "names have lower-case letters, digits and `-`";
                 self.error(VALUE, name.span(), format!("`{given}` can be no sign-in's name"), help);
             } else if !known.insert(given.clone()) {
@@ -126,6 +150,12 @@ impl Judge {
             let help = "write each scope by itself, like `scopes = [\"profile\", \"groups\"]`";
             self.error(VALUE, scope.span(), format!("`{}` is no scope", scope.get_ref()), help);
         }
+        let named = |name: &&String| known_name(name);
+        for name in file.sensitivity.keys().chain(file.forge_id_claim.keys()).filter(|name| !named(name)) {
+            let help = "sensitivities and issuers are called as policy.toml calls them";
+            self.error(VALUE, file.name.span(), format!("nothing in the mapping folder can be called `{name}`"), help);
+        }
+        let sensitivity = file.sensitivity.into_iter().map(|(name, file)| (name, self.strength(file))).collect();
         let client_secret = file.client_secret.and_then(|place| self.place(place, "client_secret", directory));
         let scopes = file.scopes.map(|scopes| scopes.into_iter().map(Spanned::into_inner).collect());
         SignIn {
@@ -141,8 +171,22 @@ impl Judge {
                 .collect(),
             scopes: scopes.unwrap_or_else(|| SCOPES.map(str::to_owned).to_vec()),
             max_age_seconds: file.max_age.and_then(|text| self.duration(&text)),
+            sensitivity,
             ca_file: file.ca_file.map(|path| directory.join(path)),
             allow_private_network: file.allow_private_network,
+        }
+    }
+
+    fn strength(&mut self, file: StrengthFile) -> Strength {
+        let acr_values = file.acr_values.unwrap_or_default();
+        let fits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        for value in acr_values.iter().filter(|value| !fits(value.get_ref())) {
+            let help = "write each value by itself, like `acr_values = [\"phr\", \"phrh\"]`";
+            self.error(VALUE, value.span(), format!("`{}` is no `acr` value", value.get_ref()), help);
+        }
+        Strength {
+            max_age_seconds: file.max_age.and_then(|text| self.duration(&text)),
+            acr_values: acr_values.into_iter().map(Spanned::into_inner).collect(),
         }
     }
 

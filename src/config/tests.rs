@@ -286,6 +286,10 @@ fn people_and_jobs_become_operators() {
         panic!("a job")
     };
     assert_eq!((issuer.as_str(), matches.as_str()), ("github", "branch = \"main\"\nrepository = \"acme/ops\"\n"));
+    let strong = "sensitivity.production = { max_age = \"15m\", acr_values = [\"phr\"] }\nforge_id_claim.github = \"github_id\"\n";
+    let okta = parse(&format!("{base}{strong}"), false).unwrap().sign_ins[0].clone();
+    let expected = Strength { max_age_seconds: Some(900), acr_values: vec!["phr".into()] };
+    assert_eq!((&okta.sensitivity["production"], okta.forge_id_claim["github"].as_str()), (&expected, "github_id"));
     let secret = |line: &str| parse(&format!("{base}client_secret = {line}\n"), false).unwrap().sign_ins[0].clone();
     assert_eq!(secret("{ env = \"S\" }").client_secret, Some(Place::Variable("S".into())));
     assert_eq!(secret("{ file = \"s\" }").client_secret, Some(Place::File("/etc/claimbound/s".into())));
@@ -294,6 +298,11 @@ fn people_and_jobs_become_operators() {
         (format!("{base}client_sercet = {{}}\n"), "unknown key `client_sercet` in `[[sign_in]]`"),
         (format!("{base}scopes = [\"a b\"]\n"), "`a b` is no scope"),
         (format!("{base}max_age = \"1\"\n"), "`1` is no duration"),
+        (format!("{base}sensitivity.production.max_age = \"1\"\n"), "`1` is no duration"),
+        (format!("{base}sensitivity.production.maxage = \"1\"\n"), "unknown key `maxage`"),
+        (format!("{base}sensitivity.production.acr_values = [\"a b\"]\n"), "`a b` is no `acr` value"),
+        (format!("{base}sensitivity.Production = {{}}\n"), "can be called `Production`"),
+        (format!("{base}forge_id_claim.github = \"\"\n"), "`forge_id_claim` cannot be ``"),
         (base.replace("https://acme", "http://acme"), "is no provider's issuer"),
         (base.replace("\"okta\"", "\"Okta\""), "can be no sign-in's name"),
         (format!("{base}{}", &base[base.find("[[").unwrap()..]), "there are two sign-ins `okta`"),

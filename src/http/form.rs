@@ -99,7 +99,7 @@ impl Form {
     }
 
     /// The value, unless absent or empty: RFC 6749 section 3.2 counts an empty parameter as omitted.
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         let at = self.parameters.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
         Some(self.parameters[at].1.as_str()).filter(|value| !value.is_empty())
     }

@@ -1,6 +1,6 @@
 //! What the endpoints need of the broker, as a trait: so that they can be tested without one.
 
-use super::limit::{NETWORKS_MAX, SIGN_IN_STEPS_PER_SECOND};
+use super::limit::{NETWORKS_MAX, SIGN_IN_STEPS_PER_SECOND, VISITOR_POSTS_PER_SECOND, VISITORS_MAX};
 use crate::{
     broker::{Answer, Asked, Broker, Health, NoOperator, StatusList, Who},
     config::Config,
@@ -104,6 +104,8 @@ pub struct Shared {
     pub rate: Option<Rate<IpAddr>>,
     /// By network, of steps of sign-ins.
     pub sign_in_rate: Option<Rate<IpAddr>>,
+    /// By person, of what they do on pages.
+    pub visitor_rate: Option<Rate<String>>,
     /// By resource server.
     pub introspections: Option<Rate<usize>>,
     /// The rate's clock: it never steps back.
@@ -115,7 +117,8 @@ impl Shared {
     pub fn new(front: Box<dyn Front>, config: Config) -> Self {
         let rate = Rate::new(config.limits.requests_per_second, NETWORKS_MAX);
         let sign_in_rate = Rate::new(SIGN_IN_STEPS_PER_SECOND, NETWORKS_MAX);
+        let visitor_rate = Rate::new(VISITOR_POSTS_PER_SECOND, VISITORS_MAX);
         let introspections = Rate::new(config.limits.introspections_per_second, config.resource_servers.len().max(1));
-        Self { front, config, rate, sign_in_rate, introspections, started: Instant::now() }
+        Self { front, config, rate, sign_in_rate, visitor_rate, introspections, started: Instant::now() }
     }
 }

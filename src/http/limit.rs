@@ -24,6 +24,10 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HOPS_MAX: usize = 16;
 /// Steps of sign-ins per second and network, whatever the configuration says of other requests.
 pub const SIGN_IN_STEPS_PER_SECOND: u32 = 5;
+/// Forms per second and person on the pages for people.
+pub const VISITOR_POSTS_PER_SECOND: u32 = 1;
+/// People whose rate is remembered, twice.
+pub const VISITORS_MAX: usize = 4 * 1024;
 /// Networks whose rate is remembered, twice: see [`Rate`].
 pub const NETWORKS_MAX: usize = 32 * 1024;
 

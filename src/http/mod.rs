@@ -3,9 +3,11 @@
 //! A request's way: [`routes`] (one table of endpoints; head size, connection's fate and access log around them) →
 //! [`limit`] (rate, size, content type, time: all before a byte of a token is read) → [`form`] (strict parameters →
 //! [`crate::broker::Asked`]) → the broker behind [`front`] → [`answer`] (status and words). [`serve`] binds, runs and
-//! drains; [`tls`] holds the certificate, and reads it again when its files change.
+//! drains; [`claim`] has the pages
+//! for people; [`tls`] holds the certificate, and reads it again when its files change.
 
 mod answer;
+mod claim;
 mod closed;
 mod form;
 pub mod front;

@@ -2,6 +2,7 @@
 
 use super::{
     answer::{self, Noted, TurnedAway},
+    claim,
     front::Shared,
     introspect,
     limit::{self, Unread},
@@ -78,6 +79,14 @@ pub const PUBLIC: &[Endpoint] = &[
         web::to(wellknown::checkpoint)
     }),
     open(Method::GET, "/evidence/key", "What verifies checkpoints", || web::to(wellknown::checkpoint_key)),
+    open(Method::GET, "/claim", "A person's ceremonies, as a page", || web::to(claim::list)),
+    open(Method::GET, "/claim/style.css", "The pages' stylesheet", || web::to(claim::style)),
+    open(Method::POST, "/claim/sign-in", "Begin a person's sign-in at a browser", || web::to(claim::sign_in)),
+    open(Method::GET, "/claim/callback", "Where a provider sends the browser afterwards", || web::to(claim::callback)),
+    open(Method::POST, "/claim/sign-out", "End a person's session at a browser", || web::to(claim::sign_out)),
+    open(Method::GET, "/claim/{id}", "What a ceremony binds, as a page", || web::to(claim::show)),
+    open(Method::POST, "/claim/{id}", "Claim a ceremony", || web::to(claim::claim)),
+    open(Method::POST, "/claim/{id}/reject", "Reject a ceremony", || web::to(claim::reject)),
     open(Method::GET, "/healthz", "Whether the process answers", || web::to(wellknown::healthz)),
     open(Method::GET, "/readyz", "Whether exchanges can be answered", || web::to(wellknown::readyz)),
 ];

@@ -14,6 +14,7 @@ fn sign_in() -> SignIn {
         forge_id_claim: Default::default(),
         scopes: vec![],
         max_age_seconds: None,
+        sensitivity: Default::default(),
         ca_file: None,
         allow_private_network: false,
     }
@@ -44,7 +45,8 @@ async fn what_does_not_fit_is_refused_before_the_provider_is_asked() {
         ("v".repeat(43), &state, Some("https://evil.example"), "`iss`"),
     ] {
         let verifier = Secret::new(verifier);
-        let returned = Returned { port: 1, code: &code, state, issuer, verifier: &verifier };
+        let returned =
+            Returned { redirect: Redirect::Loopback { port: 1 }, code: &code, state, issuer, verifier: &verifier };
         let error = people.finish(&sign_in(), &returned, UnixSeconds(0)).await.unwrap_err();
         assert!(matches!(&error, SignInError::Refused { why, .. } if why.contains(told)), "{error}");
     }

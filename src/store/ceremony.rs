@@ -147,6 +147,8 @@ pub enum WhichCeremonies {
     OpenAbout([u8; 32], UnixSeconds),
     /// Open ones, by their ids, behind this one.
     Open(CeremonyId),
+    /// Those of which nothing can become any more, as long as they are kept, by their ids, behind this one.
+    Closed(CeremonyId),
     /// Open ones whose time is over.
     Over(UnixSeconds),
 }

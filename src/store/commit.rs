@@ -5,6 +5,7 @@ use super::{
     leases::Acting,
 };
 use claimbound_core::{
+    ceremony::Person,
     evidence::{Chain, Entry, LeaseId, SuspensionId},
     time::UnixSeconds,
     trust::SingleUse,
@@ -206,7 +207,7 @@ pub struct Place {
     pub index: u16,
 }
 
-/// A person who signed in as an operator.
+/// A person who signed in: as an operator, or to claim.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Session {
     /// SHA-256 of what is presented for it.
@@ -221,6 +222,8 @@ pub struct Session {
     pub binding: [u8; 32],
     /// The caller's to judge.
     pub expires: UnixSeconds,
+    /// Who they were when they signed in to claim; an operator's session has none.
+    pub person: Option<Person>,
 }
 
 /// Where a lease, or the token spent for it, stands (design, section 3, step 8).

@@ -11,11 +11,11 @@ const issuer = `http://127.0.0.1:${server.address().port}`
 const native = {
   application_type: 'native',
   grant_types: ['authorization_code', 'urn:ietf:params:oauth:grant-type:device_code'],
-  redirect_uris: ['http://127.0.0.1/callback'],
+  redirect_uris: ['http://127.0.0.1/callback', 'http://127.0.0.1/claim/callback'],
   response_types: ['code'],
 }
 const provider = new Provider(issuer, {
-  claims: { openid: ['sub'], profile: ['name'], email: ['email', 'email_verified'], groups: ['groups'] },
+  claims: { openid: ['sub'], profile: ['name'], email: ['email', 'email_verified'], groups: ['groups', 'github_id'] },
   clients: [
     { ...native, client_id: 'confidential', client_secret: 'secret of the provider', token_endpoint_auth_method: 'client_secret_basic' },
     { ...native, client_id: 'public', token_endpoint_auth_method: 'none' },

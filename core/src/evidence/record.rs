@@ -140,6 +140,10 @@ pub enum What<'r> {
     OperatorRefused { operator: &'r str, how: &'r str },
     /// An operator ended their session.
     OperatorSignedOut { operator: &'r str },
+    /// A person, who stands in the details, signed in on the pages for those who claim, until `expires`.
+    VisitorSignedIn { expires: UnixSeconds },
+    /// A person ended their session on those pages.
+    VisitorSignedOut,
     /// A broker process opened the store.
     Started { version: &'r str },
     /// Details of records up to this position are erased from now on, where they were made before this time; who reads
@@ -178,7 +182,7 @@ pub struct Body<'b> {
     pub at: i64,
     /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `family_ended`, `suspended`, `resumed`, `cut`,
     /// `denials_applied`, `ceremony`, `claims`, `mappings_activated`, `mappings_refused`, `operator_signed_in`, `operator_refused`,
-    /// `operator_signed_out`, `started`, `details_erased`, `records_pruned`, `signing_key` or `adopted`.
+    /// `operator_signed_out`, `visitor_signed_in`, `visitor_signed_out`, `started`, `details_erased`, `records_pruned`, `signing_key` or `adopted`.
     #[serde(borrow)]
     pub kind: Cow<'b, str>,
     /// [`Reason::name`].
@@ -345,7 +349,9 @@ impl<'b> Body<'b> {
     /// What may go of this record in time.
     pub fn keeping(&self) -> Keeping {
         match &*self.kind {
-            "granted" | "dry_run" | "refused" | "summed" | "settled" => Keeping::Answer,
+            "granted" | "dry_run" | "refused" | "summed" | "settled" | "visitor_signed_in" | "visitor_signed_out" => {
+                Keeping::Answer
+            }
             "ended" | "family_ended" if self.how.as_deref() != Some("operator") => Keeping::Answer,
             "ended"
             | "family_ended"
@@ -515,6 +521,8 @@ impl<'b> Body<'b> {
                 self.how = Some(how.into());
             }
             What::OperatorSignedOut { operator } => self.operator = Some(operator.into()),
+            What::VisitorSignedIn { expires } => self.expires = Some(expires.0),
+            What::VisitorSignedOut => {}
             What::DetailsErased { through, before } | What::RecordsPruned { through, before } => {
                 self.through = Some(through);
                 self.before = Some(before.0);
@@ -557,6 +565,8 @@ impl What<'_> {
             What::OperatorSignedIn { .. } => "operator_signed_in",
             What::OperatorRefused { .. } => "operator_refused",
             What::OperatorSignedOut { .. } => "operator_signed_out",
+            What::VisitorSignedIn { .. } => "visitor_signed_in",
+            What::VisitorSignedOut => "visitor_signed_out",
             What::Started { .. } => "started",
             What::DetailsErased { .. } => "details_erased",
             What::RecordsPruned { .. } => "records_pruned",

@@ -5,7 +5,7 @@ use crate::{
     broker::{SignInFailed, SignedIn, Who},
     http::{answer::Reply, front::Shared, limit},
     operators::Operator,
-    people::{PRESENTED_BYTES_MAX, Returned, SIGN_IN_SECONDS},
+    people::{PRESENTED_BYTES_MAX, Redirect, Returned, SIGN_IN_SECONDS},
     secret::Secret,
 };
 use actix_web::{
@@ -108,7 +108,13 @@ async fn end(request: &HttpRequest, shared: &Shared) -> Result<Reply, Reply> {
             ..
         } => {
             let (code, verifier) = (&code.0, &verifier.0);
-            let returned = Returned { port, code, verifier, state: &state, issuer: iss.as_deref() };
+            let returned = Returned {
+                redirect: Redirect::Loopback { port },
+                code,
+                verifier,
+                state: &state,
+                issuer: iss.as_deref(),
+            };
             broker.finish_sign_in(&sign_in, &returned).await.map(|signed_in| session(&signed_in)).map_err(failed)
         }
         Finish { sign_in, device_code: Some(code), .. } => {

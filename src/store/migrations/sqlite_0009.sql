@@ -41,3 +41,6 @@ CREATE TABLE standing (
     subjects BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX standing_ending ON standing (until);
+
+-- Of a session by which a person claims: who they were when they signed in, JSON.
+ALTER TABLE sessions ADD COLUMN person TEXT;

@@ -396,11 +396,11 @@ fn vecs(keys: &BTreeSet<[u8; 32]>) -> Vec<Vec<u8>> {
     keys.iter().map(|key| key.to_vec()).collect()
 }
 
-fn json<T: Serialize>(value: &T) -> String {
+pub(super) fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("it is text and numbers")
 }
 
-fn parsed<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, Down> {
+pub(super) fn parsed<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, Down> {
     let text: &str = get(row, column)?;
     serde_json::from_str(text).map_err(|error| Down::new(format!("`{column}` cannot be read: {error}")))
 }
@@ -456,6 +456,7 @@ pub(super) fn sql_of(which: WhichCeremonies) -> &'static str {
         }
         WhichCeremonies::OpenAbout(..) => "SELECT * FROM ceremonies WHERE key = $1 AND open AND expires > $2",
         WhichCeremonies::Open(_) => "SELECT * FROM ceremonies WHERE open AND id > $1 ORDER BY id LIMIT $2",
+        WhichCeremonies::Closed(_) => "SELECT * FROM ceremonies WHERE NOT open AND id > $1 ORDER BY id LIMIT $2",
         WhichCeremonies::Over(_) => "SELECT * FROM ceremonies WHERE open AND expires <= $1 ORDER BY expires LIMIT $2",
     }
 }

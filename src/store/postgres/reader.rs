@@ -257,7 +257,9 @@ impl Reader for PostgresReader {
             WhichCeremonies::One(id) => vec![Box::new(id.0.to_be_bytes().to_vec())],
             WhichCeremonies::Of(request) => vec![Box::new(request.to_vec())],
             WhichCeremonies::OpenAbout(about, now) => vec![Box::new(about.to_vec()), Box::new(now.0)],
-            WhichCeremonies::Open(after) => vec![Box::new(after.0.to_be_bytes().to_vec()), Box::new(i64::from(most))],
+            WhichCeremonies::Open(after) | WhichCeremonies::Closed(after) => {
+                vec![Box::new(after.0.to_be_bytes().to_vec()), Box::new(i64::from(most))]
+            }
             WhichCeremonies::Over(now) => vec![Box::new(now.0), Box::new(i64::from(most))],
         };
         let found = self.all(ceremonies::sql_of(which), values, ceremonies::ceremony)?;
@@ -506,6 +508,10 @@ fn one_session(row: &Row) -> Result<Session, Down> {
         may: get(row, "may")?,
         binding: bytes(row, "binding")?,
         expires: UnixSeconds(get(row, "expires")?),
+        person: match get::<Option<&str>>(row, "person")? {
+            None => None,
+            Some(_) => Some(ceremonies::parsed(row, "person")?),
+        },
     })
 }
 

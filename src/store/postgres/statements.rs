@@ -369,13 +369,15 @@ impl Session {
         }
         for session in &held.opened_sessions {
             let open = async move {
-                let values: [&(dyn ToSql + Sync); 6] = [
+                let person = session.person.as_ref().map(ceremonies::json);
+                let values: [&(dyn ToSql + Sync); 7] = [
                     &&session.session[..],
                     &session.operator,
                     &session.sign_in,
                     &session.may,
                     &&session.binding[..],
                     &session.expires.0,
+                    &person,
                 ];
                 client.execute(&sql.open_session, &values).await
             };

@@ -16,11 +16,11 @@ fn key(id: CeremonyId) -> [u8; 16] {
     id.0.to_be_bytes()
 }
 
-fn json<T: Serialize>(value: &T) -> String {
+pub(super) fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("it is text and numbers")
 }
 
-fn parsed<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+pub(super) fn parsed<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
@@ -227,6 +227,10 @@ pub(super) fn read(connection: &Connection, which: WhichCeremonies, most: u32) -
         }
         WhichCeremonies::Open(after) => {
             let sql = "SELECT * FROM ceremonies WHERE open = 1 AND id > ?1 ORDER BY id LIMIT ?2";
+            all(sql, &[&key(after), &most])?
+        }
+        WhichCeremonies::Closed(after) => {
+            let sql = "SELECT * FROM ceremonies WHERE open = 0 AND id > ?1 ORDER BY id LIMIT ?2";
             all(sql, &[&key(after), &most])?
         }
         WhichCeremonies::Over(now) => {

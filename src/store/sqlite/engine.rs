@@ -355,7 +355,7 @@ fn change(connection: &Connection, commit: &Commit) -> rusqlite::Result<Option<B
                 None
             }
             Change::OpenSession(session) => {
-                let open = "INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+                let open = "INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
                 connection.prepare_cached(open)?.execute((
                     session.session,
                     &session.operator,
@@ -363,6 +363,7 @@ fn change(connection: &Connection, commit: &Commit) -> rusqlite::Result<Option<B
                     &session.may,
                     session.binding,
                     session.expires.0,
+                    session.person.as_ref().map(ceremonies::json),
                 ))?;
                 None
             }

@@ -10,7 +10,10 @@ use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
     time::UnixSeconds,
 };
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Params, Row, types::Type};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension as _, Params, Row,
+    types::{Type, ValueRef},
+};
 use std::{
     collections::BTreeMap,
     ops::Range,
@@ -436,6 +439,10 @@ fn one_session(row: &Row<'_>) -> rusqlite::Result<Session> {
         may: row.get("may")?,
         binding: row.get("binding")?,
         expires: UnixSeconds(row.get("expires")?),
+        person: match row.get_ref("person")? {
+            ValueRef::Null => None,
+            _ => Some(ceremonies::parsed(row, "person")?),
+        },
     })
 }
 

@@ -6,6 +6,7 @@ mod tree;
 
 use super::*;
 use LeaseState::{Ended, Failed, Issued, Issuing, Unknown};
+use claimbound_core::ceremony::Person;
 
 /// Runs the suite over what `$place` makes.
 macro_rules! contract {
@@ -433,6 +434,17 @@ pub(super) fn a_session_lives_until_it_is_ended_or_swept(place: &dyn Place) {
         may: "explain audit".into(),
         binding: [9; 32],
         expires: NOW.plus(i64::from(number)),
+        person: (number == 2).then(|| Person {
+            sign_in: "okta".into(),
+            subject: "00u1".into(),
+            email: None,
+            name: Some("Ada".into()),
+            groups: vec!["leads".into()],
+            acr: None,
+            amr: vec![],
+            auth_time: Some(1),
+            forge_ids: Default::default(),
+        }),
     };
     let open = |number: u8| refuse(number.into(), vec![], vec![Change::OpenSession(session(number))]);
     let reader = place.reader();

@@ -67,7 +67,7 @@ const SERVICE: &[(&str, &str)] = &[
     // `Credential`, `Ended`, `Later` and `Down` are words of the broker's face.
     (
         "http",
-        "broker config core::diag core::evidence core::mapping core::reason core::time core::workload documents exchange \
+        "broker config core::ceremony core::diag core::evidence core::mapping core::reason core::time core::workload documents exchange \
          folder history issuance::Credential issuance::Ended issuance::Later keys::signing::KeyInfo operate operators people rate secret store::Down \
          telemetry",
     ),

@@ -47,6 +47,7 @@
 pub mod act;
 pub mod broker;
 pub mod canary;
+pub mod chromium;
 pub mod command;
 pub mod comments;
 pub mod config;

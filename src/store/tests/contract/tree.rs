@@ -122,6 +122,7 @@ pub(in crate::store::tests) fn what_may_have_been_forgotten_ends_with_an_adoptio
         may: "audit".into(),
         binding: [8; 32],
         expires: NOW.plus(900),
+        person: None,
     };
     let signed_in = refuse(9, vec![], vec![Change::OpenSession(session)]);
     assert_eq!([go(begin(1, 1)), go(signed_in), go(renew(2, 1, (1, 2), 1))], [1, 2, 3].map(durable));

@@ -265,7 +265,7 @@ pub(super) async fn gate(
                 return outdated();
             }
             let consumed = step(&ceremony.state, &ceremony.bound.terms, Event::Consume, now);
-            let Ok(consumed) = consumed.map(|step| step.next).as_ref().map(Clone::clone) else { return outdated() };
+            let Ok(consumed) = consumed.map(|step| step.next) else { return outdated() };
             if consumed == State::Expired {
                 return Err(Refusal::Grant(Reason::CeremonyExpired));
             }

@@ -16,7 +16,10 @@ use claimbound_core::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 /// Ceremonies, and standing claims, that one answer shows.
 const LISTED_MAX: u32 = 500;
@@ -353,13 +356,13 @@ fn judge(reader: &dyn Reader, version: &[u8; 32], meant: Vec<Standing>) -> Resul
             Some((rule, ..)) if rule == one.rule => continue,
             Some(found) => {
                 let version = unhex(&one.shown.mappings_version).unwrap_or_default();
-                if !before.contains_key(&version) {
+                if let Entry::Vacant(free) = before.entry(version) {
                     let old = Judged::read(reader, &version)?;
                     let compared = old.map(|old| {
                         let diff = diff(old.side(), now.side()).ok();
                         (old, diff)
                     });
-                    before.insert(version, compared);
+                    free.insert(compared);
                 }
                 is_no_wider(before.get(&version).and_then(Option::as_ref), &now, found, &one).map(|()| found.0)
             }

@@ -55,6 +55,7 @@ struct Signed {
 type Answer = Result<HttpResponse, HttpResponse>;
 
 impl<'r> Desk<'r> {
+    #[expect(clippy::result_large_err, reason = "it is the answer, sent as it is")]
     fn of(request: &'r HttpRequest, shared: &'r Shared) -> Result<Self, HttpResponse> {
         let site = Site::of(&shared.config.public_url);
         match shared.front.broker() {

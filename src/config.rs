@@ -6,6 +6,7 @@
 mod backend;
 mod denial;
 mod evidence;
+mod exchange;
 mod issuer;
 mod limits;
 mod people;
@@ -18,6 +19,7 @@ mod urls;
 pub use backend::{AwsBackend, AwsMode};
 pub use denial::AwsDenial;
 pub use evidence::{Evidence, KEPT_SECONDS_MIN, Sink, SinkKind};
+pub use exchange::Exchange;
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
 pub use people::{OperatorRule, SignIn, Who};
@@ -89,6 +91,7 @@ pub struct Config {
     pub operators: Vec<OperatorRule>,
     /// `[[resource_server]]`: who may introspect.
     pub resource_servers: Vec<ResourceServer>,
+    pub exchange: Exchange,
     pub signing: Signing,
     /// The name in our tokens: `public_url`, unless the documents are published elsewhere.
     pub issuer_url: String,
@@ -127,6 +130,8 @@ struct File {
     mappings: Mappings,
     #[serde(default)]
     issuer: BTreeMap<String, Issuer>,
+    #[serde(default)]
+    exchange: Exchange,
     #[serde(default)]
     signing: SigningFile,
     #[serde(default)]
@@ -175,6 +180,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "store",
             "mappings",
             "issuer",
+            "exchange",
             "signing",
             "backend",
             "telemetry",
@@ -213,6 +219,7 @@ const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("issuer.*.jwks", &["file", "expires", "warn_before"]),
+    ("exchange", &["own_tokens"]),
     ("signing", &["keys", "issuer_url", "seal", "rotate_every", "allow_private_network", "ca_file"]),
     ("telemetry", &["otlp"]),
     ("telemetry.otlp", &["endpoint", "headers", "ca_file", "sample_percent"]),
@@ -396,6 +403,7 @@ impl Judge {
             store,
             mappings,
             issuer,
+            exchange,
             mut signing,
             backend,
             telemetry,
@@ -458,6 +466,7 @@ impl Judge {
             operators,
             resource_servers: self.resource_servers(resource_server, directory),
             evidence: self.evidence(evidence, &signing.keys, directory),
+            exchange,
             signing,
             traces: self.telemetry(telemetry, directory),
             development,

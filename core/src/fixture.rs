@@ -146,8 +146,15 @@ impl Builder {
     ) -> Self {
         let conditions = conditions.into_iter().map(|one| Condition { origin: Origin::Actor, ..one }).collect();
         let span = span("teams/a/deploy.toml", 9);
-        let rule = ActorRule { required, max_depth, issuer: IssuerId(issuer), conditions, span };
+        let rule = ActorRule { required, audience: None, max_depth, issuer: IssuerId(issuer), conditions, span };
         self.with(|mapping| mapping.actor = Some(rule.into()))
+    }
+    /// Makes the last mapping one for downstream exchanges of tokens for this audience.
+    pub(crate) fn downstream(self, audience: &str) -> Self {
+        self.with(|mapping| {
+            let rule = mapping.actor.as_deref().expect("somebody may act").clone();
+            mapping.actor = Some(ActorRule { required: true, audience: Some(audience.to_owned()), ..rule }.into());
+        })
     }
     /// `on_rename = "warn"` at every issuer.
     pub(crate) fn warns_of_renames(mut self) -> Self {
@@ -188,7 +195,7 @@ pub(crate) fn job_of(issuer: &str, claims: &[(Claim, &str)], none: &[Claim]) -> 
         canonical: Claim::ALL.iter().map(|claim| presence(*claim)).collect(),
         raw: Claims::default(),
     };
-    Case { principal, actors: Vec::new() }
+    Case::alone(principal)
 }
 
 /// A push to `main` of `acme/api` (id 1, owner `acme`, id 65), with changes.

@@ -76,6 +76,8 @@ reasons! {
     BeforeAdoption "before_adoption" "The token was issued before the store, which had lost records, was adopted.";
     InFlight "in_flight" "The same token is being exchanged right now.";
     Suspended "suspended" "An operator has suspended something of this job: its issuer, owner, repository, run, person, mapping or role.";
+    LeaseEnded "lease_ended" "The lease of the token of ours that came as subject token was ended, or has had its time.";
+    HandoffMismatch "handoff_mismatch" "The handoff token was made for another role or scope.";
     MappingLimit "mapping_limit" "The mapping's limit for this run or repository is used up.";
     StoreDown "store_down" "The store could not record the answer.";
     GrantUnknown "grant_unknown" "No such refresh token or authentication request is open.";

@@ -185,13 +185,15 @@ impl Again<'_> {
 
     /// Blocked: the store does not know the lease, or it is over.
     async fn lease(&mut self, lease: LeaseId, how: &str, effect: &str, at: UnixSeconds) -> Result<(), StartError> {
-        let mut changes = vec![Change::End(lease)];
+        // Nobody else writes the store.
+        let children = u32::try_from(self.reader.children(lease)?.len()).unwrap_or(u32::MAX);
+        let mut changes = vec![Change::End { lease, children }];
         if effect == Ended::Denied.name() {
             // Its record names no backend: on the list of another it denies nothing.
             let denials = self.backends.iter().map(|backend| operate::denied_again(lease, backend, at));
             changes.extend(denials.filter(|denial| denial.until > self.now).map(Change::Deny));
         }
-        let what = What::Ended { lease, how, effect };
+        let what = What::Ended { lease, how, effect, children };
         let ended = self.commit(vec![Guard::LeaseAlive(lease)], changes, what, &Details::default()).await?;
         self.done.ended += u64::from(ended);
         Ok(())

@@ -22,7 +22,7 @@ impl Broker {
         // What all of them together can promise is what the weakest does.
         let mut effect = Ended::DeadNow;
         for HeldLease { handle, .. } in leases.into_iter().filter(|lease| lease.expires > now) {
-            effect = effect.max(self.effect_of_ending(&role, &handle.unwrap_or_default()).await);
+            effect = effect.max(self.effect_of_ending(&role, handle.as_deref(), false).await);
         }
         let record = Record {
             decision: None,

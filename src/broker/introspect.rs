@@ -6,6 +6,7 @@
 use super::Broker;
 use crate::{
     config::Config,
+    issuance::own::TYP,
     secret::{Place, Secret},
     store::{Down, LeaseState},
 };
@@ -109,7 +110,7 @@ impl Broker {
         now: UnixSeconds,
     ) -> Result<Option<Map<String, Value>>, Down> {
         let (Some(Value::Object(mut claims)), Some(client)) =
-            (self.signer.verify(token.reveal(), now), self.clients.0.get(server))
+            (self.signer.verify(TYP, token.reveal(), now), self.clients.0.get(server))
         else {
             return Ok(None);
         };

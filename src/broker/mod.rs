@@ -34,7 +34,12 @@ use crate::{
     config::Config,
     exchange::{self, Granted, Parts, Proof, Refused, Repositories, Request, Snapshot, Strangers},
     folder,
-    issuance::{Ended as Effect, aws::denial::Denier, status::StatusLists},
+    issuance::{
+        Ended as Effect,
+        aws::denial::Denier,
+        own::{HANDOFF_TYP, OwnTokens, TYP},
+        status::StatusLists,
+    },
     keys::{
         issuers::{KeyCache, KeyTimes},
         signing::Signer,
@@ -82,9 +87,27 @@ pub struct Asked {
 
 /// Which door. Tokens are wiped when dropped and do not print.
 pub enum AskedGrant {
-    Tokens { subject: Secret, actor: Option<Secret> },
-    Poll { auth_req_id: Secret },
-    Refresh { token: Secret, subject: Secret },
+    Tokens {
+        subject: Secret,
+        actor: Option<Secret>,
+    },
+    /// A job asks for a handoff, for whoever this is.
+    Promise {
+        subject: Secret,
+        may_act_iss: String,
+        may_act_sub: String,
+    },
+    Handoff {
+        token: Secret,
+        actor: Secret,
+    },
+    Poll {
+        auth_req_id: Secret,
+    },
+    Refresh {
+        token: Secret,
+        subject: Secret,
+    },
 }
 
 /// The answer to an exchange, with what every answer names.
@@ -125,6 +148,8 @@ pub struct Broker {
     reload: Reload,
     issuers: Arc<KeyCache>,
     signer: Arc<Signer>,
+    /// Its tokens, when they come back.
+    own: OwnTokens,
     /// How far the ring agrees with the store, and what is published with both.
     trust: std::sync::Mutex<signing::Trust>,
     published: Option<signing::Published>,
@@ -156,6 +181,8 @@ pub struct Broker {
     background: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
+/// How often a lease is tried to be ended where others exchange its token at once.
+const TRIES_MAX: u32 = 5;
 /// Fact of a store that never changes: which issuer its tokens name.
 const ISSUER_URL: &str = "issuer_url";
 
@@ -196,6 +223,7 @@ impl Broker {
             census: std::sync::Mutex::default(),
             metrics: Metrics::new(&active.version, writer.series()),
             repositories: Repositories::new(config.limits.repository_requests_per_second),
+            own: OwnTokens::new(&config.public_url, &config.issuer_url, &signer, config.exchange.own_tokens),
             config,
             clock,
             active: ArcSwap::from_pointee(active),
@@ -287,6 +315,10 @@ impl Broker {
                 AskedGrant::Tokens { subject, actor } => {
                     Proof::Tokens { subject: subject.reveal(), actor: actor.as_ref().map(Secret::reveal) }
                 }
+                AskedGrant::Promise { subject, may_act_iss, may_act_sub } => {
+                    Proof::Promise { subject: subject.reveal(), may_act: (may_act_iss, may_act_sub) }
+                }
+                AskedGrant::Handoff { token, actor } => Proof::Handoff { token: token.reveal(), actor: actor.reveal() },
                 AskedGrant::Poll { auth_req_id } => Proof::Poll { auth_req_id: auth_req_id.reveal() },
                 AskedGrant::Refresh { token, subject } => {
                     Proof::Refresh { token: token.reveal(), subject: subject.reveal() }
@@ -316,6 +348,7 @@ impl Broker {
         Parts {
             snapshot,
             issuers: &*self.issuers,
+            own: &self.own,
             writer: &self.writer,
             reader: &self.reader,
             strangers: &self.strangers,
@@ -339,33 +372,43 @@ impl Broker {
         if let Some(secret) = exchange::family_secret(token.reveal()) {
             return self.revoke_family(secret, now).await;
         }
-        let Some(HeldLease { id: lease, role, handle, .. }) = self.held(token, now).await? else {
-            return Ok(Revoked::Unknown);
-        };
-        let effect = self.effect_of_ending(&role, &handle.unwrap_or_default()).await;
-        let record = Record {
-            decision: None,
-            at: now,
-            what: What::Ended { lease, how: "revoked", effect: effect.name() },
-            principal: None,
-            actor: None,
-            mappings_version: None,
-        };
-        let entry = record.seal(&Details::default(), exchange::salt());
-        let commit =
-            Commit { guards: vec![Guard::LeaseAlive(lease)], changes: vec![Change::End(lease)], entry: Some(entry) };
-        match self.writer.commit(commit).await? {
-            Outcome::Durable { .. } => {
-                self.metrics.revoked();
-                Ok(Revoked::Ended)
+        let Some(held) = self.held(token, now).await? else { return Ok(Revoked::Unknown) };
+        let lease = held.id;
+        let own = self.effect_of_ending(&held.role, held.handle.as_deref(), held.handoff).await;
+        for _ in 0..TRIES_MAX {
+            // What came of it ends with it; all of them together can promise what the weakest does.
+            let children = self.read(move |reader| reader.children(lease)).await?;
+            let mut effect = own;
+            for child in children.iter().filter(|child| child.expires > now) {
+                effect = effect.max(self.effect_of_ending(&child.role, child.handle.as_deref(), child.handoff).await);
             }
-            Outcome::Blocked(_) => Ok(Revoked::Unknown),
+            let children = u32::try_from(children.len()).unwrap_or(u32::MAX);
+            let record = Record {
+                decision: None,
+                at: now,
+                what: What::Ended { lease, how: "revoked", effect: effect.name(), children },
+                principal: None,
+                actor: None,
+                mappings_version: None,
+            };
+            let entry = record.seal(&Details::default(), exchange::salt());
+            let (guards, changes) = (vec![Guard::LeaseAlive(lease)], vec![Change::End { lease, children }]);
+            match self.writer.commit(Commit { guards, changes, entry: Some(entry) }).await? {
+                Outcome::Durable { .. } => {
+                    self.metrics.revoked();
+                    return Ok(Revoked::Ended);
+                }
+                Outcome::Blocked(Blocked::Moved) => {}
+                Outcome::Blocked(_) => return Ok(Revoked::Unknown),
+            }
         }
+        Err(Down::new("others exchange tokens of this lease all the time; try again"))
     }
 
     /// The lease that a presented secret ends: of a token that we signed, or of a lease handle.
     async fn held(&self, token: &Secret, now: UnixSeconds) -> Result<Option<HeldLease>, Down> {
-        if let Some(claims) = self.signer.verify(token.reveal(), now) {
+        let signed = [TYP, HANDOFF_TYP].into_iter().find_map(|typ| self.signer.verify(typ, token.reveal(), now));
+        if let Some(claims) = signed {
             let text = |name: &str| claims.get(name).and_then(|value| value.as_str());
             let Some(lease) = text("lease_id").and_then(|lease| lease.parse().ok()) else { return Ok(None) };
             // Whoever holds another token that names the lease, as a cloud holds our assertion, does not hold the lease.
@@ -381,8 +424,9 @@ impl Broker {
     }
 
     /// How far the role's backend can end what it gave; a role that is gone can only be waited out.
-    async fn effect_of_ending(&self, role: &str, handle: &str) -> Effect {
-        self.active().end(role, handle).await
+    /// A handoff is good with us alone.
+    async fn effect_of_ending(&self, role: &str, handle: Option<&str>, handoff: bool) -> Effect {
+        if handoff { Effect::DeadNow } else { self.active().end(role, handle.unwrap_or_default()).await }
     }
 
     /// Our published keys.

@@ -150,8 +150,14 @@ async fn exchange(broker: &str, token: &Secret) -> anyhow::Result<Value> {
 fn trace(broker: &Broker, claims: Value) -> anyhow::Result<String> {
     let set = &broker.active().snapshot.mappings;
     let issuer = set.issuer_named("github").context("the sample names its issuer `github`")?.0;
-    let explanation =
-        explain_case(set, &Profiles::builtin(), (issuer, &Given::Claims(claims)), None, Some(ROLE), SystemClock.now())?;
+    let explanation = explain_case(
+        set,
+        &Profiles::builtin(),
+        (issuer, &Given::Claims(claims)),
+        (None, &Value::Null),
+        Some(ROLE),
+        SystemClock.now(),
+    )?;
     ensure!(
         matches!(explanation, super::explain::Explanation::Judged { decision: Decision::Grant(_), .. }),
         "explain and the service differ"

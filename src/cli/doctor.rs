@@ -108,7 +108,7 @@ async fn examine(config: &Config, loaded: &Loaded, role: &Role, found: &mut Find
     let profile = loaded.profiles.get(&given.profile).context("the mapping's issuer has no profile")?;
     let claims: Vec<_> = given.claims.iter().map(|(claim, text)| (*claim, Cow::Borrowed(text.as_str()))).collect();
     let principal = workload::from_canonical(profile, &given.issuer, &claims)?;
-    let case = Case { principal, actors: Vec::new() };
+    let case = Case::alone(principal);
     let (id, name) = case.principal.principal_id(profile);
     let order = Order {
         lease: LeaseId(Uuid::now_v7().as_u128()),

@@ -13,10 +13,11 @@ use anyhow::{Context, Result, bail};
 use claimbound_core::{
     evidence::DecisionId,
     mapping::{IssuerId, MappingSet},
-    review::Given,
+    review::{Given, recorded::DOWNSTREAM},
     time::Clock as _,
     workload::Claim,
 };
+use serde_json::json;
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
@@ -49,6 +50,9 @@ pub struct ExplainArgs {
     /// A file with the payload of the token of who acts for the job, as JSON, or `-` for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "decision")]
     pub actor_claims: Option<PathBuf>,
+    /// The actor exchanges a token of the broker's own that was made for this audience, downstream
+    #[arg(long, value_name = "AUDIENCE", requires = "actor_claims")]
+    pub token_audience: Option<String>,
     /// The issuer's name in the folder; by default the one of `iss`, or the one whose mappings name the repository
     #[arg(long, value_name = "NAME")]
     pub issuer: Option<String>,
@@ -165,6 +169,8 @@ pub fn run(args: ExplainArgs) -> Result<u8> {
         }
     };
     let actor = actor.as_ref().map(|(issuer, given)| (*issuer, given));
+    let brought = args.token_audience.as_ref().map(|audience| json!({ DOWNSTREAM: { "audience": audience } }));
+    let actor = (actor, &brought.unwrap_or_default());
     let explanation = explain_case(&set, &profiles, (issuer, &given), actor, args.role.as_deref(), SystemClock.now())?;
     let text = match args.format {
         Format::Human => explanation.to_text(&set, Some(&folder)),
@@ -268,9 +274,15 @@ mod tests {
         let mut given = args.job.given().expect("a job");
         let issuer = issuer_of(&set, args.issuer.as_deref(), &given, args.role.as_deref()).expect("an issuer");
         given.fill_ids(&set, issuer);
-        let told =
-            explain_case(&set, &Profiles::builtin(), (issuer, &given), None, args.role.as_deref(), UnixSeconds(0))
-                .expect("a case");
+        let told = explain_case(
+            &set,
+            &Profiles::builtin(),
+            (issuer, &given),
+            (None, &serde_json::Value::Null),
+            args.role.as_deref(),
+            UnixSeconds(0),
+        )
+        .expect("a case");
         (told.exit_code(), told.to_text(&set, Some(&folder)), told.to_json(&set))
     }
 

@@ -79,15 +79,20 @@ fn human(page: &Leases) -> String {
     let mut text = String::new();
     for lease in &page.leases {
         text.push_str(&format!(
-            "{}  {:<7}  {} by {} for {} ({} {}{}), {} to {}\n",
+            "{}  {:<7}  {}{} by {} for {} ({} {}{}){}, {} to {}\n",
             lease.lease,
             lease.state,
+            if lease.handoff { "handoff of " } else { "" },
             lease.role,
             lease.mapping,
             lease.name,
             lease.issuer,
             lease.principal,
             lease.run.as_ref().map_or(String::new(), |run| format!(", run {run}")),
+            lease
+                .actor
+                .as_ref()
+                .map_or(String::new(), |actor| { format!(", acting: {} ({}:{})", actor.name, actor.issuer, actor.id) }),
             moment(lease.opened),
             moment(lease.expires),
         ));

@@ -16,6 +16,7 @@ mod doctor;
 mod explain;
 mod fmt;
 mod governed;
+mod handoff;
 mod import;
 mod init;
 mod issuer;
@@ -84,6 +85,7 @@ enum Command {
     Resume(suspend::ResumeArgs),
     Suspensions(suspend::SuspensionsArgs),
     Leases(leases::LeasesArgs),
+    Handoff(handoff::HandoffArgs),
     Revoke(revoke::RevokeArgs),
     Keys(keys::KeysArgs),
     Issuer(issuer::IssuerArgs),
@@ -121,6 +123,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Resume(args) => suspend::resume(args),
         Command::Suspensions(args) => suspend::suspensions(args),
         Command::Leases(args) => leases::run(args),
+        Command::Handoff(args) => handoff::run(args),
         Command::Revoke(args) => revoke::run(args),
         Command::Keys(args) => keys::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Issuer(args) => issuer::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),

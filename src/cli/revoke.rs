@@ -62,7 +62,9 @@ pub fn run(args: RevokeArgs) -> Result<u8> {
     let leases = args.filter.filter();
     if leases.is_empty() {
         if args.reason.is_some() || args.dry_run || args.print_policy {
-            bail!("nothing says which leases; name a lease, role, mapping, repository, run, issuer or principal");
+            bail!(
+                "nothing says which leases; name a lease, role, mapping, repository, run, issuer, principal or actor"
+            );
         }
         return by_possession(&args);
     }
@@ -114,6 +116,9 @@ pub(super) fn human(revoked: &Revoked) -> String {
     let effects: Vec<String> = revoked.effects.iter().map(|(effect, count)| format!("{count} {effect}")).collect();
     let effects = if effects.is_empty() { String::new() } else { format!(": {}", effects.join(", ")) };
     text.push_str(&format!("{} {word}{effects}\n", crate::history::log::counted(revoked.count, "lease")));
+    if revoked.children > 0 {
+        text.push_str(&format!("of these, {} came of the tokens of others\n", revoked.children));
+    }
     if revoked.families > 0 {
         let families = crate::history::log::counted(revoked.families, "refresh token");
         text.push_str(&format!("{families} {word}\n"));

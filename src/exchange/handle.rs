@@ -17,7 +17,7 @@ const RANDOM_CHARACTERS: usize = 43;
 /// A handle for a credential that is not its own.
 pub(super) fn of(credential: &Credential) -> Option<Secret> {
     match credential {
-        Credential::Jwt(_) => None,
+        Credential::Jwt(_) | Credential::Handoff(_) => None,
         Credential::Aws(_) => {
             let mut random = [0; RANDOM_BYTES];
             rand::fill(&mut random).expect("the system's random source answers");

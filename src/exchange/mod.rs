@@ -1,12 +1,13 @@
 //! The whole way of one exchange: nine steps, in this order, each with its own error; nothing later runs if one
 //! fails. [`run`] records every refusal, in one place; `grant` is the way itself.
 //!
-//! It waits at five points and nowhere else: the key refresh on an unknown `kid`, the look-up of a renewal's family, the
+//! It waits at five points and nowhere else: the key refresh on an unknown `kid`, the look-up of a renewal's family or a parent's lease, the
 //! commit, the mint and the settling commit. All between them is pure.
 
 mod handle;
 mod hint;
 mod operator;
+mod parent;
 mod proof;
 mod quota;
 mod refusal;
@@ -25,10 +26,13 @@ pub use renewal::{Member, Refresh, family_secret};
 pub use strangers::{Network, Strangers};
 
 use crate::{
-    issuance::{Credential, MintError, Minter, Order},
+    issuance::{
+        Credential, MintError, Minter, Order,
+        own::{HANDOFF_SECONDS, HANDOFF_SECONDS_MAX, OwnTokens},
+    },
     keys::issuers::Issuers,
     secret::Secret,
-    store::{Change, Guard, Lease, LeaseState, Place, Reader, Settled, Writer},
+    store::{Acting, Change, Guard, Lease, LeaseState, Place, Reader, Settled, Writer},
     telemetry::{About, Minted, step},
 };
 use claimbound_core::{
@@ -44,6 +48,9 @@ use tracing::Instrument as _;
 use trail::Trail;
 pub(crate) use trail::salt;
 
+/// What evidence and metrics call a handoff.
+const HANDOFF: &str = "handoff";
+
 /// Mappings and what was compiled for their roles: loaded together, swapped together, read once per exchange.
 pub struct Snapshot {
     pub mappings: MappingSet,
@@ -56,8 +63,10 @@ pub struct Snapshot {
 pub struct Parts<'b> {
     pub snapshot: &'b Snapshot,
     pub issuers: &'b dyn Issuers,
+    /// Tokens of ours that come back, and handoffs.
+    pub own: &'b OwnTokens,
     pub writer: &'b Writer,
-    /// For renewals: which family a refresh token belongs to.
+    /// For renewals: which family a refresh token belongs to. For tokens of ours: their leases, and the job of each.
     pub reader: &'b Arc<dyn Reader>,
     pub strangers: &'b Strangers,
     pub repositories: &'b Repositories,
@@ -131,8 +140,15 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     // 2 Trust, 3 Workload, 4 Delegation: bytes become a proven case, or nothing does.
     let mut decoded = [Vec::new(), Vec::new()];
     let proven = proof::prove(parts, request, &mut decoded, trail).instrument(step::prove()).await?;
-    let Proven { case, pays, expires: token_expires } = proven;
+    let Proven { case, pays, expires: token_expires, parent } = proven;
     let ask = Ask { role: request.ask.role.or(pays.role()), ..request.ask };
+    let ask = parent.as_ref().map_or(Ok(ask), |parent| parent.bound(ask))?;
+    // The time that is asked for with a handoff is the handoff's own.
+    let promise = match request.proof {
+        Proof::Promise { may_act, .. } => Some((may_act, handoff_lasts(ask.duration, token_expires, now)?)),
+        _ => None,
+    };
+    let ask = Ask { duration: ask.duration.filter(|_| promise.is_none()), ..ask };
 
     // 5 Decision. Pure; a denial is told by asking again, watched. The plan is pure too: text that does not fit its
     // target is a denial like any other.
@@ -142,14 +158,18 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     });
     let grant = match decided {
         Decision::Grant(grant) => grant,
-        Decision::Deny(denial) => return Err(Refusal::decision(snapshot, &case, &ask, denial, now)),
+        Decision::Deny(denial) => {
+            let refusal = Refusal::decision(snapshot, &case, &ask, denial, now);
+            return Err(if parent.is_some() { refusal.untold() } else { refusal });
+        }
     };
     let (role, mapping) = (snapshot.mappings.role(grant.role), snapshot.mappings.mapping(grant.mapping));
     let renamed = mapping::renamed(&snapshot.mappings, &grant, &case.principal);
     trail.found(role, mapping, renamed);
     let lease = LeaseId(request.id.0);
     let renewal = Renewal::of(&pays, token_expires, (lease, &role.name), mapping, now, &case)?;
-    let plan = snapshot.minters[grant.role.0 as usize].plan(&Order {
+    let duration = renewal.narrows(grant.duration, now);
+    let order = Order {
         lease,
         role: &role.name,
         mapping: &mapping.name,
@@ -159,11 +179,20 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         actor_id: trail.actors().first().map(|actor| &*actor.id),
         scope: ask.scope,
         now,
-        duration: renewal.narrows(grant.duration, now),
-    })?;
+        duration: parent.as_ref().map_or(duration, |parent| parent.narrows(duration, now)),
+    };
+    // What would not fit when the handoff is exchanged does not fit now.
+    let plan = snapshot.minters[grant.role.0 as usize].plan(&order)?;
+    let plan = match promise {
+        Some((may_act, lasts)) => parts.own.handoff(&order, may_act, lasts),
+        None => plan,
+    };
     let exceptions: Vec<&str> = mapping.exceptions.iter().map(|exception| exception.exempt.name()).collect();
-    let (backend, role, mapping) = (role.backend.as_str(), role.name.as_str(), mapping.name.as_str());
+    let backend = if promise.is_some() { HANDOFF } else { role.backend.as_str() };
+    let (role, mapping) = (role.name.as_str(), mapping.name.as_str());
     let duration = plan.duration();
+    let parent = parent.map(|parent| parent.lease);
+    let alive = parent.map(|lease| Guard::Parent { lease, at: now });
     let not_suspended = Guard::NotSuspended {
         subjects: subjects::of(&case, trail.principal_id(), trail.actors(), mapping, role),
         at: now,
@@ -171,7 +200,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
 
     // 6 Admission: one transaction, durable before anything leaves. Whatever else must hold is one more guard on it.
     if request.dry_run {
-        let guards = pays.guards(LeaseState::Issued).chain([not_suspended]).collect();
+        let guards = pays.guards(LeaseState::Issued).chain([not_suspended]).chain(alive).collect();
         trail.commit(parts, guards, vec![], What::DryRun { mapping, role }).instrument(step::admit()).await?;
         return Ok(Granted::DryRun { role: role.into(), mapping: mapping.into(), duration });
     }
@@ -191,6 +220,17 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         owner_id: case.principal.text(Claim::RepositoryOwnerId).map(str::to_owned),
         run_id: case.principal.text(Claim::RunId).map(str::to_owned),
         person: subjects::person(&case.principal),
+        acting: trail.actors().first().zip(case.actors.first()).map(|(named, actor)| Acting {
+            issuer: named.issuer.clone(),
+            id: named.id.clone(),
+            name: named.name.clone(),
+            repository_id: Some(subjects::repository(actor, &named.id).to_owned()),
+            owner_id: actor.text(Claim::RepositoryOwnerId).map(str::to_owned),
+            run_id: actor.text(Claim::RunId).map(str::to_owned),
+        }),
+        acting_person: case.actors.first().and_then(subjects::person),
+        parent,
+        handoff: promise.is_some(),
         opened: now,
         expires,
         handle: handle.map(str::to_owned),
@@ -201,12 +241,16 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     };
     let uses = {
         let (principal, run) = (&case.principal, case.principal.text(Claim::RunId));
-        quota::uses(snapshot.mappings.mapping(grant.mapping), &principal.issuer, trail.principal_id(), run, now)
+        // A handoff gives nothing yet: what it is exchanged for counts.
+        let mapping = Some(snapshot.mappings.mapping(grant.mapping)).filter(|_| promise.is_none());
+        let of = |mapping| quota::uses(mapping, &principal.issuer, trail.principal_id(), run, now);
+        mapping.map_or_else(Default::default, of)
     };
-    let guards = pays.guards(state).chain([not_suspended]).chain(renewal.guard());
+    let guards = pays.guards(state).chain([not_suspended]).chain(alive).chain(renewal.guard());
     let guards = guards.chain(uses.iter().copied().map(Guard::Within)).collect();
     let eased = Eased { exceptions: &exceptions, renamed };
-    let granted = What::Granted { mapping, role, lease, handle, expires, family: renewal.family(), eased };
+    let (how, family) = (promise.is_some().then_some(HANDOFF), renewal.family());
+    let granted = What::Granted { mapping, role, lease, parent, how, handle, expires, family, eased };
     let list =
         place.filter(|place| !place.is_kept()).map(|place| Change::KeepList { list: place.list, until: place.until });
     let changes = [Change::OpenLease(opened)].into_iter().chain(renewal.change()).chain(list).collect();
@@ -254,6 +298,13 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let refresh = renewal.refresh();
     let (role, mapping) = (role.into(), mapping.into());
     Ok(Granted::Issued(Issued { credential, lease_handle, refresh, expires, role, mapping, lease }))
+}
+
+/// How long a handoff lives: as asked for, never for long and never past the token that it costs.
+fn handoff_lasts(asked: Option<Seconds>, token_expires: UnixSeconds, now: UnixSeconds) -> Result<Seconds, Refusal> {
+    let left = token_expires.0.saturating_sub(now.0);
+    let left = u32::try_from(left).ok().filter(|left| *left > 0).ok_or(Refusal::Grant(Reason::DurationTooShort))?;
+    Ok(Seconds(asked.map_or(HANDOFF_SECONDS, |asked| asked.0).min(HANDOFF_SECONDS_MAX).min(left)))
 }
 
 /// The future may cross threads: checked here so that no one finds out late.

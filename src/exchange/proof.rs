@@ -1,11 +1,15 @@
-//! Three doors (tokens, poll, refresh), one [`Proven`]: steps 2 to 4.
+//! The doors (a job's token, one of ours, poll, refresh), one [`Proven`]: steps 2 to 4.
 
 use super::{
     Parts, Refusal, Request,
+    parent::{self, Parent},
     renewal::{self, Member},
     trail::Trail,
 };
-use crate::store::{Guard, LeaseState, Spend};
+use crate::{
+    issuance::own::HANDOFF_TYP,
+    store::{Guard, LeaseState, Spend},
+};
 use claimbound_core::{
     delegation,
     mapping::Issuer,
@@ -16,10 +20,14 @@ use claimbound_core::{
 };
 use std::sync::Arc;
 
-/// Three ways in, one way through: they differ in how a case is proven and in what is spent for it.
+/// Several ways in, one way through: they differ in how a case is proven and in what is spent for it.
 pub enum Proof<'r> {
     /// RFC 8693 token exchange.
     Tokens { subject: &'r str, actor: Option<&'r str> },
+    /// A job asks for a handoff: for whoever has this `iss` and this `sub`.
+    Promise { subject: &'r str, may_act: (&'r str, &'r str) },
+    /// A handoff, by whom it is for.
+    Handoff { token: &'r str, actor: &'r str },
     /// CIBA-style polling of a claim ceremony. No mapping can open one yet, so every id is unknown.
     Poll { auth_req_id: &'r str },
     /// Renewal where the issuer cannot mint again, with the subject token that began it.
@@ -32,11 +40,14 @@ pub struct Proven<'t> {
     pub pays: Pays,
     /// When the subject token does.
     pub expires: UnixSeconds,
+    /// The subject token is one of ours.
+    pub parent: Option<Parent>,
 }
 
 /// What admission takes for a proven case.
 pub enum Pays {
-    /// The subject token, and the actor token beside it unless that is meant to be used again: each counts once.
+    /// The subject token unless it is a credential of ours, and the actor token unless that is meant to be used again: each
+    /// counts once.
     Token(Cost),
     /// A refresh token's turn; the subject token was spent when its family began.
     Turn(Member),
@@ -45,23 +56,26 @@ pub enum Pays {
 /// What a case costs that is proven by tokens: one commit spends all of it, or none.
 #[derive(Clone, Copy)]
 pub struct Cost {
-    pub subject: Spend,
+    pub subject: Option<Spend>,
     pub actor: Option<Spend>,
 }
 
 impl Cost {
     /// Spends it for good.
     pub(super) fn guards(self) -> impl Iterator<Item = Guard> {
-        [Some(self.subject), self.actor].into_iter().flatten().map(Guard::Unspent)
+        [self.subject, self.actor].into_iter().flatten().map(Guard::Unspent)
     }
 
     /// Leaves the subject token in this state. Where the same request may come again, its own record judges that, so the
-    /// actor's lets it pass: no other request has its digest.
+    /// actor's lets it pass: no other request has its digest. Where the actor's stands alone, it is the one that judges.
     fn leaving(self, leaves: LeaseState) -> Self {
-        let may_retry = self.subject.may_retry;
+        let Some(subject) = self.subject else {
+            return Self { actor: self.actor.map(|actor| Spend { leaves, ..actor }), ..self };
+        };
+        let may_retry = subject.may_retry;
         let beside = if may_retry { LeaseState::Failed } else { LeaseState::Issued };
         let actor = self.actor.map(|actor| Spend { leaves: beside, may_retry, ..actor });
-        Self { subject: Spend { leaves, ..self.subject }, actor }
+        Self { subject: Some(Spend { leaves, ..subject }), actor }
     }
 }
 
@@ -77,7 +91,7 @@ impl Pays {
     /// The single-use key of what it costs.
     pub(super) fn token(&self) -> Option<[u8; 32]> {
         match self {
-            Self::Token(cost) => Some(*cost.subject.token.key()),
+            Self::Token(cost) => cost.subject.or(cost.actor).map(|spend| *spend.token.key()),
             Self::Turn(_) => None,
         }
     }
@@ -104,42 +118,40 @@ where
 {
     let (subject, actor, refresh) = match request.proof {
         Proof::Tokens { subject, actor } => (subject, actor, None),
+        Proof::Promise { subject, .. } => (subject, None, None),
         Proof::Refresh { token, subject } => (subject, None, Some(token)),
+        Proof::Handoff { token, actor } => {
+            let token = UnverifiedToken::parse_typed(token, decoded, HANDOFF_TYP)?;
+            return parent::prove(parts, request, &token, Some(actor), decoded_actor, trail).await;
+        }
         Proof::Poll { .. } => return Err(Refusal::Grant(Reason::GrantUnknown)),
     };
     let mappings = &parts.snapshot.mappings;
 
     // 2 Trust
     let token = UnverifiedToken::parse(subject, decoded)?;
+    if matches!(request.proof, Proof::Tokens { .. })
+        && parts.own.are_exchanged()
+        && token.issuer() == parts.own.issuer_url()
+    {
+        return parent::prove(parts, request, &token, actor, decoded_actor, trail).await;
+    }
     // Nothing is believed of it: a refusal is counted with others of tokens that name this issuer.
     let named = parts.issuers.table().get(token.issuer()).and_then(|known| mappings.issuer_named(&known.name));
     trail.issuer = named.map(|(_, issuer)| &*issuer.name);
     let whom = if refresh.is_some() { For::Renewal } else { For::Exchange };
     let Job { workload, profile, issuer: name, token: single_use, issued, expires } = job(parts, &token, whom).await?;
     let trusts_act = mappings.issuer_named(&name).is_some_and(|(_, issuer)| issuer.trusts_act);
-    let spend = |token: SingleUse, issued, profile: &Profile| Spend {
-        token: token.into(),
-        issued,
-        request: request.digest,
-        leaves: LeaseState::Issued,
-        may_retry: !profile.can_mint_again(),
-    };
     // A case is proven when all of it is: until then a fault of the actor token costs the job nothing.
     let actor = match actor {
         None => None,
-        Some(actor) => {
-            let token = UnverifiedToken::parse(actor, decoded_actor)?;
-            let named = parts.issuers.table().get(token.issuer()).and_then(|known| mappings.issuer_named(&known.name));
-            let of_job = std::mem::replace(&mut trail.issuer, named.map(|(_, issuer)| &*issuer.name));
-            let actor = believed(parts, &token, For::Acting).await?;
-            trail.issuer = of_job;
-            Some(actor)
-        }
+        Some(actor) => Some(acting(parts, actor, decoded_actor, trail).await?),
     };
-    let subject = spend(single_use, issued, profile);
-    let acting = actor.as_ref().and_then(|actor| Some(spend(actor.token?, actor.issued, actor.profile)));
+    let subject = spend(request, single_use, issued, !profile.can_mint_again());
+    let acting = actor.as_ref().and_then(|actor| actor.spend(request));
     // One token for both is spent once; the chain refuses it.
-    let cost = Cost { subject, actor: acting.filter(|acting| acting.token.key() != subject.token.key()) };
+    let acting = acting.filter(|acting| acting.token.key() != subject.token.key());
+    let cost = Cost { subject: Some(subject), actor: acting };
     trail.proven(profile, &workload, cost);
     if let Some(actor) = &actor {
         trail.acted_by(actor.profile, &actor.workload);
@@ -154,7 +166,7 @@ where
         None => Pays::Token(cost),
         Some(refresh) => {
             trail.renews();
-            let member = renewal::look_up(parts, refresh, cost.subject.token.key(), request.ask.role).await?;
+            let member = renewal::look_up(parts, refresh, subject.token.key(), request.ask.role).await?;
             trail.goes_on(parts, &member.family);
             member.has_turn(parts.now)?;
             Pays::Turn(member)
@@ -163,9 +175,36 @@ where
 
     // 4 Delegation
     let name_of = |url: &str| mappings.issuer_at(url);
-    let case = delegation::chain(workload, actor.map(|actor| actor.workload), trusts_act, name_of)?;
+    let case = match request.proof {
+        Proof::Promise { may_act, .. } => {
+            trail.promises(may_act);
+            delegation::promised(workload, may_act, trusts_act, name_of)?
+        }
+        _ => delegation::chain(workload, actor.map(|actor| actor.workload), trusts_act, name_of)?,
+    };
     trail.acted(&case.actors);
-    Ok(Proven { case, pays, expires })
+    Ok(Proven { case, pays, expires, parent: None })
+}
+
+/// Spends a token for a request, for good until it is said otherwise.
+pub(super) fn spend(request: &Request<'_>, token: SingleUse, issued: UnixSeconds, may_retry: bool) -> Spend {
+    Spend { token: token.into(), issued, request: request.digest, leaves: LeaseState::Issued, may_retry }
+}
+
+/// Steps 2 and 3 of who acts.
+pub(super) async fn acting<'r, 't>(
+    parts: &Parts<'r>,
+    actor: &'t str,
+    decoded: &'t mut Vec<u8>,
+    trail: &mut Trail<'r>,
+) -> Result<Job<'r, 't, Option<SingleUse>>, Refusal> {
+    let token = UnverifiedToken::parse(actor, decoded)?;
+    let mappings = &parts.snapshot.mappings;
+    let named = parts.issuers.table().get(token.issuer()).and_then(|known| mappings.issuer_named(&known.name));
+    let of_job = std::mem::replace(&mut trail.issuer, named.map(|(_, issuer)| &*issuer.name));
+    let actor = believed(parts, &token, For::Acting).await?;
+    trail.issuer = of_job;
+    Ok(actor)
 }
 
 /// What a job's token is to be good for.
@@ -191,6 +230,13 @@ pub(super) struct Job<'r, 't, T = SingleUse> {
     pub issued: UnixSeconds,
     /// When the token does.
     pub expires: UnixSeconds,
+}
+
+impl Job<'_, '_, Option<SingleUse>> {
+    /// What believing it costs, if anything.
+    pub(super) fn spend(&self, request: &Request<'_>) -> Option<Spend> {
+        Some(spend(request, self.token?, self.issued, !self.profile.can_mint_again()))
+    }
 }
 
 /// Steps 2 and 3. A subject token is always single use, also where its issuer's tokens are reusable as actor tokens.
@@ -260,11 +306,14 @@ mod tests {
         for (own, acting, leaves) in
             [(true, false, LeaseState::Failed), (true, true, LeaseState::Failed), (false, true, LeaseState::Issued)]
         {
-            let cost = Cost { subject: spend(1, own), actor: Some(spend(2, acting)) };
+            let cost = Cost { subject: Some(spend(1, own)), actor: Some(spend(2, acting)) };
             let guards: Vec<Guard> = Pays::Token(cost).guards(LeaseState::Issuing).collect();
             let [Guard::Unspent(subject), Guard::Unspent(actor)] = &guards[..] else { panic!("{guards:?}") };
             assert_eq!((subject.leaves, subject.may_retry), (LeaseState::Issuing, own));
             assert_eq!((actor.leaves, actor.may_retry), (leaves, own));
+            let alone: Vec<Guard> = Pays::Token(Cost { subject: None, ..cost }).guards(LeaseState::Issuing).collect();
+            let [Guard::Unspent(alone)] = &alone[..] else { panic!("{alone:?}") };
+            assert_eq!((alone.leaves, alone.may_retry), (LeaseState::Issuing, acting), "it judges itself");
             // A refusal is final for both.
             assert!(
                 cost.guards().all(|guard| matches!(guard, Guard::Unspent(one) if one.leaves == LeaseState::Issued))

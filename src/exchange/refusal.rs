@@ -73,6 +73,7 @@ impl Refusal {
             Self::Blocked(Blocked::BeforeAdoption) => Reason::BeforeAdoption,
             // The outcome came after the sweeper had settled the lease.
             Self::Blocked(Blocked::LeaseEnded) => Reason::BackendDown,
+            Self::Blocked(Blocked::ParentEnded) => Reason::LeaseEnded,
             Self::Blocked(Blocked::Exhausted { .. }) => Reason::MappingLimit,
             Self::Blocked(Blocked::Suspended(_)) => Reason::Suspended,
             Self::Turn { blocked: Blocked::Reused, .. } => Reason::RefreshReused,
@@ -100,6 +101,16 @@ impl Refusal {
         match self {
             Self::Decision(_, hint) => Some(hint),
             _ => None,
+        }
+    }
+
+    /// To whoever holds a token of ours: the job is not theirs, and what is said of it is not for them.
+    pub(super) fn untold(self) -> Self {
+        match self {
+            Self::Decision(denial, hint) => {
+                Self::Decision(denial, Box::new(Hint { role_untold: hint.role_untold, ..Hint::default() }))
+            }
+            other => other,
         }
     }
 }

@@ -160,7 +160,7 @@ impl Renewal {
             // A failed exchange may come again for the very reason that the job cannot mint another token.
             // A renewal brings the job's token alone: whoever acts would be missing from it.
             Pays::Token(_) if !case.actors.is_empty() => Ok(Self::Never),
-            Pays::Token(Cost { subject: spend, .. }) if spend.may_retry && over(now) > now => {
+            Pays::Token(Cost { subject: Some(spend), .. }) if spend.may_retry && over(now) > now => {
                 let first = Halves { family: random(), own: random() };
                 let family = Family {
                     id: lease,

@@ -10,10 +10,11 @@ use crate::{
 };
 use aws_lc_rs::rand;
 use claimbound_core::{
+    claims,
     evidence::{Details, LeaseId, Party, Record, What},
     mapping::{Exception, Mapping, MappingId, MappingSet, Role, RoleId},
     reason::{Reason, Standing},
-    review::recorded::ACTOR_CLAIMS,
+    review::recorded::{ACTOR_CLAIMS, DOWNSTREAM, HANDOFF},
     workload::{Claim, Profile, Workload},
 };
 use serde_json::{Map, Value, json};
@@ -40,6 +41,8 @@ pub(super) struct Trail<'r> {
     uses: Vec<Use>,
     /// What a refusal's record must also change.
     owed: Vec<Change>,
+    /// Whose rate it counts against, where that is not the principal's.
+    rated: Option<(String, String)>,
     /// Claims, addresses and what was asked: erasable, hashed with a salt.
     details: Details,
     /// How minting went, for metrics.
@@ -69,6 +72,7 @@ impl<'r> Trail<'r> {
             turn: None,
             uses: vec![],
             owed: vec![],
+            rated: None,
             details,
             minted: None,
         }
@@ -81,6 +85,28 @@ impl<'r> Trail<'r> {
         self.principal = Some(Repository { issuer: workload.issuer.to_string(), id: id.into(), name: name.into() });
         self.details.encode_member("claims", workload.raw());
         self.spend = Some(spend);
+    }
+
+    /// The subject token is of this lease.
+    pub(super) fn comes_of(&mut self, parent: LeaseId) {
+        self.details.json.insert("parent".into(), parent.to_string().into());
+    }
+
+    /// It is a credential of ours: for whom, and who had acted until then.
+    pub(super) fn brought(&mut self, audience: &str, act: Option<&claims::Value<'_>>) {
+        let act = act.map(claims::Value::to_json);
+        self.details.json.insert(DOWNSTREAM.into(), json!({ "audience": audience, "act": act }));
+    }
+
+    /// A handoff is asked for, for whoever this is.
+    pub(super) fn promises(&mut self, (iss, sub): (&str, &str)) {
+        self.details.json.insert(HANDOFF.into(), json!({ "iss": iss, "sub": sub }));
+    }
+
+    /// Takes one request of this rate in place of the principal's.
+    pub(super) fn rated(&mut self, parts: &Parts<'_>, issuer: &str, id: &str) -> Result<(), u32> {
+        self.rated = Some((issuer.to_owned(), id.to_owned()));
+        parts.repositories.take(issuer, id)
     }
 
     /// Who brought the actor token.
@@ -245,7 +271,8 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, mut trail: Trail<'_>, refu
     let repository = principal.clone();
     let sum = |reason| parts.strangers.sum(&repository, reason, parts.now);
     let is_summed = |kind| parts.strangers.is_summed(&repository, kind, parts.now);
-    let give_back = || parts.repositories.give_back(&repository.issuer, &repository.id);
+    let rated = trail.rated.clone().unwrap_or_else(|| (repository.issuer.clone(), repository.id.clone()));
+    let give_back = || parts.repositories.give_back(&rated.0, &rated.1);
     if let Refusal::RateLimited { .. } = refusal {
         sum(reason);
         return refused(reason, Standing::ProvenJob, None);

@@ -68,7 +68,8 @@ fn again(body: &Body<'_>, stored: &Stored, reader: &dyn Reader) -> Result<Option
         Ok((known.context("the kept folder does not have the actor's issuer")?, given))
     });
     let (role, at) = (details["asked"]["role"].as_str(), UnixSeconds(body.at));
-    let explanation = explain_case(&set, &loaded.profiles, (issuer, &given), acting.transpose()?, role, at)?;
+    let explanation =
+        explain_case(&set, &loaded.profiles, (issuer, &given), (acting.transpose()?, &details), role, at)?;
     Ok(Some(Again { set, folder, explanation }))
 }
 

@@ -2,13 +2,12 @@
 
 use super::duration;
 use claimbound_core::{
-    delegation,
     diag::line_column,
     mapping::{
         Ask, ConditionReport, Decision, Exception, Folder, Got, IssuerId, MappingReport, MappingSet, Trace, explain,
     },
     reason::Reason,
-    review::{Given, GivenError},
+    review::{Given, GivenError, recorded::chained},
     time::UnixSeconds,
     workload::Profiles,
 };
@@ -23,12 +22,12 @@ pub enum Explanation {
     Refused { reason: Reason, why: String },
 }
 
-/// Judges a job from what was given or recorded, as of a time. `actor`: who acts for it.
+/// Judges a job from what was given or recorded, as of a time. `actor`: who acts for it; `details` say by what token, as a record's do.
 pub fn explain_case(
     set: &MappingSet,
     profiles: &Profiles,
     (issuer, given): (IssuerId, &Given),
-    actor: Option<(IssuerId, &Given)>,
+    (actor, details): (Option<(IssuerId, &Given)>, &serde_json::Value),
     role: Option<&str>,
     now: UnixSeconds,
 ) -> Result<Explanation, GivenError> {
@@ -48,7 +47,7 @@ pub fn explain_case(
         Err(refused) => return Ok(refused),
     };
     let trusts_act = set.issuer(issuer).trusts_act;
-    let case = match delegation::chain(principal, actor, trusts_act, |url| set.issuer_at(url)) {
+    let case = match chained(principal, actor, details, trusts_act, |url| set.issuer_at(url)) {
         Ok(case) => case,
         Err(error) => return Ok(Explanation::Refused { reason: error.reason(), why: error.to_string() }),
     };

@@ -289,6 +289,7 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
         (R::ActorNotAllowed | R::ChainTooLong, _) => refuse("invalid_request", reason, true),
         (R::ActorNeeded, _) => refuse(target, reason, true),
         (R::RefreshMismatch | R::RefreshEnded | R::RefreshReused, _) => refuse("invalid_grant", reason, false),
+        (R::LeaseEnded | R::HandoffMismatch, _) => refuse("invalid_request", reason, false),
         (R::InFlight, _) => later(reason, RETRY_IN_FLIGHT_SECONDS),
         (R::BackendDown, _) => later(reason, RETRY_SECONDS),
         (R::RateLimited | R::MappingLimit, _) => {
@@ -397,6 +398,12 @@ fn words(reason: Reason) -> &'static str {
         Reason::RefreshReused => {
             "This refresh token was used before; whoever holds a copy of it could go on, so all renewals and leases that \
              come from the same token are ended"
+        }
+        Reason::LeaseEnded => {
+            "The token that was sent as `subject_token` is over: its lease was ended, or it has had its time"
+        }
+        Reason::HandoffMismatch => {
+            "This handoff was made for another role or scope; leave both out, or ask its job for another"
         }
         Reason::InFlight => "This token is being exchanged right now; wait as `Retry-After` says",
         Reason::StoreDown => "The broker cannot record its answers right now; wait as `Retry-After` says",

@@ -32,6 +32,9 @@ const TYPE_ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// RFC 8693 section 3: a JWT of whatever kind.
 pub const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
+/// A handoff: asked for as `requested_token_type`, and sent as `subject_token_type` by whom it is for.
+pub const TYPE_HANDOFF: &str = "urn:claimbound:params:oauth:token-type:handoff";
+
 /// Parameters that carry a secret: their own size limit, and nobody repeats their values.
 const TOKENS: [&str; 5] = ["subject_token", "actor_token", "refresh_token", "auth_req_id", "token"];
 
@@ -131,12 +134,13 @@ impl Form {
             });
         }
         if let Some(kind) = self.get("requested_token_type")
-            && ![TYPE_JWT, TYPE_ACCESS_TOKEN].contains(&kind)
+            && ![TYPE_JWT, TYPE_ACCESS_TOKEN, TYPE_HANDOFF].contains(&kind)
         {
             return Err(invalid(format!(
-                "`requested_token_type` must be `{TYPE_JWT}` or `{TYPE_ACCESS_TOKEN}`, or be left out"
+                "`requested_token_type` must be `{TYPE_JWT}`, `{TYPE_ACCESS_TOKEN}` or `{TYPE_HANDOFF}`, or be left out"
             )));
         }
+        let grant = self.promise(grant)?;
         Ok(Asked {
             caller: None,
             grant,
@@ -164,7 +168,10 @@ impl Form {
             None => Err(invalid(format!("`grant_type` is missing; send `{GRANT_TOKENS}`"))),
             Some(GRANT_TOKENS) => {
                 let subject = self.required("subject_token", "send the CI job's OIDC token")?;
-                self.token_type("subject_token_type")?;
+                let is_handoff = self.get("subject_token_type") == Some(TYPE_HANDOFF);
+                if !is_handoff {
+                    self.token_type("subject_token_type")?;
+                }
                 let actor = self.secret("actor_token");
                 match (&actor, self.get("actor_token_type")) {
                     (None, None) => {}
@@ -173,7 +180,13 @@ impl Form {
                         return Err(invalid("`actor_token_type` stands without `actor_token`; send both or neither"));
                     }
                 }
-                Ok(AskedGrant::Tokens { subject, actor })
+                match actor {
+                    Some(actor) if is_handoff => Ok(AskedGrant::Handoff { token: subject, actor }),
+                    None if is_handoff => {
+                        Err(invalid("a handoff is for who acts; send your own token as `actor_token`, with its type"))
+                    }
+                    actor => Ok(AskedGrant::Tokens { subject, actor }),
+                }
             }
             Some(GRANT_POLL) => {
                 Ok(AskedGrant::Poll { auth_req_id: self.required("auth_req_id", "send the one you were given")? })
@@ -183,6 +196,30 @@ impl Form {
                 code: FormCode::UnsupportedGrantType,
                 text: format!("this `grant_type` is not supported; send `{GRANT_TOKENS}`"),
             }),
+        }
+    }
+
+    /// Whom a handoff is asked for, if one is.
+    fn promise(&self, grant: AskedGrant) -> Result<AskedGrant, FormError> {
+        let names = ["may_act_iss", "may_act_sub"];
+        if self.get("requested_token_type") != Some(TYPE_HANDOFF) {
+            return match names.into_iter().find(|name| self.get(name).is_some()) {
+                Some(name) => Err(invalid(format!(
+                    "`{name}` says for whom a handoff is; send `requested_token_type={TYPE_HANDOFF}` with it"
+                ))),
+                None => Ok(grant),
+            };
+        }
+        let [iss, sub] = names.map(|name| {
+            let missing =
+                || invalid(format!("`{name}` is missing; a handoff names who may act, by issuer URL and subject"));
+            self.get(name).map(str::to_owned).ok_or_else(missing)
+        });
+        match grant {
+            AskedGrant::Tokens { subject, actor: None } => {
+                Ok(AskedGrant::Promise { subject, may_act_iss: iss?, may_act_sub: sub? })
+            }
+            _ => Err(invalid("a handoff is asked for with the CI job's own token, and without `actor_token`")),
         }
     }
 
@@ -380,6 +417,30 @@ mod tests {
         assert!(matches!(grant, AskedGrant::Poll { auth_req_id } if auth_req_id.reveal() == "a1"));
         refused("grant_type=refresh_token", FormCode::InvalidRequest, "`refresh_token` is missing");
         refused("grant_type=password", FormCode::UnsupportedGrantType, "not supported");
+    }
+
+    #[test]
+    fn a_handoff_is_asked_for_by_its_job_and_sent_by_whom_it_is_for() {
+        let wanted = format!("&requested_token_type={TYPE_HANDOFF}");
+        let promise = asked(&format!("{wanted}&may_act_iss=https://c.example&may_act_sub=bot")).unwrap().grant;
+        let AskedGrant::Promise { subject, may_act_iss, may_act_sub } = promise else { panic!("another door") };
+        assert_eq!((subject.reveal(), &*may_act_iss, &*may_act_sub), ("e.y.J", "https://c.example", "bot"));
+        let actor = "&actor_token=a&actor_token_type=urn:ietf:params:oauth:token-type:jwt";
+        for (more, words) in [
+            (format!("{wanted}&may_act_iss=x"), "`may_act_sub` is missing"),
+            (format!("{wanted}&may_act_sub=x"), "`may_act_iss` is missing"),
+            ("&may_act_sub=x".to_owned(), "`may_act_sub` says for whom"),
+            (format!("{wanted}&may_act_iss=x&may_act_sub=y{actor}"), "without `actor_token`"),
+        ] {
+            refused(&format!("{EXCHANGE}{more}"), FormCode::InvalidRequest, words);
+        }
+        let sent = EXCHANGE.replace("urn:ietf:params:oauth:token-type:id_token", TYPE_HANDOFF);
+        let form = Form::parse(format!("{sent}{actor}").as_bytes()).unwrap();
+        let AskedGrant::Handoff { token, actor } = form.asked(None).unwrap().grant else { panic!("another door") };
+        assert_eq!((token.reveal(), actor.reveal()), ("e.y.J", "a"));
+        refused(&sent, FormCode::InvalidRequest, "for who acts");
+        let renewal = "grant_type=refresh_token&refresh_token=r1&subject_token=e.y.J";
+        refused(&format!("{renewal}{wanted}&may_act_iss=x&may_act_sub=y"), FormCode::InvalidRequest, "own token");
     }
 
     #[test]

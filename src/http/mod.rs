@@ -18,4 +18,5 @@ mod tls;
 mod token;
 mod wellknown;
 
+pub use form::TYPE_HANDOFF;
 pub use serve::{Bound, Listeners, bind, check, serve};

@@ -61,6 +61,8 @@ pub struct Minted {
 pub enum Credential {
     /// A signed JWT.
     Jwt(Secret),
+    /// A handoff, for whom the job named.
+    Handoff(Secret),
     /// An AWS session.
     Aws(AwsSession),
 }

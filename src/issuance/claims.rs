@@ -51,6 +51,11 @@ pub(super) fn of(order: &Order<'_>, token: &Token<'_>) -> Value {
     claims
 }
 
+/// Whose the token is: the role, and the principal's immutable id at its issuer.
+pub(super) fn subject(order: &Order<'_>) -> String {
+    format!("role:{}:{}:{}", order.role, order.case.principal.issuer, order.principal_id)
+}
+
 /// Who acts, and inside it who acted before (RFC 8693 section 4.1): by issuer and subject, whole.
 fn act(actors: &[Workload<'_>]) -> Option<Value> {
     let (outermost, earlier) = actors.split_first()?;

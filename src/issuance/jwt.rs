@@ -8,7 +8,7 @@
 use super::{
     Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit,
     catalogue::Deployment,
-    claims,
+    claims, own,
     status::{Place, StatusLists},
 };
 use crate::{
@@ -217,11 +217,10 @@ impl Minter for JwtRole {
         }
         let jti = claims::jti();
         let expires = order.now.plus(order.duration.0.into());
-        let subject = format!("role:{}:{}:{}", order.role, order.case.principal.issuer, order.principal_id);
         let token = claims::Token {
             issuer_url: &self.issuer_url,
             audience: &self.config.audience,
-            subject: &subject,
+            subject: &claims::subject(order),
             jti: &jti,
             expires,
         };
@@ -272,7 +271,7 @@ impl Plan for Token {
     }
 
     fn mint(&self) -> Later<'_, Result<Minted, MintError>> {
-        let signed: Result<Secret, _> = self.signer.sign("JWT", self.algorithm, &self.claims, self.now);
+        let signed: Result<Secret, _> = self.signer.sign(own::TYP, self.algorithm, &self.claims, self.now);
         let minted = signed.map_err(|error| MintError::Away(error.to_string())).map(|token| Minted {
             handle: self.jti.clone(),
             expires: self.expires,

@@ -5,6 +5,7 @@ pub mod backend;
 pub mod catalogue;
 mod claims;
 pub mod jwt;
+pub mod own;
 pub mod status;
 
 pub use backend::{AwsSession, Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit};

@@ -9,6 +9,7 @@
 //! made good: whatever a crash leaves, the next [`Signer::open`] finds the ring before or after, never between.
 
 mod directory;
+mod ours;
 mod pair;
 mod provider;
 mod published;
@@ -305,14 +306,14 @@ impl Signer {
         Ok(Secret::new(token))
     }
 
-    /// The claims of a token (`typ` is `JWT`) that one of our published keys signed, whatever its expiry; `None` for any
+    /// The claims of a token of this `typ` that one of our published keys signed, whatever its expiry; `None` for any
     /// other text, and for other documents of ours (RFC 8725 section 3.11).
-    pub fn verify(&self, token: &str, now: UnixSeconds) -> Option<serde_json::Value> {
+    pub fn verify(&self, typ: &str, token: &str, now: UnixSeconds) -> Option<serde_json::Value> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, payload) = signed.split_once('.')?;
         let decode = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).ok();
         let header: serde_json::Value = serde_json::from_slice(&decode(header)?).ok()?;
-        if header["typ"] != "JWT" {
+        if header["typ"] != typ {
             return None;
         }
         let keys = self.keys.load();

@@ -4,7 +4,7 @@ use super::{OperateError, read};
 use crate::{
     operators::{May, Operator},
     store::{
-        Reader,
+        Acting, Reader,
         leases::{self, Cursor, LeaseFilter, ListedLease, PAGE_LEASES_MAX},
     },
 };
@@ -69,6 +69,15 @@ pub struct Listed {
     pub repository: Option<String>,
     pub tenant: Option<String>,
     pub run: Option<String>,
+    /// Who acts on the principal's behalf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Acting>,
+    /// The lease whose token was exchanged for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<LeaseId>,
+    /// What was issued is a handoff.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub handoff: bool,
     /// Unix time.
     pub opened: i64,
     pub expires: i64,
@@ -90,6 +99,9 @@ impl From<ListedLease> for Listed {
             repository: lease.repository_id,
             tenant: lease.owner_id,
             run: lease.run_id,
+            actor: lease.acting,
+            parent: lease.parent,
+            handoff: lease.handoff,
             opened: lease.opened.0,
             expires: lease.expires.0,
             handle: lease.handle,

@@ -13,7 +13,7 @@ use crate::{
     },
     operators::{May, Operator},
     store::{
-        Change, Denial, DenialScope, Down, Guard, Outcome, Reader,
+        Blocked, Change, Denial, DenialScope, Down, Guard, Outcome, Reader,
         leases::{LeaseFilter, ListedLease, When, page},
     },
 };
@@ -32,6 +32,8 @@ use std::{
 const NAMED_MAX: usize = 1_000;
 /// Leases of one look at the store.
 const STEP_LEASES: usize = 200;
+/// How often a lease is tried to be ended where others exchange its token at once.
+const TRIES_MAX: u32 = 5;
 /// AWS counts a session from its own answer, and by its own clock.
 const CLOUD_SECONDS: i64 = 300;
 /// AWS's clock and ours differ by no more: what began so shortly after a cut is cut, too.
@@ -58,6 +60,9 @@ pub struct Revoked {
     pub leases: Vec<EndedLease>,
     /// How many ended in which way: `dead_now`, `denied`, `where_checked`, `at_expiry`.
     pub effects: BTreeMap<String, u64>,
+    /// How many of them came of the tokens of others, and ended with those.
+    #[serde(default)]
+    pub children: u64,
     /// Families of renewals that were ended, or would be.
     #[serde(default)]
     pub families: u64,
@@ -109,7 +114,8 @@ pub(super) async fn revoke(house: &House, operator: &Operator, asked: Revoke) ->
     let why = reason(&asked.reason)?;
     if asked.leases.is_empty() {
         return Err(OperateError::Invalid(
-            "nothing says which leases; name a lease, role, mapping, repository, run, issuer or principal".to_owned(),
+            "nothing says which leases; name a lease, role, mapping, repository, run, issuer, principal or actor"
+                .to_owned(),
         ));
     }
     person_at_an_issuer(&asked.leases)?;
@@ -121,6 +127,7 @@ pub(super) async fn revoke(house: &House, operator: &Operator, asked: Revoke) ->
         done: Revoked::default(),
         lists: BTreeMap::new(),
         families: BTreeSet::new(),
+        met: BTreeSet::new(),
     };
     ending.done.dry_run = asked.dry_run;
     let cut = ending.cut(&asked.leases).await?;
@@ -140,6 +147,8 @@ struct Ending<'e> {
     lists: BTreeMap<String, Vec<Entry>>,
     /// Of the leases that were ended.
     families: BTreeSet<LeaseId>,
+    /// Leases that were ended, or would be: one that ends with another is met once more by itself.
+    met: BTreeSet<LeaseId>,
 }
 
 impl Ending<'_> {
@@ -209,18 +218,13 @@ impl Ending<'_> {
             after = last.id;
             for began in found {
                 if self.families.contains(&began.id) || filter.matches(&began) {
-                    self.family(began.id, filter, cut).await?;
+                    self.family(began.id, cut).await?;
                 }
             }
         }
     }
 
-    async fn family(
-        &mut self,
-        family: LeaseId,
-        filter: &LeaseFilter,
-        cut: &BTreeSet<String>,
-    ) -> Result<(), OperateError> {
+    async fn family(&mut self, family: LeaseId, cut: &BTreeSet<String>) -> Result<(), OperateError> {
         // Its leases that were not meant by themselves, or came since, end as their backends can end them.
         let now = self.house.now;
         let alive = self.house.read(move |reader| {
@@ -232,9 +236,7 @@ impl Ending<'_> {
             Ok(leases)
         });
         for lease in alive.await? {
-            if !(self.dry_run && filter.matches(&lease)) {
-                self.one(lease, cut).await?;
-            }
+            self.one(lease, cut).await?;
         }
         if !self.dry_run {
             let what = What::FamilyEnded { family, how: "operator", effect: Ended::DeadNow.name() };
@@ -248,59 +250,57 @@ impl Ending<'_> {
         Ok(())
     }
 
+    /// Ends one, with all that came of its token.
     async fn one(&mut self, lease: ListedLease, cut: &BTreeSet<String>) -> Result<(), OperateError> {
-        let role = self.house.targets.set().roles.iter().find(|role| role.name == lease.role);
-        let by = role.and_then(|role| denied_by(self.house, role));
-        let mut denied = Vec::new();
-        let effect = match by {
-            Some(by) if cut.contains(&by.backend) => {
-                if by.told {
-                    Ended::Denied
-                } else {
-                    Ended::AtExpiry
-                }
-            }
-            Some(by) if self.fits(&by.backend, lease.id).await? => {
-                denied.push(denial_of(&lease, by.backend, self.house.now));
-                if by.told { Ended::Denied } else { Ended::AtExpiry }
-            }
-            Some(by) => {
-                self.note(format!(
-                    "the deny list of backend `{}` is full: leases that it has no room for end at expiry; `claimbound revoke \
-                     --role ROLE` cuts off every session of a role with one entry",
-                    by.backend
-                ));
-                Ended::AtExpiry
-            }
-            None if role.is_none() && may_be_aws(&lease) => {
-                for backend in self.house.targets.deniers().keys() {
-                    if self.fits(backend, lease.id).await? {
-                        denied.push(denial_of(&lease, backend.clone(), self.house.now));
-                    }
-                }
-                self.note(format!(
-                    "role `{}` is not in the folder that judges, so nobody knows its backend: its leases are put on every deny \
-                     list, and are not said to be denied",
-                    lease.role
-                ));
-                Ended::AtExpiry
-            }
-            None if self.dry_run => Ended::AtExpiry,
-            None => self.house.targets.end(&lease.role, lease.handle.as_deref().unwrap_or_default()).await,
-        };
-        if !self.dry_run {
-            let mut changes = vec![Change::End(lease.id)];
-            changes.extend(denied.into_iter().map(Change::Deny));
-            let what = What::Ended { lease: lease.id, how: "operator", effect: effect.name() };
-            let guards = vec![Guard::LeaseAlive(lease.id)];
-            let ended = self.house.commit(guards, changes, what, details(self.operator, self.why)).await?;
-            if !matches!(ended, Outcome::Durable { .. }) {
-                // Somebody else ended it meanwhile, or nothing was minted for it.
+        for _ in 0..TRIES_MAX {
+            if self.met.contains(&lease.id) || self.try_one(&lease, cut).await? {
                 return Ok(());
             }
         }
+        Err(OperateError::NotYet(format!("tokens of lease {} are exchanged right now; try again", lease.id)))
+    }
+
+    /// `false`: somebody exchanged its token meanwhile.
+    async fn try_one(&mut self, lease: &ListedLease, cut: &BTreeSet<String>) -> Result<bool, OperateError> {
+        let (id, now) = (lease.id, self.house.now);
+        let children = self.house.read(move |reader| reader.children(id)).await?;
+        let count = u32::try_from(children.len()).unwrap_or(u32::MAX);
+        let (mut ended, mut denied, mut weakest) = (Vec::new(), Vec::new(), Ended::DeadNow);
+        for one in std::iter::once(lease.clone()).chain(children) {
+            let (effect, denials) = match one.expires > now {
+                true => self.effect(&one, cut).await?,
+                false => (Ended::DeadNow, Vec::new()),
+            };
+            weakest = weakest.max(effect);
+            denied.extend(denials);
+            ended.push((one, effect));
+        }
+        if !self.dry_run {
+            let mut changes = vec![Change::End { lease: id, children: count }];
+            changes.extend(denied.into_iter().map(Change::Deny));
+            let what = What::Ended { lease: id, how: "operator", effect: weakest.name(), children: count };
+            let guards = vec![Guard::LeaseAlive(id)];
+            match self.house.commit(guards, changes, what, details(self.operator, self.why)).await? {
+                Outcome::Durable { .. } => {}
+                Outcome::Blocked(Blocked::Moved) => return Ok(false),
+                // Somebody else ended it meanwhile, or nothing was minted for it.
+                Outcome::Blocked(_) => return Ok(true),
+            }
+        }
+        for (one, effect) in ended {
+            self.tell_of(one, effect, id);
+        }
+        Ok(true)
+    }
+
+    /// One was ended, by itself or with this one.
+    fn tell_of(&mut self, lease: ListedLease, effect: Ended, with: LeaseId) {
+        if !self.met.insert(lease.id) {
+            return;
+        }
         self.families.extend(lease.family);
         self.done.count += 1;
+        self.done.children += u64::from(lease.id != with);
         *self.done.effects.entry(effect.name().to_owned()).or_default() += 1;
         if self.done.leases.len() < NAMED_MAX {
             self.done.leases.push(EndedLease {
@@ -313,7 +313,57 @@ impl Ending<'_> {
                 effect: effect.name().to_owned(),
             });
         }
-        Ok(())
+    }
+
+    /// What ending a lease means for its credential, and what is denied at targets for that.
+    async fn effect(
+        &mut self,
+        lease: &ListedLease,
+        cut: &BTreeSet<String>,
+    ) -> Result<(Ended, Vec<Denial>), OperateError> {
+        if lease.handoff {
+            return Ok((Ended::DeadNow, Vec::new()));
+        }
+        let role = self.house.targets.set().roles.iter().find(|role| role.name == lease.role);
+        let by = role.and_then(|role| denied_by(self.house, role));
+        let mut denied = Vec::new();
+        let effect = match by {
+            Some(by) if cut.contains(&by.backend) => {
+                if by.told {
+                    Ended::Denied
+                } else {
+                    Ended::AtExpiry
+                }
+            }
+            Some(by) if self.fits(&by.backend, lease.id).await? => {
+                denied.push(denial_of(lease, by.backend, self.house.now));
+                if by.told { Ended::Denied } else { Ended::AtExpiry }
+            }
+            Some(by) => {
+                self.note(format!(
+                    "the deny list of backend `{}` is full: leases that it has no room for end at expiry; `claimbound revoke \
+                     --role ROLE` cuts off every session of a role with one entry",
+                    by.backend
+                ));
+                Ended::AtExpiry
+            }
+            None if role.is_none() && may_be_aws(lease) => {
+                for backend in self.house.targets.deniers().keys() {
+                    if self.fits(backend, lease.id).await? {
+                        denied.push(denial_of(lease, backend.clone(), self.house.now));
+                    }
+                }
+                self.note(format!(
+                    "role `{}` is not in the folder that judges, so nobody knows its backend: its leases are put on every deny \
+                     list, and are not said to be denied",
+                    lease.role
+                ));
+                Ended::AtExpiry
+            }
+            None if self.dry_run => Ended::AtExpiry,
+            None => self.house.targets.end(&lease.role, lease.handle.as_deref().unwrap_or_default()).await,
+        };
+        Ok((effect, denied))
     }
 
     /// What is denied at a backend, as far as it is known here.

@@ -93,8 +93,8 @@ struct Told {
     facts: u64,
     /// The state that the last record named; `None` after the grant alone.
     state: Option<LeaseState>,
-    /// Its family was ended; what was alive of it with it.
-    family_ended: bool,
+    /// Its family, or a lease that it came of, was ended; what was alive with that.
+    ended_with: bool,
 }
 
 /// What the records tell so far.
@@ -102,6 +102,20 @@ struct Told {
 struct Story {
     leases: HashMap<LeaseId, Told>,
     families: HashMap<LeaseId, Vec<LeaseId>>,
+    /// What came of a lease's token.
+    children: HashMap<LeaseId, Vec<LeaseId>>,
+}
+
+impl Story {
+    /// All that came of these leases ended with them.
+    fn end_children(&mut self, mut of: Vec<LeaseId>) {
+        while let Some(parent) = of.pop() {
+            for child in self.children.get(&parent).into_iter().flatten() {
+                self.leases.entry(*child).and_modify(|told| told.ended_with = true);
+                of.push(*child);
+            }
+        }
+    }
 }
 
 /// The name of the checkpoints that the store itself keeps.
@@ -331,7 +345,10 @@ fn follow(body: &Body<'_>, told: &mut Story) -> Result<(), Strange> {
             if let Some(family) = body.family {
                 told.families.entry(family).or_default().push(lease);
             }
-            return match told.leases.insert(lease, Told { facts, state: None, family_ended: false }) {
+            if let Some(parent) = body.parent {
+                told.children.entry(parent).or_default().push(lease);
+            }
+            return match told.leases.insert(lease, Told { facts, state: None, ended_with: false }) {
                 None => Ok(()),
                 Some(_) => Err(format!("it grants lease {lease}, which an earlier record granted").into()),
             };
@@ -343,10 +360,11 @@ fn follow(body: &Body<'_>, told: &mut Story) -> Result<(), Strange> {
         "ended" => LeaseState::Ended,
         "refused" | "family_ended" => {
             let Some(family) = body.family else { return Ok(()) };
-            let leases = told.families.get(&family).into_iter().flatten();
-            for lease in leases {
-                told.leases.entry(*lease).and_modify(|told| told.family_ended = true);
+            let leases = told.families.get(&family).cloned().unwrap_or_default();
+            for lease in &leases {
+                told.leases.entry(*lease).and_modify(|told| told.ended_with = true);
             }
+            told.end_children(leases);
             let known = told.families.contains_key(&family);
             let story = || format!("it ends family {family}, of which no earlier record granted a lease");
             return known.then_some(()).ok_or_else(|| Strange { lease: Some(family), story: story() });
@@ -354,6 +372,9 @@ fn follow(body: &Body<'_>, told: &mut Story) -> Result<(), Strange> {
         _ => return Ok(()),
     };
     let lease = body.lease.ok_or("it is about a lease, and names none")?;
+    if state == LeaseState::Ended {
+        told.end_children(vec![lease]);
+    }
     match told.leases.get_mut(&lease) {
         Some(told) => told.state = Some(state),
         None => {
@@ -390,10 +411,10 @@ fn check_lease(lease: &AuditedLease, told: Option<Told>) -> Result<(), LeaseFaul
     }
     let said = match told.state {
         Some(state @ (LeaseState::Failed | LeaseState::Ended)) => state == lease.state,
-        Some(_) if told.family_ended => lease.state == LeaseState::Ended,
+        Some(_) if told.ended_with => lease.state == LeaseState::Ended,
         Some(state) => state == lease.state,
         // A refusal by the backend is told by the answer's own record, which names no lease.
-        None => lease.state == LeaseState::Failed || (lease.state == LeaseState::Ended) == told.family_ended,
+        None => lease.state == LeaseState::Failed || (lease.state == LeaseState::Ended) == told.ended_with,
     };
     if !said {
         return Err(LeaseFault::State(lease.state));

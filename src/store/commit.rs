@@ -1,6 +1,6 @@
 //! Guard, Change, Commit, Outcome, Engine: the one write operation.
 
-use super::{Denial, Epoch, Family, Suspension, TreeRows, Turn, forget::Forget};
+use super::{Denial, Epoch, Family, Suspension, TreeRows, Turn, forget::Forget, leases::Acting};
 use claimbound_core::{
     evidence::{Chain, Entry, LeaseId, SuspensionId},
     time::UnixSeconds,
@@ -16,6 +16,9 @@ pub enum Guard {
     Unspent(Spend),
     /// The lease exists and is alive: neither `Failed` nor `Ended`. Its expiry is the caller's to judge.
     LeaseAlive(LeaseId),
+    /// The lease whose token is exchanged for another is `Issued`, and has not expired at this time. Whoever ends it meanwhile
+    /// ends what this commit opens, too.
+    Parent { lease: LeaseId, at: UnixSeconds },
     /// The counter's window has room for one use more, which this commit takes.
     Within(Use),
     /// None of these subjects ([`super::Subject::key`]) is suspended at this time. Whatever commits after a suspension has
@@ -102,13 +105,14 @@ pub enum Change {
     /// Keeps what ends the lease by possession, where that is not a token of ours: the SHA-256 of a lease handle.
     /// Stands beside the outcome that it comes with.
     Hold { lease: LeaseId, possession: [u8; 32] },
-    /// Ends a lease: revoked by its holder. Blocked by [`Blocked::LeaseEnded`] if it is not alive.
-    End(LeaseId),
+    /// Ends a lease, and with it those whose tokens came of its own, and theirs. Blocked by [`Blocked::LeaseEnded`] if it is not
+    /// alive; by [`Blocked::Moved`] if not exactly so many others that are alive came of it.
+    End { lease: LeaseId, children: u32 },
     /// Opens a family of renewals, beside the lease that begins it.
     OpenFamily(Family),
     /// Gives a turn back: surely nothing was minted for it. Nothing, if what it gave was used.
     GiveTurnBack(Turn),
-    /// Ends a family and its leases that are alive. Blocked by [`Blocked::FamilyEnded`] if it is unknown or ended.
+    /// Ends a family and its leases that are alive, with what came of them. Blocked by [`Blocked::FamilyEnded`] if it is unknown or ended.
     EndFamily(LeaseId),
     /// Keeps a status list until then, if it is not kept already: a lease that is opened beside it has a place in it.
     KeepList { list: u128, until: UnixSeconds },
@@ -152,6 +156,13 @@ pub struct Lease {
     pub run_id: Option<String>,
     /// Who started the run, as [`super::Subject::key`].
     pub person: Option<[u8; 32]>,
+    /// The outermost actor, and who started its run.
+    pub acting: Option<Acting>,
+    pub acting_person: Option<[u8; 32]>,
+    /// The lease whose token was exchanged for this one.
+    pub parent: Option<LeaseId>,
+    /// What was issued is a handoff: good for one exchange with the broker, and for nothing else.
+    pub handoff: bool,
     pub opened: UnixSeconds,
     pub expires: UnixSeconds,
     /// The credential's public handle, where it is known beforehand (a `jti`).
@@ -261,6 +272,8 @@ pub enum Blocked {
     BeforeAdoption,
     /// The lease is unknown, ended, or already settled.
     LeaseEnded,
+    /// The lease whose token is exchanged is not alive.
+    ParentEnded,
     /// The limit is used up until then.
     Exhausted { until: UnixSeconds },
     /// Something of this case is suspended, by this.

@@ -12,6 +12,33 @@ const STEP_ROWS: u32 = 500;
 /// Rows that one page looks at, at most: what matches rarely is found over several pages, some of them short.
 const PAGE_ROWS_MAX: u32 = 50_000;
 
+/// Who acts on the principal's behalf, as far as its token says it: the outermost actor.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Acting {
+    /// Issuer name, immutable id and readable name, as evidence names it.
+    pub issuer: String,
+    pub id: String,
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+}
+
+impl Acting {
+    /// As the store keeps it.
+    pub(super) fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("texts always encode")
+    }
+    /// # Errors
+    /// Another program wrote it.
+    pub(super) fn of_text(text: &str) -> Result<Self, Down> {
+        serde_json::from_str(text).map_err(|error| Down::new(format!("who acts cannot be read: {error}")))
+    }
+}
+
 /// A stored lease, as it is listed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListedLease {
@@ -26,12 +53,26 @@ pub struct ListedLease {
     pub owner_id: Option<String>,
     pub run_id: Option<String>,
     pub person: Option<[u8; 32]>,
+    pub acting: Option<Acting>,
+    pub acting_person: Option<[u8; 32]>,
+    pub parent: Option<LeaseId>,
+    pub handoff: bool,
     pub opened: UnixSeconds,
     pub expires: UnixSeconds,
     pub handle: Option<String>,
     pub state: LeaseState,
     /// Of renewals, that it belongs to.
     pub family: Option<LeaseId>,
+}
+
+/// One of those that a lease is for, as filters ask about it.
+struct Whom<'l> {
+    issuer: &'l str,
+    name: &'l str,
+    repository_id: Option<&'l str>,
+    owner_id: Option<&'l str>,
+    run_id: Option<&'l str>,
+    person: Option<[u8; 32]>,
 }
 
 impl ListedLease {
@@ -46,7 +87,8 @@ impl ListedLease {
 pub enum LeaseOrder {
     /// Those that end soonest first: behind this place, and not later than that.
     Ending { after: (UnixSeconds, LeaseId), until: UnixSeconds },
-    /// The youngest first: below this id, where that is said of the repository with this immutable id. There is no other
+    /// The youngest first: below this id, where that is said of the repository with this immutable id, be it the principal's or
+    /// the actor's. There is no other
     /// index: each would be written with every grant, and read when an operator asks.
     Youngest { below: LeaseId, of: Option<String> },
 }
@@ -80,6 +122,9 @@ pub struct LeaseFilter {
     /// Immutable id of the principal, as evidence names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
+    /// The outermost actor: its issuer's name, a colon and its immutable id, as evidence names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
     /// Name of a state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -91,26 +136,52 @@ impl LeaseFilter {
         *self == Self::default()
     }
 
-    /// Whether a lease is meant.
+    /// Whether a lease is meant: issuer, owner, repository, run and person are the principal's, or all of them the actor's.
     pub fn matches(&self, lease: &ListedLease) -> bool {
         let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
-        let may_be = |wanted: &Option<String>, value: &Option<String>| wanted.is_none() || wanted == value;
-        let person = |id: &String| lease.person == Some(subject_key(Scope::Person, &lease.issuer, id));
-        let repository = |wanted: &String| match wanted.contains('/') {
-            true => lease.principal_name == *wanted,
-            false => lease.repository_id.as_ref() == Some(wanted),
+        let principal = Whom {
+            issuer: &lease.issuer,
+            name: &lease.principal_name,
+            repository_id: lease.repository_id.as_deref(),
+            owner_id: lease.owner_id.as_deref(),
+            run_id: lease.run_id.as_deref(),
+            person: lease.person,
+        };
+        let acting = lease.acting.as_ref().map(|acting| Whom {
+            issuer: &acting.issuer,
+            name: &acting.name,
+            repository_id: acting.repository_id.as_deref(),
+            owner_id: acting.owner_id.as_deref(),
+            run_id: acting.run_id.as_deref(),
+            person: lease.acting_person,
+        });
+        let acts = |wanted: &String| {
+            let acting = lease.acting.as_ref();
+            acting.is_some_and(|acting| wanted.split_once(':') == Some((&acting.issuer, &acting.id)))
         };
         self.lease.is_none_or(|id| id == lease.id)
-            && is(&self.issuer, &lease.issuer)
-            && may_be(&self.tenant, &lease.owner_id)
-            && self.repository.as_ref().is_none_or(repository)
-            && may_be(&self.run, &lease.run_id)
-            && self.person.as_ref().is_none_or(person)
+            && (self.means(&principal) || acting.is_some_and(|acting| self.means(&acting)))
+            && self.actor.as_ref().is_none_or(acts)
             && is(&self.mapping, &lease.mapping)
             && is(&self.role, &lease.role)
             && is(&self.team, &lease.team)
             && is(&self.principal, &lease.principal_id)
             && is(&self.state, lease.state.name())
+    }
+
+    /// Whether one that a lease is for is meant.
+    fn means(&self, whom: &Whom<'_>) -> bool {
+        let may_be = |wanted: &Option<String>, value: Option<&str>| wanted.is_none() || wanted.as_deref() == value;
+        let person = |id: &String| whom.person == Some(subject_key(Scope::Person, whom.issuer, id));
+        let repository = |wanted: &String| match wanted.contains('/') {
+            true => whom.name == wanted,
+            false => whom.repository_id == Some(wanted),
+        };
+        may_be(&self.issuer, Some(whom.issuer))
+            && may_be(&self.tenant, whom.owner_id)
+            && self.repository.as_ref().is_none_or(repository)
+            && may_be(&self.run, whom.run_id)
+            && self.person.as_ref().is_none_or(person)
     }
 
     /// The repository's immutable id, if that is what it is named by.

@@ -20,7 +20,7 @@ pub use commit::{
     Use,
 };
 pub use family::{Family, GRACE_SECONDS, Turn, Turns};
-pub use leases::{LeaseOrder, ListedLease};
+pub use leases::{Acting, LeaseOrder, ListedLease};
 pub use open::{
     AuditedLease, Census, Epoch, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, migrate,
     open, open_reader,

@@ -52,6 +52,8 @@ pub struct HeldLease {
     pub handle: Option<String>,
     pub expires: UnixSeconds,
     pub state: LeaseState,
+    /// Its token is a handoff.
+    pub handoff: bool,
 }
 
 /// A stored lease, as the audit compares it with its records.
@@ -147,6 +149,8 @@ pub trait Reader: Send + Sync {
     fn suspension(&self, subject: &[u8; 32]) -> Result<Option<Suspension>, Down>;
     /// What a backend's target is to refuse, those that stay longest first.
     fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down>;
+    /// The leases that came of this one's token, and of theirs, that are neither failed nor ended.
+    fn children(&self, of: LeaseId) -> Result<Vec<ListedLease>, Down>;
     /// The leases of a family that are alive.
     fn leases_of(&self, family: LeaseId) -> Result<Vec<HeldLease>, Down>;
     /// The leases that began the families that are not over at `now`, by their ids, at most so many behind this one: dead

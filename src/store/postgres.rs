@@ -29,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/postgres_0005.sql"),
     include_str!("migrations/postgres_0006.sql"),
     include_str!("migrations/postgres_0007.sql"),
+    include_str!("migrations/postgres_0008.sql"),
 ];
 /// Where all of ours stands: one store per database.
 const SCHEMA: &str = "claimbound";

@@ -28,6 +28,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/sqlite_0005.sql"),
     include_str!("migrations/sqlite_0006.sql"),
     include_str!("migrations/sqlite_0007.sql"),
+    include_str!("migrations/sqlite_0008.sql"),
 ];
 /// Marks the file as ours (`PRAGMA application_id`): "CLBD".
 const APPLICATION_ID: i32 = 0x434c_4244;
@@ -99,6 +100,10 @@ fn family_at(row: &Row<'_>) -> rusqlite::Result<Family> {
         },
     })
 }
+
+/// Whatever came of the lease `?1`, by tokens that were exchanged.
+const KIN: &str = "WITH RECURSIVE kin (id) AS
+     (SELECT id FROM leases WHERE parent = ?1 UNION SELECT leases.id FROM leases JOIN kin ON leases.parent = kin.id)";
 
 fn key(lease: LeaseId) -> [u8; 16] {
     lease.0.to_be_bytes()

@@ -93,6 +93,10 @@ pub(crate) fn lease(number: u128, of: u8, state: LeaseState) -> Lease {
         owner_id: Some("4".into()),
         run_id: Some("9".into()),
         person: Some([5; 32]),
+        acting: None,
+        acting_person: None,
+        parent: None,
+        handoff: false,
         opened: NOW,
         expires: NOW.plus(900),
         handle: None,
@@ -119,11 +123,24 @@ fn granted(opened: &Lease) -> What<'_> {
         mapping: &opened.mapping,
         role: &opened.role,
         lease: opened.id,
+        parent: opened.parent,
+        how: None,
         handle: None,
         expires: opened.expires,
         family: None,
         eased: Eased::default(),
     }
+}
+
+/// Lease `number`, by the token of lease `parent`.
+fn child(number: u128, of: Spend, parent: u128) -> Commit {
+    let mut commit = grant(number, of);
+    let Some(Change::OpenLease(lease)) = commit.changes.first_mut() else { unreachable!("a grant opens a lease") };
+    lease.parent = Some(LeaseId(parent));
+    let lease = lease.clone();
+    commit.guards.push(Guard::Parent { lease: LeaseId(parent), at: NOW });
+    commit.entry = Some(entry(number, granted(&lease)));
+    commit
 }
 
 fn refuse(number: u128, guards: Vec<Guard>, changes: Vec<Change>) -> Commit {
@@ -147,11 +164,16 @@ fn settle_from(number: u128, from: LeaseState, state: LeaseState) -> Commit {
 }
 
 fn end(number: u128) -> Commit {
+    end_with(number, 0)
+}
+
+/// Ends a lease with so many that came of it.
+fn end_with(number: u128, children: u32) -> Commit {
     let lease = LeaseId(number);
     Commit {
         guards: vec![],
-        entry: Some(entry(number, What::Ended { lease, how: "revoked", effect: "at_expiry" })),
-        changes: vec![Change::End(lease)],
+        entry: Some(entry(number, What::Ended { lease, how: "revoked", effect: "at_expiry", children })),
+        changes: vec![Change::End { lease, children }],
     }
 }
 
@@ -217,10 +239,10 @@ fn in_family(mut commit: Commit, of: u128, change: Option<Change>) -> Commit {
     let id = LeaseId(of);
     let Some(Change::OpenLease(lease)) = commit.changes.first_mut() else { unreachable!("a grant opens a lease") };
     lease.family = Some(id);
-    let What::Granted { mapping, role, lease: opened, handle, expires, eased, .. } = granted(lease) else {
+    let What::Granted { mapping, role, lease: opened, parent, how, handle, expires, eased, .. } = granted(lease) else {
         unreachable!("a grant")
     };
-    let what = What::Granted { mapping, role, lease: opened, handle, expires, family: Some(id), eased };
+    let what = What::Granted { mapping, role, lease: opened, parent, how, handle, expires, family: Some(id), eased };
     commit.entry = Some(entry(opened.0, what));
     commit.changes.extend(change);
     commit

@@ -408,7 +408,7 @@ impl Kept {
         let set = self.set(body.mappings.as_deref().and_then(unhex).expect("the record names its folder"));
         let (issuer, _) = set.issuer_named(&name).unwrap();
         let principal = Given::Claims(details["claims"].clone()).workload(set, &profiles, issuer).unwrap();
-        let case = Case { principal, actors: Vec::new() };
+        let case = Case::alone(principal);
         assert_eq!(details["asked"]["role"].as_str(), asked);
         let ask = Ask { role: asked, ..Ask::default() };
         let shadows = shadowed(set, &case, &ask, UnixSeconds(body.at)).into_iter();

@@ -102,7 +102,7 @@ async fn the_mapping_of_the_readme_loads_beside_the_sample() {
 async fn the_folder_with_an_agent_passes_its_tests() {
     let (code, output) = check(&named(blocks("docs/delegation.md"))).await;
     assert_eq!(code, Some(0), "{output}");
-    assert!(output.contains("2 tests"), "{output}");
+    assert!(output.contains("3 tests"), "{output}");
 }
 
 #[tokio::test]

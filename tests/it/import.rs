@@ -211,7 +211,7 @@ async fn is_never_wider(kind: &str, policies: &BTreeMap<String, Policy>, unused:
         for claims in &shapes {
             let workload = Given::Claims(claims.clone()).workload(&set, &loaded.profiles, issuer);
             let workload = workload.unwrap_or_else(|why| panic!("{why}: {claims}"));
-            let case = Case { principal: workload, actors: Vec::new() };
+            let case = Case::alone(workload);
             for role in possible_roles(&set, &case, UnixSeconds(0)) {
                 let role = &set.role(role).name;
                 let policy = policies.get(role).unwrap_or_else(|| panic!("{kind}: no policy of `{role}`"));

@@ -18,6 +18,7 @@ mod corpus;
 mod delegation;
 mod diff;
 mod docs;
+mod downstream;
 mod ending;
 mod evidence;
 mod exceptions;

@@ -124,7 +124,7 @@ pub fn sealed(input: &Input, case: &Case<'_>) -> Entry {
     Record {
         decision: Some(DecisionId(7)),
         at: NOW,
-        what: What::Granted { mapping, role, lease, handle, expires, family: None, eased },
+        what: What::Granted { mapping, role, lease, parent: None, how: None, handle, expires, family: None, eased },
         principal: Some(Party { issuer: "github", id, name }),
         actor: None,
         mappings_version: Some(input.set().version),

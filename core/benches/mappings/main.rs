@@ -146,7 +146,7 @@ fn jobs(set: &MappingSet, profiles: &Profiles, mappings: usize) -> [(&'static st
     let of = |given: fn(usize) -> claimbound_core::review::Given| -> Jobs {
         let case = |team: usize| {
             let principal = given(team).workload(set, profiles, IssuerId(0)).expect("a job of the company");
-            (Case { principal, actors: Vec::new() }, company::production_role(team))
+            (Case::alone(principal), company::production_role(team))
         };
         (0..teams).step_by(step).filter(|team| !company::on_gitlab(*team)).map(case).collect()
     };

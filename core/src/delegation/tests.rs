@@ -133,7 +133,76 @@ fn five_act_and_six_do_not() {
     assert_eq!(made(carried(5), Some(agent("bot"))), Err(Reason::ChainTooLong));
 }
 
+#[test]
+fn a_token_of_ours_is_exchanged_by_who_acts_and_by_nobody_else() {
+    let act = json!({ "iss": "https://cluster.example", "sub": "first" });
+    let text = json!({ "act": act }).to_string();
+    let token = Claims::parse(text.as_bytes()).unwrap();
+    let to = |actor, act| onward(principal(&[("may_act", act_of("first"))]), act, actor, "https://a.example", name_of);
+    let case = to(Some(agent("second")), token.get("act")).unwrap();
+    assert_eq!(case.via, Via::Downstream("https://a.example".into()));
+    assert_eq!(subs(&case), ["second", "first"]);
+    assert_eq!(to(None, token.get("act")), Err(DelegationError::Nobody));
+    assert_eq!(to(Some(agent("first")), token.get("act")), Err(DelegationError::Repeated));
+    assert_eq!(subs(&to(Some(agent("only")), None).unwrap()), ["only"]);
+    let carries = party("cluster", json!({ "iss": "https://cluster.example", "sub": "x", "act": {} }));
+    assert_eq!(to(Some(carries), None), Err(DelegationError::ActorCarries("act")));
+}
+
+fn act_of(sub: &str) -> Json {
+    json!({ "iss": "https://cluster.example", "sub": sub })
+}
+
+fn subs(case: &Case<'_>) -> Vec<String> {
+    case.actors.iter().map(|actor| actor.text(Claim::Subject).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_handoff_names_one_whom_the_jobs_own_token_takes() {
+    let to = |claims: &[(&str, Json)], iss, sub| promised(principal(claims), (iss, sub), false, name_of);
+    let case = to(&[], "https://cluster.example", "bot").unwrap();
+    assert_eq!((&case.via, subs(&case), &*case.actors[0].issuer), (&Via::Handoff, vec!["bot".to_owned()], "cluster"));
+    assert!(to(&[("may_act", act_of("bot"))], "https://cluster.example", "bot").is_ok());
+    assert_eq!(to(&[("may_act", act_of("bot"))], "https://cluster.example", "x"), Err(DelegationError::MayActOther));
+    assert_eq!(to(&[("act", act_of("bot"))], "https://cluster.example", "x"), Err(DelegationError::Carried));
+    assert_eq!(to(&[], "https://ci.example", "job"), Err(DelegationError::Repeated), "itself");
+    for (iss, sub) in [("", "x"), ("https://cluster.example", ""), ("https://cluster.example", "a\u{7}")] {
+        assert_eq!(to(&[], iss, sub), Err(DelegationError::PromiseMalformed));
+    }
+}
+
 proptest! {
+    /// Any way of tokens of ours through any hands: who acted stands in the last case, the last outermost, or the way ends
+    /// where a chain may not go on. What a token says is what the case says that it is made for.
+    #[test]
+    fn any_way_of_exchanges_keeps_principal_and_actors(hops in prop::collection::vec("[a-h]", 1..8)) {
+        let mut carried: Option<Json> = None;
+        let mut expected: Vec<String> = Vec::new();
+        for hop in hops {
+            let text = carried.as_ref().map_or(json!({}), |act| json!({ "act": act })).to_string();
+            let token = Claims::parse(text.as_bytes()).unwrap();
+            let made = onward(principal(&[]), token.get("act"), Some(agent(&hop)), "https://a.example", name_of);
+            if expected.contains(&hop) || expected.len() == ACTORS_MAX {
+                let why = made.map_err(|error| error.reason());
+                prop_assert!(matches!(why, Err(Reason::ActorRepeated | Reason::ChainTooLong)), "{:?}", why);
+                break;
+            }
+            let case = made.unwrap();
+            expected.insert(0, hop);
+            prop_assert_eq!(&subs(&case), &expected);
+            prop_assert_eq!(case.principal.party(), ("https://ci.example", "job"));
+            // As `issuance` writes it.
+            carried = case.actors.iter().rev().fold(None, |inner, actor| {
+                let (iss, sub) = actor.party();
+                let mut act = json!({ "iss": iss, "sub": sub });
+                if let Some(inner) = inner {
+                    act["act"] = inner;
+                }
+                Some(act)
+            });
+        }
+    }
+
     /// Whoever acts stands in the case, in the token's order, and nobody else does.
     #[test]
     fn the_order_stays_and_nobody_is_dropped(

@@ -73,10 +73,13 @@ pub struct Eased<'r> {
 /// What happened.
 pub enum What<'r> {
     /// A grant that opens a lease. `expires` is the credential's. `family`: of renewals, named by the lease that began it.
+    /// `parent`: the lease whose token was exchanged for it. `how`: `handoff`, where that is what was issued.
     Granted {
         mapping: &'r str,
         role: &'r str,
         lease: LeaseId,
+        parent: Option<LeaseId>,
+        how: Option<&'r str>,
         handle: Option<&'r str>,
         expires: UnixSeconds,
         family: Option<LeaseId>,
@@ -93,8 +96,9 @@ pub enum What<'r> {
     /// The outcome of minting: `issued`, `failed` or `unknown`.
     Settled { lease: LeaseId, state: &'r str, handle: Option<&'r str> },
     /// A lease was ended: `revoked` by possession, or by an `operator`, who stands in the details with the reason; and
-    /// what that means: `dead_now`, `denied` (the target is told to refuse it), `at_expiry`.
-    Ended { lease: LeaseId, how: &'r str, effect: &'r str },
+    /// what that means: `dead_now`, `denied` (the target is told to refuse it), `at_expiry`. `children`: how many leases ended
+    /// with it whose tokens came of its own, and theirs; the effect is that of the weakest.
+    Ended { lease: LeaseId, how: &'r str, effect: &'r str, children: u32 },
     /// An operator suspended something, or a standing suspension (`replaces`) was made longer. Who did, and why, stands in
     /// the details, and so does a person's id: then `subject` is `None`.
     Suspended {
@@ -185,6 +189,9 @@ pub struct Body<'b> {
     /// Of `granted`: the family of renewals that the lease belongs to. Of `refused` and `family_ended`: the one that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<LeaseId>,
+    /// Of `granted`: the lease whose token was exchanged for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<LeaseId>,
     /// The credential's public handle.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub handle: Option<Cow<'b, str>>,
@@ -195,7 +202,7 @@ pub struct Body<'b> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Cow<'b, str>>,
     /// Of `ended` and `family_ended`: what ended the lease, or the leases; of operators: how they showed who they are; of
-    /// `adopted`: on what grounds.
+    /// `adopted`: on what grounds; of `granted`: `handoff`, where a handoff token was issued.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub how: Option<Cow<'b, str>>,
     /// Of `ended` and `family_ended`: what that means for the credential.
@@ -222,7 +229,8 @@ pub struct Body<'b> {
     /// Of `summed` and `suspended`: the issuer, where it is a known one.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<Cow<'b, str>>,
-    /// Of `summed`: how many refusals between `from` and `at`. Of `denials_applied`: how many entries.
+    /// Of `summed`: how many refusals between `from` and `at`. Of `denials_applied`: how many entries. Of `ended`: how many
+    /// leases ended with it, where any did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -354,6 +362,7 @@ impl<'b> Body<'b> {
             renamed: None,
             lease: None,
             family: None,
+            parent: None,
             handle: None,
             expires: None,
             state: None,
@@ -388,7 +397,9 @@ impl<'b> Body<'b> {
 
     fn tell(&mut self, what: &What<'b>) {
         match *what {
-            What::Granted { mapping, role, lease, handle, expires, family, eased } => {
+            What::Granted { mapping, role, lease, parent, how, handle, expires, family, eased } => {
+                self.parent = parent;
+                self.how = how.map(Into::into);
                 self.exceptions = eased.exceptions.iter().map(|name| Cow::Borrowed(*name)).collect();
                 self.renamed = eased.renamed.map(Into::into);
                 self.mapping = Some(mapping.into());
@@ -423,7 +434,8 @@ impl<'b> Body<'b> {
                 self.state = Some(state.into());
                 self.handle = handle.map(Into::into);
             }
-            What::Ended { lease, how, effect } => {
+            What::Ended { lease, how, effect, children } => {
+                self.count = (children > 0).then_some(children.into());
                 self.lease = Some(lease);
                 self.how = Some(how.into());
                 self.effect = Some(effect.into());

@@ -12,6 +12,9 @@ pub const ACTOR: &str = "actor";
 pub struct ActorRule {
     /// A job for which nobody acts is refused.
     pub required: bool,
+    /// The mapping is for downstream exchanges, and for nothing else: what the actor brings on the job's behalf is a token
+    /// of ours for this audience. Then `required` is true.
+    pub audience: Option<String>,
     /// Most actors of a chain, from 1 to [`crate::workload::ACTORS_MAX`].
     pub max_depth: u8,
     /// Of the outermost actor: what its claims are is its issuer's to say.

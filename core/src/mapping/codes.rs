@@ -121,6 +121,7 @@ codes! {
     ON_RENAME 529 "`on_rename` that says nothing";
     BAD_DEPTH 530 "a `max_depth` that is none";
     TRUST_ACT 531 "`trust_act` on an issuer whose jobs set claims";
+    BAD_ACTOR_AUDIENCE 532 "an actor's `audience` that is none";
     TEST_ROLES 601 "a test's job may have other roles than the test says";
     TEST_GRANTED 602 "a test's job is granted what the test denies";
     TEST_FAILS 603 "other conditions fail than a test says";
@@ -157,6 +158,7 @@ codes! {
     AUTHOR_SET 733 "a raw claim that the author of the job sets";
     ACTOR_NOT_REQUIRED 734 "production that needs nobody who acts, beside those who may";
     ACTOR_AUDIENCE 735 "tokens of who acts for an audience that another role has, too";
+    AUDIENCE_OF_NOBODY 736 "a downstream exchange of tokens that no role makes";
     LATER_KEY 901 "a key that is not available in this version yet";
     LATER_VALUE 902 "a form of value that is not available in this version yet";
     LATER_BACKEND 903 "a backend that is not available in this version yet";

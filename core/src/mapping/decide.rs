@@ -12,7 +12,7 @@ use super::{
 use crate::{
     reason::Reason,
     time::{Seconds, UnixSeconds},
-    workload::{Case, Claim, ClaimKey, Presence, RawClaim, Text, Workload},
+    workload::{Case, Claim, ClaimKey, Presence, RawClaim, Text, Via, Workload},
 };
 
 pub(super) use acting::Party;
@@ -75,6 +75,8 @@ pub(crate) enum Side {
     Grants,
     /// Denies: what is unknown is true.
     Denies,
+    /// A mapping, of an actor that only its issuer and subject are known of yet: what is unknown may turn out true.
+    Hopes,
 }
 
 /// Sees each condition of an evaluation. [`Silent`] compiles to nothing.
@@ -226,6 +228,7 @@ pub(crate) struct Judge<'a> {
     principal: Party<'a>,
     /// All of them, the outermost first.
     actors: &'a [Workload<'a>],
+    via: &'a Via<'a>,
     now: UnixSeconds,
 }
 
@@ -234,7 +237,7 @@ impl<'a> Judge<'a> {
     pub(crate) fn new(set: &'a MappingSet, case: &'a Case<'_>, now: UnixSeconds) -> Option<Self> {
         let (issuer, _) = set.issuer_named(&case.principal.issuer)?;
         let principal = Party { issuer, workload: &case.principal, acts: false };
-        Some(Self { set, principal, actors: &case.actors, now })
+        Some(Self { set, principal, actors: &case.actors, via: &case.via, now })
     }
 
     fn asked(&self, role: RoleId) -> Result<(MappingId, RoleId), Denial> {
@@ -500,7 +503,7 @@ fn known<'w>(
 }
 
 fn unknown_is(condition: &Condition, side: Side) -> bool {
-    side == Side::Denies && !condition.if_unknown_ignore
+    side == Side::Hopes || (side == Side::Denies && !condition.if_unknown_ignore)
 }
 
 fn same(a: &str, b: &str, fold: bool) -> bool {
@@ -541,7 +544,10 @@ fn pair(
         };
         return if by_id || (names().next().is_some() && by_name()) { Verdict::Held } else { Verdict::Failed };
     }
-    let Some(own_id) = own_id else { return Verdict::Failed };
+    let Some(own_id) = own_id else {
+        let hoped = side == Side::Hopes && matches!(workload.get(id), Presence::Unknown);
+        return if hoped { Verdict::Held } else { Verdict::Failed };
+    };
     let mut id_fits = false;
     for name in names_of(pairs, own_id) {
         id_fits = true;

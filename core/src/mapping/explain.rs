@@ -112,7 +112,7 @@ pub fn explain(set: &MappingSet, case: &Case<'_>, ask: &Ask<'_>, now: UnixSecond
             continue;
         }
         looked_at.push((party.acts, &deny.name));
-        let (held, conditions) = told_of(&judge, party, &deny.conditions, Side::Denies);
+        let (held, conditions) = told_of(&judge, party, &deny.conditions, judge.deny_side(party));
         denies.push((deny.name.clone(), deny.reason.clone(), held, conditions));
     }
     let about = remarks::of_job(judge.workload());
@@ -178,7 +178,14 @@ fn acting(set: &MappingSet, judge: &Judge<'_>, mapping: &Mapping) -> Vec<Conditi
         private,
     };
     let outermost = judge.outermost().map(|workload| workload.issuer.to_string());
-    match (mapping.actor.as_deref(), outermost) {
+    let (wanted, brought) = (mapping.actor.as_ref().and_then(|rule| rule.audience.as_deref()), judge.via().audience());
+    let downstream = (wanted.is_some() || brought.is_some()).then(|| {
+        let expected = wanted.map_or("the job's own token".to_owned(), |audience| format!("`{audience}`"));
+        let got = brought.map_or(Got::None, |audience| Got::Value(audience.to_owned()));
+        report(format!("{ACTOR}.audience"), expected, got, wanted == brought, wanted != brought)
+    });
+    let mut reports: Vec<ConditionReport> = downstream.into_iter().collect();
+    reports.extend(match (mapping.actor.as_deref(), outermost) {
         (None, None) => Vec::new(),
         (None, Some(issuer)) => {
             vec![report(ACTOR.to_owned(), "nobody acts".to_owned(), Got::Value(issuer), false, false)]
@@ -191,14 +198,15 @@ fn acting(set: &MappingSet, judge: &Judge<'_>, mapping: &Mapping) -> Vec<Conditi
             let named = |part: &str| format!("{ACTOR}.{part}");
             let mut reports = vec![report(named("issuer"), format!("`{wanted}`"), Got::Value(issuer), same, !same)];
             if let Some(party) = judge.acting().filter(|_| same) {
-                reports.extend(told_of(judge, party, &rule.conditions, Side::Grants).1);
+                reports.extend(told_of(judge, party, &rule.conditions, judge.actor_side()).1);
             }
             let (depth, most) = (judge.depth(), usize::from(rule.max_depth));
             let expected = format!("at most {most}");
             reports.push(report(named("max_depth"), expected, Got::Value(depth.to_string()), depth <= most, false));
             reports
         }
-    }
+    });
+    reports
 }
 
 /// `expires`, as a condition on the time.

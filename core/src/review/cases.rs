@@ -2,7 +2,7 @@
 
 use super::{Given, GivenError, Job};
 use crate::{
-    delegation::chain,
+    delegation::{chain, onward},
     diag::{Code, Diagnostic, Span, did_you_mean},
     mapping::{Ask, Decision, IssuerId, MappingReport, MappingSet, RoleId, decide, explain, possible_roles},
     reason::Reason,
@@ -42,6 +42,8 @@ pub struct TestCase {
     pub given: Given,
     /// Who acts for the job.
     pub actor: Option<(IssuerId, Job)>,
+    /// Of the token of ours that the actor exchanges, downstream.
+    pub audience: Option<String>,
     pub expect: Expect,
     /// `at = …`; otherwise tests run as if nothing had expired.
     pub at: Option<UnixSeconds>,
@@ -117,7 +119,12 @@ fn acted(
         },
     };
     let issuer = set.issuer(test.issuer);
-    Ok(chain(principal, actor, issuer.trusts_act, |url| set.issuer_at(url)).map_err(|error| error.to_string()))
+    let name_of = |url: &str| set.issuer_at(url);
+    let case = match &test.audience {
+        Some(audience) => onward(principal, None, actor, audience.clone(), name_of),
+        None => chain(principal, actor, issuer.trusts_act, name_of),
+    };
+    Ok(case.map_err(|error| error.to_string()))
 }
 
 /// A token that is refused before any mapping is looked at: a denial, but one in which no condition failed.

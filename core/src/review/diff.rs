@@ -192,7 +192,7 @@ impl Diff {
 }
 
 /// What is compared at a time: the jobs' issuer, that of who acts for them, and the role.
-type Group<'a> = (usize, Option<usize>, &'a str);
+type Group<'a> = (usize, Option<usize>, Option<&'a str>, &'a str);
 
 /// An issuer on both sides, or on one.
 type Met<'a> = [Option<(IssuerId, &'a Issuer)>; 2];
@@ -216,9 +216,10 @@ pub fn diff(before: Side<'_>, after: Side<'_>) -> Result<Diff, Box<Unconfirmed>>
             let rule = mapping.actor.as_deref();
             let alone = rule.is_none_or(|rule| !rule.required).then_some(None);
             let acting = rule.and_then(|rule| numbers[usize::from(rule.issuer.0)]).map(Some);
+            let audience = rule.and_then(|rule| rule.audience.as_deref());
             for (role, actor) in mapping.roles.iter().flat_map(|role| [(role, alone), (role, acting)]) {
                 let Some(actor) = actor else { continue };
-                let group = groups.entry((issuer, actor, &side.set.role(*role).name)).or_default();
+                let group = groups.entry((issuer, actor, audience, &side.set.role(*role).name)).or_default();
                 if group[at].last() != Some(&id) {
                     group[at].push(id);
                 }
@@ -232,10 +233,11 @@ pub fn diff(before: Side<'_>, after: Side<'_>) -> Result<Diff, Box<Unconfirmed>>
         .iter()
         .map(|met| met.iter().rev().flatten().next().map(|(_, issuer)| issuer.name.to_string()).unwrap_or_default())
         .collect();
-    for ((issuer, actor, role), mappings) in groups {
+    for ((issuer, actor, audience, role), mappings) in groups {
         let name = &names[issuer];
         let others = [Some(issuer), actor].into_iter().flatten();
-        let halves = halves(sides, issuers[issuer], actor.map(|actor| issuers[actor]), role, mappings, &same);
+        let halves =
+            halves(sides, issuers[issuer], (actor.map(|actor| issuers[actor]), audience), role, mappings, &same);
         if halves.iter().all(|half| half.touched.is_empty()) && !others.clone().any(|at| other_profile[at]) {
             continue;
         }
@@ -247,7 +249,8 @@ pub fn diff(before: Side<'_>, after: Side<'_>) -> Result<Diff, Box<Unconfirmed>>
             Some(Err(why)) => Err(why.clone()),
             None => Err("the issuer is not known".to_owned()),
         };
-        let universe = of(issuer).and_then(|principal| Ok(Universe { principal, actor: actor.map(of).transpose()? }));
+        let universe =
+            of(issuer).and_then(|principal| Ok(Universe { principal, actor: actor.map(of).transpose()?, audience }));
         let universe = match universe {
             Ok(universe) => universe,
             Err(why) => {
@@ -343,7 +346,7 @@ fn world<'a>(sides: [Side<'a>; 2], met: Met<'a>, other_profile: bool) -> Result<
 fn halves<'a>(
     sides: [Side<'a>; 2],
     met: Met<'a>,
-    acting: Option<Met<'a>>,
+    (acting, audience): (Option<Met<'a>>, Option<&'a str>),
     role: &str,
     mappings: [Vec<MappingId>; 2],
     same: &[Vec<Option<MappingId>>; 2],
@@ -388,6 +391,7 @@ fn halves<'a>(
             side: sides[at],
             issuer: ids[at],
             actor: actors[at],
+            audience,
             role: roles[at],
             mappings,
             touched,

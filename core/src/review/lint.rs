@@ -60,6 +60,7 @@ pub fn lint(set: &MappingSet, profiles: &Profiles) -> Vec<Diagnostic> {
         broad::production(&bound, &mut found);
         actors::not_required(&bound, &mut found);
         actors::shared_audience(&bound, &mut found);
+        actors::audience_of_nobody(&bound, &mut found);
         every_ref::matched(&bound, &mut found);
         protected::branch_by_name(&bound, &mut found);
         identity::no_repository(&bound, &mut found);

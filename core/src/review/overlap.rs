@@ -97,7 +97,8 @@ fn kept_apart(set: &MappingSet, first: MappingId, second: MappingId) -> Option<O
         return None;
     }
     let (Some(a), Some(b)) = (&first.actor, &second.actor) else { return Some(None) };
-    if a.issuer != b.issuer {
+    // Of downstream exchanges, tokens for one audience are never for another, nor a job's own.
+    if a.issuer != b.issuer || a.audience != b.audience {
         return Some(None);
     }
     let folds = set.issuer(a.issuer).folds_names;
@@ -331,6 +332,27 @@ mod tests {
             (Some((1, true, "x")), Some((0, true, "x")), false),
             (Some((1, true, "x")), Some((1, true, "x")), true),
             (Some((1, false, "x")), Some((1, false, "y")), true),
+        ] {
+            assert_eq!((found(a, b), found(b, a)), (meet, meet), "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn downstream_exchanges_meet_only_for_tokens_of_one_audience() {
+        let found = |a: Option<&str>, b: Option<&str>| {
+            let with = |builder: Builder, name, audience: Option<&str>| {
+                let builder = builder.mapping(name, "r", [pin()]).acting(1, false, 1, [text(C::Subject, &["x"])]);
+                match audience {
+                    None => builder,
+                    Some(audience) => builder.downstream(audience),
+                }
+            };
+            !check(&with(with(Builder::new(), "a", a), "b", b).build()).is_empty()
+        };
+        for (a, b, meet) in [
+            (None, Some("https://a.example"), false),
+            (Some("https://a.example"), Some("https://b.example"), false),
+            (Some("https://a.example"), Some("https://a.example"), true),
         ] {
             assert_eq!((found(a, b), found(b, a)), (meet, meet), "{a:?} {b:?}");
         }

@@ -5,13 +5,14 @@
 
 use super::{Given, GivenError};
 use crate::{
-    delegation::chain,
+    claims::Claims,
+    delegation::{DelegationError, chain, onward, promised},
     mapping::{Ask, Condition, Decision, Deny, MappingId, MappingSet, RoleId, Test, decide, explain},
     reason::Reason,
     time::UnixSeconds,
-    workload::{Case, Claim, Profiles, WorkloadError},
+    workload::{Case, Claim, Profiles, Workload, WorkloadError},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// What a folder says of a recorded job.
@@ -26,6 +27,10 @@ pub enum Told {
 
 /// What a record's details call the claims of the token of who acted.
 pub const ACTOR_CLAIMS: &str = "actor_claims";
+/// What a record's details call the token of ours that came in place of the job's: its `audience` and its `act`.
+pub const DOWNSTREAM: &str = "downstream";
+/// What a record's details call whom a handoff is for: `iss` and `sub`.
+pub const HANDOFF: &str = "handoff";
 
 /// Asks a folder about the claims that a record's details hold, as of a time. Issuers are the same where their URL is.
 ///
@@ -73,7 +78,36 @@ fn recorded(
             Err(reason) => return Ok(Err(reason)),
         },
     };
-    Ok(chain(principal, actor, issuer.trusts_act, |url| set.issuer_at(url)).map_err(|error| error.reason()))
+    let chained = chained(principal, actor, details, issuer.trusts_act, |url| set.issuer_at(url));
+    Ok(chained.map_err(|error| error.reason()))
+}
+
+/// The case of a record, of its principal and of who brought the actor token: as the details say, by the job's own token, by
+/// one of ours ([`DOWNSTREAM`]), or for a handoff ([`HANDOFF`]).
+///
+/// # Errors
+/// The chain is none that a case may have.
+pub fn chained(
+    principal: Workload<'static>,
+    actor: Option<Workload<'static>>,
+    details: &Value,
+    trusts_act: bool,
+    name_of: impl Fn(&str) -> Option<String>,
+) -> Result<Case<'static>, DelegationError> {
+    if let Some(downstream) = details.get(DOWNSTREAM) {
+        let text = json!({ "act": downstream["act"] }).to_string();
+        let token = Claims::parse(text.as_bytes()).unwrap_or_default();
+        let act = token.get("act").filter(|_| !downstream["act"].is_null());
+        let audience = downstream["audience"].as_str().unwrap_or_default().to_owned();
+        return onward(principal, act, actor, audience, name_of);
+    }
+    match details.get(HANDOFF) {
+        Some(may_act) => {
+            let text = |name: &str| may_act[name].as_str().unwrap_or_default();
+            promised(principal, (text("iss"), text("sub")), trusts_act, name_of)
+        }
+        None => chain(principal, actor, trusts_act, name_of),
+    }
 }
 
 /// A condition that keeps a mapping from giving the role.

@@ -11,4 +11,4 @@ pub use keys::{
     ParsedKey, Strength, parse_jwks,
 };
 pub use token::{KID_BYTES_MAX, TOKEN_BYTES_MAX, UnverifiedToken};
-pub use verify::{SingleUse, TrustError, Verified, verify, verify_actor, verify_again, verify_for};
+pub use verify::{SingleUse, TrustError, Verified, verify, verify_actor, verify_again, verify_for, verify_ours};

@@ -33,6 +33,15 @@ pub struct UnverifiedToken<'t> {
 impl<'t> UnverifiedToken<'t> {
     /// `decoded` is the caller's buffer for header, payload and signature; what it held is overwritten.
     pub fn parse(token: &'t str, decoded: &'t mut Vec<u8>) -> Result<Self, TrustError> {
+        Self::read(token, decoded, Typ::AbsentOr("JWT"))
+    }
+
+    /// The same of a token whose `typ` must be this one (RFC 8725 section 3.11): one of ours.
+    pub fn parse_typed(token: &'t str, decoded: &'t mut Vec<u8>, typ: &str) -> Result<Self, TrustError> {
+        Self::read(token, decoded, Typ::Exactly(typ))
+    }
+
+    fn read(token: &'t str, decoded: &'t mut Vec<u8>, typ: Typ<'_>) -> Result<Self, TrustError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TrustError::Refused(Reason::Malformed));
         }
@@ -43,7 +52,7 @@ impl<'t> UnverifiedToken<'t> {
         let (header_buffer, rest) = decoded.split_at_mut(header.len());
         let (payload_buffer, signature_buffer) = rest.split_at_mut(payload.len());
 
-        let (algorithm, kid) = read_header(strict(decode(header, header_buffer)?)?)?;
+        let (algorithm, kid) = read_header(strict(decode(header, header_buffer)?)?, typ)?;
         let claims = strict(decode(payload, payload_buffer)?)?;
         let signature = decode(signature, signature_buffer)?;
         if signature.is_empty() {
@@ -89,7 +98,14 @@ fn strict(bytes: &[u8]) -> Result<Claims<'_>, TrustError> {
     })
 }
 
-fn read_header(header: Claims<'_>) -> Result<(Algorithm, Cow<'_, str>), TrustError> {
+/// What a header's `typ` may be.
+#[derive(Clone, Copy)]
+enum Typ<'a> {
+    AbsentOr(&'a str),
+    Exactly(&'a str),
+}
+
+fn read_header<'t>(header: Claims<'t>, typ: Typ<'_>) -> Result<(Algorithm, Cow<'t, str>), TrustError> {
     let refuse = |reason| Err(TrustError::Refused(reason));
     if STEERING.iter().any(|name| header.get(name).is_some()) {
         return refuse(Reason::HeaderForbidden);
@@ -100,10 +116,11 @@ fn read_header(header: Claims<'_>) -> Result<(Algorithm, Cow<'_, str>), TrustErr
     if header.get("cty").is_some() {
         return refuse(Reason::Nested);
     }
-    match header.get("typ") {
-        None => {}
-        Some(Value::Text(typ)) if typ.eq_ignore_ascii_case("JWT") => {}
-        Some(_) => return refuse(Reason::WrongType),
+    match (header.get("typ"), typ) {
+        (None, Typ::AbsentOr(_)) => {}
+        (Some(Value::Text(typ)), Typ::AbsentOr(wanted)) if typ.eq_ignore_ascii_case(wanted) => {}
+        (Some(Value::Text(typ)), Typ::Exactly(wanted)) if typ == wanted => {}
+        _ => return refuse(Reason::WrongType),
     }
     // `none`, every HMAC and whatever else is not in the closed list end here, before any key is looked up.
     let Some(algorithm) = header.get("alg").and_then(Value::as_text).and_then(Algorithm::from_name) else {

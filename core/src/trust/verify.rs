@@ -128,6 +128,17 @@ pub fn verify_again<'t>(
     judge(Use::Again, token, issuers, now)
 }
 
+/// The same for a token that the broker signed itself. Whom it is for is the caller's to judge, where `audience` is left
+/// out; it is one text all the same.
+pub fn verify_ours<'t>(
+    audience: Option<&str>,
+    token: &UnverifiedToken<'t>,
+    ours: &IssuerTable,
+    now: UnixSeconds,
+) -> Result<Verified<'t>, TrustError> {
+    judge(Use::Ours(audience), token, ours, now)
+}
+
 /// What a token is to be good for.
 #[derive(Clone, Copy)]
 enum Use<'a> {
@@ -137,6 +148,8 @@ enum Use<'a> {
     Again,
     /// Another audience than that of exchanges.
     Audience(&'a str),
+    /// To be exchanged by whom it was made for; or for this audience.
+    Ours(Option<&'a str>),
 }
 
 fn judge<'t>(
@@ -179,8 +192,11 @@ fn read_claims(
     now: UnixSeconds,
 ) -> Result<Standing, Reason> {
     let (claims, rules) = (&token.claims, &issuer.rules);
-    let audience = if let Use::Audience(audience) = whom { audience } else { &rules.audience };
-    check_audience(claims.get("aud"), audience)?;
+    match whom {
+        Use::Audience(audience) | Use::Ours(Some(audience)) => check_audience(claims.get("aud"), audience)?,
+        Use::Ours(None) => drop(claims.get("aud").and_then(Value::as_text).ok_or(Reason::Aud)?),
+        Use::Subject | Use::Actor | Use::Again => check_audience(claims.get("aud"), &rules.audience)?,
+    }
     let exp = time(claims, "exp")?.ok_or(Reason::Exp)?;
     let iat = time(claims, "iat")?.ok_or(Reason::Iat)?;
     let nbf = time(claims, "nbf")?;

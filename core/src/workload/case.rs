@@ -73,9 +73,39 @@ impl<'t> Workload<'t> {
 /// Most actors of a case.
 pub const ACTORS_MAX: usize = 5;
 
+/// By what a case was brought.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub enum Via<'t> {
+    /// The job's own token.
+    #[default]
+    Job,
+    /// A token of ours that was made for this audience, by whoever it was made for: a downstream exchange.
+    Downstream(Cow<'t, str>),
+    /// The job's own token, for a handoff: of the outermost actor only issuer and subject are known yet.
+    Handoff,
+}
+
+impl Via<'_> {
+    /// Of the token of ours, where one was brought.
+    pub fn audience(&self) -> Option<&str> {
+        match self {
+            Self::Downstream(audience) => Some(audience),
+            Self::Job | Self::Handoff => None,
+        }
+    }
+}
+
 /// The judged case. `actors` is outermost first; policy reads the first only, evidence keeps all.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Case<'t> {
     pub principal: Workload<'t>,
     pub actors: Vec<Workload<'t>>,
+    pub via: Via<'t>,
+}
+
+impl<'t> Case<'t> {
+    /// A job for which nobody acts.
+    pub fn alone(principal: Workload<'t>) -> Self {
+        Self { principal, actors: Vec::new(), via: Via::Job }
+    }
 }

@@ -13,7 +13,7 @@ mod translate;
 mod url_form;
 mod valid;
 
-pub use case::{ACTORS_MAX, Case, Presence, Text, Workload};
+pub use case::{ACTORS_MAX, Case, Presence, Text, Via, Workload};
 pub use claim::{Claim, Kind};
 pub use data::{Mark, RawKind, SetBy, SingleUseRule, Tenancy};
 pub(crate) use draft::VALUE_BYTES_MAX;

@@ -50,7 +50,7 @@ pub(crate) fn job(changes: &[(Claim, &str)]) -> Case<'static> {
     let set = set();
     let issuer = set.issuer_named("github").expect("the sample has it").0;
     let principal = given.workload(&set, &Profiles::builtin(), issuer).expect("a job that can be");
-    Case { principal, actors: Vec::new() }
+    Case::alone(principal)
 }
 
 const NOW: UnixSeconds = UnixSeconds(0);

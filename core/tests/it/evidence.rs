@@ -39,6 +39,8 @@ fn granted() -> What<'static> {
         mapping: "payments/deploy",
         role: "deploy",
         lease: LEASE,
+        parent: None,
+        how: None,
         handle: Some("jti-1"),
         expires: UnixSeconds(1_800_000_900),
         family: None,
@@ -65,7 +67,7 @@ fn each_kind_has_its_one_encoding() {
             r#""kind":"settled","lease":"01938c5e-6d7a-7000-8000-000000000002","state":"issued""#,
         ),
         (
-            What::Ended { lease: LEASE, how: "revoked", effect: "at_expiry" },
+            What::Ended { lease: LEASE, how: "revoked", effect: "at_expiry", children: 0 },
             r#""kind":"ended","lease":"01938c5e-6d7a-7000-8000-000000000002","how":"revoked","effect":"at_expiry""#,
         ),
         (
@@ -124,9 +126,11 @@ fn each_kind_has_its_one_encoding() {
 
 #[test]
 fn what_made_a_grant_easier_stands_in_its_body() {
-    let What::Granted { mapping, role, lease, handle, expires, family, .. } = granted() else { panic!("a grant") };
+    let What::Granted { mapping, role, lease, parent, how, handle, expires, family, .. } = granted() else {
+        panic!("a grant")
+    };
     let eased = Eased { exceptions: &["any_event", "any_repository"], renamed: Some("acme/old") };
-    let entry = record(What::Granted { mapping, role, lease, handle, expires, family, eased })
+    let entry = record(What::Granted { mapping, role, lease, parent, how, handle, expires, family, eased })
         .seal(&Details::default(), [1; 32]);
     let text = std::str::from_utf8(&entry.body).unwrap();
     let told =
@@ -405,7 +409,8 @@ proptest! {
             decision: Some(DECISION),
             at: UnixSeconds(0),
             what: What::Granted {
-                mapping: "m", role: &role, lease: LEASE, handle: Some(&handle), expires: UnixSeconds(-1), family: None,
+                mapping: "m", role: &role, lease: LEASE, parent: None, how: None, handle: Some(&handle),
+                expires: UnixSeconds(-1), family: None,
                 eased: Eased::default() },
             principal: Some(Party { issuer: "i", id: &id, name: "n" }),
             actor: None,

@@ -247,7 +247,7 @@ fn case(set: &MappingSet, claims: &[(Claim, &str)]) -> Result<Case<'static>, Str
     let (issuer, _) = set.issuer_named("github").expect("the issuer");
     let principal =
         Given::Workload(claims).workload(set, &Profiles::builtin(), issuer).map_err(|error| error.to_string())?;
-    Ok(Case { principal, actors: Vec::new() })
+    Ok(Case::alone(principal))
 }
 
 fn job(name: &'static str, id: &'static str, owner: &'static str) -> [(Claim, &'static str); 3] {

@@ -105,7 +105,7 @@ fn outcome(loaded: &Loaded, token: &Value) -> String {
         Err(GivenError::Refused(error)) => return error.reason().name().to_owned(),
         Err(error) => panic!("{error}"),
     };
-    let case = Case { principal, actors: Vec::new() };
+    let case = Case::alone(principal);
     match decide(set, &case, &Ask { role: Some("deploy"), ..Ask::default() }, UnixSeconds(0)) {
         Decision::Grant(_) => "grant".to_owned(),
         Decision::Deny(denial) => denial.reason.name().to_owned(),

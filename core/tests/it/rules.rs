@@ -403,7 +403,7 @@ proptest! {
         let issuer = set.issuer_named("github").unwrap().0;
         for job in jobs {
             let principal = Given::Claims(job.claims()).workload(&set, &PROFILES, issuer).unwrap();
-            let case = Case { principal, actors: Vec::new() };
+            let case = Case::alone(principal);
             let mut expected = Vec::new();
             for role in ["a", "b", "c"] {
                 let ask = Ask { role: Some(role), ..Ask::default() };

@@ -333,7 +333,7 @@ fn alternatives_ends_and_shadows() {
     let given = [(Claim::Repository, "acme/api"), (Claim::Branch, "main"), (Claim::EventName, "push")];
     let mut given = Given::Workload(given.map(|(claim, value)| (claim, value.to_owned())).to_vec().into());
     given.fill_ids(&set, issuer);
-    let case = Case { principal: given.workload(&set, &loaded.profiles, issuer).expect("a job"), actors: Vec::new() };
+    let case = Case::alone(given.workload(&set, &loaded.profiles, issuer).expect("a job"));
     let end = UnixSeconds(1_830_211_200);
     let ask = Ask { role: Some("reader"), ..Ask::default() };
     let (decision, trace) = explain(&set, &case, &ask, end);

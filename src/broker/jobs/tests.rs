@@ -73,7 +73,7 @@ fn a_job_may_what_all_that_it_meets_say() {
         let profiles = Profiles::builtin();
         let profile: &Profile = profiles.get("github-actions").unwrap();
         let principal = translate(profile, "github", Claims::parse(text.as_bytes()).unwrap()).unwrap();
-        let case = Case { principal, actors: Vec::new() };
+        let case = Case::alone(principal);
         jobs.may(&case, UnixSeconds(0)).into_iter().collect::<Vec<_>>()
     };
     assert_eq!(may("oncall", "push", "github-hosted"), [May::Suspend, May::Explain]);

@@ -61,7 +61,7 @@ pub struct FilterArgs {
     /// One lease by its id
     #[arg(long, value_name = "ID")]
     lease: Option<LeaseId>,
-    /// Of an issuer by its name in the folder
+    /// Of an issuer by its name in the folder; this and the next four are the job's, or all of them the actor's
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
     /// Of an owner by its immutable id
@@ -88,6 +88,9 @@ pub struct FilterArgs {
     /// Of a principal: its immutable id, as evidence names it
     #[arg(long, value_name = "ID")]
     principal: Option<String>,
+    /// For which somebody acts: the actor, as evidence names it
+    #[arg(long, value_name = "ISSUER:ID")]
+    actor: Option<String>,
 }
 
 impl FilterArgs {
@@ -103,6 +106,7 @@ impl FilterArgs {
             role: self.role.clone(),
             team: self.team.clone(),
             principal: self.principal.clone(),
+            actor: self.actor.clone(),
             state: None,
         }
     }

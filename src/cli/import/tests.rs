@@ -75,7 +75,7 @@ fn roles(job: &[(Claim, String)], set: &MappingSet, profiles: &Profiles, issuer:
         Err(GivenError::Refused(WorkloadError::Stranger)) => return Some(Vec::new()),
         Err(_) => return None,
     };
-    Some(possible_roles(set, &Case { principal, actors: Vec::new() }, UnixSeconds(0)))
+    Some(possible_roles(set, &Case::alone(principal), UnixSeconds(0)))
 }
 
 /// Jobs that differ in one thing, the likeliest first.

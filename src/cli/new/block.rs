@@ -303,7 +303,7 @@ impl Block {
         let (id, _) = set.issuer_named(&issuer.name).context("the issuer is in the set")?;
         let mut given = Given::Workload(job.to_vec().into());
         given.fill_ids(set, id);
-        let case = Case { principal: given.workload(set, profiles, id)?, actors: Vec::new() };
+        let case = Case::alone(given.workload(set, profiles, id)?);
         let roles = possible_roles(set, &case, UnixSeconds(0));
         let roles: Vec<String> = roles.into_iter().map(|role| set.role(role).name.clone()).collect();
         Ok(format!(

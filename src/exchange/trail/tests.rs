@@ -3,7 +3,11 @@
 use super::*;
 use crate::{
     exchange::{Proof, Repositories, Snapshot, Strangers},
-    keys::issuers::{IssuerDown, Issuers},
+    issuance::own::OwnTokens,
+    keys::{
+        issuers::{IssuerDown, Issuers},
+        signing::Signer,
+    },
     net::Later,
     store::{
         Kept, Lease,
@@ -35,6 +39,7 @@ struct House {
     snapshot: Snapshot,
     strangers: Strangers,
     repositories: Repositories,
+    own: OwnTokens,
     writer: crate::store::Writer,
     reader: Arc<dyn crate::store::Reader>,
     stall: Option<mpsc::Sender<()>>,
@@ -58,6 +63,7 @@ impl House {
             folder,
             snapshot,
             strangers: Strangers::default(),
+            own: OwnTokens::new("https://cb.example", "https://cb.example", &Signer::ephemeral(), false),
             repositories: Repositories::new(0),
             writer,
             reader,
@@ -68,7 +74,7 @@ impl House {
     fn parts(&self) -> Parts<'_> {
         let (snapshot, writer, reader) = (&self.snapshot, &self.writer, &self.reader);
         let (strangers, repositories) = (&self.strangers, &self.repositories);
-        Parts { snapshot, issuers: &NoIssuers, writer, reader, strangers, repositories, now: NOW }
+        Parts { snapshot, issuers: &NoIssuers, own: &self.own, writer, reader, strangers, repositories, now: NOW }
     }
 
     /// Kinds and reasons of all records, states of all leases; the audit holds.
@@ -108,7 +114,7 @@ fn request(id: u128) -> Request<'static> {
 fn proven<'r>(request: &'r Request<'r>) -> Trail<'r> {
     let mut trail = Trail::new(request);
     trail.principal = Some(Repository { issuer: "github".into(), id: "42".into(), name: "acme/payments".into() });
-    trail.spend = Some(Cost { subject: spend(1, Issued), actor: None });
+    trail.spend = Some(Cost { subject: Some(spend(1, Issued)), actor: None });
     trail
 }
 
@@ -119,6 +125,8 @@ async fn admit(parts: &Parts<'_>, trail: &mut Trail<'_>, state: LeaseState) -> R
         mapping: &mapping,
         role: &role,
         lease: opened.id,
+        parent: None,
+        how: None,
         handle: None,
         expires: opened.expires,
         family: None,
@@ -213,7 +221,7 @@ fn refused_with(reason: Reason) -> Refusal {
 
 /// A request of its own token.
 fn proven_by<'r>(request: &'r Request<'r>, token: u8) -> Trail<'r> {
-    Trail { spend: Some(Cost { subject: spend(token, Issued), actor: None }), ..proven(request) }
+    Trail { spend: Some(Cost { subject: Some(spend(token, Issued)), actor: None }), ..proven(request) }
 }
 
 #[tokio::test]
@@ -286,6 +294,8 @@ async fn a_use_counts_unless_surely_nothing_was_minted() {
                 mapping: &opened.mapping,
                 role: &opened.role,
                 lease: opened.id,
+                parent: None,
+                how: None,
                 handle: None,
                 expires: opened.expires,
                 family: None,
@@ -326,6 +336,8 @@ async fn what_is_taken_back_gives_its_uses_back() {
         mapping: &opened.mapping,
         role: &opened.role,
         lease: opened.id,
+        parent: None,
+        how: None,
         handle: None,
         expires: opened.expires,
         family: None,

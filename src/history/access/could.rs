@@ -40,9 +40,18 @@ struct Way {
     unless: Vec<(String, String, Vec<[String; 3]>)>,
     max_duration: Seconds,
     max_session: Option<Seconds>,
-    /// Who may act for the job: whether somebody must, how many at most, and what the outermost is asked for.
-    actor: Option<(bool, u8, Vec<[String; 3]>)>,
+    /// Who may act for the job.
+    actor: Option<Acting>,
     limit: Option<String>,
+}
+
+/// Whether somebody must act, by a token of ours for which audience, how many at most, and what the outermost is asked for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Acting {
+    required: bool,
+    audience: Option<String>,
+    max_depth: u8,
+    conditions: Vec<[String; 3]>,
 }
 
 /// Who could.
@@ -140,9 +149,12 @@ impl Could {
                 "max_duration_seconds": way.max_duration.0,
                 "max_session_seconds": way.max_session.map(|session| session.0),
                 "limit": way.limit,
-                "actor": way.actor.as_ref().map(|(required, max_depth, conditions)| {
-                    json!({ "required": required, "max_depth": max_depth, "conditions": asks(conditions) })
-                }),
+                "actor": way.actor.as_ref().map(|acting| json!({
+                    "required": acting.required,
+                    "audience": acting.audience,
+                    "max_depth": acting.max_depth,
+                    "conditions": asks(&acting.conditions),
+                })),
                 "when": times(when),
             })
         });
@@ -178,8 +190,12 @@ impl Could {
             for [claim, asks, origin] in &way.conditions {
                 writeln!(text, "    {claim}: {asks}  [{origin}]")?;
             }
-            if let Some((required, max_depth, conditions)) = &way.actor {
-                let must = if *required { "somebody must act for it" } else { "somebody may act for it" };
+            if let Some(Acting { required, audience, max_depth, conditions }) = &way.actor {
+                let must = match audience {
+                    Some(audience) => format!("somebody must act for it by a token of ours for `{audience}`"),
+                    None if *required => "somebody must act for it".to_owned(),
+                    None => "somebody may act for it".to_owned(),
+                };
                 writeln!(text, "    {must}, at most {max_depth} one for another:")?;
                 for [claim, asks, _] in conditions {
                     writeln!(text, "      {claim}: {asks}")?;
@@ -214,7 +230,8 @@ fn way(set: &MappingSet, id: MappingId, role: RoleId) -> Way {
     let actor = mapping.actor.as_deref().map(|rule| {
         let issuer =
             ["issuer".to_owned(), format!("`{}`", set.issuer(rule.issuer).name), Origin::Actor.name().to_owned()];
-        (rule.required, rule.max_depth, [issuer].into_iter().chain(rule.conditions.iter().map(told)).collect())
+        let conditions = [issuer].into_iter().chain(rule.conditions.iter().map(told)).collect();
+        Acting { required: rule.required, audience: rule.audience.clone(), max_depth: rule.max_depth, conditions }
     });
     Way {
         actor,

@@ -4,7 +4,7 @@ use crate::{
     broker::Answer,
     config::Hints,
     exchange::{Condition, Issued, Nearest},
-    http::form::TYPE_JWT,
+    http::form::{TYPE_HANDOFF, TYPE_JWT},
     issuance::Credential,
 };
 use claimbound_core::{mapping::Got, time::UnixSeconds};
@@ -54,6 +54,9 @@ pub enum ToldCredential<'a> {
         region: &'a str,
         assumed_role_arn: &'a str,
     },
+    Handoff {
+        jwt: &'a str,
+    },
 }
 
 /// The type of a lease handle: good for `/revoke` alone.
@@ -63,6 +66,8 @@ impl<'a> Success<'a> {
     pub fn of(answer: &'a Answer, issued: &'a Issued, now: UnixSeconds) -> Self {
         let (access_token, issued_token_type, token_type, credential) = match &issued.credential {
             Credential::Jwt(jwt) => (jwt, TYPE_JWT, "Bearer", ToldCredential::Jwt { jwt: jwt.reveal() }),
+            // Nothing that takes a credential takes it (RFC 8693 section 2.2.1).
+            Credential::Handoff(jwt) => (jwt, TYPE_HANDOFF, "N_A", ToldCredential::Handoff { jwt: jwt.reveal() }),
             Credential::Aws(session) => {
                 let handle = issued.lease_handle.as_ref().expect("keys of AWS come with a lease handle");
                 let told = ToldCredential::Aws {

@@ -35,6 +35,9 @@ const FORM: Target = Target {
         "resource=",
         "requested_expires_in=",
         "requested_token_type=",
+        "may_act_iss=",
+        "may_act_sub=",
+        "urn:claimbound:params:oauth:token-type:handoff",
         "dry_run=",
         "token=",
         "refresh_token=",
@@ -102,6 +105,18 @@ fn read(bytes: &[u8]) -> Outcome {
             assert_eq!(Some(subject.reveal()), value("subject_token"));
             assert_eq!(actor.as_ref().map(|actor| actor.reveal()), value("actor_token"));
             "tokens"
+        }
+        AskedGrant::Promise { subject, may_act_iss, may_act_sub } => {
+            assert_eq!(Some(subject.reveal()), value("subject_token"));
+            assert_eq!(Some(may_act_iss.as_str()), value("may_act_iss"));
+            assert_eq!(Some(may_act_sub.as_str()), value("may_act_sub"));
+            assert!(value("actor_token").is_none());
+            "promise"
+        }
+        AskedGrant::Handoff { token, actor } => {
+            assert_eq!(Some(token.reveal()), value("subject_token"));
+            assert_eq!(Some(actor.reveal()), value("actor_token"));
+            "handoff"
         }
         AskedGrant::Poll { auth_req_id } => {
             assert_eq!(Some(auth_req_id.reveal()), value("auth_req_id"));

@@ -196,6 +196,7 @@ pub fn config() -> Config {
         },
         store: String::new(),
         mappings: "mappings".into(),
+        exchange: crate::config::Exchange::default(),
         resource_servers: Vec::new(),
         issuers: BTreeMap::new(),
         sign_ins: Vec::new(),

@@ -135,7 +135,7 @@ fn with_case<T>(branch: &str, then: impl FnOnce(&Case<'_>) -> T) -> T {
     ];
     let profile = profiles.get("github-actions").expect("built in");
     let principal = workload::from_canonical(profile, "github", &given).unwrap();
-    then(&Case { principal, actors: Vec::new() })
+    then(&Case::alone(principal))
 }
 
 fn minter(parameters: &str, mode: Mode) -> AwsRole {
@@ -177,7 +177,7 @@ fn the_assertion_says_exactly_what_aws_reads() {
 fn an_actor_is_named_in_its_own_tag() {
     let minter = minter(ARN, Mode::AssumeRole);
     with_case("main", |case| {
-        let acted = Case { principal: case.principal.clone(), actors: vec![case.principal.clone()] };
+        let acted = Case { actors: vec![case.principal.clone()], ..case.clone() };
         let call = minter.call(&order(&acted)).unwrap();
         assert!(call.session.tags.iter().any(|(key, _)| key == session::TAG_ACTOR));
         assert!(call.session.transitive().contains(&session::TAG_ACTOR.to_owned()));

@@ -125,7 +125,7 @@ fn with_case<T>(then: impl FnOnce(&Case<'_>) -> T) -> T {
     ];
     let profile = profiles.get("github-actions").expect("built in");
     let principal = workload::from_canonical(profile, "github", &given).unwrap();
-    then(&Case { principal, actors: Vec::new() })
+    then(&Case::alone(principal))
 }
 
 fn order<'a>(case: &'a Case<'a>) -> Order<'a> {
@@ -209,7 +209,7 @@ fn a_scope_does_not_fit_and_an_actor_is_named() {
     with_case(|case| {
         let scoped = Order { scope: Some("read"), ..order(case) };
         assert_eq!(minter.plan(&scoped).err(), Some(Unfit::Scope));
-        let acted = Case { principal: case.principal.clone(), actors: vec![case.principal.clone()] };
+        let acted = Case { actors: vec![case.principal.clone()], ..case.clone() };
         let claims = claims::of(&order(&acted), &token());
         let (iss, sub) = case.principal.party();
         assert_eq!(claims["act"], serde_json::json!({ "iss": iss, "sub": sub }));

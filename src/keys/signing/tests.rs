@@ -286,7 +286,7 @@ fn a_revoked_key_is_gone_at_once_and_something_signs_in_its_place() {
     let Revocation { key, made } = signer.revoke(&kid, None, now).unwrap();
     assert_eq!((key.state, key.revoked, key.gone), (Gone, Some(now), Some(now)));
     assert_eq!(made.as_ref().map(|made| (made.algorithm, made.state)), Some((Es256, Signing)));
-    assert!(verified(&signer, &token, now).is_none() && signer.verify(token.reveal(), now).is_none());
+    assert!(verified(&signer, &token, now).is_none() && signer.verify("JWT", token.reveal(), now).is_none());
     assert!(!files(directory.path()).contains(&format!("{kid}.p8")), "its private half is removed");
     let after = signer.sign("JWT", Es256, &json!({}), now).unwrap();
     assert!(verified(&signer, &after, now).is_some());

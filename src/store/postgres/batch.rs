@@ -80,6 +80,9 @@ pub(super) struct Row {
     pub(super) handle: Option<String>,
     pub(super) possession: Option<[u8; 32]>,
     pub(super) family: Option<LeaseId>,
+    /// The lease whose token was exchanged for this one.
+    pub(super) parent: Option<LeaseId>,
+    pub(super) expires: UnixSeconds,
     /// Opened by this batch, with the time until which its token's row is kept.
     pub(super) opened: Option<(Lease, Option<i64>)>,
 }
@@ -180,6 +183,7 @@ impl<'b> Held<'b> {
             let blocked = match guard {
                 Guard::Unspent(spend) => self.spend(spend),
                 Guard::LeaseAlive(lease) => (!self.alive(*lease)).then_some(Blocked::LeaseEnded),
+                Guard::Parent { lease, at } => (!self.is_parent(*lease, *at)).then_some(Blocked::ParentEnded),
                 Guard::Within(taken) => self.within(taken),
                 Guard::NotSuspended { subjects, at } => self.suspended(subjects, *at),
                 Guard::Refresh(turn) => self.refresh(turn),
@@ -195,7 +199,7 @@ impl<'b> Held<'b> {
                     None
                 }
                 Change::Settle(settled) => self.settle(settled),
-                Change::End(lease) => self.end(*lease),
+                Change::End { lease, children } => self.end(*lease, *children),
                 Change::Hold { lease, possession } => self.hold(*lease, possession),
                 Change::OpenFamily(family) => {
                     let kin = Kin { family: family.clone(), opened: true };
@@ -348,8 +352,8 @@ impl<'b> Held<'b> {
         }
         self.put_ended(family.0);
         for lease in self.leases.keys(|row| row.family == Some(family)) {
-            // One that is not alive stays as it is.
-            let _ = self.end(LeaseId(lease));
+            self.put_over(lease);
+            self.kin(LeaseId(lease)).into_iter().for_each(|lease| self.put_over(lease));
         }
         None
     }
@@ -385,6 +389,8 @@ impl<'b> Held<'b> {
             handle: lease.handle.clone(),
             possession: None,
             family: lease.family,
+            parent: lease.parent,
+            expires: lease.expires,
             opened: Some((lease.clone(), kept_until)),
         };
         self.leases.put(lease.id.0, row);
@@ -403,16 +409,40 @@ impl<'b> Held<'b> {
         None
     }
 
-    fn end(&mut self, lease: LeaseId) -> Option<Blocked> {
+    fn end(&mut self, lease: LeaseId, children: u32) -> Option<Blocked> {
         if !self.alive(lease) {
             return Some(Blocked::LeaseEnded);
         }
-        let mut row = self.leases.get(&lease.0)?.clone();
+        self.put_over(lease.0);
+        let kin = self.kin(lease);
+        if kin.len() != children as usize {
+            return Some(Blocked::Moved);
+        }
+        kin.into_iter().for_each(|lease| self.put_over(lease));
+        None
+    }
+
+    /// Whatever came of a lease, by tokens that were exchanged, and is alive.
+    fn kin(&self, of: LeaseId) -> Vec<u128> {
+        let (mut all, mut looked_at) = (vec![of.0], 0);
+        while let Some(parent) = all.get(looked_at).copied() {
+            looked_at += 1;
+            all.extend(self.leases.keys(|row| row.parent == Some(LeaseId(parent))));
+        }
+        all.split_off(1).into_iter().filter(|lease| self.alive(LeaseId(*lease))).collect()
+    }
+
+    /// One that is not alive stays as it is.
+    fn put_over(&mut self, lease: u128) {
+        let Some(mut row) = self.leases.get(&lease).cloned().filter(|_| self.alive(LeaseId(lease))) else { return };
         row.state = LeaseState::Ended;
         // A token whose exchange was under way: it is over now.
         self.token_of(&row, Some(LeaseState::Issuing), LeaseState::Ended);
-        self.leases.put(lease.0, row);
-        None
+        self.leases.put(lease, row);
+    }
+
+    fn is_parent(&self, lease: LeaseId, at: UnixSeconds) -> bool {
+        self.leases.get(&lease.0).is_some_and(|row| row.state == LeaseState::Issued && row.expires > at)
     }
 
     /// Moves the single-use record of a lease's token.

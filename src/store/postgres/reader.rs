@@ -2,8 +2,8 @@
 
 use super::{Address, Own, aside, bytes, family, get, is_fatal, maybe_bytes, session::reading, state};
 use crate::store::{
-    AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Incarnation, Kept, Leaf, LeaseOrder,
-    ListedLease, Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten,
+    Acting, AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Incarnation, Kept, Leaf,
+    LeaseOrder, ListedLease, Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten,
     open::oldest_live,
 };
 use claimbound_core::{
@@ -204,7 +204,10 @@ impl Reader for PostgresReader {
                 self.all(sql, vec![id(*below), Box::new(most)], listed_lease)
             }
             LeaseOrder::Youngest { below, of: Some(repository) } => {
-                let sql = "SELECT * FROM leases WHERE repository_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+                // Each half along its own index.
+                let sql = "(SELECT * FROM leases WHERE repository_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3)
+                           UNION (SELECT * FROM leases WHERE actor_repository = $1 AND id < $2 ORDER BY id DESC LIMIT $3)
+                           ORDER BY id DESC LIMIT $3";
                 self.all(sql, vec![Box::new(repository.clone()), id(*below), Box::new(most)], listed_lease)
             }
         }
@@ -222,6 +225,14 @@ impl Reader for PostgresReader {
     fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down> {
         let sql = "SELECT * FROM denials WHERE backend = $1 AND until > $2 ORDER BY until DESC, denial";
         self.all(sql, vec![Box::new(backend.to_owned()), Box::new(now.0)], denial)
+    }
+
+    fn children(&self, of: LeaseId) -> Result<Vec<ListedLease>, Down> {
+        let sql = "WITH RECURSIVE kin (id) AS
+                       (SELECT id FROM leases WHERE parent = $1
+                        UNION SELECT leases.id FROM leases JOIN kin ON leases.parent = kin.id)
+                   SELECT leases.* FROM leases JOIN kin USING (id) WHERE state NOT IN ('failed', 'ended') ORDER BY id";
+        self.all(sql, vec![Box::new(of.0.to_be_bytes().to_vec())], listed_lease)
     }
 
     fn leases_of(&self, family: LeaseId) -> Result<Vec<HeldLease>, Down> {
@@ -460,6 +471,7 @@ fn held_lease(row: &Row) -> Result<HeldLease, Down> {
         handle: get(row, "handle")?,
         expires: UnixSeconds(get(row, "expires")?),
         state: state(row)?,
+        handoff: get(row, "handoff")?,
     })
 }
 
@@ -487,6 +499,10 @@ fn listed_lease(row: &Row) -> Result<ListedLease, Down> {
         owner_id: get(row, "owner_id")?,
         run_id: get(row, "run_id")?,
         person: maybe_bytes(row, "person")?,
+        acting: get::<Option<&str>>(row, "actor")?.map(Acting::of_text).transpose()?,
+        acting_person: maybe_bytes(row, "actor_person")?,
+        parent: maybe_bytes(row, "parent")?.map(|id| LeaseId(u128::from_be_bytes(id))),
+        handoff: get(row, "handoff")?,
         opened: UnixSeconds(get(row, "opened")?),
         expires: UnixSeconds(get(row, "expires")?),
         handle: get(row, "handle")?,

@@ -24,7 +24,18 @@ statements! {
     seat: "SELECT batch, sequence, head FROM incarnations WHERE id = $1 FOR UPDATE",
     // Before the leases: whoever ends a family sees what renewals opened before that.
     families: "SELECT * FROM families WHERE id = ANY($1) ORDER BY id FOR UPDATE",
-    leases: "SELECT id, state, token, handle, possession, family FROM leases WHERE id = ANY($1) OR family = ANY($2)
+    // Of a lease whose token is exchanged, all that it came of, too: whoever ends one of those waits, and then sees what was opened.
+    leases: "SELECT id, state, token, handle, possession, family, parent, expires FROM leases
+     WHERE family = ANY($2) OR id = ANY($1::bytea[] || ARRAY(
+         WITH RECURSIVE up (id, parent) AS (SELECT id, parent FROM leases WHERE id = ANY($3)
+                                            UNION SELECT l.id, l.parent FROM leases l JOIN up ON l.id = up.parent)
+         SELECT id FROM up))
+     ORDER BY id FOR UPDATE",
+    // After the leases that end are locked: all that came of them is there to be seen.
+    kin: "SELECT id, state, token, handle, possession, family, parent, expires FROM leases WHERE id = ANY(ARRAY(
+         WITH RECURSIVE down (id) AS (SELECT id FROM leases WHERE id = ANY($1) OR family = ANY($2)
+                                      UNION SELECT l.id FROM leases l JOIN down ON l.parent = down.id)
+         SELECT id FROM down))
      ORDER BY id FOR UPDATE",
     reserve: "INSERT INTO spent SELECT token, keep_until, request, state, 0
      FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::text[]) AS t (token, keep_until, request, state)
@@ -42,11 +53,11 @@ statements! {
      FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS t (counter, until, used) WHERE uses.counter = t.counter",
     open_leases: "INSERT INTO leases (id, role, mapping, team, principal_issuer, principal_id, opened, expires, handle, state, token,
                          token_keep_until, possession, principal_name, repository_id, owner_id, run_id, person, family,
-                         status_list, status_index)
+                         status_list, status_index, actor, actor_repository, actor_person, parent, handoff)
      SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
                           $8::bigint[], $9::text[], $10::text[], $11::bytea[], $12::bigint[], $13::bytea[], $14::text[],
                           $15::text[], $16::text[], $17::text[], $18::bytea[], $19::bytea[], $20::bytea[],
-                          $21::bigint[])",
+                          $21::bigint[], $22::text[], $23::text[], $24::bytea[], $25::bytea[], $26::boolean[])",
     move_leases: "UPDATE leases SET state = t.state, handle = t.handle, possession = t.possession
      FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[]) AS t (id, state, handle, possession)
      WHERE leases.id = t.id",
@@ -89,6 +100,9 @@ statements! {
                                      WHERE families.id = leases.id AND NOT ended AND families.expires > $1)
                                 ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED)
      UPDATE leases SET person = NULL FROM over WHERE leases.id = over.id",
+    sweep_acting_persons: "WITH over AS MATERIALIZED (SELECT id FROM leases WHERE actor_person IS NOT NULL AND expires <= $1
+                                ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED)
+     UPDATE leases SET actor_person = NULL FROM over WHERE leases.id = over.id",
     adopt: "WITH over AS (UPDATE families SET ended = true WHERE NOT ended), out AS (DELETE FROM sessions)
      INSERT INTO epochs VALUES ($1, $2, $3, $4)",
     holds: "SELECT coalesce((SELECT id FROM epochs ORDER BY number DESC LIMIT 1) = $1, false) AS newest,

@@ -8,7 +8,7 @@ use super::{
     sql::Prepared,
     state,
 };
-use crate::store::{Change, Commit, Down, Guard, Spend, TreeRows, forget::Forget, tree::Mark};
+use crate::store::{Acting, Change, Commit, Down, Guard, Spend, TreeRows, forget::Forget, tree::Mark};
 use claimbound_core::{
     evidence::{Chain, LeaseId, Linked, SuspensionId, record::decision_of},
     time::UnixSeconds,
@@ -49,6 +49,10 @@ pub(super) struct Wanted<'b> {
     /// Of them, those whose leases end, too.
     ending: BTreeSet<[u8; 16]>,
     leases: BTreeSet<[u8; 16]>,
+    /// Of them, those that end, with all that came of them.
+    ended: BTreeSet<[u8; 16]>,
+    /// Those whose tokens are exchanged.
+    parents: BTreeSet<[u8; 16]>,
     facts: BTreeSet<&'b str>,
     subjects: BTreeSet<[u8; 32]>,
     /// It suspends or resumes: no grant may be under way beside it.
@@ -62,6 +66,7 @@ impl<'b> Wanted<'b> {
             match guard {
                 Guard::Unspent(spend) => drop(wanted.spends.entry(spend.token.key()).or_insert(spend)),
                 Guard::LeaseAlive(lease) => drop(wanted.leases.insert(lease.0.to_be_bytes())),
+                Guard::Parent { lease, .. } => drop(wanted.parents.insert(lease.0.to_be_bytes())),
                 Guard::Within(taken) => drop(wanted.counters.insert(&taken.counter)),
                 Guard::NotSuspended { subjects, .. } => wanted.subjects.extend(subjects),
                 Guard::Refresh(turn) => drop(wanted.families.insert(turn.family.0.to_be_bytes())),
@@ -71,7 +76,11 @@ impl<'b> Wanted<'b> {
             match change {
                 Change::OpenLease(lease) => wanted.tokens.extend(lease.token),
                 Change::Settle(settled) => drop(wanted.leases.insert(settled.lease.0.to_be_bytes())),
-                Change::End(lease) | Change::Hold { lease, .. } => drop(wanted.leases.insert(lease.0.to_be_bytes())),
+                Change::Hold { lease, .. } => drop(wanted.leases.insert(lease.0.to_be_bytes())),
+                Change::End { lease, .. } => {
+                    wanted.leases.insert(lease.0.to_be_bytes());
+                    wanted.ended.insert(lease.0.to_be_bytes());
+                }
                 Change::GiveBack(taken) => drop(wanted.counters.insert(&taken.counter)),
                 Change::Fix { name, .. } => drop(wanted.facts.insert(&**name)),
                 Change::Suspend { suspension, .. } => {
@@ -136,6 +145,7 @@ impl Session {
     pub(super) async fn hold<'b>(&self, id: &[u8; 16], wanted: &Wanted<'b>) -> Result<(Held<'b>, Option<Seat>), Fault> {
         let (client, sql) = (&self.client, &self.sql);
         let (families, ending, leases) = (slices(&wanted.families), slices(&wanted.ending), slices(&wanted.leases));
+        let (ended, parents) = (slices(&wanted.ended), slices(&wanted.parents));
         let counters = slices(wanted.counters.iter().copied());
         let tokens = slices(wanted.spends.keys().copied());
         let keep_until: Vec<_> = wanted.spends.values().map(|spend| spend.token.keep_until().0).collect();
@@ -158,7 +168,7 @@ impl Session {
         let subjects = slices(&wanted.subjects);
         // One round trip: all are sent in this order before the first is answered.
         // Of several errors the first is told: the others only follow from it.
-        let (_, seat, _, suspended, families, leases, fresh, uses, forgotten) = tokio::try_join!(
+        let (_, seat, _, suspended, families, mut leases, kin, fresh, uses, forgotten) = tokio::try_join!(
             biased;
             client.batch_execute("BEGIN"),
             async { client.query_opt(&sql.seat, &[&&id[..]]).await },
@@ -171,8 +181,12 @@ impl Session {
             async { self.rows(!subjects.is_empty(), &sql.suspensions, &[&subjects]).await },
             async { self.rows(!families.is_empty(), &sql.families, &[&families]).await },
             async {
-                let wanted = !(leases.is_empty() && ending.is_empty());
-                self.rows(wanted, &sql.leases, &[&leases, &ending]).await
+                let wanted = !(leases.is_empty() && ending.is_empty() && parents.is_empty());
+                self.rows(wanted, &sql.leases, &[&leases, &ending, &parents]).await
+            },
+            async {
+                let wanted = !(ended.is_empty() && ending.is_empty());
+                self.rows(wanted, &sql.kin, &[&ended, &ending]).await
             },
             async {
                 let reserved: [&(dyn ToSql + Sync); 4] = [&tokens, &keep_until, &requests, &states];
@@ -188,6 +202,7 @@ impl Session {
             let kin = Kin { family: family(row)?, opened: false };
             held.families.read(kin.family.id.0, kin);
         }
+        leases.extend(kin);
         for row in &leases {
             let lease = Row {
                 state: state(row)?,
@@ -195,6 +210,8 @@ impl Session {
                 handle: get(row, "handle")?,
                 possession: maybe_bytes(row, "possession")?,
                 family: maybe_bytes(row, "family")?.map(|id| LeaseId(u128::from_be_bytes(id))),
+                parent: maybe_bytes(row, "parent")?.map(|id| LeaseId(u128::from_be_bytes(id))),
+                expires: UnixSeconds(get(row, "expires")?),
                 opened: None,
             };
             held.leases.read(u128::from_be_bytes(bytes(row, "id")?), lease);
@@ -413,7 +430,7 @@ impl Session {
                 &leases.iter().map(|$pattern| $value).collect::<Vec<_>>()
             };
         }
-        let values: [&(dyn ToSql + Sync); 21] = [
+        let values: [&(dyn ToSql + Sync); 26] = [
             column!((id, ..) => id.to_be_bytes().to_vec()),
             column!((_, _, lease, _) => lease.role.as_str()),
             column!((_, _, lease, _) => lease.mapping.as_str()),
@@ -435,6 +452,11 @@ impl Session {
             column!((_, row, ..) => row.family.map(|family| family.0.to_be_bytes().to_vec())),
             column!((_, _, lease, _) => lease.status.map(|place| place.list.to_be_bytes().to_vec())),
             column!((_, _, lease, _) => lease.status.map(|place| i64::from(place.index))),
+            column!((_, _, lease, _) => lease.acting.as_ref().map(Acting::to_text)),
+            column!((_, _, lease, _) => lease.acting.as_ref().and_then(|acting| acting.repository_id.as_deref())),
+            column!((_, _, lease, _) => lease.acting_person.map(Vec::from)),
+            column!((_, _, lease, _) => lease.parent.map(|parent| parent.0.to_be_bytes().to_vec())),
+            column!((_, _, lease, _) => lease.handoff),
         ];
         self.client.execute(&self.sql.open_leases, &values).await
     }
@@ -531,6 +553,7 @@ impl Session {
         client.execute(&sql.sweep_sessions, &[&now.0, &SWEEP_ROWS_MAX]).await?;
         client.execute(&sql.sweep_denials, &[&now.0]).await?;
         client.execute(&sql.sweep_persons, &[&now.0, &SWEEP_ROWS_MAX]).await?;
+        client.execute(&sql.sweep_acting_persons, &[&now.0, &SWEEP_ROWS_MAX]).await?;
         client.execute(&sql.sweep_lists, &[&now.0]).await?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
         let forgotten = newest.map_or(0, |newest| newest + 1);

@@ -3,12 +3,12 @@
 //! that it touches.
 
 use super::{
-    APPLICATION_ID, MIGRATIONS, file,
+    APPLICATION_ID, KIN, MIGRATIONS, file,
     guards::{self, Times, family, turned},
     key, prepare, version,
 };
 use crate::store::{
-    Blocked, Change, Commit, Denial, Down, Engine, Epoch, Family, Guard, Lease, LeaseState, Outcome, Settled,
+    Acting, Blocked, Change, Commit, Denial, Down, Engine, Epoch, Family, Guard, Lease, LeaseState, Outcome, Settled,
     Suspension, TreeRows, Turns, forget::Forget,
 };
 use claimbound_core::{
@@ -175,6 +175,9 @@ impl Engine for Sqlite {
                   (SELECT 1 FROM families WHERE families.id = leases.id AND ended = 0 AND families.expires > ?1)
               ORDER BY expires LIMIT ?2)";
         transaction.prepare_cached(forget)?.execute((now.0, SWEEP_ROWS_MAX))?;
+        let forget = "UPDATE leases SET actor_person = NULL WHERE id IN
+             (SELECT id FROM leases WHERE actor_person IS NOT NULL AND expires <= ?1 ORDER BY expires LIMIT ?2)";
+        transaction.prepare_cached(forget)?.execute((now.0, SWEEP_ROWS_MAX))?;
         let over = "DELETE FROM status_lists WHERE until < ?1";
         transaction.prepare_cached(over)?.execute([now.0])?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
@@ -260,7 +263,7 @@ fn apply(
 fn may_be_blocked(change: &Change) -> bool {
     match change {
         Change::Settle(_)
-        | Change::End(_)
+        | Change::End { .. }
         | Change::Hold { .. }
         | Change::EndFamily(_)
         | Change::Suspend { .. }
@@ -287,15 +290,7 @@ fn change(connection: &Connection, commit: &Commit) -> rusqlite::Result<Option<B
                 None
             }
             Change::Settle(settled) => settle(connection, settled)?,
-            Change::End(lease) => {
-                let end = "UPDATE leases SET state = 'ended' WHERE id = ?1 AND state NOT IN ('failed', 'ended')";
-                let ended = connection.prepare_cached(end)?.execute([key(*lease)])? == 1;
-                if ended {
-                    // A token whose exchange was under way: it is over now.
-                    token_of(connection, *lease, "AND state = 'issuing'", LeaseState::Ended)?;
-                }
-                (!ended).then_some(Blocked::LeaseEnded)
-            }
+            Change::End { lease, children } => end(connection, *lease, *children)?,
             Change::Hold { lease, possession } => {
                 let hold = "UPDATE leases SET possession = ?2 WHERE id = ?1";
                 let changed = connection.prepare_cached(hold)?.execute((key(*lease), possession))?;
@@ -404,21 +399,36 @@ fn open_family(connection: &Connection, family: &Family) -> rusqlite::Result<()>
     Ok(())
 }
 
+fn end(connection: &Connection, lease: LeaseId, children: u32) -> rusqlite::Result<Option<Blocked>> {
+    let end = "UPDATE leases SET state = 'ended' WHERE id = ?1 AND state NOT IN ('failed', 'ended')";
+    if connection.prepare_cached(end)?.execute([key(lease)])? == 0 {
+        return Ok(Some(Blocked::LeaseEnded));
+    }
+    // A token whose exchange was under way: it is over now.
+    token_of(connection, lease, "AND state = 'issuing'", LeaseState::Ended)?;
+    let ended = end_kin(connection, KIN, lease)?;
+    Ok((ended != children as usize).then_some(Blocked::Moved))
+}
+
+/// Ends what is alive of the leases that `kin` names, and says how many those are.
+fn end_kin(connection: &Connection, kin: &str, of: LeaseId) -> rusqlite::Result<usize> {
+    let spent = "UPDATE spent SET state = 'ended' WHERE state = 'issuing' AND token IN
+         (SELECT token FROM leases WHERE id IN kin AND state NOT IN ('failed', 'ended'))";
+    connection.prepare_cached(&format!("{kin} {spent}"))?.execute([key(of)])?;
+    let ended = "UPDATE leases SET state = 'ended' WHERE id IN kin AND state NOT IN ('failed', 'ended')";
+    connection.prepare_cached(&format!("{kin} {ended}"))?.execute([key(of)])
+}
+
+/// The leases of the family `?1`, and whatever came of them.
+const FAMILY: &str = "WITH RECURSIVE kin (id) AS
+     (SELECT id FROM leases WHERE family = ?1 UNION SELECT leases.id FROM leases JOIN kin ON leases.parent = kin.id)";
+
 fn end_family(connection: &Connection, family: LeaseId) -> rusqlite::Result<Option<Blocked>> {
     let end = "UPDATE families SET ended = 1 WHERE id = ?1 AND ended = 0";
     if connection.prepare_cached(end)?.execute([key(family)])? == 0 {
         return Ok(Some(Blocked::FamilyEnded));
     }
-    // A token whose exchange was under way: it is over now.
-    connection
-        .prepare_cached(
-            "UPDATE spent SET state = 'ended' WHERE state = 'issuing' AND token IN
-             (SELECT token FROM leases WHERE family = ?1 AND state NOT IN ('failed', 'ended'))",
-        )?
-        .execute([key(family)])?;
-    connection
-        .prepare_cached("UPDATE leases SET state = 'ended' WHERE family = ?1 AND state NOT IN ('failed', 'ended')")?
-        .execute([key(family)])?;
+    end_kin(connection, FAMILY, family)?;
     Ok(None)
 }
 
@@ -475,10 +485,10 @@ fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusql
         .prepare_cached(
             "INSERT INTO leases (id, role, mapping, team, principal_issuer, principal_id, principal_name, repository_id,
              owner_id, run_id, person, opened, expires, handle, state, token, token_keep_until, family, status_list,
-             status_index)
+             status_index, actor, actor_repository, actor_person, parent, handoff)
              VALUES (:id, :role, :mapping, :team, :principal_issuer, :principal_id, :principal_name, :repository_id,
              :owner_id, :run_id, :person, :opened, :expires, :handle, :state, :token, :token_keep_until, :family,
-             :status_list, :status_index)",
+             :status_list, :status_index, :actor, :actor_repository, :actor_person, :parent, :handoff)",
         )?
         .execute(named_params! {
             ":id": key(lease.id),
@@ -501,6 +511,11 @@ fn open_lease(connection: &Connection, lease: &Lease, guards: &[Guard]) -> rusql
             ":family": lease.family.map(key),
             ":status_list": lease.status.map(|place| place.list.to_be_bytes()),
             ":status_index": lease.status.map(|place| place.index),
+            ":actor": lease.acting.as_ref().map(Acting::to_text),
+            ":actor_repository": lease.acting.as_ref().and_then(|acting| acting.repository_id.as_deref()),
+            ":actor_person": lease.acting_person,
+            ":parent": lease.parent.map(key),
+            ":handoff": lease.handoff,
         })?;
     Ok(())
 }

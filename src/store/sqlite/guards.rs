@@ -34,6 +34,11 @@ pub(super) fn judge<'c>(
             let alive = connection.prepare_cached(alive)?.exists([key(*lease)])?;
             if alive { Ok(Take::Nothing) } else { Err(Blocked::LeaseEnded) }
         }
+        Guard::Parent { lease, at } => {
+            let alive = "SELECT 1 FROM leases WHERE id = ?1 AND state = 'issued' AND expires > ?2";
+            let alive = connection.prepare_cached(alive)?.exists((key(*lease), at.0))?;
+            if alive { Ok(Take::Nothing) } else { Err(Blocked::ParentEnded) }
+        }
         Guard::Within(taken) => within(connection, taken)?,
         Guard::NotSuspended { subjects, at } => suspended(connection, subjects, *at)?.map_or(Ok(Take::Nothing), Err),
         Guard::Refresh(turn) => match family(connection, turn.family)? {

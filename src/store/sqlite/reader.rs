@@ -1,9 +1,10 @@
 //! Reading: own connections, each walk in one read transaction, nothing in the writer's way.
 
-use super::{MIGRATIONS, family_at, id_at, key, prepare, version};
+use super::{KIN, MIGRATIONS, family_at, id_at, key, prepare, version};
 use crate::store::{
-    AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Kept, Leaf, LeaseOrder, ListedLease,
-    Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten, open::oldest_live,
+    Acting, AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Kept, Leaf, LeaseOrder,
+    ListedLease, Node, Reader, Scope, Session, Stored, StoredLease, Subject, Suspension, forget::Forgotten,
+    open::oldest_live,
 };
 use claimbound_core::{
     evidence::{DecisionId, LeaseId, SuspensionId},
@@ -117,7 +118,11 @@ impl Reader for SqliteReader {
                 all(connection, sql, (key(*below), most), listed_lease)
             }
             LeaseOrder::Youngest { below, of: Some(repository) } => {
-                let sql = "SELECT * FROM leases WHERE repository_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
+                // Each half along its own index.
+                let sql = "SELECT * FROM (SELECT * FROM leases WHERE repository_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3)
+                           UNION SELECT * FROM
+                               (SELECT * FROM leases WHERE actor_repository = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3)
+                           ORDER BY id DESC LIMIT ?3";
                 all(connection, sql, (repository, key(*below), most), listed_lease)
             }
         })
@@ -135,6 +140,12 @@ impl Reader for SqliteReader {
     fn denials(&self, backend: &str, now: UnixSeconds) -> Result<Vec<Denial>, Down> {
         let sql = "SELECT * FROM denials WHERE backend = ?1 AND until > ?2 ORDER BY until DESC, denial";
         self.read(|connection| all(connection, sql, (backend, now.0), denial))
+    }
+
+    fn children(&self, of: LeaseId) -> Result<Vec<ListedLease>, Down> {
+        let sql =
+            format!("{KIN} SELECT * FROM leases WHERE id IN kin AND state NOT IN ('failed', 'ended') ORDER BY id");
+        self.read(|connection| all(connection, &sql, [key(of)], listed_lease))
     }
 
     fn leases_of(&self, family: LeaseId) -> Result<Vec<HeldLease>, Down> {
@@ -405,6 +416,7 @@ fn held_lease(row: &Row<'_>) -> rusqlite::Result<HeldLease> {
         handle: row.get("handle")?,
         expires: UnixSeconds(row.get("expires")?),
         state: row.get("state")?,
+        handoff: row.get("handoff")?,
     })
 }
 
@@ -432,12 +444,22 @@ fn listed_lease(row: &Row<'_>) -> rusqlite::Result<ListedLease> {
         owner_id: row.get("owner_id")?,
         run_id: row.get("run_id")?,
         person: row.get("person")?,
+        acting: acting(row)?,
+        acting_person: row.get("actor_person")?,
+        parent: row.get::<_, Option<[u8; 16]>>("parent")?.map(|id| LeaseId(u128::from_be_bytes(id))),
+        handoff: row.get("handoff")?,
         opened: UnixSeconds(row.get("opened")?),
         expires: UnixSeconds(row.get("expires")?),
         handle: row.get("handle")?,
         state: row.get("state")?,
         family: row.get::<_, Option<[u8; 16]>>("family")?.map(|id| LeaseId(u128::from_be_bytes(id))),
     })
+}
+
+fn acting(row: &Row<'_>) -> rusqlite::Result<Option<Acting>> {
+    let text: Option<String> = row.get("actor")?;
+    let acting = text.map(|text| Acting::of_text(&text)).transpose();
+    acting.map_err(|down| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, down.into()))
 }
 
 /// A name that this program does not know: a later one wrote it.

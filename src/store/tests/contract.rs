@@ -29,7 +29,7 @@ macro_rules! contract {
             a_suspension_is_replaced_by_whoever_saw_it leases_are_found_by_what_they_are_about
             denials_stay_as_long_as_the_longest_and_persons_as_long_as_their_lease
             a_refresh_token_has_one_turn
-            a_family_ends_with_its_leases a_turn_is_given_back a_status_list_shows_what_was_ended
+            a_family_ends_with_its_leases a_lease_ends_with_all_that_came_of_it leases_are_found_by_who_acts a_turn_is_given_back a_status_list_shows_what_was_ended
             a_tree_grows_and_proves_in_stored_order a_store_that_was_adopted_refuses_older_tokens
             what_may_have_been_forgotten_ends_with_an_adoption
             what_is_old_goes_and_the_rest_verifies a_lease_that_lives_keeps_its_record
@@ -682,6 +682,96 @@ pub(super) fn a_family_ends_with_its_leases(place: &dyn Place) {
     assert_eq!(one(engine.as_mut(), &mut chain, reused), durable(9));
     assert_eq!(alive(2), []);
     assert_eq!(verified(place, 9).leases, 5);
+}
+
+pub(super) fn a_lease_ends_with_all_that_came_of_it(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let [over, moved] = [Blocked::ParentEnded, Blocked::Moved].map(Outcome::Blocked);
+    // 1 → 2 → 4, 1 → 3; 5 is nobody's. One is still being minted, and one was surely not.
+    let opened = [
+        grant(1, spend(1, Issued)),
+        child(2, spend(2, Issued), 1),
+        child(3, spend(3, Issuing), 1),
+        child(4, spend(4, Issued), 2),
+        grant(5, spend(5, Issued)),
+        child(6, spend(6, Issuing), 1),
+        settle(6, Failed),
+    ];
+    assert_eq!(engine.apply(&opened, &mut chain).unwrap(), [1, 2, 3, 4, 5, 6, 7].map(durable));
+    let children = |of| {
+        let children = place.reader().children(LeaseId(of)).unwrap();
+        children.into_iter().map(|lease| (lease.id.0, lease.parent.map(|parent| parent.0))).collect::<Vec<_>>()
+    };
+    assert_eq!(children(1), [(2, Some(1)), (3, Some(1)), (4, Some(2))]);
+    assert_eq!((children(2), children(5)), (vec![(4, Some(2))], vec![]));
+    // Under one that is not issued, has expired, or is not there.
+    for (parent, at) in [(3, NOW), (6, NOW), (1, NOW.plus(900)), (77, NOW)] {
+        let guard = Guard::Parent { lease: LeaseId(parent), at };
+        assert_eq!(one(engine.as_mut(), &mut chain, refuse(90, vec![guard], vec![])), over, "{parent}");
+    }
+    // Whoever saw fewer looks again; so does who saw more.
+    for seen in [0, 2, 4] {
+        assert_eq!(one(engine.as_mut(), &mut chain, end_with(1, seen)), moved, "{seen}");
+    }
+    assert_eq!(children(1).len(), 3, "and nothing was ended");
+    // In one batch: what was opened before the end ends with it, and after it nothing is.
+    let batch = [child(7, spend(7, Issued), 4), end_with(1, 4), child(8, spend(8, Issued), 2), settle(3, Issued)];
+    let late = Outcome::Blocked(Blocked::LeaseEnded);
+    assert_eq!(engine.apply(&batch, &mut chain).unwrap(), [durable(8), durable(9), over.clone(), late.clone()]);
+    assert_eq!(children(1), []);
+    let states = [1, 2, 3, 4, 5, 6, 7].map(|id| place.reader().lease(LeaseId(id)).unwrap().unwrap().state);
+    assert_eq!(states, [Ended, Ended, Ended, Ended, Issued, Failed, Ended]);
+    assert_eq!(one(engine.as_mut(), &mut chain, grant(9, spend(3, Issued))), Outcome::Blocked(Blocked::Replay));
+    assert_eq!(one(engine.as_mut(), &mut chain, end(4)), late);
+    // A family's leases end with what came of them, too.
+    let family = [begin(20, 20), child(21, spend(21, Issued), 20), child(22, spend(22, Issued), 21), end_family(20)];
+    assert_eq!(engine.apply(&family, &mut chain).unwrap(), [10, 11, 12, 13].map(durable));
+    assert_eq!(children(20), []);
+    verified(place, 13);
+}
+
+pub(super) fn leases_are_found_by_who_acts(place: &dyn Place) {
+    use crate::store::leases::{LeaseFilter, When, page};
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let acting = Acting {
+        issuer: "cluster".into(),
+        id: "uid-7".into(),
+        name: "agents/bot".into(),
+        repository_id: Some("uid-7".into()),
+        owner_id: None,
+        run_id: Some("r7".into()),
+    };
+    let mut acted = grant(2, spend(2, Issued));
+    let Some(Change::OpenLease(lease)) = acted.changes.first_mut() else { unreachable!("a grant opens a lease") };
+    (lease.acting, lease.acting_person) = (Some(acting.clone()), Some(subject_key(Scope::Person, "cluster", "p7")));
+    (lease.handoff, lease.expires) = (true, NOW.plus(900));
+    assert_eq!(engine.apply(&[grant(1, spend(1, Issued)), acted], &mut chain).unwrap(), [1, 2].map(durable));
+    let found = |filter: &LeaseFilter, when| {
+        let found = page(place.reader().as_ref(), filter, when, None, 9).unwrap().leases;
+        found.into_iter().map(|lease| lease.id.0).collect::<Vec<_>>()
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let (alive, since) = (When::Alive { now: NOW, until: None }, When::Since(UnixSeconds(0)));
+    let cluster = || LeaseFilter { issuer: text("cluster"), ..LeaseFilter::default() };
+    for (filter, expected) in [
+        (cluster(), vec![2]),
+        (LeaseFilter { repository: text("uid-7"), ..cluster() }, vec![2]),
+        (LeaseFilter { repository: text("agents/bot"), ..LeaseFilter::default() }, vec![2]),
+        (LeaseFilter { run: text("r7"), ..LeaseFilter::default() }, vec![2]),
+        (LeaseFilter { person: text("p7"), ..cluster() }, vec![2]),
+        (LeaseFilter { actor: text("cluster:uid-7"), ..LeaseFilter::default() }, vec![2]),
+        (LeaseFilter { actor: text("github:uid-7"), ..LeaseFilter::default() }, vec![]),
+        // Of one of the two, never of both together.
+        (LeaseFilter { repository: text("42"), ..cluster() }, vec![]),
+        (LeaseFilter { principal: text("uid-7"), ..LeaseFilter::default() }, vec![]),
+    ] {
+        assert_eq!((found(&filter, alive), found(&filter, since)), (expected.clone(), expected), "{filter:?}");
+    }
+    assert_eq!(found(&LeaseFilter { repository: text("42"), ..LeaseFilter::default() }, since), [2, 1]);
+    let listed = page(place.reader().as_ref(), &cluster(), alive, None, 9).unwrap().leases.remove(0);
+    assert_eq!((listed.acting, listed.handoff, listed.parent), (Some(acting), true, None));
+    engine.sweep(NOW.plus(900)).unwrap();
+    assert_eq!(found(&LeaseFilter { person: text("p7"), ..cluster() }, since), [0; 0], "forgotten when it is over");
 }
 
 pub(super) fn a_turn_is_given_back(place: &dyn Place) {

@@ -93,7 +93,7 @@ async fn a_failure_answers_down_once_and_the_chain_goes_on() {
         assert_eq!(hand.written.lock().unwrap().last(), Some(&(linked.sequence, linked.link)));
     }
     let mut silent = commit(number);
-    (silent.entry, silent.changes) = (None, vec![Change::End(LeaseId(1))]);
+    (silent.entry, silent.changes) = (None, vec![Change::End { lease: LeaseId(1), children: 0 }]);
     writer.commit(silent).await.expect_err("a change comes with a record");
     assert_eq!(hand.batches.try_iter().count(), 8, "nothing is tried again");
     assert_eq!(hand.written.lock().unwrap().len(), 4);

@@ -38,13 +38,16 @@ const SERVICE: &[(&str, &str)] = &[
     ("config", "core::diag operators otlp secret"),
     ("folder", "core::diag core::mapping"),
     // The floors of an exchange.
-    ("keys", "core::claims core::evidence::VerifierKey core::time core::trust net secret telemetry"),
+    (
+        "keys",
+        "core::claims core::evidence::VerifierKey core::time core::trust core::workload::SingleUseRule net secret telemetry",
+    ),
     ("documents", "core::time keys::signing"),
     ("store", "core::evidence core::reason core::time core::trust::SingleUse secret telemetry"),
     (
         "issuance",
-        "core::claims core::diag core::evidence::LeaseId core::evidence::hex core::mapping core::reason core::time core::workload \
-         keys::signing net secret telemetry",
+        "core::claims core::diag core::evidence::LeaseId core::evidence::hex core::mapping core::reason core::time \
+         core::trust::IssuerTable core::workload keys::signing net secret telemetry",
     ),
     ("exchange", "core issuance keys::issuers rate secret store telemetry"),
     // Questions to the evidence, and people's sign-in.

@@ -212,7 +212,7 @@ fn asked(set: &MappingSet, profiles: &Profiles, tests: &[TestCase]) {
         for job in JOBS {
             let given = Given::Workload(job.iter().map(|(claim, text)| (*claim, (*text).to_owned())).collect());
             let Ok(principal) = given.workload(set, profiles, id) else { continue };
-            let case = Case { principal, actors: Vec::new() };
+            let case = Case::alone(principal);
             let possible = possible_roles(set, &case, NOW);
             for role in [None].into_iter().chain(roles.iter().map(|role| Some(*role))) {
                 let ask = Ask { role, ..Ask::default() };

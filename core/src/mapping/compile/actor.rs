@@ -18,6 +18,8 @@ use toml::de::DeValue;
 
 /// The key of `[mapping.actor.match]` that is no claim.
 const ISSUER: &str = "issuer";
+/// Longest `audience`.
+const AUDIENCE_BYTES_MAX: usize = 256;
 
 /// The rule, its conditions beside it; `None`: it cannot be read, which is told.
 pub(super) fn read(
@@ -28,7 +30,9 @@ pub(super) fn read(
 ) -> Option<(ActorRule, Vec<Compiled>)> {
     let before = findings.errors();
     let fields = Fields::read(entry.source, Place::Actor, entry.value, findings)?;
-    let required = fields.boolean("required", findings).unwrap_or(false);
+    let audience = fields.entry("audience").and_then(|entry| audience(&entry, findings));
+    // Nobody exchanges a token of ours on their own behalf.
+    let required = fields.boolean("required", findings).unwrap_or(false) || audience.is_some();
     let max_depth = depth(fields.entry("max_depth"), findings);
     let table = fields.need("match", findings)?;
     let keys = keys_of(Some(table), Origin::Actor, findings);
@@ -59,8 +63,23 @@ pub(super) fn read(
         compiled.extend(default_events(profile, &compiled, &table.key_span()));
     }
     let span = entry.key_span();
-    let rule = ActorRule { required, max_depth, issuer: IssuerId(number), conditions: Vec::new(), span };
+    let rule = ActorRule { required, audience, max_depth, issuer: IssuerId(number), conditions: Vec::new(), span };
     (findings.errors() == before).then_some((rule, compiled))
+}
+
+/// As a `jwt` role's is: plain ASCII, compared byte by byte.
+fn audience(entry: &Entry<'_, '_>, findings: &mut Findings) -> Option<String> {
+    let (text, span) = entry.text(findings)?;
+    if text.is_empty() || text.len() > AUDIENCE_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        findings.error(
+            codes::BAD_ACTOR_AUDIENCE,
+            span,
+            format!("`audience` is not 1 to {AUDIENCE_BYTES_MAX} printable ASCII characters without spaces"),
+            "write the `audience` of the `jwt` role whose tokens this actor exchanges, exactly as it stands there",
+        );
+        return None;
+    }
+    Some(text.to_owned())
 }
 
 fn depth(entry: Option<Entry<'_, '_>>, findings: &mut Findings) -> u8 {

@@ -88,10 +88,16 @@ pub(super) fn compile(
     let issuer_id = IssuerId(number);
     let given = given(&fields, profile, findings);
     let actor = fields.entry("actor").and_then(|entry| actor(entry, policy, findings));
+    let audience = fields.text("audience", findings).map(|(audience, span)| (audience.to_owned(), span));
+    if let (Some((_, span)), None) = (&audience, fields.entry("actor")) {
+        let help = "add `actor = { issuer = \"…\", … }`: nobody exchanges a token of ours on their own behalf";
+        form(findings, span.clone(), "`audience` stands without `actor`", help);
+    }
     if findings.errors() != before {
         return None;
     }
-    Some(TestCase { name: name?, issuer: issuer_id, given: given?, actor, expect: expect?, at, span: fields.span() })
+    let (given, expect, audience) = (given?, expect?, audience.map(|(audience, _)| audience));
+    Some(TestCase { name: name?, issuer: issuer_id, given, actor, audience, expect, at, span: fields.span() })
 }
 
 fn form(findings: &mut Findings, span: Span, message: impl Into<String>, help: impl Into<String>) {

@@ -8,7 +8,7 @@ use crate::{
         set::{Deny, IssuerId, Mapping},
     },
     reason::Reason,
-    workload::Workload,
+    workload::{Via, Workload},
 };
 
 /// One of a case whose claims conditions are on: the principal, or the outermost actor.
@@ -38,15 +38,37 @@ impl<'a> Judge<'a> {
         self.actors.len()
     }
 
-    /// Why a mapping does not take whoever acts, or nobody; `None`: it does.
+    /// By what the case was brought.
+    pub(crate) fn via(&self) -> &'a Via<'a> {
+        self.via
+    }
+
+    /// How what is unknown of who acts is read by mappings.
+    pub(crate) fn actor_side(&self) -> Side {
+        if *self.via == Via::Handoff { Side::Hopes } else { Side::Grants }
+    }
+
+    /// How what is unknown of one of the case is read by denies. Nearly all is, of who shall act once: a deny about it is for
+    /// the exchange that it comes to.
+    pub(crate) fn deny_side(&self, party: Party<'_>) -> Side {
+        if party.acts && *self.via == Via::Handoff { Side::Grants } else { Side::Denies }
+    }
+
+    /// Why a mapping does not take whoever acts, or nobody; `None`: it does. A job's own token never goes by a mapping for
+    /// downstream exchanges, nor a token of ours by any other.
     pub(crate) fn actor_miss(&self, mapping: &Mapping) -> Option<Reason> {
-        match (mapping.actor.as_deref(), self.actors.is_empty()) {
+        let rule = mapping.actor.as_deref();
+        if rule.and_then(|rule| rule.audience.as_deref()) != self.via.audience() {
+            let alone = rule.is_some() && self.actors.is_empty();
+            return Some(if alone { Reason::ActorNeeded } else { Reason::ActorNotAllowed });
+        }
+        match (rule, self.actors.is_empty()) {
             (None, true) => None,
             (None, false) => Some(Reason::ActorNotAllowed),
             (Some(rule), true) => rule.required.then_some(Reason::ActorNeeded),
             (Some(rule), false) => {
                 let acting = self.acting().filter(|acting| acting.issuer == rule.issuer);
-                let fits = |acting| self.check_of(acting, &rule.conditions, Side::Grants, &mut Silent);
+                let fits = |acting| self.check_of(acting, &rule.conditions, self.actor_side(), &mut Silent);
                 if !acting.is_some_and(fits) {
                     Some(Reason::ActorNotAllowed)
                 } else if self.depth() > usize::from(rule.max_depth) {
@@ -61,7 +83,10 @@ impl<'a> Judge<'a> {
     /// The first deny about this role that holds, of the job or of who acts for it: the credential is for both.
     pub(crate) fn denied(&self, role: RoleId) -> Option<&'a Deny> {
         let mut denies = self.denies(role);
-        let held = denies.find(|(party, deny)| self.check_of(*party, &deny.conditions, Side::Denies, &mut Silent));
+        let holds = |(party, deny): &(Party<'a>, &'a Deny)| {
+            self.check_of(*party, &deny.conditions, self.deny_side(*party), &mut Silent)
+        };
+        let held = denies.find(holds);
         held.map(|(_, deny)| deny)
     }
 
@@ -79,10 +104,10 @@ impl<'a> Judge<'a> {
 mod tests {
     use crate::{
         fixture::*,
-        mapping::{Ask, Decision, Got, MappingSet, decide, explain},
+        mapping::{Ask, Decision, Got, IssuerId, MappingSet, decide, explain},
         reason::Reason,
         time::UnixSeconds,
-        workload::{Case, Claim as C, Workload},
+        workload::{Case, Claim as C, Via, Workload},
     };
 
     const BOT: (C, &str) = (C::Subject, "bot");
@@ -151,6 +176,48 @@ mod tests {
         assert_eq!(denied(&set, &acted(push(&[]), &three)), Some(Reason::ChainTooLong));
         let two = [bot(), admin];
         assert_eq!(denied(&with_bot(true, 1), &acted(push(&[]), &two)), Some(Reason::ChainTooLong));
+    }
+
+    #[test]
+    fn a_token_of_ours_goes_by_mappings_of_its_audience_and_by_no_other() {
+        let pin = || repositories(&[("acme/api", "1")]);
+        let builder = || Builder::new().mapping("m", "r", [pin()]).acting(1, true, 2, [text(C::Subject, &["bot"])]);
+        let (own, onward) = (builder().build(), builder().downstream("https://a.example").build());
+        let by = |audience: &'static str| Case {
+            via: Via::Downstream(audience.into()),
+            ..acted(push(&[]), &[bot(), job_of("gitlab", &[], &[])])
+        };
+        assert_eq!(denied(&onward, &by("https://a.example")), None);
+        assert_eq!(denied(&onward, &by("https://b.example")), Some(Reason::ActorNotAllowed));
+        assert_eq!(denied(&own, &by("https://a.example")), Some(Reason::ActorNotAllowed));
+        assert_eq!(denied(&onward, &acted(push(&[]), &[bot()])), Some(Reason::ActorNotAllowed));
+        assert_eq!(denied(&onward, &push(&[])), Some(Reason::ActorNeeded));
+        let plain = Builder::new().mapping("m", "r", [pin()]).build();
+        assert_eq!(denied(&plain, &by("https://a.example")), Some(Reason::ActorNotAllowed));
+    }
+
+    #[test]
+    fn of_who_shall_act_only_what_is_known_can_refuse() {
+        let pin = || repositories(&[("acme/api", "1")]);
+        let promised = |sub: &str| {
+            let actor = Workload::named("gitlab".to_owned(), "https://gitlab.example", sub);
+            Case { actors: vec![actor], via: Via::Handoff, ..push(&[]) }
+        };
+        let rule = [text(C::Subject, &["bot"]), repositories(&[("acme/bot", "7")]), text(C::Branch, &["main"])];
+        let set = || Builder::new().mapping("m", "r", [pin()]).acting(1, true, 1, rule.clone());
+        assert_eq!(denied(&set().build(), &promised("bot")), None, "the rest is asked when it acts");
+        assert_eq!(denied(&set().build(), &promised("other")), Some(Reason::ActorNotAllowed));
+        assert_eq!(denied(&set().build(), &acted(push(&[]), &[bot()])), Some(Reason::ActorNotAllowed));
+        let of_actor = |condition| {
+            let mut set = set().deny("d", &["r"], [condition]).build();
+            set.denies[0].issuers = vec![IssuerId(1)];
+            set.finish()
+        };
+        assert_eq!(denied(&of_actor(text(C::Branch, &["main"])), &promised("bot")), None);
+        assert_eq!(denied(&of_actor(text(C::Subject, &["bot"])), &promised("bot")), Some(Reason::Denied));
+        let far =
+            Case { principal: push(&[(C::RepositoryId, "9"), (C::Repository, "acme/x")]).principal, ..promised("bot") };
+        assert_eq!(denied(&set().build(), &far), Some(Reason::NoMapping));
     }
 
     #[test]

@@ -224,6 +224,9 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
             described(table(Place::Actor, backends), "who may act for its jobs; left out: nobody")
         }
         (Place::Actor, "required") => described(json!({ "type": "boolean" }), "a job for which nobody acts is refused"),
+        (Place::Actor, "audience") => text(
+            "for downstream exchanges alone: what the actor brings for the job is a token of ours for this audience",
+        ),
         (Place::Actor, "max_depth") => described(
             json!({ "type": "integer", "minimum": 1, "maximum": ACTORS_MAX }),
             "most actors that act one for another; left out: 1",
@@ -244,6 +247,7 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
             schema["properties"]["issuer"] = json!({ "$ref": "#/$defs/name" });
             described(schema, "who acts for the job: its issuer, and its canonical claims")
         }
+        (Place::Test, "audience") => text("with `actor`: it exchanges a token of ours for this audience, downstream"),
         (Place::Test, "claims") => described(json!({ "type": "object" }), "the job as its token writes it"),
         (Place::Test, "expect") => described(json!({ "enum": ["grant", "deny"] }), "what must come out"),
         (Place::Test, "roles") => names("with `grant`: exactly these roles"),

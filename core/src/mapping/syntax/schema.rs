@@ -71,9 +71,11 @@ impl Place {
                 "shadow",
             ],
             Self::Limit => &["per_run", "per_hour"],
-            Self::Actor => &["required", "max_depth", "match"],
+            Self::Actor => &["required", "audience", "max_depth", "match"],
             Self::Tests => &["test"],
-            Self::Test => &["name", "issuer", "workload", "claims", "actor", "expect", "roles", "role", "fails", "at"],
+            Self::Test => {
+                &["name", "issuer", "workload", "claims", "actor", "audience", "expect", "roles", "role", "fails", "at"]
+            }
             Self::Match => &[],
         }
     }
@@ -166,9 +168,6 @@ pub(crate) fn later(place: Place, key: &str) -> Option<&'static str> {
             "remove it; give the sensitivity `needs_any = [\"branch\", \"tag\"]` and keep roles that need a person unbound"
         }
         (Place::Limit, "sts_uses_per_token") => "remove it; one token is good for one call in this version",
-        (Place::Actor, "audience") => {
-            "remove it; this version takes no token of its own as a subject token, so nothing is exchanged downstream"
-        }
         (Place::Mapping, "ceremony" | "approvers" | "quorum") => {
             "remove it, and do not bind roles that need a person's approval yet: without it the mapping would grant at once"
         }

@@ -27,7 +27,7 @@ pub(in crate::review) fn case(profile: &str, given: &Job) -> Option<Case<'static
     let mut principal = from_canonical(PROFILES.get(profile).unwrap(), "github", &claims).ok()?;
     let raw = serde_json::Value::Object(given.raw.clone()).to_string();
     principal.raw = crate::claims::Claims::parse(raw.as_bytes()).unwrap().into_owned();
-    Some(Case { principal, actors: Vec::new() })
+    Some(Case::alone(principal))
 }
 
 /// Every job over a few values, in which tokens carry what they must.

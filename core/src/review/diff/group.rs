@@ -17,7 +17,7 @@ use crate::{
         reach::{listed_ids, listed_names},
     },
     time::UnixSeconds,
-    workload::Claim,
+    workload::{Case, Claim, Via},
 };
 use foldhash::fast::FixedState;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -34,6 +34,8 @@ pub(super) struct Half<'a> {
     pub issuer: Option<IssuerId>,
     /// Of who acts.
     pub actor: Option<IssuerId>,
+    /// Of the token of ours that they bring, in a downstream exchange.
+    pub audience: Option<&'a str>,
     pub role: Option<RoleId>,
     /// Those that give the role.
     pub mappings: Vec<MappingId>,
@@ -264,7 +266,8 @@ impl Half<'_> {
                 Err(refused) => return refused,
             },
         };
-        let case = crate::workload::Case { principal, actors };
+        let via = self.audience.map_or(Via::Job, |audience| Via::Downstream(audience.into()));
+        let case = Case { principal, actors, via };
         match decide(set, &case, &Ask { role: Some(role), ..Ask::default() }, UnixSeconds(0)) {
             Decision::Grant(grant) => {
                 let name = set.mapping(grant.mapping).name.clone();
@@ -526,7 +529,8 @@ pub(super) fn same_mapping(a: &Mapping, b: &Mapping) -> bool {
     let same_actors = match (actor.as_deref(), b.actor.as_deref()) {
         // Whether their issuers are the same is the caller's to see to: numbers are of one folder.
         (Some(a), Some(b)) => {
-            (a.required, a.max_depth) == (b.required, b.max_depth) && same_conditions(&a.conditions, &b.conditions)
+            (a.required, &a.audience, a.max_depth) == (b.required, &b.audience, b.max_depth)
+                && same_conditions(&a.conditions, &b.conditions)
         }
         (a, b) => a.is_none() && b.is_none(),
     };

@@ -469,6 +469,14 @@ fn what_changes_in_who_acts_is_told() {
     assert_eq!(told_of_actors(may(&["7"], 1), must(&["7"])), [(Kind::Loss, false, vec![])], "no more by itself");
     let deeper = told_of_actors(may(&["7"], 1), may(&["7"], 3));
     assert_eq!(deeper, [(Kind::Terms, true, vec!["actor.max_depth wider".to_owned()])]);
+    let onward = |audience: &str| must(&["7"]).downstream(audience);
+    assert_eq!(told_of_actors(onward("https://a.example"), onward("https://a.example")), []);
+    assert_eq!(told_of_actors(must(&["7"]), onward("https://a.example")), [gain(), loss()], "other tokens");
+    assert_eq!(
+        told_of_actors(onward("https://a.example"), onward("https://b.example")),
+        [gain(), loss()],
+        "for others"
+    );
     let denied = |builder: Builder| builder.deny("d", &["r"], [text(C::Branch, &["main"])]);
     let mut set = acted(denied(may(&["7"], 1)));
     set.denies[0].issuers = vec![crate::mapping::IssuerId(1)];

@@ -1,5 +1,5 @@
 //! The cases that one comparison is about: jobs of an issuer for which nobody acts, or those for which a job of a stated
-//! issuer does. The claims of an actor are axes of their own, so that what is said of one is proven of the other, too.
+//! issuer does, and of those the ones of downstream exchanges of tokens for one audience. The claims of an actor are axes of their own, so that what is said of one is proven of the other, too.
 
 use super::shape::{self, Owners, Shape};
 use crate::{
@@ -32,6 +32,8 @@ pub(super) struct Universe<'w> {
     pub principal: Of<'w>,
     /// Who acts for them; `None`: nobody.
     pub actor: Option<Of<'w>>,
+    /// Of the token of ours that the actor brings; `None`: the job's own token comes.
+    pub audience: Option<&'w str>,
 }
 
 /// A case that shows something: the job, and the issuer's name of who acts for it with the actor's job.
@@ -80,6 +82,7 @@ impl Universe<'_> {
         let mut shape = shape::of(&own, issuers[0], pinned);
         if let Some(of) = self.actor {
             shape.push((format!("{ACTOR}.issuer"), format!("`{}`", of.issuer)));
+            shape.extend(self.audience.map(|audience| (format!("{ACTOR}.audience"), format!("`{audience}`"))));
             let words = shape::of(&acting, issuers[1], false);
             shape.extend(words.into_iter().map(|(claim, words)| (format!("{ACTOR}.{claim}"), words)));
         }

@@ -21,12 +21,28 @@ pub(super) fn not_required(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
     found.push(Diagnostic::error(codes::ACTOR_NOT_REQUIRED, rule.span.clone(), message, help).warning());
 }
 
+/// Nothing of what the actor is to bring is ever made.
+pub(super) fn audience_of_nobody(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
+    let Some(rule) = bound.mapping.actor.as_ref().filter(|_| bound.mapping.is_first()) else { return };
+    let Some(wanted) = &rule.audience else { return };
+    if bound.set.roles.iter().any(|role| audience(role).and_then(toml::Value::as_str) == Some(wanted)) {
+        return;
+    }
+    let message = format!(
+        "mapping {} takes an actor that exchanges tokens for `{wanted}`, and no `jwt` role makes any",
+        bound.name()
+    );
+    let help = "write the `audience` of a `jwt` role, exactly as it stands there";
+    found.push(Diagnostic::error(codes::AUDIENCE_OF_NOBODY, rule.span.clone(), message, help).warning());
+}
+
+fn audience(role: &Role) -> Option<&toml::Value> {
+    role.parameters.values.get("audience").map(|(value, _)| value).filter(|_| role.kind == "jwt")
+}
+
 /// Relying parties often ignore `act`: an audience of its own is what they tell tokens of who acts by.
 pub(super) fn shared_audience(bound: &Bound<'_>, found: &mut Vec<Diagnostic>) {
     let Some(rule) = bound.mapping.actor.as_ref().filter(|_| bound.mapping.is_first()) else { return };
-    fn audience(role: &Role) -> Option<&toml::Value> {
-        role.parameters.values.get("audience").map(|(value, _)| value).filter(|_| role.kind == "jwt")
-    }
     for (id, role) in bound.roles() {
         let Some(own) = audience(role) else { continue };
         let others = bound.set.roles.iter().enumerate().filter(|(at, _)| *at != id.0 as usize);

@@ -18,7 +18,7 @@ fn aimless(set: &MappingSet, profiles: &Profiles, test: &TestCase) -> Option<Dia
     let Expect::Deny { role, fails: None } = &test.expect else { return None };
     // What is refused before any mapping is looked at was meant to be.
     let principal = test.given.workload(set, profiles, test.issuer).ok()?;
-    let case = Case { principal, actors: Vec::new() };
+    let case = Case::alone(principal);
     let ask = Ask { role: role.as_deref(), ..Ask::default() };
     let (decision, trace) = explain(set, &case, &ask, test.at.unwrap_or(UnixSeconds(0)));
     let elsewhere = [Claim::Repository, Claim::RepositoryId, Claim::RepositoryOwner, Claim::RepositoryOwnerId];

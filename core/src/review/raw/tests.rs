@@ -59,7 +59,7 @@ fn case(job: &Job) -> Case<'static> {
     let profile = PROFILES.get("github-actions").unwrap();
     let mut principal = from_canonical(profile, "github", &claims).expect("a job");
     principal.raw = Claims::parse(Value::Object(job.raw.clone()).to_string().as_bytes()).unwrap().into_owned();
-    Case { principal, actors: Vec::new() }
+    Case::alone(principal)
 }
 
 fn tokens() -> Vec<Value> {

@@ -191,12 +191,16 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let backend = if promise.is_some() { HANDOFF } else { role.backend.as_str() };
     let (role, mapping) = (role.name.as_str(), mapping.name.as_str());
     let duration = plan.duration();
-    let parent = parent.map(|parent| parent.lease);
+    let (parent, earlier) = parent.map_or((None, Vec::new()), |parent| (Some(parent.lease), parent.rests_on));
+    let mut beside = subjects::beside(&case, trail.actors(), mapping, role);
+    beside.extend(earlier);
+    if !case.actors.is_empty() {
+        trail.rests_on(&beside);
+    }
+    let mut subjects = subjects::of_principal(&case, trail.principal_id());
+    subjects.extend(beside);
     let alive = parent.map(|lease| Guard::Parent { lease, at: now });
-    let not_suspended = Guard::NotSuspended {
-        subjects: subjects::of(&case, trail.principal_id(), trail.actors(), mapping, role),
-        at: now,
-    };
+    let not_suspended = Guard::NotSuspended { subjects, at: now };
 
     // 6 Admission: one transaction, durable before anything leaves. Whatever else must hold is one more guard on it.
     if request.dry_run {

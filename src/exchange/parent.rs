@@ -8,13 +8,19 @@
 use super::{
     Cost, Parts, Refusal, Request,
     proof::{self, Pays, Proven},
-    trail::Trail,
+    strangers::Repository,
+    subjects,
+    trail::{RESTS_ON, Trail},
 };
 use crate::store::{Down, HeldLease, LeaseState, Stored};
 use claimbound_core::{
     claims::{Claims, Value},
     delegation,
-    evidence::{Body, DecisionId, LeaseId, hex, record::details_digest, record::leaf},
+    evidence::{
+        Body, DecisionId, LeaseId, hex,
+        record::{details_digest, leaf},
+        unhex,
+    },
     mapping::Ask,
     reason::Reason,
     review::{Given, GivenError},
@@ -28,6 +34,8 @@ use std::sync::Arc;
 pub struct Parent {
     pub(super) lease: LeaseId,
     expires: UnixSeconds,
+    /// What that lease rests on beside its principal, as [`crate::store::Subject::key`]: what suspends it suspends this.
+    pub(super) rests_on: Vec<[u8; 32]>,
     /// Of a handoff: for what alone it is good.
     bound: Option<Bound>,
 }
@@ -111,7 +119,9 @@ where
     let held = held.filter(ours).ok_or(TrustError::Refused(Reason::LeaseEnded))?;
 
     // 3 Workload, of the job that it all began with, and of who acts now.
-    let (principal, profile) = recorded(parts, &records, &said)?;
+    let Recorded { principal, profile, actors, rests_on } = recorded(parts, &records, &said)?;
+    let mappings = &parts.snapshot.mappings;
+    trail.issuer = mappings.issuer_named(said.issuer).map(|(_, issuer)| &*issuer.name);
     let actor = match actor {
         None => None,
         Some(actor) => Some(proof::acting(parts, actor, decoded_actor, trail).await?),
@@ -133,7 +143,6 @@ where
     }
 
     // 4 Delegation
-    let mappings = &parts.snapshot.mappings;
     let name_of = |url: &str| mappings.issuer_at(url);
     let workload = actor.map(|actor| actor.workload);
     let text = |name| claims.get(name).and_then(Value::as_text);
@@ -146,10 +155,12 @@ where
     } else {
         let (audience, act) = (text("aud").unwrap_or_default(), claims.get("act"));
         trail.brought(audience, act);
-        (delegation::onward(principal, act, workload, audience.to_owned(), name_of)?, None)
+        let case = delegation::onward(principal, act, workload, audience.to_owned(), name_of)?;
+        trail.acted_before(actors);
+        (case, None)
     };
     trail.acted(&case.actors);
-    let parent = Some(Parent { lease: said.lease, expires: held.expires, bound });
+    let parent = Some(Parent { lease: said.lease, expires: held.expires, rests_on, bound });
     Ok(Proven { case, pays: Pays::Token(cost), expires, parent })
 }
 
@@ -161,12 +172,17 @@ async fn kept(parts: &Parts<'_>, lease: LeaseId) -> Result<(Option<HeldLease>, V
     Ok(read.map_err(|_| Down::new("reading it panicked"))??)
 }
 
-/// The job of the grant, as its evidence has it and as the folder reads it today.
-fn recorded<'r>(
-    parts: &Parts<'r>,
-    records: &[Stored],
-    said: &Said<'_>,
-) -> Result<(Workload<'static>, &'r Profile), Refusal> {
+/// A grant, as its evidence has it.
+struct Recorded<'r> {
+    /// The job, as the folder reads it today.
+    principal: Workload<'static>,
+    profile: &'r Profile,
+    /// Who acted, the outermost first.
+    actors: Vec<Repository>,
+    rests_on: Vec<[u8; 32]>,
+}
+
+fn recorded<'r>(parts: &Parts<'r>, records: &[Stored], said: &Said<'_>) -> Result<Recorded<'r>, Refusal> {
     let gone = || Refusal::from(TrustError::Refused(Reason::LeaseEnded));
     let grants = |stored: &&Stored| {
         let body = Body::parse(&stored.body).ok().filter(|_| leaf(&stored.body) == stored.leaf);
@@ -197,5 +213,14 @@ fn recorded<'r>(
     if principal.principal_id(profile).0 != said.principal {
         return Err(TrustError::Refused(Reason::ClaimsInconsistent).into());
     }
-    Ok((principal, profile))
+    let all = |name: &str| details[name].as_array().into_iter().flatten();
+    let actor = |actor: &serde_json::Value| {
+        let text = |name: &str| actor[name].as_str().map(str::to_owned);
+        Some(Repository { issuer: text("issuer")?, id: text("id")?, name: text("name")? })
+    };
+    let mut rests_on = subjects::of_grant(said.mapping, said.role).to_vec();
+    rests_on.extend(all(RESTS_ON).filter_map(|key| unhex(key.as_str()?)));
+    rests_on.sort_unstable();
+    rests_on.dedup();
+    Ok(Recorded { principal, profile, actors: all("actors").filter_map(actor).collect(), rests_on })
 }

@@ -8,30 +8,39 @@ use claimbound_core::workload::{Case, Claim, Workload};
 const OF_CLAIMS: [(Scope, Claim); 3] =
     [(Scope::Tenant, Claim::RepositoryOwnerId), (Scope::Run, Claim::RunId), (Scope::Person, Claim::InitiatorId)];
 
-/// The keys of everything that a grant to this case rests on: issuer, owner, repository, run and person of the principal
-/// and of every actor, the mapping and the role. `principal_id` is the principal's, and `actors` are the actors', as
-/// evidence names them.
-pub(super) fn of(
-    case: &Case<'_>,
-    principal_id: &str,
-    actors: &[Repository],
-    mapping: &str,
-    role: &str,
-) -> Vec<[u8; 32]> {
-    let mut keys = vec![subject_key(Scope::Mapping, "", mapping), subject_key(Scope::Role, "", role)];
+/// The keys of the job that a grant is for: issuer, owner, repository, run and person. `id`: as evidence names it.
+pub(super) fn of_principal(case: &Case<'_>, id: &str) -> Vec<[u8; 32]> {
+    let mut keys = Vec::new();
+    of_one(&case.principal, id, &mut keys);
+    keys
+}
+
+/// The keys of everything else that a grant to this case rests on: the mapping, the role, and the same of every actor, as
+/// evidence names them. What comes of its token rests on them, too.
+pub(super) fn beside(case: &Case<'_>, actors: &[Repository], mapping: &str, role: &str) -> Vec<[u8; 32]> {
+    let mut keys = of_grant(mapping, role).to_vec();
     // One that evidence has no id for is still asked about, by its subject.
     let actors = case.actors.iter().enumerate().map(|(at, actor)| {
         let named = actors.get(at).map(|named| &*named.id);
         (actor, named.or_else(|| actor.text(Claim::Subject)).unwrap_or_default())
     });
-    for (workload, id) in std::iter::once((&case.principal, principal_id)).chain(actors) {
-        keys.push(subject_key(Scope::Issuer, &workload.issuer, ""));
-        keys.push(subject_key(Scope::Repository, &workload.issuer, repository(workload, id)));
-        keys.extend(OF_CLAIMS.iter().filter_map(|(scope, claim)| {
-            workload.text(*claim).map(|name| subject_key(*scope, &workload.issuer, name))
-        }));
-    }
+    actors.for_each(|(workload, id)| of_one(workload, id, &mut keys));
     keys
+}
+
+/// The keys of a mapping and a role.
+pub(super) fn of_grant(mapping: &str, role: &str) -> [[u8; 32]; 2] {
+    [subject_key(Scope::Mapping, "", mapping), subject_key(Scope::Role, "", role)]
+}
+
+fn of_one(workload: &Workload<'_>, id: &str, keys: &mut Vec<[u8; 32]>) {
+    keys.push(subject_key(Scope::Issuer, &workload.issuer, ""));
+    keys.push(subject_key(Scope::Repository, &workload.issuer, repository(workload, id)));
+    keys.extend(
+        OF_CLAIMS
+            .iter()
+            .filter_map(|(scope, claim)| workload.text(*claim).map(|name| subject_key(*scope, &workload.issuer, name))),
+    );
 }
 
 /// The immutable id of a job's repository; where its issuer knows no repositories, its own.

@@ -11,13 +11,16 @@ use crate::{
 use aws_lc_rs::rand;
 use claimbound_core::{
     claims,
-    evidence::{Details, LeaseId, Party, Record, What},
+    evidence::{Details, LeaseId, Party, Record, What, hex},
     mapping::{Exception, Mapping, MappingId, MappingSet, Role, RoleId},
     reason::{Reason, Standing},
     review::recorded::{ACTOR_CLAIMS, DOWNSTREAM, HANDOFF},
     workload::{Claim, Profile, Workload},
 };
 use serde_json::{Map, Value, json};
+
+/// What details call the keys of what a grant rests on beside its principal.
+pub(super) const RESTS_ON: &str = "rests_on";
 
 /// What has been established so far. `?` leaves it as it stands.
 pub(super) struct Trail<'r> {
@@ -96,6 +99,18 @@ impl<'r> Trail<'r> {
     pub(super) fn brought(&mut self, audience: &str, act: Option<&claims::Value<'_>>) {
         let act = act.map(claims::Value::to_json);
         self.details.json.insert(DOWNSTREAM.into(), json!({ "audience": audience, "act": act }));
+    }
+
+    /// Who acted until then, by the names that evidence knows, the outermost first: whoever brings the actor token now stands
+    /// outside of them.
+    pub(super) fn acted_before(&mut self, earlier: Vec<Repository>) {
+        self.actors.truncate(1);
+        self.actors.extend(earlier);
+    }
+
+    /// What else than its principal a grant rests on: what comes of its token does, too.
+    pub(super) fn rests_on(&mut self, subjects: &[[u8; 32]]) {
+        self.details.json.insert(RESTS_ON.into(), subjects.iter().map(|subject| hex(subject)).collect());
     }
 
     /// A handoff is asked for, for whoever this is.

@@ -99,7 +99,7 @@ fn is_about(log: &Log, wanted: &Wanted, body: &Body<'_>, details: &[u8]) -> bool
         && wanted.to.is_none_or(|to| body.at <= to)
         && is(&wanted.role, body.role.as_deref())
         && is(&wanted.mapping, body.mapping.as_deref())
-        && wanted.lease.is_none_or(|wanted| body.lease == Some(wanted))
+        && wanted.lease.is_none_or(|wanted| [body.lease, body.parent].contains(&Some(wanted)))
         && is(&wanted.handle, body.handle.as_deref())
         && wanted.outcome.as_deref().is_none_or(|outcome| {
             body.kind == outcome || body.reason.as_deref() == Some(outcome)

@@ -7,7 +7,7 @@ use claimbound::{
     config::Config,
     exchange::Granted,
     issuance::Credential,
-    operate::{Deed, Done, List, Listed, Revoke, Revoked, Suspend},
+    operate::{Deed, Done, List, Listed, Resume, Revoke, Revoked, Suspend},
     operators::{May, Operator},
     secret::Secret,
     store::{self, Scope, Subject, leases::LeaseFilter},
@@ -420,15 +420,26 @@ async fn what_came_of_a_lease_ends_with_it() {
     assert_eq!(found(any()).await, [other]);
     assert_eq!(here.onward(&began, "deployer", "read").await, Err("lease_ended".to_owned()));
     assert_eq!(told(&here.revoke(one, false).await).0, 0);
-    // All that an actor holds, and with it what came of that.
+    // All that an actor holds, and with it what came of that. Who acted before is as suspended as who acts.
     let (_, began) = here.first().await;
     let (_, reads) = here.onward(&began, "deployer", "read").await.unwrap();
     here.onward(&reads, "reader", "deep").await.unwrap();
+    for (scope, issuer, name) in
+        [(Scope::Repository, "cluster", uid("deployer")), (Scope::Mapping, "", "deployer-reads".to_owned())]
+    {
+        let subject = Subject::new(scope, issuer, name);
+        let suspend =
+            Suspend { subject: subject.clone(), reason: "stolen".into(), seconds: None, revoke: false, force: false };
+        here.operate(Deed::Suspend(suspend)).await;
+        assert_eq!(here.onward(&reads, "reader", "deep").await, Err("suspended".to_owned()), "{subject:?}");
+        here.operate(Deed::Resume(Resume { subject, reason: "not it".into(), leave_leases: true })).await;
+        here.onward(&reads, "reader", "deep").await.unwrap();
+    }
     let subject = Subject::new(Scope::Repository, "cluster", uid("deployer"));
     let suspend = Suspend { subject, reason: "stolen".into(), seconds: None, revoke: true, force: false };
     let Done::Suspended(suspended) = here.operate(Deed::Suspend(suspend)).await else { panic!("suspended") };
     let revoked = suspended.revoked.unwrap();
-    assert_eq!((revoked.count, revoked.children), (2, 1), "{revoked:?}");
+    assert_eq!((revoked.count, revoked.children), (4, 3), "{revoked:?}");
     assert_eq!(here.onward(&began, "deployer", "read").await, Err("suspended".to_owned()));
     assert_eq!(here.alive(any()).await.len(), 2, "the jobs' own stay");
     // And the person whose job it was all for.
@@ -436,7 +447,7 @@ async fn what_came_of_a_lease_ends_with_it() {
     assert_eq!(here.revoke(person, false).await.count, 2);
     let ended = here.records("ended").await;
     let counts: Vec<_> = ended.iter().map(|record| record["count"].as_u64().unwrap_or_default()).collect();
-    assert_eq!(counts, [2, 1, 0, 0]);
+    assert_eq!(counts, [2, 3, 0, 0]);
 }
 
 #[tokio::test]

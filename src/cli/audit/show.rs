@@ -166,7 +166,7 @@ fn human(records: &[Value], next: Option<i64>) -> String {
                 text.push_str(&format!("{before}{} ({}:{id})", text_of("name"), text_of("issuer")));
             }
         }
-        for name in ["how", "effect", "state", "handle", "lease", "decision"] {
+        for name in ["how", "effect", "state", "handle", "lease", "parent", "decision"] {
             if let Some(value) = named(name) {
                 text.push_str(&format!(", {name} {value}"));
             }

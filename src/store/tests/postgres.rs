@@ -127,6 +127,51 @@ fn brokers_beside_each_other_take_everything_once() {
     verified(&place, 24 + 15);
 }
 
+/// Whoever ends a lease waits for who opens one under it, however deep, and then sees it: of what came of it nothing is left.
+#[test]
+fn nothing_is_opened_beside_an_end_that_does_not_see_it() {
+    let place = Server::start();
+    let opened = |number: u128, parent: u128| {
+        let mut commit = child(number, spend(0, Issued), parent);
+        commit.guards.remove(0);
+        if let Some(Change::OpenLease(lease)) = commit.changes.first_mut() {
+            lease.token = None;
+        }
+        commit
+    };
+    thread::scope(|scope| {
+        let (place, opened) = (&place, &opened);
+        let (mut engine, mut chain) = place.engine().unwrap();
+        // 1 → 2 → 3: brokers open under each of them.
+        let first = [grant(1, spend(1, Issued)), opened(2, 1), opened(3, 2)];
+        assert_eq!(engine.apply(&first, &mut chain).unwrap(), [1, 2, 3].map(durable));
+        for parent in 1..=3_u128 {
+            scope.spawn(move || {
+                let (mut engine, mut chain) = place.engine().unwrap();
+                for number in 0.. {
+                    match engine.apply(&[opened(parent << 32 | number, parent)], &mut chain).unwrap()[0] {
+                        Outcome::Durable { .. } => {}
+                        Outcome::Blocked(Blocked::ParentEnded) => return,
+                        Outcome::Blocked(other) => panic!("{other:?}"),
+                    }
+                }
+            });
+        }
+        let reader = place.reader();
+        loop {
+            let seen = u32::try_from(reader.children(LeaseId(1)).unwrap().len()).unwrap();
+            match engine.apply(&[end_with(1, seen)], &mut chain).unwrap()[0] {
+                Outcome::Durable { .. } => break,
+                Outcome::Blocked(Blocked::Moved) => {}
+                Outcome::Blocked(other) => panic!("{other:?}"),
+            }
+        }
+    });
+    assert_eq!(place.reader().children(LeaseId(1)).unwrap(), []);
+    let report = audit(place.reader().as_ref(), None).unwrap();
+    assert!(report.finding.is_none(), "{}", report.finding.unwrap());
+}
+
 #[test]
 fn a_lease_that_another_broker_left_is_settled_once() {
     let place = Server::start();

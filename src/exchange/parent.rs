@@ -16,11 +16,7 @@ use crate::store::{Down, HeldLease, LeaseState, Stored};
 use claimbound_core::{
     claims::{Claims, Value},
     delegation,
-    evidence::{
-        Body, DecisionId, LeaseId, hex,
-        record::{details_digest, leaf},
-        unhex,
-    },
+    evidence::{Body, DecisionId, LeaseId, details_digest, hex, record::leaf, unhex},
     mapping::Ask,
     reason::Reason,
     review::{Given, GivenError},

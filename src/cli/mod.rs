@@ -20,6 +20,7 @@ mod handoff;
 mod import;
 mod init;
 mod issuer;
+mod job;
 mod jwks;
 mod keys;
 mod leases;
@@ -85,6 +86,11 @@ enum Command {
     Resume(suspend::ResumeArgs),
     Suspensions(suspend::SuspensionsArgs),
     Leases(leases::LeasesArgs),
+    Login(job::login::LoginArgs),
+    Logout(job::login::LogoutArgs),
+    Exec(job::exec::ExecArgs),
+    #[command(name = "credential-process")]
+    Process(job::process::ProcessArgs),
     Handoff(handoff::HandoffArgs),
     Revoke(revoke::RevokeArgs),
     Keys(keys::KeysArgs),
@@ -123,6 +129,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Resume(args) => suspend::resume(args),
         Command::Suspensions(args) => suspend::suspensions(args),
         Command::Leases(args) => leases::run(args),
+        Command::Login(args) => job::login::login(args),
+        Command::Logout(args) => job::login::logout(args),
+        Command::Exec(args) => job::exec::exec(args),
+        Command::Process(args) => job::process::process(args),
         Command::Handoff(args) => handoff::run(args),
         Command::Revoke(args) => revoke::run(args),
         Command::Keys(args) => keys::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),

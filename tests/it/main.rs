@@ -5,8 +5,10 @@
 mod agreement;
 mod attacks;
 mod aws;
+mod clients;
 mod cloud_action;
 mod cloud_aws;
+mod cloud_clients;
 mod cloud_delegation;
 mod cloud_denial;
 mod cloud_operators;

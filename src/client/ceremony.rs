@@ -196,7 +196,7 @@ mod tests {
             timeout: Duration::from_secs(60),
             waiting: Mutex::default(),
         };
-        let (log, pace) = (Kept(Mutex::default()), StillPace::new());
+        let (log, pace) = (Kept(Mutex::default()), StillPace::still());
         let granted = job.credential(&log, &pace).await;
         let forms = asked.lock().unwrap().clone();
         (granted, log.0.into_inner().unwrap(), forms, pace.slept(), job)

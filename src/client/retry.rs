@@ -79,7 +79,7 @@ pub mod tests {
     pub struct StillPace(pub Mutex<(Instant, Vec<Duration>)>);
 
     impl StillPace {
-        pub fn new() -> Self {
+        pub fn still() -> Self {
             Self(Mutex::new((Instant::now(), Vec::new())))
         }
         pub fn slept(&self) -> Vec<Duration> {
@@ -104,7 +104,7 @@ pub mod tests {
 
     #[tokio::test]
     async fn what_may_pass_is_tried_until_the_deadline_and_a_refusal_once() {
-        let pace = StillPace::new();
+        let pace = StillPace::still();
         let deadline = pace.now() + Duration::from_secs(10);
         let mut tries = 0;
         let failed = persist(&pace, deadline, async |left| {

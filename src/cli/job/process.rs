@@ -83,7 +83,8 @@ impl Kept {
     }
 
     fn fresh(&self, now: i64) -> bool {
-        self.expires - now > renew_at(self.expires - self.at)
+        let left = self.expires - now;
+        left >= LEFT_SECONDS_MIN && left > renew_at(self.expires - self.at)
     }
 
     fn told(&self) -> Secret {
@@ -211,5 +212,7 @@ mod tests {
         assert_eq!(renew_at(900), 300);
         let kept = Kept { keys: json!({}), at: 0, expires: 900, refresh: None };
         assert!(kept.fresh(0) && kept.fresh(599) && !kept.fresh(600) && !kept.fresh(901));
+        let short = Kept { expires: 200, ..kept };
+        assert!(short.fresh(80) && !short.fresh(81), "nearly dead keys are given to nobody");
     }
 }

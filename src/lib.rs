@@ -9,6 +9,7 @@
 pub mod broker;
 pub mod ceremony;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod dev;
 pub mod documents;

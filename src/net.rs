@@ -1,5 +1,5 @@
 //! The one HTTP client. What it reads steers trust, so it goes only where the configuration sent it: no redirects, no
-//! proxy, `https` (plain HTTP to loopback in development), no address inside our own network unless that issuer's
+//! proxy but for commands of jobs, `https` (plain HTTP to loopback in development), no address inside our own network unless that issuer's
 //! configuration allows it, and never more bytes or seconds than the rules of the request.
 //!
 //! Addresses are judged after resolution and the connection is made to the judged address, so a name that resolves
@@ -84,6 +84,7 @@ pub struct FetchRules<'a> {
 #[derive(Clone)]
 pub struct Client {
     built: Arc<Mutex<HashMap<BuildKey, reqwest::Client>>>,
+    proxies: bool,
 }
 
 /// What makes two requests need two clients.
@@ -101,7 +102,13 @@ impl Client {
     pub fn new() -> Result<Self, FetchError> {
         // An error means that a provider is installed already: `main` and the tests install this same one.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Ok(Self { built: Arc::default() })
+        Ok(Self { built: Arc::default(), proxies: false })
+    }
+
+    /// For commands of people and jobs: `https` goes through the proxies that the environment names (`HTTPS_PROXY`, `NO_PROXY`),
+    /// and then it is the proxy's address that is judged here.
+    pub fn through_proxies() -> Result<Self, FetchError> {
+        Ok(Self { proxies: true, ..Self::new()? })
     }
 
     /// The body of a 200 answer, whole and within the cap. The content type is not judged.
@@ -173,7 +180,7 @@ impl Client {
         if let Some(client) = built.get(&key) {
             return Ok(client.clone());
         }
-        let client = build(&key)?;
+        let client = build(&key, self.proxies && !plain)?;
         if built.len() >= CLIENTS_KEPT_MAX {
             built.clear();
         }
@@ -236,10 +243,9 @@ fn permit(url: &Url, rules: &FetchRules<'_>) -> Result<(Reach, bool), String> {
     }
 }
 
-fn build(key: &BuildKey) -> Result<reqwest::Client, String> {
+fn build(key: &BuildKey, proxies: bool) -> Result<reqwest::Client, String> {
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
         .referer(false)
         .https_only(!key.plain)
         .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
@@ -247,6 +253,9 @@ fn build(key: &BuildKey) -> Result<reqwest::Client, String> {
         .pool_max_idle_per_host(0)
         .dns_resolver(Judged { reach: key.reach })
         .user_agent(concat!("claimbound/", env!("CARGO_PKG_VERSION")));
+    if !proxies {
+        builder = builder.no_proxy();
+    }
     if key.plain {
         // No TLS is spoken, so a machine without system certificates can do this too.
         builder = builder.tls_certs_only([]);

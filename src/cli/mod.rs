@@ -21,6 +21,7 @@ mod handoff;
 mod import;
 mod init;
 mod issuer;
+mod job;
 mod jwks;
 mod keys;
 mod leases;
@@ -86,6 +87,11 @@ enum Command {
     Resume(suspend::ResumeArgs),
     Suspensions(suspend::SuspensionsArgs),
     Leases(leases::LeasesArgs),
+    Login(job::login::LoginArgs),
+    Logout(job::login::LogoutArgs),
+    Exec(job::exec::ExecArgs),
+    #[command(name = "credential-process")]
+    Process(job::process::ProcessArgs),
     Handoff(handoff::HandoffArgs),
     Ceremonies(ceremonies::CeremoniesArgs),
     #[command(subcommand)]
@@ -127,6 +133,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Resume(args) => suspend::resume(args),
         Command::Suspensions(args) => suspend::suspensions(args),
         Command::Leases(args) => leases::run(args),
+        Command::Login(args) => job::login::login(args),
+        Command::Logout(args) => job::login::logout(args),
+        Command::Exec(args) => job::exec::exec(args),
+        Command::Process(args) => job::process::process(args),
         Command::Handoff(args) => handoff::run(args),
         Command::Ceremonies(args) => ceremonies::list(args),
         Command::Claim(command) => ceremonies::claim(command),

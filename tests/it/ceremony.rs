@@ -305,9 +305,9 @@ async fn races_have_one_outcome() {
         assert!(to("claimed") <= 1 && to("rejected") <= 1 && to("claimed") + to("rejected") >= 1, "{outcomes:?}");
         assert_eq!(state, if to("rejected") == 1 { "rejected" } else { "claimed" });
         let id = waits.ceremony.to_string();
-        let told =
+        let mut told =
             house.records("ceremony").into_iter().filter(|(body, _)| body["ceremony"] == id).map(|(body, _)| body);
-        let last = told.last().unwrap();
+        let last = told.next_back().unwrap();
         assert_eq!(last["state"], state, "the evidence ends as it did");
     }
 }

@@ -28,6 +28,8 @@ const SERVICE: &[(&str, &str)] = &[
     ("telemetry", "core::reason core::time otlp"),
     ("net", "secret"),
     ("otlp", "net secret"),
+    // A job's side: it knows a broker by its HTTP interface alone.
+    ("client", "net secret"),
     ("operators", ""),
     // In an operator's name.
     (
@@ -74,7 +76,7 @@ const SERVICE: &[(&str, &str)] = &[
     ("dev", "broker config core documents exchange http issuance keys net secret store telemetry"),
     (
         "cli",
-        "broker config core dev documents exchange folder history http issuance keys net operate operators otlp secret store telemetry",
+        "broker client config core dev documents exchange folder history http issuance keys net operate operators otlp secret store telemetry",
     ),
 ];
 

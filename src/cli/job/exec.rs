@@ -1,0 +1,174 @@
+//! `claimbound exec`: a credential for one command, and for nothing beside it.
+
+use super::{JobArgs, Pending, Terminal, credential, login::variable_name, run, variable};
+use crate::{
+    broker::SystemClock,
+    client::{
+        Log as _,
+        answer::Credential,
+        broker::revoke,
+        deliver::{admit, lease, moment, variables},
+        failure::Failure,
+        keep::Lease,
+        source::executable,
+    },
+    secret::Secret,
+};
+use anyhow::Result;
+use claimbound_core::time::Clock as _;
+use clap::Args;
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    ffi::OsString, fs, io, io::IsTerminal as _, os::unix::process::ExitStatusExt as _, path::Path, process::ExitStatus,
+};
+use tokio::{
+    process::{Child, Command},
+    signal::unix::{Signal as Signals, SignalKind, signal},
+};
+
+/// What AWS clients would prefer to the variables that the command gets, or send elsewhere.
+const RIVALS: [&str; 5] = [
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+];
+/// The job's own token is of no use to the command: it is spent.
+const SPENT: &str = "CLAIMBOUND_TOKEN";
+
+/// Run one command with a credential, and end it after
+///
+/// The credential is in the environment of that command alone: AWS keys as AWS clients read them, a JWT in `--variable`. Signals
+/// are passed on, and when the command ends, so does the lease. The command's exit code becomes this one's (128 and the signal's
+/// number where a signal ended it); before it runs, exit code 2 is usage, 3 refused, 4 the broker or the CI system cannot be asked, 5 a
+/// person has not answered for it. Exit code 0: the command said so.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  claimbound exec --url https://claimbound.example.com --role payments-deploy -- aws s3 sync dist s3://payments")]
+pub struct ExecArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// The variable that carries a JWT
+    #[arg(long, value_name = "NAME", default_value = "CLAIMBOUND_JWT", value_parser = variable_name)]
+    variable: String,
+    /// Take keys of these AWS accounts alone
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    allowed_account_ids: Vec<String>,
+    /// Where a person has to answer for the role first
+    #[arg(long, value_enum, default_value_t)]
+    on_pending: Pending,
+    /// The command and its arguments
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Runs the command.
+pub fn exec(args: ExecArgs) -> Result<u8> {
+    run(async || {
+        let log = Terminal::new();
+        let job = args.job.job(args.on_pending.into())?;
+        let (program, arguments) =
+            args.command.split_first().ok_or_else(|| Failure::usage("command", "Name a command"))?;
+        found(program)?;
+        let keep = args.job.state.open()?;
+        let granted = credential(&job, &log).await?;
+        let now = SystemClock.now().0;
+        let lease = lease(&granted, &job.broker.url, now, Vec::new(), Vec::new());
+        let ran = async {
+            admit(&granted, &args.allowed_account_ids)?;
+            // If this process is killed, `logout` ends it.
+            keep.remember(&lease)?;
+            let mut command = Command::new(program);
+            command.args(arguments).env_remove(SPENT);
+            if matches!(granted.credential, Credential::Aws(_)) {
+                RIVALS.iter().for_each(|name| {
+                    command.env_remove(name);
+                });
+            }
+            command.envs(variables(&granted, &args.variable));
+            log.say(&format!(
+                "{} by {} until {}; lease {}, decision {}",
+                granted.role,
+                granted.mapping,
+                moment(now + granted.expires_in),
+                granted.lease_id,
+                granted.decision_id
+            ));
+            let child = command.spawn();
+            let child = child.map_err(|error| {
+                Failure::usage("command", format!("`{}` does not start: {error}", program.display()))
+            })?;
+            watched(child).await
+        };
+        let ran = ran.await;
+        match ended(&job.http, &lease).await {
+            Ok(()) => {
+                for (path, kept) in keep.leases().unwrap_or_default() {
+                    if kept.lease_id == lease.lease_id {
+                        drop(fs::remove_file(path));
+                    }
+                }
+            }
+            Err(failure) => log.say(&format!(
+                "warning: lease {} was not ended at the broker and runs out by itself. {failure}",
+                lease.lease_id
+            )),
+        }
+        ran.map(code)
+    })
+}
+
+async fn ended(http: &crate::client::http::Http, lease: &Lease) -> Result<(), Failure> {
+    for handle in &lease.handles {
+        revoke(http, &lease.broker_url, &Secret::new(handle.0.clone())).await?;
+    }
+    Ok(())
+}
+
+/// Looked for before a token is spent on it.
+fn found(program: &OsString) -> Result<(), Failure> {
+    let there = if Path::new(program).components().count() > 1 {
+        executable(Path::new(program))
+    } else {
+        let path = variable("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| executable(&folder.join(program)))
+    };
+    if there { Ok(()) } else { Err(Failure::usage("command", format!("there is no program `{}`", program.display()))) }
+}
+
+/// Waits for the command, and passes on what this process is told.
+async fn watched(mut child: Child) -> Result<ExitStatus, Failure> {
+    let lost = |error: io::Error| Failure::usage("command", format!("the command cannot be awaited: {error}"));
+    let take = |kind: SignalKind| signal(kind).map_err(lost);
+    let (mut hangup, mut terminate) = (take(SignalKind::hangup())?, take(SignalKind::terminate())?);
+    let (mut interrupt, mut quit) = (take(SignalKind::interrupt())?, take(SignalKind::quit())?);
+    let (mut user1, mut user2) = (take(SignalKind::user_defined1())?, take(SignalKind::user_defined2())?);
+    // A terminal sends its own to the command, too.
+    let typed = io::stdin().is_terminal();
+    loop {
+        let told = tokio::select! {
+            ended = child.wait() => return ended.map_err(lost),
+            told = next(&mut hangup, Signal::HUP) => told,
+            told = next(&mut terminate, Signal::TERM) => told,
+            told = next(&mut user1, Signal::USR1) => told,
+            told = next(&mut user2, Signal::USR2) => told,
+            told = next(&mut interrupt, Signal::INT) => if typed { continue } else { told },
+            told = next(&mut quit, Signal::QUIT) => if typed { continue } else { told },
+        };
+        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        // It may have ended a moment ago, which `wait` tells next.
+        let _ = pid.map(|pid| kill_process(pid, told));
+    }
+}
+
+async fn next(signals: &mut Signals, which: Signal) -> Signal {
+    signals.recv().await;
+    which
+}
+
+/// As shells tell it.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+}

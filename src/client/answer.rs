@@ -10,7 +10,6 @@ use std::time::Duration;
 const SECRET_BYTES_MIN: usize = 8;
 const SECRET_BYTES_MAX: usize = 64 * 1024;
 const WORD_BYTES_MAX: usize = 2048;
-const WORDS_MAX: usize = 8;
 
 /// What the broker gave.
 #[derive(Debug)]
@@ -147,13 +146,12 @@ impl Pending {
             let value = body[name].as_u64().filter(|value| (1..=86_400).contains(value));
             value.map(Duration::from_secs).ok_or_else(|| none(name))
         };
-        let words = body["words"].as_array().into_iter().flatten().take(WORDS_MAX).map(plain_of);
         Ok(Self {
             decision_id: word(body, "decision_id")?,
             auth_req_id: secret(body, "auth_req_id")?,
             claim_uri,
             match_code: word(body, "match_code")?,
-            words: words.collect::<Vec<_>>().join(" "),
+            words: plain_of(&body["match_words"]),
             interval: seconds("interval")?,
             expires_in: seconds("expires_in")?,
         })
@@ -245,7 +243,7 @@ pub mod tests {
         let body = |uri: &str| {
             json!({
                 "decision_id": "0192-d", "auth_req_id": "cba_request-of-this-job", "claim_uri": uri, "match_code": "AB-12",
-                "words": ["amber", "tide"], "interval": 5, "expires_in": 600,
+                "match_words": "amber tide", "interval": 5, "expires_in": 600,
             })
         };
         let pending = Pending::read(&body("https://b.example/claim/1"), "https://b.example").unwrap();

@@ -172,7 +172,7 @@ mod tests {
     fn pending() -> (u16, Value) {
         let body = json!({
             "error": "authorization_pending", "auth_req_id": "cba_request-of-this-job", "claim_uri": "", "match_code": "AB-12",
-            "words": ["amber", "tide"], "interval": 5, "expires_in": 600, "decision_id": "0192-p",
+            "match_words": "amber tide", "interval": 5, "expires_in": 600, "decision_id": "0192-p",
         });
         (400, body)
     }

@@ -4,16 +4,21 @@
 use crate::{BINARY, records};
 use claimbound_test_support::{
     broker::Broker,
-    canary,
+    canary, command,
     config::BrokerConfig,
     http::{self, Answer},
     issuer::Issuer,
     job::Job,
+    jwt,
     provider::{Browser, Provider},
     time::eventually,
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, process::Stdio};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Child,
+};
 
 /// Ada and Eve lead payments; Eve started the job; Bob leads nothing; Kim is known to the provider alone.
 pub fn accounts() -> Value {
@@ -467,4 +472,64 @@ async fn what_jobs_write_is_shown_as_it_is_and_a_first_use_says_what_stands() {
     for told in ["since the last claim", "by idp:ada", "life was 1800 seconds, and is 2700 seconds."] {
         assert!(page.text.contains(told), "no `{told}` in {}", page.text);
     }
+}
+
+/// The command line at the job's end, the pages at the person's: it waits, and has its credential once it is claimed; one
+/// that is interrupted takes its request back.
+#[tokio::test]
+async fn a_job_s_command_waits_for_a_person() {
+    let (issuer, provider) = (Issuer::github(), Provider::start(&accounts()).await);
+    let broker = Broker::start(BINARY, config(&issuer, &provider, "when = \"every\"")).await;
+    let request = issuer.run(&job(&issuer));
+    let home = tempfile::tempdir().unwrap();
+    let login = || {
+        let mut login = command::command(Path::new(BINARY), home.path());
+        login.args(["login", "--role", "payments-release", "--mode", "output"]);
+        login.env("CLAIMBOUND_URL", broker.audience()).env("CLAIMBOUND_STATE_DIR", home.path().join("state"));
+        login.env("ACTIONS_ID_TOKEN_REQUEST_URL", &request.url);
+        login.env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", &request.bearer);
+        login.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
+    };
+    // What its log shows: link, code and words.
+    let shown = async |child: &mut Child| {
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut found = BTreeMap::new();
+        while !found.contains_key("words") {
+            let line = lines.next_line().await.unwrap().expect("it says what a person needs");
+            for name in ["link", "code", "words"] {
+                if let Some(value) = line.trim_start().strip_prefix(&format!("{name}: ")) {
+                    let value = value.trim_start().split("   (").next().unwrap();
+                    found.insert(name, value.to_owned());
+                }
+            }
+        }
+        let log = tokio::spawn(async move {
+            let mut rest = String::new();
+            while let Ok(Some(line)) = lines.next_line().await {
+                rest.push_str(&line);
+            }
+            rest
+        });
+        (found, log)
+    };
+    let mut child = login();
+    let (found, log) = shown(&mut child).await;
+    let id = found["link"].rsplit('/').next().unwrap();
+    let mut ada = Visitor::signed_in(&broker, "ada").await;
+    let page = ada.get(&format!("/claim/{id}")).await;
+    assert!(found["words"].split(' ').all(|word| page.text.contains(word)), "{}", page.text);
+    let claimed = ada.say("claim", id, &[("code", &found["code"]), ("reason", "release 1.2")]).await;
+    assert_eq!(claimed.status, 303, "{}", claimed.text);
+    let done = child.wait_with_output().await.unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", log.await.unwrap());
+    let claims = jwt::claims_of(String::from_utf8(done.stdout).unwrap().trim());
+    assert_eq!((&claims["role"], claims["approved_by"].as_array().unwrap().len()), (&json!("payments-release"), 1));
+    assert_eq!(state_of(&broker, id).0, "consumed");
+
+    let mut child = login();
+    let (found, _log) = shown(&mut child).await;
+    command::signal(&child, "TERM").await;
+    let done = child.wait_with_output().await.unwrap();
+    assert_ne!(done.status.code(), Some(0));
+    assert_eq!(state_of(&broker, found["link"].rsplit('/').next().unwrap()).0, "withdrawn");
 }

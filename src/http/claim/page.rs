@@ -359,7 +359,7 @@ fn status(review: &Review, now: UnixSeconds) -> Status {
             ("bad", "You cannot claim it:", format!("{}.{of}", Refused::NoTriesLeft))
         }
         ("pending", None) => {
-            ("open", "It waits for you.", format!("Nothing is issued until you claim it, {left} are left.{of}"))
+            ("open", "It waits for you.", format!("Nothing is issued until you claim it. Time left: {left}.{of}"))
         }
         ("pending", Some(Refused::AlreadyClaimed)) => {
             ("good", "You have claimed it.", format!("It waits for others.{of}"))
@@ -368,7 +368,9 @@ fn status(review: &Review, now: UnixSeconds) -> Status {
         ("claimed", _) if review.standing => {
             ("good", "It is claimed.", "Jobs with the values below get the role from now on.".to_owned())
         }
-        ("claimed", _) => ("good", "It is claimed.", format!("Its job can fetch the credential now, {left} are left.")),
+        ("claimed", _) => {
+            ("good", "It is claimed.", format!("Its job can fetch the credential now. Time left: {left}."))
+        }
         ("consumed", _) => ("good", "It is done.", "Its job has fetched the credential.".to_owned()),
         ("rejected", _) => (
             "bad",

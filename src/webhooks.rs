@@ -153,6 +153,7 @@ impl Webhooks {
         let stopping = watch::channel(false).0;
         let one = |settings: &Settings| {
             let (queue, waiting) = mpsc::channel(WAITING_MAX);
+            series.begin(&settings.name);
             let sender = Sender {
                 settings: settings.clone(),
                 client: client.clone(),

@@ -19,6 +19,13 @@ pub struct WebhookSeries {
 }
 
 impl WebhookSeries {
+    /// A receiver that there is: its series begin at 0.
+    pub fn begin(&self, webhook: &str) {
+        for outcome in ["taken", "dropped"] {
+            drop(self.messages.get_or_create(&Labels { webhook: webhook.to_owned(), outcome }));
+        }
+    }
+
     /// One message reached its end.
     pub fn sent(&self, webhook: &str, taken: bool) {
         let outcome = if taken { "taken" } else { "dropped" };

@@ -48,7 +48,8 @@ async fn a_broker_tells_what_it_did_in_series_spans_and_copies_and_never_a_secre
     let tables = format!(
         "[telemetry.otlp]\nendpoint = \"{url}\"\nheaders = {{ authorization = {{ env = \"OTLP_TOKEN\" }} }}\n\
          [[evidence.sink]]\nkind = \"file\"\npath = \"evidence.jsonl\"\ndetails = true\n\
-         [[evidence.sink]]\nkind = \"otlp\"\nendpoint = \"{url}\"\ndetails = true\n",
+         [[evidence.sink]]\nkind = \"otlp\"\nendpoint = \"{url}\"\ndetails = true\n\
+         [[webhook]]\nname = \"hook\"\nurl = \"https://hooks.acme.example\"\nformat = \"slack\"\n",
         url = host.url()
     );
     let config = with_servers(BrokerConfig::new(&issuer), RELEASE_AUDIENCE)

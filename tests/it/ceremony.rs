@@ -563,3 +563,19 @@ async fn people_are_told_once() {
     }
     house.brokers[0].stop().await;
 }
+
+/// Whoever comes with a handoff is not the job that would come back for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handoff_does_not_wait_for_people() {
+    let actor = "[mapping.actor.match]\nissuer = \"gitlab\"\nrepository = { name = \"acme/bot\", id = 7 }";
+    let house = House::new(&format!("when = \"every\"\n{actor}")).await;
+    let grant = AskedGrant::Promise {
+        subject: Secret::new(house.job().token(AUDIENCE)),
+        may_act_iss: house.gitlab.url().to_owned(),
+        may_act_sub: "project_path:acme/bot:ref_type:branch:ref:main".into(),
+    };
+    assert_eq!(house.ask(0, grant, Some(ROLE)).await.err().unwrap().reason.name(), "ceremony_direct");
+    let [(refused, _)] = house.records("refused").try_into().unwrap();
+    assert_eq!((&refused["reason"], &refused["ceremony"]), (&json!("ceremony_direct"), &Value::Null));
+    house.wait(&house.job()).await;
+}

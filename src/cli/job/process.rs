@@ -107,7 +107,17 @@ pub fn process(args: ProcessArgs) -> Result<u8> {
         let job = &args.job;
         let duration = job.duration.map(|seconds| seconds.to_string()).unwrap_or_default();
         let role = job.role.as_deref().unwrap_or_default();
-        let name = name_of(&[&job.url, role, &duration, job.audience.as_deref().unwrap_or_default()]);
+        // Whose tokens are sent is part of what is asked for: keys of one actor are not another's.
+        let [token, actor] =
+            [&job.token_file, &job.actor_token_file].map(|path| path.as_deref().unwrap_or(Path::new("")));
+        let name = name_of(&[
+            &job.url,
+            role,
+            &duration,
+            job.audience.as_deref().unwrap_or_default(),
+            &token.to_string_lossy(),
+            &actor.to_string_lossy(),
+        ]);
         let path = keep.path(&format!("{CACHE}{name}.json"));
         let usable = |kept: &Kept, now| kept.fresh(now) && expected(&kept.keys, &args.allowed_account_ids);
         // The usual case needs no lock: the file is replaced as a whole.

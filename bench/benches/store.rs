@@ -1,17 +1,21 @@
 //! What a group commit costs, without the exchange around it: `cargo bench -p claimbound-bench --bench store`. Each commit
 //! is what a grant writes but for its token's single use, which only a verified token can spend: a guard, a lease, a
 //! record. How many wait at once is how many share one fsync, and the disk's fsync is most of it.
+//!
+//! `-- --write FILE COUNT` writes a store of so many grants instead, for measurements of `claimbound audit verify`.
 
 use claimbound::store::{Change, Commit, Guard, Lease, LeaseState, Outcome, Writer, open};
 use claimbound_core::{
     evidence::{DecisionId, Details, Eased, LeaseId, Party, Record, What},
     time::UnixSeconds,
 };
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput};
 use std::{cell::Cell, sync::Arc};
 use tokio::runtime::Runtime;
 
 const NOW: UnixSeconds = UnixSeconds(1_790_000_000);
+/// Commits of one batch of a store that is written whole.
+const AT_ONCE: usize = 256;
 /// How many wait at once.
 const WAITING: [u64; 3] = [1, 16, 256];
 
@@ -110,5 +114,27 @@ fn sqlite(criterion: &mut Criterion) {
     runtime.block_on(writer.stop());
 }
 
-criterion_group!(benches, sqlite);
-criterion_main!(benches);
+/// A store of so many grants.
+fn write(file: &str, count: u128) {
+    let writer = Arc::new(open(&format!("sqlite:{file}"), NOW).expect("the store opens").writer);
+    let runtime = Runtime::new().expect("a runtime can be built");
+    runtime.block_on(async {
+        for first in (0..count).step_by(AT_ONCE) {
+            let until = count.min(first + AT_ONCE as u128);
+            written(writer.clone(), (first..until).map(|number| grant((1 << 64) + number)).collect()).await;
+        }
+        writer.stop().await;
+    });
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, flag, file, count, ..] = &arguments[..]
+        && flag == "--write"
+    {
+        return write(file, count.parse().expect("`--write FILE COUNT`"));
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    sqlite(&mut criterion);
+    criterion.final_summary();
+}

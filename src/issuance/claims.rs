@@ -5,7 +5,7 @@ use claimbound_core::{
     time::UnixSeconds,
     workload::{Claim, Workload},
 };
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use uuid::Uuid;
 
 /// What differs between kinds of tokens.
@@ -17,41 +17,84 @@ pub(super) struct Token<'a> {
     pub expires: UnixSeconds,
 }
 
-/// RFC 7519 section 4.1 and our own members.
-pub(super) fn of(order: &Order<'_>, token: &Token<'_>) -> Value {
-    let workload = &order.case.principal;
-    let mut principal = Map::new();
-    for (member, text) in [
-        ("issuer", Some(&*workload.issuer)),
-        ("id", Some(order.principal_id)),
-        ("name", Some(order.principal_name)),
-        ("repository_id", workload.text(Claim::RepositoryId)),
-        ("repository_owner_id", workload.text(Claim::RepositoryOwnerId)),
-    ] {
-        if let Some(text) = text {
-            principal.insert(member.to_owned(), text.into());
+/// RFC 7519 section 4.1 and our own members; `More` are those that one kind of token has beside them.
+#[derive(Serialize)]
+pub(super) struct Claims<'a, More> {
+    iss: &'a str,
+    sub: &'a str,
+    aud: &'a str,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+    jti: &'a str,
+    role: &'a str,
+    mapping: &'a str,
+    lease_id: String,
+    principal: Principal<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Act<'a>>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    approved_by: &'a [String],
+    #[serde(flatten)]
+    more: More,
+}
+
+#[derive(Serialize)]
+struct Principal<'a> {
+    issuer: &'a str,
+    id: &'a str,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository_owner_id: Option<&'a str>,
+}
+
+/// Who acts, and inside it who acted before (RFC 8693 section 4.1): by issuer and subject, whole.
+#[derive(Serialize)]
+struct Act<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Box<Act<'a>>>,
+}
+
+impl<'a, More: Serialize> Claims<'a, More> {
+    pub(super) fn of(order: &Order<'a>, token: &Token<'a>, more: More) -> Self {
+        let workload = &order.case.principal;
+        Self {
+            iss: token.issuer_url,
+            sub: token.subject,
+            aud: token.audience,
+            iat: order.now.0,
+            nbf: order.now.0,
+            exp: token.expires.0,
+            jti: token.jti,
+            role: order.role,
+            mapping: order.mapping,
+            lease_id: lease_text(order),
+            principal: Principal {
+                issuer: &workload.issuer,
+                id: order.principal_id,
+                name: order.principal_name,
+                repository_id: workload.text(Claim::RepositoryId),
+                repository_owner_id: workload.text(Claim::RepositoryOwnerId),
+            },
+            act: act(&order.case.actors),
+            approved_by: order.approved_by,
+            more,
         }
     }
-    let mut claims = json!({
-        "iss": token.issuer_url,
-        "sub": token.subject,
-        "aud": token.audience,
-        "iat": order.now.0,
-        "nbf": order.now.0,
-        "exp": token.expires.0,
-        "jti": token.jti,
-        "role": order.role,
-        "mapping": order.mapping,
-        "lease_id": lease_text(order),
-        "principal": principal,
-    });
-    if let Some(act) = act(&order.case.actors) {
-        claims["act"] = act;
+
+    /// The same where nobody has acted yet.
+    pub(super) fn unacted(self) -> Self {
+        Self { act: None, ..self }
     }
-    if !order.approved_by.is_empty() {
-        claims["approved_by"] = json!(order.approved_by);
+
+    /// As the token carries them.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("texts and numbers are JSON")
     }
-    claims
 }
 
 /// Whose the token is: the role, and the principal's immutable id at its issuer.
@@ -59,15 +102,10 @@ pub(super) fn subject(order: &Order<'_>) -> String {
     format!("role:{}:{}:{}", order.role, order.case.principal.issuer, order.principal_id)
 }
 
-/// Who acts, and inside it who acted before (RFC 8693 section 4.1): by issuer and subject, whole.
-fn act(actors: &[Workload<'_>]) -> Option<Value> {
+fn act<'a>(actors: &'a [Workload<'_>]) -> Option<Act<'a>> {
     let (outermost, earlier) = actors.split_first()?;
     let (iss, sub) = outermost.party();
-    let mut claim = json!({ "iss": iss, "sub": sub });
-    if let Some(earlier) = act(earlier) {
-        claim["act"] = earlier;
-    }
-    Some(claim)
+    Some(Act { iss, sub, act: act(earlier).map(Box::new) })
 }
 
 /// The lease's id as it is written everywhere.

@@ -8,7 +8,8 @@
 use super::{
     Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit,
     catalogue::Deployment,
-    claims, own,
+    claims::{self, Claims},
+    own,
     status::{Place, StatusLists},
 };
 use crate::{
@@ -20,7 +21,6 @@ use claimbound_core::{
     mapping::Role,
     time::{Seconds, UnixSeconds},
 };
-use serde_json::Value;
 use std::sync::Arc;
 
 /// The backend's name in `backend = "…"`.
@@ -225,8 +225,7 @@ impl Minter for JwtRole {
             expires,
         };
         let status = self.lists.draw(order.now);
-        let mut claims = claims::of(order, &token);
-        claims["status"] = self.lists.claim(&status);
+        let claims = Claims::of(order, &token, self.lists.claim(&status)).encode();
         Ok(Box::new(Token {
             jti,
             claims,
@@ -248,7 +247,8 @@ impl Minter for JwtRole {
 /// A planned token.
 struct Token {
     jti: String,
-    claims: Value,
+    /// JSON.
+    claims: Vec<u8>,
     status: Place,
     expires: UnixSeconds,
     duration: Seconds,
@@ -271,7 +271,7 @@ impl Plan for Token {
     }
 
     fn mint(&self) -> Later<'_, Result<Minted, MintError>> {
-        let signed: Result<Secret, _> = self.signer.sign(own::TYP, self.algorithm, &self.claims, self.now);
+        let signed: Result<Secret, _> = self.signer.sign_encoded(own::TYP, self.algorithm, &self.claims, self.now);
         let minted = signed.map_err(|error| MintError::Away(error.to_string())).map(|token| Minted {
             handle: self.jti.clone(),
             expires: self.expires,

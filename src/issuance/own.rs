@@ -2,7 +2,10 @@
 //! by which a job lets somebody act. A handoff is good for one exchange with this broker and for nothing else: its `typ` and its
 //! audience are nobody's else.
 
-use super::{Credential, Later, MintError, Minted, Order, Plan, claims};
+use super::{
+    Credential, Later, MintError, Minted, Order, Plan,
+    claims::{self, Claims},
+};
 use crate::{
     keys::signing::{Signer, SigningAlgorithm},
     secret::Secret,
@@ -11,7 +14,7 @@ use claimbound_core::{
     time::{Seconds, UnixSeconds},
     trust::IssuerTable,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 use std::sync::Arc;
 
 /// The `typ` of tokens of `jwt` roles.
@@ -67,23 +70,33 @@ impl OwnTokens {
             jti: &jti,
             expires,
         };
-        let mut claims = claims::of(order, &token);
+        let more = Promise { may_act: MayAct { iss: may_act.0, sub: may_act.1 }, scope: order.scope };
         // Nobody has acted by it yet.
-        if let Some(claims) = claims.as_object_mut() {
-            claims.remove("act");
-        }
-        claims["may_act"] = json!({ "iss": may_act.0, "sub": may_act.1 });
-        if let Some(scope) = order.scope {
-            claims["scope"] = scope.into();
-        }
+        let claims = Claims::of(order, &token, more).unacted().encode();
         Box::new(Handoff { jti, claims, expires, duration, now: order.now, signer: Arc::clone(&self.signer) })
     }
+}
+
+/// What a handoff says beside what every token of ours says.
+#[derive(Serialize)]
+struct Promise<'a> {
+    may_act: MayAct<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
+}
+
+/// RFC 8693 section 4.4.
+#[derive(Serialize)]
+struct MayAct<'a> {
+    iss: &'a str,
+    sub: &'a str,
 }
 
 /// A planned handoff.
 struct Handoff {
     jti: String,
-    claims: Value,
+    /// JSON.
+    claims: Vec<u8>,
     expires: UnixSeconds,
     duration: Seconds,
     now: UnixSeconds,
@@ -100,7 +113,8 @@ impl Plan for Handoff {
     }
 
     fn mint(&self) -> Later<'_, Result<Minted, MintError>> {
-        let signed: Result<Secret, _> = self.signer.sign(HANDOFF_TYP, SigningAlgorithm::Es256, &self.claims, self.now);
+        let signed: Result<Secret, _> =
+            self.signer.sign_encoded(HANDOFF_TYP, SigningAlgorithm::Es256, &self.claims, self.now);
         let minted = signed.map_err(|error| MintError::Away(error.to_string())).map(|token| Minted {
             handle: self.jti.clone(),
             expires: self.expires,

@@ -8,7 +8,7 @@
 use crate::keys::signing::CREDENTIAL_SECONDS_MAX;
 use aws_lc_rs::rand;
 use claimbound_core::{evidence::hex, time::UnixSeconds};
-use serde_json::{Value, json};
+use serde::Serialize;
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
@@ -48,6 +48,23 @@ pub struct Place {
     kept: Arc<AtomicBool>,
 }
 
+/// The `status` claim.
+#[derive(Serialize)]
+pub(super) struct Status {
+    status: Listed,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    status_list: Reference,
+}
+
+#[derive(Serialize)]
+struct Reference {
+    idx: u16,
+    uri: String,
+}
+
 impl Place {
     /// Whether the store knows the list.
     pub fn is_kept(&self) -> bool {
@@ -85,8 +102,8 @@ impl StatusLists {
     }
 
     /// What the token says (draft-ietf-oauth-status-list, section 6.2).
-    pub(super) fn claim(&self, place: &Place) -> Value {
-        json!({ "status_list": { "idx": place.index, "uri": self.uri(place.list) } })
+    pub(super) fn claim(&self, place: &Place) -> Status {
+        Status { status: Listed { status_list: Reference { idx: place.index, uri: self.uri(place.list) } } }
     }
 
     /// Where the list stands: its `sub`.

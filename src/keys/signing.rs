@@ -276,12 +276,23 @@ impl Signer {
         self.stopped.load_full()
     }
 
-    /// Signs claims as a compact JWS (RFC 7515 section 3.1) with the header's `typ`, `alg` and `kid`.
+    /// [`Signer::sign_encoded`] of claims that are not JSON yet.
     pub fn sign(
         &self,
         typ: &str,
         algorithm: SigningAlgorithm,
         claims: &serde_json::Value,
+        now: UnixSeconds,
+    ) -> Result<Secret, SigningError> {
+        self.sign_encoded(typ, algorithm, &serde_json::to_vec(claims).expect("claims are JSON"), now)
+    }
+
+    /// Signs claims, in JSON, as a compact JWS (RFC 7515 section 3.1) with the header's `typ`, `alg` and `kid`.
+    pub fn sign_encoded(
+        &self,
+        typ: &str,
+        algorithm: SigningAlgorithm,
+        claims: &[u8],
         now: UnixSeconds,
     ) -> Result<Secret, SigningError> {
         if let Some(why) = &*self.stopped.load() {
@@ -299,7 +310,7 @@ impl Signer {
         let mut token = String::with_capacity(TOKEN_BYTES);
         BASE64_URL_SAFE_NO_PAD.encode_string(header.expect("a header is JSON"), &mut token);
         token.push('.');
-        BASE64_URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(claims).expect("claims are JSON"), &mut token);
+        BASE64_URL_SAFE_NO_PAD.encode_string(claims, &mut token);
         let signature = pair.sign(token.as_bytes()).map_err(|why| self.error(why))?;
         token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);

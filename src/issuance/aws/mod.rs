@@ -15,7 +15,10 @@ mod sts;
 pub use config::{CODES, Config, KEYS, briefs};
 pub use sts::Failure;
 
-use super::{AwsSession, Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit, claims};
+use super::{
+    AwsSession, Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit,
+    claims::{self, Claims},
+};
 use crate::keys::signing::Signer;
 use claimbound_core::time::Seconds;
 use serde_json::{Map, Value, json};
@@ -191,7 +194,7 @@ impl AwsRole {
             jti: &claims::jti(),
             expires: order.now.plus(ASSERTION_SECONDS),
         };
-        let mut claims = claims::of(order, &token);
+        let mut claims = json!(Claims::of(order, &token, ()));
         let tags: Map<String, Value> = session.tags.iter().map(|(key, value)| (key.clone(), json!([value]))).collect();
         claims["https://aws.amazon.com/tags"] =
             json!({ "principal_tags": tags, "transitive_tag_keys": session.transitive() });

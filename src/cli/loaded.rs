@@ -11,6 +11,7 @@ use claimbound_core::{
     mapping::{Folder, load as compile},
     workload::Profiles,
 };
+use icu_properties::{CodePointSetData, props::DefaultIgnorableCodePoint};
 use std::{
     collections::BTreeMap,
     fs,
@@ -109,13 +110,15 @@ pub fn tell(told: Told) -> Result<u8> {
     Ok(told.code)
 }
 
-/// Text that never steers the terminal.
+/// Text that never steers the terminal, nor shows otherwise than it is: marks that turn its direction, and what cannot be
+/// seen, are told by their code points.
 pub fn without_control(text: &str) -> String {
+    let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>();
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
             '\n' => out.push(letter),
-            _ if letter.is_control() => out.extend(letter.escape_default()),
+            _ if letter.is_control() || ignorable.contains(letter) => out.extend(letter.escape_default()),
             _ => out.push(letter),
         }
     }
@@ -128,6 +131,7 @@ mod tests {
 
     #[test]
     fn nothing_steers_the_terminal() {
+        assert_eq!(without_control("a\u{202E}b\u{200B}é"), "a\\u{202e}b\\u{200b}é");
         assert_eq!(without_control("a\u{1b}[2J\n\rb\u{9b}ü"), "a\\u{1b}[2J\n\\rb\\u{9b}ü");
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::{BINARY, records};
 use claimbound::{
-    broker::{Asked, AskedGrant, Broker as InProcess, SystemClock},
+    broker::{Asked, AskedGrant, Broker as InProcess},
     ceremony::{Desk, DeskError, Taken},
     config::Config,
     exchange::{Granted, Issued, Refused, Waits},
@@ -15,7 +15,7 @@ use claimbound::{
 };
 use claimbound_core::{
     ceremony::{CeremonyId, Person, Refused as Not},
-    time::UnixSeconds,
+    time::{Clock, UnixSeconds},
 };
 use claimbound_test_support::{
     broker::Broker,
@@ -30,7 +30,13 @@ use claimbound_test_support::{
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 use tempfile::TempDir;
 
 const AUDIENCE: &str = "https://cb.example";
@@ -77,7 +83,18 @@ fn lead(name: &str) -> Person {
     }
 }
 
+/// The system's clock, ahead of it (or behind) by so many seconds.
+#[derive(Default)]
+struct Moved(AtomicI64);
+
+impl Clock for Moved {
+    fn now(&self) -> UnixSeconds {
+        UnixSeconds(now() + self.0.load(Ordering::SeqCst))
+    }
+}
+
 struct House {
+    clock: Arc<Moved>,
     github: Issuer,
     gitlab: Issuer,
     brokers: Vec<Arc<InProcess>>,
@@ -100,12 +117,17 @@ impl House {
             config = config.store(&url);
         }
         config.write(folder.path(), "127.0.0.1:0", "127.0.0.1:0");
-        let mut house = Self { github, gitlab, brokers: vec![], folder, url };
+        let mut house = Self { clock: Arc::default(), github, gitlab, brokers: vec![], folder, url };
         for _ in 0..brokers {
-            let config = Config::read(&house.folder.path().join("claimbound.toml"), true).unwrap();
-            house.brokers.push(InProcess::start(config, Arc::new(SystemClock)).await.unwrap());
+            house.start().await;
         }
         house
+    }
+
+    /// One broker more.
+    async fn start(&mut self) {
+        let config = Config::read(&self.folder.path().join("claimbound.toml"), true).unwrap();
+        self.brokers.push(InProcess::start(config, self.clock.clone()).await.unwrap());
     }
 
     fn job(&self) -> Job<'_> {
@@ -265,50 +287,65 @@ async fn a_job_waits_people_claim_it_and_it_redeems_once() {
     canary::assert_absent(house.folder.path(), &secrets);
 }
 
-/// Replicas, pollers, people and the clock at once: one credential, one outcome, and evidence that agrees.
+/// Pollers, people and the clock at once, at one broker and at three: one credential, one outcome, and evidence that agrees.
+/// (A hundred pollers at three replicas: `security_claims`.)
 #[tokio::test(flavor = "multi_thread")]
-async fn races_have_one_outcome() {
+async fn security_122_races_have_one_outcome() {
     let server = Postgres::start();
     for (server, brokers) in [(None, 1), (Some(&server), 3)] {
-        let house = House::over("when = \"every\"", server, brokers).await;
+        let house = House::over("when = \"every\"\nclaim_within = \"10m\"", server, brokers).await;
+        let pollers = if brokers == 1 { 100 } else { 12 };
         let waits = house.wait(&house.job()).await;
         house.claim(&waits, "bob").await.unwrap();
-        let pollers = if brokers == 1 { 100 } else { 60 };
         let tokens: Vec<String> = (0..pollers).map(|_| house.job().token(AUDIENCE)).collect();
-        let all = tokens.iter().enumerate().map(|(at, token)| house.redeem_at(at, &waits, token));
-        let all = join_all(all).await;
-        let granted = all.iter().filter(|one| one.is_ok()).count();
-        assert_eq!(granted, 1);
+        let all = join_all(tokens.iter().enumerate().map(|(at, token)| house.redeem_at(at, &waits, token))).await;
+        assert_eq!(all.iter().filter(|one| one.is_ok()).count(), 1);
         let lost: Vec<_> =
             all.iter().filter_map(|one| one.as_ref().err()).filter(|why| **why != "ceremony_used").collect();
         assert!(lost.is_empty(), "{lost:?}");
 
-        // People who claim, reject and type wrong codes, all at once.
-        let job = house.job().claim("run_id", "99");
-        let waits = house.wait(&job).await;
-        let (desk, at, wrong) = (house.desk(), UnixSeconds(now()), Secret::new("0000-0000".to_owned()));
-        let people: Vec<Person> = (0..24).map(|number| lead(&format!("p{number}"))).collect();
-        let deeds = people.iter().enumerate().map(|(number, person)| {
-            let (desk, waits, wrong) = (&desk, &waits, &wrong);
-            async move {
-                let code = waits.match_code.as_ref().unwrap();
-                match number % 3 {
-                    0 => desk.claim(waits.ceremony, person, code, "yes", at).await.map(|taken| taken.state),
-                    1 => desk.reject(waits.ceremony, person, "no", at).await.map(|taken| taken.state),
-                    _ => desk.claim(waits.ceremony, person, wrong, "maybe", at).await.map(|taken| taken.state),
+        // People who claim, reject and type wrong codes, and brokers that find that its time is over.
+        let at = UnixSeconds(now());
+        for (run, with_clock) in [(99_usize, false), (100, true), (101, true), (102, true)] {
+            let waits = house.wait(&house.job().claim("run_id", run.to_string())).await;
+            let wrong = Secret::new("0000-0000".to_owned());
+            let deeds = (0..24).map(|number| {
+                let (desk, person) = (house.brokers[number % brokers].desk(), lead(&format!("p{number}")));
+                let (waits, wrong) = (&waits, &wrong);
+                // The order in which they come to their turns is another for each.
+                let deed = if with_clock { (number + run) % 4 } else { number % 3 };
+                async move {
+                    let code = waits.match_code.as_ref().unwrap();
+                    match deed {
+                        0 => desk.claim(waits.ceremony, &person, code, "yes", at).await.map(|taken| taken.state),
+                        1 => desk.reject(waits.ceremony, &person, "no", at).await.map(|taken| taken.state),
+                        2 => desk.claim(waits.ceremony, &person, wrong, "maybe", at).await.map(|taken| taken.state),
+                        _ => match desk.expire(at.plus(601)).await {
+                            Ok(ended) => Ok(if ended > 0 { "expired" } else { "none" }),
+                            Err(down) => Err(down.into()),
+                        },
+                    }
                 }
+            });
+            let outcomes = join_all(deeds).await;
+            let to = |wanted: &str| outcomes.iter().filter(|one| one.as_ref().ok() == Some(&wanted)).count();
+            // The evidence has each move once, and ends as it did.
+            let id = waits.ceremony.to_string();
+            let told = house.records("ceremony").into_iter().map(|(body, _)| body).filter(|body| body["ceremony"] == id);
+            let told: Vec<String> = told.map(|body| body["state"].as_str().unwrap().to_owned()).collect();
+            let [claimed, rejected, expired] =
+                ["claimed", "rejected", "expired"].map(|wanted| told.iter().filter(|state| *state == wanted).count());
+            assert_eq!([claimed, rejected], [to("claimed"), to("rejected")], "{told:?} {outcomes:?}");
+            assert!(claimed <= 1 && rejected + expired <= 1 && claimed + rejected + expired >= 1, "{told:?}");
+            let state = house.state(waits.ceremony).await;
+            let ended = if rejected == 1 { "rejected" } else { "expired" };
+            assert_eq!(state, if rejected + expired == 1 { ended } else { "claimed" }, "{told:?}");
+            // What it was claimed for is not had any more once it is over.
+            if state != "claimed" {
+                let late = house.redeem(&waits, &house.job().claim("run_id", run.to_string()).token(AUDIENCE)).await;
+                assert_eq!(late.err(), Some(if state == "rejected" { "ceremony_rejected" } else { "ceremony_expired" }));
             }
-        });
-        let outcomes = join_all(deeds).await;
-        let state = house.state(waits.ceremony).await;
-        let to = |wanted: &str| outcomes.iter().filter(|one| one.as_ref().ok() == Some(&wanted)).count();
-        assert!(to("claimed") <= 1 && to("rejected") <= 1 && to("claimed") + to("rejected") >= 1, "{outcomes:?}");
-        assert_eq!(state, if to("rejected") == 1 { "rejected" } else { "claimed" });
-        let id = waits.ceremony.to_string();
-        let mut told =
-            house.records("ceremony").into_iter().filter(|(body, _)| body["ceremony"] == id).map(|(body, _)| body);
-        let last = told.next_back().unwrap();
-        assert_eq!(last["state"], state, "the evidence ends as it did");
+        }
     }
 }
 
@@ -385,8 +422,7 @@ async fn a_changed_rule_resets_what_was_claimed() {
         let text = std::fs::read_to_string(&path).unwrap().replace(from, to);
         std::fs::write(&path, text).unwrap();
         house.brokers.remove(0).stop().await;
-        let config = Config::read(&house.folder.path().join("claimbound.toml"), true).unwrap();
-        house.brokers.push(InProcess::start(config, Arc::new(SystemClock)).await.unwrap());
+        house.start().await;
         let Done::Ceremonies(found) = house.operate(Deed::Ceremonies(ClaimFilter::default())).await else {
             panic!("a list")
         };
@@ -423,7 +459,7 @@ async fn a_job_that_cannot_mint_again_redeems_with_its_own_token_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_over_is_over() {
+async fn security_123_what_is_over_is_over() {
     let house = House::new("when = \"every\"\nclaim_within = \"10m\"").await;
     let job = house.job();
     // Rejected; withdrawn; expired.
@@ -527,10 +563,9 @@ async fn people_are_told_once() {
     let folder = tempfile::tempdir().unwrap();
     let toml = config([&github, &gitlab], "when = \"first_use\"").server(&format!("public_url = \"{AUDIENCE}\""));
     toml.toml(&hook).write(folder.path(), "127.0.0.1:0", "127.0.0.1:0");
-    let read = Config::read(&folder.path().join("claimbound.toml"), true).unwrap();
     let url = format!("sqlite:{}/claimbound.db", folder.path().display());
-    let brokers = vec![InProcess::start(read, Arc::new(SystemClock)).await.unwrap()];
-    let house = House { github, gitlab, brokers, folder, url };
+    let mut house = House { clock: Arc::default(), github, gitlab, brokers: vec![], folder, url };
+    house.start().await;
     let told = async || {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let (mut stream, _) = listener.accept().await.unwrap();

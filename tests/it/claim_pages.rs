@@ -20,10 +20,14 @@ use tokio::{
     process::Child,
 };
 
-/// Ada and Eve lead payments; Eve started the job; Bob leads nothing; Kim is known to the provider alone.
+/// Ada, Cat, Dee and Eve lead payments; Ann is Ada's other account; Eve started the job; Bob leads nothing; Kim is known to
+/// the provider alone.
 pub fn accounts() -> Value {
     json!({
         "ada": { "name": "Ada Lead", "email": "ada@acme.example", "email_verified": true, "groups": ["leads"], "github_id": 11 },
+        "ann": { "name": "Ada, other account", "groups": ["leads"], "github_id": "11" },
+        "cat": { "name": "Cat Lead", "groups": ["leads"], "github_id": "14" },
+        "dee": { "name": "Dee Lead", "groups": ["leads"], "github_id": "15" },
         "eve": { "name": "Eve Starter", "groups": ["leads"], "github_id": "12" },
         "bob": { "name": "Bob Other", "groups": ["all"], "github_id": "13" },
         "kim": { "name": "Kim Unlinked", "groups": ["leads"] },
@@ -84,22 +88,27 @@ pub async fn redeem(broker: &Broker, job: &Job<'_>, waits: &Waits) -> Answer {
     broker.exchange(&form).await
 }
 
-const SESSION: &str = "claimbound-session";
+pub const SESSION: &str = "claimbound-session";
 const SIGN_IN: &str = "claimbound-sign-in";
 
 /// A person at the broker's pages: keeps cookies, and says what browsers say of where a form comes from.
-struct Visitor<'b> {
+pub struct Visitor<'b> {
     broker: &'b Broker,
-    cookies: BTreeMap<String, String>,
+    pub cookies: BTreeMap<String, String>,
 }
 
 impl<'b> Visitor<'b> {
-    fn new(broker: &'b Broker) -> Self {
+    pub fn new(broker: &'b Broker) -> Self {
         Self { broker, cookies: BTreeMap::new() }
     }
 
+    /// The same browser, whose next request reaches this broker.
+    pub fn at<'o>(&self, broker: &'o Broker) -> Visitor<'o> {
+        Visitor { broker, cookies: self.cookies.clone() }
+    }
+
     /// Somebody who has signed in.
-    async fn signed_in(broker: &'b Broker, login: &str) -> Self {
+    pub async fn signed_in(broker: &'b Broker, login: &str) -> Self {
         let mut visitor = Self::new(broker);
         let back = visitor.provider(login, None).await;
         let landed = visitor.get(&back).await;
@@ -108,7 +117,8 @@ impl<'b> Visitor<'b> {
     }
 
     async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], form: &[(&str, &str)]) -> Answer {
-        let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.broker.url()) };
+        // The public address leads to whichever broker the browser is at.
+        let url = format!("{}{}", self.broker.url(), path.strip_prefix(self.broker.audience()).unwrap_or(path));
         let mut request = http::client().request(method.parse().unwrap(), url);
         if method == "POST" {
             request = request.form(form);
@@ -128,17 +138,17 @@ impl<'b> Visitor<'b> {
         answer
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub async fn get(&mut self, path: &str) -> Answer {
         self.send("GET", path, &[], &[]).await
     }
 
     /// A form of one of the broker's pages, as browsers send it where the page sends no referrer.
-    async fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Answer {
+    pub async fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Answer {
         self.send("POST", path, &OWN, form).await
     }
 
     /// Begins to sign in; where the provider sends the browser in the end.
-    async fn provider(&mut self, login: &str, to: Option<&str>) -> String {
+    pub async fn provider(&mut self, login: &str, to: Option<&str>) -> String {
         let form: Vec<_> = [("sign_in", "idp")].into_iter().chain(to.map(|to| ("to", to))).collect();
         let going = self.post("/claim/sign-in", &form).await;
         assert_eq!(going.status, 200, "{}", going.text);
@@ -147,7 +157,7 @@ impl<'b> Visitor<'b> {
     }
 
     /// Loads a ceremony's page and sends one of its forms.
-    async fn say(&mut self, verb: &str, id: &str, fields: &[(&str, &str)]) -> Answer {
+    pub async fn say(&mut self, verb: &str, id: &str, fields: &[(&str, &str)]) -> Answer {
         let path = if verb == "claim" { format!("/claim/{id}") } else { format!("/claim/{id}/{verb}") };
         let page = self.get(&format!("/claim/{id}")).await;
         let token = form_token(&page, &path);
@@ -164,13 +174,13 @@ fn link(page: &Answer) -> String {
 }
 
 /// The token of the form with this action; empty, where there is none.
-fn form_token(page: &Answer, action: &str) -> String {
+pub fn form_token(page: &Answer, action: &str) -> String {
     let form = page.text.split(&format!("action=\"{action}\"")).nth(1).unwrap_or_default();
     let form = form.split("</form>").next().unwrap_or_default();
     form.split("name=\"form_token\" value=\"").nth(1).unwrap_or_default().split('"').next().unwrap().to_owned()
 }
 
-fn assert_page(answer: &Answer, status: u16, told: &str) {
+pub fn assert_page(answer: &Answer, status: u16, told: &str) {
     assert_eq!(answer.status, status, "{}", answer.text);
     assert!(answer.text.contains(told), "no `{told}` in {}", answer.text);
     assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
@@ -188,7 +198,7 @@ fn assert_page(answer: &Answer, status: u16, told: &str) {
     assert!(!answer.text.contains("<script") && !answer.text.contains("javascript:"), "{}", answer.text);
 }
 
-fn state_of(broker: &Broker, id: &str) -> (String, i64) {
+pub fn state_of(broker: &Broker, id: &str) -> (String, i64) {
     let store = rusqlite::Connection::open(broker.database()).unwrap();
     let sql = "SELECT state, version FROM ceremonies WHERE lower(hex(id)) = ?1";
     let (state, version): (String, i64) = store.query_row(sql, [id], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
@@ -196,8 +206,34 @@ fn state_of(broker: &Broker, id: &str) -> (String, i64) {
     (state["state"].as_str().unwrap().to_owned(), version)
 }
 
+/// Every row of the store that a request of a browser could change.
+fn rows(broker: &Broker) -> Vec<String> {
+    let store = rusqlite::Connection::open(broker.database()).unwrap();
+    let tables = ["ceremonies", "waiting", "standing", "sessions", "leases", "spent", "records"];
+    let mut rows = Vec::new();
+    for table in tables {
+        let mut all = store.prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let columns = all.column_count();
+        let mut found = all.query([]).unwrap();
+        while let Some(row) = found.next().unwrap() {
+            let values: Vec<_> = (0..columns).map(|at| format!("{:?}", row.get_ref(at).unwrap())).collect();
+            rows.push(format!("{table}: {}", values.join(" ")));
+        }
+    }
+    rows
+}
+
+/// What opens links before people do.
+const SCANNERS: [&str; 5] = [
+    "Mozilla/5.0 (compatible; SafeLinks)",
+    "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
+    "Mozilla/5.0 (compatible; Discordbot/2.0)",
+    "SkypeUriPreview Preview/0.5",
+    "Mozilla/5.0 (compatible; proofpoint)",
+];
+
 #[tokio::test]
-async fn a_person_signs_in_looks_and_claims_and_scanners_change_nothing() {
+async fn security_117_a_person_claims_and_scanners_change_nothing() {
     let (issuer, provider) = (Issuer::github(), Provider::start(&accounts()).await);
     let broker = Broker::start(BINARY, config(&issuer, &provider, "when = \"every\"")).await;
     let job = job(&issuer);
@@ -218,10 +254,11 @@ async fn a_person_signs_in_looks_and_claims_and_scanners_change_nothing() {
     let landed = ada.get(&back).await;
     assert_page(&landed, 200, "You are signed in");
     assert_eq!(link(&landed), path, "to where they came from");
-    let before = state_of(&broker, &waits.id);
-    for number in 0..48 {
-        let agents = [("user-agent", "Mozilla/5.0 (compatible; SafeLinks)"), ("purpose", "prefetch")];
-        let method = ["GET", "HEAD", "OPTIONS"][number % 3];
+    let before = rows(&broker);
+    assert!(before.iter().any(|row| row.starts_with("ceremonies: ")), "{before:?}");
+    for number in 0..54 {
+        let agents = [("user-agent", SCANNERS[number % SCANNERS.len()]), ("purpose", "prefetch")];
+        let method = if number < 50 { ["GET", "HEAD"][number / 2 % 2] } else { "OPTIONS" };
         let (by, path) = match number % 2 {
             0 => (&mut Visitor::new(&broker), path.clone()),
             _ => (&mut ada, format!("{path}?form_token=x&code={}&reason=r", waits.code)),
@@ -232,7 +269,7 @@ async fn a_person_signs_in_looks_and_claims_and_scanners_change_nothing() {
     for path in [format!("{path}/reject"), "/claim/sign-out".into(), "/claim/sign-in".into()] {
         assert_eq!(ada.get(&path).await.status, 405, "{path}");
     }
-    assert_eq!(state_of(&broker, &waits.id), before);
+    assert_eq!(rows(&broker), before, "the store is as it was");
 
     // What is bound, with ids beside names, and what is not proven.
     let page = ada.get(&path).await;
@@ -301,7 +338,7 @@ async fn a_person_signs_in_looks_and_claims_and_scanners_change_nothing() {
 }
 
 #[tokio::test]
-async fn what_other_sites_and_other_browsers_send_is_not_believed() {
+async fn security_121_what_other_sites_and_other_browsers_send_is_not_believed() {
     let (issuer, provider) = (Issuer::github(), Provider::start(&accounts()).await);
     let broker = Broker::start(BINARY, config(&issuer, &provider, "when = \"every\"")).await;
     let waits = open(&broker, &job(&issuer)).await;
@@ -416,7 +453,7 @@ async fn what_other_sites_and_other_browsers_send_is_not_believed() {
 }
 
 #[tokio::test]
-async fn what_jobs_write_is_shown_as_it_is_and_a_first_use_says_what_stands() {
+async fn security_116_what_jobs_write_is_shown_as_it_is() {
     let (issuer, provider) = (Issuer::github(), Provider::start(&accounts()).await);
     let ceremony = "when = \"first_use\"\nremember = [\"environment\"]\nvalid_for = \"30d\"\nclaim_within = \"1d\"";
     let config = config(&issuer, &provider, ceremony).edit("teams/payments/deploy.toml", "branch = \"main\"\n", "");
@@ -444,6 +481,10 @@ async fn what_jobs_write_is_shown_as_it_is_and_a_first_use_says_what_stands() {
         let done = ada.say("reject", &waits.id, &[("reason", "strange")]).await;
         assert_eq!(done.status, 303, "{}", done.text);
     }
+
+    // What would steer a terminal is no claim of a job.
+    let steering = job(&issuer).branch("\u{1b}[31mred").token(broker.audience());
+    assert_eq!(broker.exchange_for(&steering, "payments-release").await.body["reason"], "token_not_accepted");
 
     // Two jobs wait for one; once it is claimed there is nothing more to say.
     let (one, other) = (job(&issuer).branch("a"), job(&issuer).branch("b").claim("run_id", "77"));

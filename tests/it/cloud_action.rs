@@ -34,7 +34,7 @@ pub fn workflow(broker_url: &str, inputs: &str, steps: &str) -> String {
 }
 
 /// Writes every output, and what the job's folders hold, where the test finds it.
-const LOOK: &str = r#"
+pub const LOOK: &str = r#"
       - if: always()
         env: { OUTPUTS: "${{ toJSON(steps.login.outputs) }}" }
         run: |
@@ -43,7 +43,7 @@ const LOOK: &str = r#"
           cp -r "$GITHUB_WORKSPACE" "$PROOF/workspace"
 "#;
 
-fn outputs(act: &Act) -> Value {
+pub fn outputs(act: &Act) -> Value {
     serde_json::from_str(&act.left("outputs.json")).unwrap()
 }
 

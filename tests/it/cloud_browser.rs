@@ -1,44 +1,51 @@
-//! The pages at a real browser, with a provider that nobody here wrote: what a person does, what it looks like, and whether
-//! everybody can use it. Pictures of every page are kept in `target/pages`.
+//! The pages at a real browser, with a provider that nobody here wrote, for a job that a workflow runner runs: what a person
+//! does, what it looks like, whether everybody can use it, and how the job goes on. Pictures of every page are kept in
+//! `target/pages`.
 
 use crate::{
     BINARY,
-    claim_pages::{accounts, config, job, open, redeem},
+    claim_pages::{Visitor, accounts, config, job, open, state_of},
+    cloud_action::{LOOK, act, assert_failed, assert_hidden, log, outputs, workflow},
+    records,
 };
-use claimbound_test_support::{broker::Broker, chromium, issuer::Issuer, provider::Provider, time::eventually};
+use claimbound_test_support::{act::Run, broker::Broker, chromium, issuer::Issuer, jwt, provider::Provider};
 use serde_json::json;
-use std::time::Duration;
 
-/// The job asks for its credential for so long.
-const JOB_WAITS: Duration = Duration::from_secs(110);
-/// As clients do: more often would be answered `slow_down`.
-const POLL_EVERY: Duration = Duration::from_secs(5);
+const INPUTS: &str = "role: payments-release, mode: output, on-pending: wait";
+
+/// What a job's log shows to people: link, code and words.
+async fn shown(run: &mut Run) -> [String; 3] {
+    let link = run.shown("link:").await;
+    let code = run.shown("code:").await;
+    let words = run.shown("words:").await;
+    let first = |text: &str| text.split("   (").next().unwrap().to_owned();
+    [link, first(&code), first(&words)]
+}
 
 #[tokio::test]
 async fn a_person_claims_at_a_browser_while_the_job_waits() {
-    let (issuer, provider) = (Issuer::github(), Provider::start(&accounts()).await);
+    let (act, issuer, provider) = (act(), Issuer::github(), Provider::start(&accounts()).await);
     let config =
         config(&issuer, &provider, "when = \"every\"").edit("teams/payments/deploy.toml", "branch = \"main\"\n", "");
     let broker = Broker::start(BINARY, config).await;
-    let waiting = job(&issuer);
-    let first = open(&broker, &waiting).await;
     let branch = format!("fix/p\u{0430}yments\u{202E}<b>now</b>-{}", "long".repeat(100));
     let strange = job(&issuer).repository("acme/payments-web").branch(&branch).claim("run_id", "88");
     let strange = open(&broker, &strange).await;
-    let uri = |id: &str| format!("{}/claim/{id}", broker.url());
+
+    let request = issuer.run(&job(&issuer));
+    let go_on = r#"
+      - env: { TOKEN: "${{ steps.login.outputs.token }}" }
+        run: printf %s "$TOKEN" > "$PROOF/token"
+"#;
+    let text = workflow(broker.audience(), INPUTS, go_on) + LOOK;
+    let mut run = act.begin(&text, Some(&request));
+    let [link, code, words] = shown(&mut run).await;
     let settings = json!({
         "broker": broker.url(), "login": "ada",
-        "first": { "uri": uri(&first.id), "code": first.code },
-        "strange": { "uri": uri(&strange.id) },
+        "first": { "uri": link, "code": code },
+        "strange": { "uri": format!("{}/claim/{}", broker.url(), strange.id) },
     });
-    let job = eventually(JOB_WAITS, async || {
-        tokio::time::sleep(POLL_EVERY).await;
-        let asked = [("grant_type", "urn:openid:params:grant-type:ciba"), ("auth_req_id", first.auth_req_id.as_str())];
-        let ready = broker.exchange(&asked).await.body["ready"] == true;
-        if ready { Some(redeem(&broker, &waiting, &first).await) } else { None }
-    });
-    let (found, answer) = tokio::join!(chromium::drive("claim-browser.mjs", &settings), job);
-    assert_eq!(answer.status, 200, "{}", answer.text);
+    let (found, exit) = tokio::join!(chromium::drive("claim-browser.mjs", &settings), run.end());
 
     let none = json!([]);
     assert_eq!(found["violations"], none, "{found:#}");
@@ -49,9 +56,51 @@ async fn a_person_claims_at_a_browser_while_the_job_waits() {
     assert_eq!((&found["firstStop"], &found["afterSkip"]), (&json!("skip"), &json!("main")));
     assert_eq!(found["cookies"], json!([{ "name": "claimbound-session", "httpOnly": true, "sameSite": "Strict" }]));
     assert!(!found["framed"].as_str().unwrap().contains("claimbound"), "{}", found["framed"]);
-    let text = |page: &str| found["texts"][page].as_str().unwrap().to_owned();
-    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words(&text("review")).contains(&first.words), "{}", text("review"));
-    assert!(text("strange").contains("U+202E") && text("strange").contains("characters more"), "{}", text("strange"));
-    assert!(text("done").contains("release 1.2") && text("list").contains("rejected"), "{found:#}");
+    let page = |page: &str| found["texts"][page].as_str().unwrap().to_owned();
+    let spaced = page("review").split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(spaced.contains(&words), "{words}: {spaced}");
+    assert!(page("strange").contains("U+202E") && page("strange").contains("characters more"), "{}", page("strange"));
+    assert!(page("done").contains("release 1.2") && page("list").contains("rejected"), "{found:#}");
+    for name in found["pages"].as_array().unwrap() {
+        for look in ["light", "dark", "narrow"] {
+            let picture = chromium::pictures().join(format!("{}-{look}.png", name.as_str().unwrap()));
+            assert!(picture.is_file(), "{}", picture.display());
+        }
+    }
+
+    // The job went on by itself, with a credential that says who answers for it.
+    assert_eq!(exit.code, Some(0), "{}", log(&exit));
+    for text in ["It is claimed", "This job has payments-release by payments-production until 20", "is ended."] {
+        assert!(log(&exit).contains(text), "no `{text}` in\n{}", log(&exit));
+    }
+    let token = act.left("token");
+    let claims = jwt::claims_of(&token);
+    assert_eq!((&claims["role"], &claims["approved_by"]), (&json!("payments-release"), &json!(["idp:ada"])));
+    assert_eq!((&outputs(&act)["available"], &outputs(&act)["lease-id"]), (&json!("true"), &claims["lease_id"]));
+    assert_eq!(records::of_kind(&broker, "ended").len(), 1, "and ended it");
+    let given = issuer.given();
+    assert_eq!(given.len(), 2, "one token to ask with, one to redeem with");
+    assert_hidden(&act, &exit, &[&token, &given[0], &given[1], &request.bearer, "cbq_"]);
+}
+
+/// Whoever says no says it to the job, too: it does not wait until its time is over.
+#[tokio::test]
+async fn a_rejection_ends_the_job_at_once() {
+    let (act, issuer, provider) = (act(), Issuer::github(), Provider::start(&accounts()).await);
+    let broker = Broker::start(BINARY, config(&issuer, &provider, "when = \"every\"")).await;
+    let request = issuer.run(&job(&issuer));
+    let inputs = format!("{INPUTS}, on-unavailable: skip");
+    let mut run = act.begin(&(workflow(broker.audience(), &inputs, "") + LOOK), Some(&request));
+    let [link, _, _] = shown(&mut run).await;
+    let id = link.rsplit('/').next().unwrap();
+    let mut ada = Visitor::signed_in(&broker, "ada").await;
+    let done = ada.say("reject", id, &[("reason", "not today")]).await;
+    assert_eq!(done.status, 303, "{}", done.text);
+    let exit = run.end().await;
+    let told = "The request was rejected or withdrawn";
+    assert_failed(&exit, &[told, "Reason: ceremony_rejected", "Summary - <h3>Claimbound: no credential</h3>"]);
+    let outputs = outputs(&act);
+    assert_eq!((&outputs["available"], &outputs["reason"]), (&json!("false"), &json!("ceremony_rejected")));
+    assert_eq!(state_of(&broker, id).0, "rejected");
+    assert_eq!(issuer.given().len(), 1, "nothing is redeemed");
 }

@@ -51,6 +51,7 @@ mod records;
 mod reload;
 mod renewal;
 mod security;
+mod security_claims;
 mod security_keys;
 mod signing;
 mod telemetry;

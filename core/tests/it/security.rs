@@ -213,6 +213,11 @@ fn by_hand_tests() -> Vec<(String, String)> {
         ("delegation", include_str!("../../../tests/it/delegation.rs")),
         ("downstream", include_str!("../../../tests/it/downstream.rs")),
         ("aws", include_str!("../../../tests/it/aws.rs")),
+        ("ceremony", include_str!("../../../tests/it/ceremony.rs")),
+        ("claim_pages", include_str!("../../../tests/it/claim_pages.rs")),
+        ("cloud_browser", include_str!("../../../tests/it/cloud_browser.rs")),
+        ("security_claims", include_str!("../../../tests/it/security_claims.rs")),
+        ("webhooks", include_str!("../../../src/webhooks/tests.rs")),
         ("overlap", include_str!("overlap.rs")),
     ];
     let mut tests = Vec::new();

@@ -23,17 +23,18 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The groups of the table: name and text. A group's file holds the numbers of one section of the catalogue.
-pub const GROUPS: [(&str, &str); 6] = [
+pub const GROUPS: [(&str, &str); 7] = [
     ("1a", include_str!("../1a.toml")),
     ("1b", include_str!("../1b.toml")),
     ("1c", include_str!("../1c.toml")),
     ("1d", include_str!("../1d.toml")),
     ("1e", include_str!("../1e.toml")),
     ("1f", include_str!("../1f.toml")),
+    ("1g", include_str!("../1g.toml")),
 ];
 
 /// The numbers that the groups above cover: every one is an attack or stands in `not-applicable.toml`.
-pub const NUMBERS: std::ops::RangeInclusive<u16> = 1..=115;
+pub const NUMBERS: std::ops::RangeInclusive<u16> = 1..=123;
 
 /// An entry, or a variant of one, that has no test: which, and why.
 #[derive(Clone, Deserialize, Debug)]

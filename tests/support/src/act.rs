@@ -4,7 +4,7 @@
 //! [`TokenRequest`]; the rest (events, outputs, masks, post steps) is act's.
 
 use crate::{
-    command::{Exit, command, finish},
+    command::{Exit, command, end, finish},
     issuer::TokenRequest,
     tools::Tools,
 };
@@ -13,8 +13,13 @@ use std::{
     env, fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    process::Stdio,
 };
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
 
 /// How workflows name the action under test.
 pub const USES: &str = "acme/claimbound/action@main";
@@ -29,6 +34,42 @@ pub struct Act {
     environment: Vec<String>,
     secrets: Vec<String>,
     job: Option<&'static str>,
+}
+
+/// A workflow that runs.
+pub struct Run {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    log: String,
+}
+
+impl Run {
+    /// Waits for a line that has this in it: what stands behind it.
+    ///
+    /// # Panics
+    /// If the run ends first.
+    pub async fn shown(&mut self, mark: &str) -> String {
+        while let Some(line) = self.lines.next_line().await.expect("a log is text") {
+            self.log.push_str(&line);
+            self.log.push('\n');
+            if let Some((_, text)) = line.split_once(mark) {
+                return text.trim().to_owned();
+            }
+        }
+        panic!("no `{mark}` in\n{}", self.log);
+    }
+
+    /// Its end, with all of its log.
+    pub async fn end(mut self) -> Exit {
+        let rest = async {
+            while let Ok(Some(line)) = self.lines.next_line().await {
+                self.log.push_str(&line);
+                self.log.push('\n');
+            }
+        };
+        let (exit, ()) = tokio::join!(end(self.child), rest);
+        Exit { stdout: self.log, ..exit }
+    }
 }
 
 impl Act {
@@ -97,6 +138,18 @@ impl Act {
 
     /// Runs a workflow; `$PROOF` in its steps is a folder outside the workspace, for what the test wants to see.
     pub async fn run(&self, workflow: &str, request: Option<&TokenRequest>) -> Exit {
+        finish(&mut self.prepared(workflow, request)).await
+    }
+
+    /// Begins to run a workflow, whose log is read while it goes on.
+    pub fn begin(&self, workflow: &str, request: Option<&TokenRequest>) -> Run {
+        let mut act = self.prepared(workflow, request);
+        let mut child = act.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("act starts");
+        let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        Run { child, lines, log: String::new() }
+    }
+
+    fn prepared(&self, workflow: &str, request: Option<&TokenRequest>) -> Command {
         let (home, work) = (self.home.path(), self.home.path().join("work"));
         let proof = self.proof();
         let file = work.join("workflow.yml");
@@ -131,7 +184,8 @@ impl Act {
             }
             None => "push",
         };
-        finish(act.arg(name)).await
+        act.arg(name);
+        act
     }
 
     /// The repository that workflows run in.

@@ -1,6 +1,10 @@
 //! Runs programs: in a clean environment, with an end in sight, stopped by the process id that we started.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    path::Path,
+    process::{Output, Stdio},
+    time::Duration,
+};
 use tokio::process::{Child, Command};
 
 /// A command that runs longer fails its test.
@@ -34,6 +38,16 @@ pub async fn finish(command: &mut Command) -> Exit {
     let output = output.unwrap_or_else(|_| panic!("{command:?} does not end")).unwrap_or_else(|error| {
         panic!("{command:?} does not start: {error}");
     });
+    exit(output)
+}
+
+/// Waits for the end of a program that was started; what of its output was piped and is not read yet.
+pub async fn end(child: Child) -> Exit {
+    let output = tokio::time::timeout(Duration::from_secs(COMMAND_SECONDS), child.wait_with_output()).await;
+    exit(output.expect("the program ends").expect("its output can be read"))
+}
+
+fn exit(output: Output) -> Exit {
     Exit {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -28,7 +28,7 @@ async function main(): Promise<void> {
             // The folder is gone, and with it whoever would read this.
         }
     };
-    const keeper = new Keeper(order.granted, () => renewed(order, send, realPace), realPace, log);
+    const keeper = new Keeper(order.granted, (pace) => renewed(order, send, pace), realPace, log);
     let ending = false;
     const stop = async () => {
         ending = true;

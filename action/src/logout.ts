@@ -16,7 +16,7 @@ import { plain } from "./text.ts";
 
 const TRY_FOR_MS = 15_000;
 /** The agent finishes an exchange that is under way first. */
-const STOP_MS_MAX = 30_000;
+const STOP_MS_MAX = 45_000;
 const TITLE = "claimbound: clean-up";
 const LOG_LINES_SHOWN = 50;
 

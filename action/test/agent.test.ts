@@ -14,6 +14,7 @@ import type { Granted } from "../src/broker.ts";
 import { Failure } from "../src/failure.ts";
 import { readInputs } from "../src/inputs.ts";
 import { Notes } from "../src/notes.ts";
+import type { Pace } from "../src/retry.ts";
 import {
     BROKER,
     ciToken,
@@ -52,14 +53,14 @@ function grant(n: number, nowMs: number, lifeSeconds: number): Granted {
 }
 
 /** A keeper whose renewals come from this, counted. */
-function keeping(lifeSeconds: number, obtain: (n: number, pace: FakePace) => Promise<Granted>) {
+function keeping(lifeSeconds: number, obtain: (n: number, pace: FakePace, given: Pace) => Promise<Granted>) {
     const [pace, lines] = [new FakePace(), [] as Line[]];
     const seen = { rounds: 0 };
     const keeper = new Keeper(
         grant(0, NOW_MS, lifeSeconds),
-        () => {
+        (given) => {
             seen.rounds += 1;
-            return obtain(seen.rounds, pace);
+            return obtain(seen.rounds, pace, given);
         },
         pace,
         (line) => lines.push(line),
@@ -155,6 +156,18 @@ test("whoever stops it gets every lease that may be alive, also one that is just
     pace.ms += HOUR * 1000 - 1;
     keeper.look();
     assert.deepEqual([(await keeper.leases()).map(({ leaseId }) => leaseId), seen.rounds], [["lease-1"], 1]);
+});
+
+test("an outage at the end of the job is not waited for", async () => {
+    const { keeper, pace, lines } = keeping(HOUR, async (_, __, given) => {
+        for (;;) await given.sleep(500);
+    });
+    // Time stands still here: only the stop ends the waiting.
+    pace.sleep = () => new Promise(() => {});
+    pace.ms += (HOUR - 600) * 1000;
+    keeper.look();
+    const leases = await keeper.leases();
+    assert.deepEqual([leases.length, lines], [1, []]);
 });
 
 test("a renewal asks as the first login did: a broker that is who it should be, and a token that nobody has seen", async () => {

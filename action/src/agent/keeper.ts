@@ -14,6 +14,7 @@ const RENEW_SECONDS = 16 * 60;
 const PAUSE_MS = 30_000;
 /** An asker gets its answer before SDKs give up: the AWS one for Python after 2 s, and it asks three times. */
 const WAIT_MS_MAX = 1_500;
+const STOPPED = new Failure("agent_stopped", "The agent is stopped");
 
 export interface Line {
     at: string;
@@ -42,12 +43,16 @@ export class Keeper {
     private away: Failure | undefined;
     private notBeforeMs = 0;
     private held: Lease[];
-    private readonly obtain: () => Promise<Granted>;
+    private stop = (): void => {};
+    private readonly stopped = new Promise<void>((resolve) => {
+        this.stop = resolve;
+    });
+    private readonly obtain: (pace: Pace) => Promise<Granted>;
     private readonly pace: Pace;
     private readonly log: Log;
 
     /** `obtain` is one round of tries: a credential, or a `Failure` whose `unavailable` says whether another may help. */
-    constructor(first: Granted, obtain: () => Promise<Granted>, pace: Pace, log: Log) {
+    constructor(first: Granted, obtain: (pace: Pace) => Promise<Granted>, pace: Pace, log: Log) {
         this.granted = first;
         this.held = [leaseOf(first)];
         this.obtain = obtain;
@@ -79,16 +84,25 @@ export class Keeper {
         });
     }
 
-    /** Every lease that may be alive, once nothing is under way that could open another. */
+    /** Every lease that may be alive, once nothing is under way that could open another: a request that is sent is waited for,
+     * and no other try is made. */
     async leases(): Promise<Lease[]> {
-        this.refused ??= new Failure("agent_stopped", "The agent is stopped");
+        this.refused ??= STOPPED;
+        this.stop();
         await this.renewing;
         return this.held.filter((lease) => lease.expiresAtMs > this.pace.nowMs());
     }
 
     private async renew(): Promise<void> {
         try {
-            const granted = await this.obtain();
+            const granted = await this.obtain({
+                nowMs: () => this.pace.nowMs(),
+                random: () => this.pace.random(),
+                sleep: async (ms) => {
+                    await Promise.race([this.pace.sleep(ms), this.stopped]);
+                    if (this.refused === STOPPED) throw STOPPED;
+                },
+            });
             this.held = [...this.held.filter((lease) => lease.expiresAtMs > this.pace.nowMs()), leaseOf(granted)];
             if (granted.expiresInSeconds < 2 * LEFT_SECONDS_MIN) {
                 const text = `The renewed credential lives for ${granted.expiresInSeconds} s alone`;
@@ -100,6 +114,7 @@ export class Keeper {
             this.say("renewed", `until ${time(expiresAtMs)}, lease ${leaseId}, decision ${decisionId}`);
         } catch (error) {
             const failure = error instanceof Failure ? error : own(error);
+            if (failure === STOPPED) return;
             if (failure.unavailable) {
                 this.away = failure;
                 this.notBeforeMs = this.pace.nowMs() + PAUSE_MS;

@@ -7,8 +7,9 @@ process.chdir(new URL("..", import.meta.url).pathname);
 await rm("build", { recursive: true, force: true });
 const tests = (await readdir("test")).filter((file) => file.endsWith(".test.ts"));
 await build({
-  entryPoints: tests.map((file) => `test/${file}`),
+  entryPoints: [...tests.map((file) => `test/${file}`), "src/agent.ts"],
   outdir: "build",
+  entryNames: "[name]",
   outExtension: { ".js": ".cjs" },
   bundle: true,
   platform: "node",
@@ -19,7 +20,11 @@ await build({
   define: { ACTION_VERSION: JSON.stringify("test") },
 });
 const built = tests.map((file) => `build/${file.replace(/ts$/, "cjs")}`);
-const run = spawnSync(process.execPath, ["--enable-source-maps", "--test", "--test-reporter=spec", ...built], {
-  stdio: "inherit",
-});
+const run = spawnSync(
+  process.execPath,
+  ["--enable-source-maps", "--test", "--test-timeout=120000", "--test-reporter=spec", ...built],
+  {
+    stdio: "inherit",
+  },
+);
 process.exit(run.status ?? 1);

@@ -1,5 +1,6 @@
 // What is said to the broker, and what its answers mean. Nothing an answer says steers where anything is sent.
 
+import { readFileSync } from "node:fs";
 import type { Pending } from "./ceremony.ts";
 import { Failure } from "./failure.ts";
 import type { Reply, Send } from "./http.ts";
@@ -39,6 +40,8 @@ type Json = Record<string, unknown>;
 
 /** A secret shorter than this could not be masked without masking half of the log. */
 const SECRET_CHARS_MIN = 8;
+/** The broker takes none that is longer. */
+const TOKEN_CHARS_MAX = 16 * 1024;
 /** Revoking is a courtesy at the job's end; nobody waits long for it. */
 const REVOKE_MS_MAX = 10_000;
 
@@ -46,8 +49,9 @@ export const unreachable = "broker_unreachable";
 /** OpenID Connect Client-Initiated Backchannel Authentication, section 10.1. */
 const CIBA = "urn:openid:params:grant-type:ciba";
 
-/** Compares what the broker says of itself with what is expected of it. Throws before any token is asked for. */
-export async function compare(send: Send, inputs: Inputs, timeoutMs: number): Promise<void> {
+/** Compares what the broker says of itself with what is expected of it. Throws before any token is asked for. Its clock,
+ * in seconds since 1970, if it shows one. */
+export async function compare(send: Send, inputs: Inputs, timeoutMs: number): Promise<number | undefined> {
     const whom = `The broker at ${inputs.brokerUrl}`;
     const url = `${inputs.brokerUrl}/.well-known/claimbound`;
     const reply = await answered(send({ method: "GET", url, timeoutMs }), whom, unreachable);
@@ -59,7 +63,7 @@ export async function compare(send: Send, inputs: Inputs, timeoutMs: number): Pr
     }
     const expected = { audience: inputs.audience, issuer: inputs.audience, token_endpoint: `${inputs.audience}/token` };
     const wrong = Object.entries(expected).filter(([name, value]) => facts[name] !== value);
-    if (wrong.length === 0) return;
+    if (wrong.length === 0) return Number.isSafeInteger(facts.time) ? Number(facts.time) : undefined;
     const lines = wrong.map(
         ([name, value]) => `  ${name}: expected ${value}, it says ${plain(facts[name]) || "nothing"}`,
     );
@@ -89,9 +93,30 @@ export async function exchange(
     if (inputs.role !== undefined) form.set("audience", inputs.role);
     if (inputs.durationSeconds !== undefined) form.set("requested_expires_in", String(inputs.durationSeconds));
     if (inputs.dryRun) form.set("dry_run", "true");
+    if (inputs.actorTokenFile !== undefined) {
+        const actor = tokenOf(inputs.actorTokenFile);
+        mask(actor);
+        form.set("actor_token", actor);
+        form.set("actor_token_type", "urn:ietf:params:oauth:token-type:jwt");
+    }
     const reply = await asked(send, inputs, form, timeoutMs);
     if (isObject(reply.body) && reply.body.error === "authorization_pending") return waiting(reply.body, inputs, mask);
     return await decided(send, inputs, reply, mask, nowMs);
+}
+
+/** Read for each exchange, since whoever acts renews it. */
+function tokenOf(path: string): string {
+    let text = "";
+    try {
+        text = readFileSync(path, "utf8").trim();
+    } catch {
+        // Told below: what is no file is no token, either.
+    }
+    if (text.length <= TOKEN_CHARS_MAX && /^[\w-]+\.[\w-]+\.[\w-]+$/.test(text)) return text;
+    throw new Failure(
+        "input_invalid",
+        `\`actor-token-file\` is \`${plain(path)}\`, which is no file with a token (JWT)`,
+    );
 }
 
 /** Whether somebody has claimed it (OpenID CIBA, poll mode). Spends nothing. */

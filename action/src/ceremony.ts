@@ -7,6 +7,7 @@ import type { Send } from "./http.ts";
 import type { Inputs } from "./inputs.ts";
 import { freshToken, type TokenSource } from "./job.ts";
 import { pendingSummary, time } from "./report.ts";
+import type { Notes } from "./notes.ts";
 import { type Pace, persist } from "./retry.ts";
 import type { Runner } from "./runner.ts";
 
@@ -22,13 +23,6 @@ export interface Pending {
     intervalSeconds: number;
     expiresInSeconds: number;
 }
-/** What the post step withdraws. */
-export interface Asked {
-    brokerUrl: string;
-    authReqId: string;
-}
-export const ASKED = "asked";
-
 /** RFC 8628, section 3.5: what is added to the interval each time that the broker says `slow_down`. */
 const SLOWER_SECONDS = 5;
 /** How often the log says that the job still waits. */
@@ -39,6 +33,7 @@ export async function wait(
     pending: Pending,
     inputs: Inputs,
     source: TokenSource,
+    notes: Notes | undefined,
     runner: Runner,
     send: Send,
     pace: Pace,
@@ -57,10 +52,10 @@ export async function wait(
             details: pendingSummary(pending),
         });
     }
-    const asked: Asked = { brokerUrl: inputs.brokerUrl, authReqId: pending.authReqId };
-    runner.save(ASKED, JSON.stringify(asked));
+    // A cancelled job withdraws it in the post step.
+    notes?.note({ asked: pending.authReqId });
     const decided = await waited(pending, endsMs, inputs, source, runner, send, pace);
-    runner.save(ASKED, "");
+    notes?.note({ asked: "" });
     return decided;
 }
 

@@ -1,166 +1,192 @@
-// How a credential reaches the next steps, and how every trace of it goes away again. What will be undone is saved
-// before it is done.
+// How a credential reaches the next steps, and how every trace of it goes away again. What will be undone is written
+// down before it is done.
 
 import { createHash } from "node:crypto";
-import { mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
-import { basename, join, sep } from "node:path";
 import type { Aws, Granted } from "./broker.ts";
 import { Failure } from "./failure.ts";
-import type { Inputs } from "./inputs.ts";
+import type { Inputs, Mode } from "./inputs.ts";
+import { type Change, leaseOf, type Notes, temporaryFolder, writePrivately } from "./notes.ts";
+import { time } from "./report.ts";
+import { contenders, winners } from "./rivals.ts";
 import type { Runner } from "./runner.ts";
 
-/** A variable that was set: what it held before (`null`: nothing), and the hash of what it was given. */
-interface Change {
-    name: string;
-    before: string | null;
-    digest: string;
-}
-interface Trace {
-    changes: Change[];
-    directory: string | null;
-}
-
-const FOLDER_PREFIX = "claimbound-";
-const TRACE = "trace";
 /** Variables whose value must not be seen, also where another step set it. */
-const SECRET_VARIABLES = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+const SECRET_VARIABLES = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "CLAIMBOUND_JWT"];
+/** Keys with less left are not given out by the agent, so one that never has much more is none for it. */
+export const LEFT_SECONDS_MIN = 120;
 
 /** What can be known before a token is spent. */
 export function precheck(inputs: Inputs, runner: Runner): void {
-    if (inputs.mode === "profile" && !inputs.dryRun) {
-        const rivals = SECRET_VARIABLES.filter((name) => (runner.env[name] ?? "") !== "");
-        if (rivals.length > 0) {
-            const text = `\`${rivals.join("`, `")}\` is set in this job, and AWS clients prefer it to a profile`;
-            throw new Failure("mode_unfit", `${text}. Use \`mode: environment\`, or do not set it before this step`);
-        }
-        temporaryFolder(runner.env);
-    }
+    if (inputs.dryRun) return;
+    temporaryFolder(runner.env);
+    if (inputs.mode !== undefined) unrivalled(inputs.mode, runner);
+}
+
+/** How it is delivered where the inputs leave that open: by what may outlive it, and what no later step gets unasked. */
+export function modeOf(granted: Granted, inputs: Inputs): Mode {
+    return inputs.mode ?? (granted.credential.kind === "aws" ? "agent" : "file");
 }
 
 /** Whether this credential may be delivered as the inputs say. Throws if not. */
-export function admit(granted: Granted, inputs: Inputs): void {
+export function admit(granted: Granted, inputs: Inputs, runner: Runner): void {
     const { credential } = granted;
-    if (credential.kind === "jwt" && inputs.mode !== "output") {
-        const text = `The role \`${granted.role}\` gives a JWT, which no variable or profile carries`;
-        throw new Failure("mode_unfit", `${text}. Set \`mode: output\`: it is then the output \`token\`, masked`);
-    }
-    if (credential.kind === "jwt") return;
-    if (inputs.mode === "output") {
-        const text = `The role \`${granted.role}\` gives an AWS credential, which this action does not put into outputs`;
-        throw new Failure("mode_unfit", `${text}. Use \`mode: environment\` or \`mode: profile\``);
-    }
-    const allowed = inputs.allowedAccountIds;
-    if (allowed.length > 0 && !allowed.includes(credential.accountId)) {
-        const text = `The credential belongs to AWS account ${credential.accountId}`;
-        throw new Failure("account_not_allowed", `${text}; \`allowed-account-ids\` has ${allowed.join(", ")}`);
-    }
-}
-
-/** Gives the credential to the next steps. */
-export function deliver(granted: Granted, inputs: Inputs, runner: Runner): void {
-    const { credential } = granted;
+    const mode = modeOf(granted, inputs);
     if (credential.kind === "jwt") {
-        runner.output("token", credential.jwt);
+        if (inputs.allowedAccountIds.length > 0) {
+            const text = `\`allowed-account-ids\` is about AWS, and the role \`${granted.role}\` gives a JWT`;
+            throw new Failure("account_not_allowed", text);
+        }
+        if (mode === "profile" || mode === "agent") {
+            const text = `The role \`${granted.role}\` gives a JWT, which no ${mode} carries`;
+            throw new Failure("mode_unfit", `${text}. Use \`mode: file\`, \`env\` or \`output\``);
+        }
         return;
     }
-    const region: [string, string][] =
-        credential.region === undefined
-            ? []
-            : [
-                  ["AWS_REGION", credential.region],
-                  ["AWS_DEFAULT_REGION", credential.region],
-              ];
-    if (inputs.mode === "profile") {
-        const directory = mkdtempSync(join(temporaryFolder(runner.env), FOLDER_PREFIX));
-        const file = join(directory, "credentials");
-        const profile = /^[\w.@-]+$/.test(granted.role) ? granted.role : "claimbound";
-        const variables: [string, string][] = [
-            ["AWS_SHARED_CREDENTIALS_FILE", file],
-            ["AWS_PROFILE", profile],
-            ...region,
-        ];
-        remember(variables, directory, runner);
-        writeFileSync(file, profileText(profile, credential), { flag: "wx", mode: 0o600 });
-        for (const [name, value] of variables) runner.variable(name, value);
-        return;
+    if (mode === "output") {
+        const text = `The role \`${granted.role}\` gives an AWS credential, which this action does not put into outputs`;
+        throw new Failure("mode_unfit", `${text}. Use \`mode: agent\`, \`profile\`, \`file\` or \`env\``);
     }
-    const variables: [string, string][] = [
-        ["AWS_ACCESS_KEY_ID", credential.accessKeyId],
-        ["AWS_SECRET_ACCESS_KEY", credential.secretAccessKey],
-        ["AWS_SESSION_TOKEN", credential.sessionToken],
-        ...region,
-    ];
-    if ((runner.env.AWS_PROFILE ?? "") !== "") {
-        runner.warn(
-            "`AWS_PROFILE` is set in this job; some AWS clients prefer it to the variables that this step sets. Use " +
-                "`mode: profile`, or unset it for the steps that use this credential",
-            "claimbound: two AWS credentials",
-        );
+    unexpected(granted, inputs.allowedAccountIds);
+    if (mode === "agent" && granted.expiresInSeconds < 2 * LEFT_SECONDS_MIN) {
+        const text = `The credential lives for ${granted.expiresInSeconds} s, which is too short to be renewed in time`;
+        throw new Failure("mode_unfit", `${text}. Use \`mode: profile\` or \`mode: env\`, or a longer \`duration\``);
     }
-    remember(variables, null, runner);
-    for (const [name, value] of variables) runner.variable(name, value);
+    // Without a mode this could not be asked before: a JWT has no rivals.
+    if (inputs.mode === undefined) unrivalled(mode, runner);
 }
 
-/** Undoes what `deliver` did, as far as nobody else has changed it since. */
-export function undo(runner: Runner): void {
-    const saved = runner.saved(TRACE);
-    if (saved === "") return;
-    const { changes, directory } = JSON.parse(saved) as Trace;
-    try {
-        if (directory !== null && basename(directory).startsWith(FOLDER_PREFIX)) {
-            rmSync(directory, { recursive: true, force: true });
+/** Throws if the credential belongs to an account that nobody expects. */
+export function unexpected(granted: Granted, allowed: string[]): void {
+    const { credential } = granted;
+    if (credential.kind !== "aws" || allowed.length === 0 || allowed.includes(credential.accountId)) return;
+    const text = `The credential belongs to AWS account ${credential.accountId}`;
+    throw new Failure("account_not_allowed", `${text}; \`allowed-account-ids\` has ${allowed.join(", ")}`);
+}
+
+/** Gives the credential to the next steps. Says how. */
+export async function deliver(granted: Granted, inputs: Inputs, notes: Notes, runner: Runner): Promise<Mode> {
+    const { credential } = granted;
+    const mode = modeOf(granted, inputs);
+    switch (mode) {
+        case "output":
+            runner.output("token", (credential as { jwt: string }).jwt);
+            break;
+        case "file": {
+            const file = notes.path("credential");
+            writePrivately(file, credential.kind === "jwt" ? credential.jwt : processJson(granted, credential));
+            change([["CLAIMBOUND_CREDENTIAL_FILE", file]], notes, runner);
+            runner.output("file", file);
+            break;
         }
-    } finally {
-        for (const { name, before, digest } of changes) {
-            if (hash(runner.env[name] ?? "") !== digest) continue;
-            if (before && SECRET_VARIABLES.includes(name)) runner.mask(before);
-            // The runner cannot unset a variable; an empty one is what AWS clients take for none.
-            runner.variable(name, before ?? "");
+        case "env":
+            warnOfContenders(runner);
+            change(credential.kind === "jwt" ? [["CLAIMBOUND_JWT", credential.jwt]] : keys(credential), notes, runner);
+            break;
+        case "profile": {
+            const file = notes.path("credentials");
+            const profile = /^[\w.@-]+$/.test(granted.role) ? granted.role : "claimbound";
+            writePrivately(file, profileText(profile, credential as Aws));
+            const variables: [string, string][] = [
+                ["AWS_SHARED_CREDENTIALS_FILE", file],
+                ["AWS_PROFILE", profile],
+            ];
+            change([...variables, ...region(credential as Aws)], notes, runner);
+            runner.output("file", file);
+            break;
+        }
+        case "agent": {
+            const { agent, tokenFile } = await runner.startAgent(granted, inputs, notes);
+            notes.note({ agent });
+            const variables: [string, string][] = [
+                ["AWS_CONTAINER_CREDENTIALS_FULL_URI", `${agent.url}/credentials`],
+                ["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", tokenFile],
+            ];
+            change([...variables, ...region(credential as Aws)], notes, runner);
+            break;
         }
     }
+    return mode;
 }
 
-/** Saves what the variables hold now, for the post step. */
-function remember(variables: [string, string][], directory: string | null, runner: Runner): void {
-    const changes = variables.map(([name, value]) => ({
-        name,
-        before: runner.env[name] ?? null,
-        digest: hash(value),
-    }));
-    for (const { name, before } of changes) {
-        if (before !== null && before !== "" && SECRET_VARIABLES.includes(name)) runner.mask(before);
+/** Puts variables back to what they were, as far as nobody else has changed them since. */
+export function undo(changes: Change[], runner: Runner): void {
+    for (const { name, before, digest } of changes) {
+        if (hash(runner.env[name] ?? "") !== digest) continue;
+        if (before && SECRET_VARIABLES.includes(name)) runner.mask(before);
+        // The runner cannot unset a variable; an empty one is what AWS clients take for none.
+        runner.variable(name, before ?? "");
     }
-    const trace: Trace = { changes, directory };
-    runner.save(TRACE, JSON.stringify(trace));
 }
 
-function profileText(profile: string, credential: Aws): string {
-    return (
-        `[${profile}]\naws_access_key_id = ${credential.accessKeyId}\n` +
-        `aws_secret_access_key = ${credential.secretAccessKey}\naws_session_token = ${credential.sessionToken}\n`
+/** Writes down what the credential is before it is delivered. */
+export function remember(granted: Granted, notes: Notes): void {
+    notes.note({ leases: [leaseOf(granted)] });
+}
+
+function unrivalled(mode: Mode, runner: Runner): void {
+    const found = winners(mode, runner.env);
+    if (found.length === 0) return;
+    const what = mode === "agent" ? "to an agent" : "to a profile";
+    const other = mode === "agent" && !found.some((name) => name.startsWith("AWS_")) ? "`profile` or `env`" : "`env`";
+    const text = `This job has another AWS credential (\`${found.join("`, `")}\`), and AWS clients prefer it ${what}`;
+    throw new Failure("mode_unfit", `${text}. Use \`mode:\` ${other}, or do not have it in this job`);
+}
+
+function warnOfContenders(runner: Runner): void {
+    const found = contenders("env", runner.env);
+    if (found.length === 0) return;
+    runner.warn(
+        `\`${found.join("`, `")}\` is set in this job; some AWS clients prefer it to the variables that this step sets. ` +
+            "Use `mode: profile`, or unset it for the steps that use this credential",
+        "claimbound: two AWS credentials",
     );
 }
 
-/** The job's own temporary folder, which is outside the workspace: what stands there is neither committed nor uploaded. */
-function temporaryFolder(env: Runner["env"]): string {
-    const folder = real(env.RUNNER_TEMP);
-    if (folder === undefined) {
-        throw new Failure("mode_unfit", "`mode: profile` needs the runner's `RUNNER_TEMP`, which is no folder here");
-    }
-    const workspace = real(env.GITHUB_WORKSPACE);
-    if (workspace !== undefined && `${folder}${sep}`.startsWith(`${workspace}${sep}`)) {
-        const text = "`RUNNER_TEMP` is inside the workspace, where files get committed and uploaded";
-        throw new Failure("mode_unfit", `${text}. Configure the runner, or use \`mode: environment\``);
-    }
-    return folder;
+/** Sets variables, after what they hold now is written down for the post step. */
+function change(variables: [string, string][], notes: Notes, runner: Runner): void {
+    const changes = variables.map(([name, value]) => {
+        const before = runner.env[name] ?? null;
+        if (before && SECRET_VARIABLES.includes(name)) runner.mask(before);
+        return { name, before, digest: hash(value) };
+    });
+    notes.note({ changes });
+    for (const [name, value] of variables) runner.variable(name, value);
 }
 
-function real(path: string | undefined): string | undefined {
-    try {
-        return path ? realpathSync(path) : undefined;
-    } catch {
-        return undefined;
-    }
+function keys(aws: Aws): [string, string][] {
+    return [
+        ["AWS_ACCESS_KEY_ID", aws.accessKeyId],
+        ["AWS_SECRET_ACCESS_KEY", aws.secretAccessKey],
+        ["AWS_SESSION_TOKEN", aws.sessionToken],
+        ...region(aws),
+    ];
+}
+
+function region(aws: Aws): [string, string][] {
+    if (aws.region === undefined) return [];
+    return [
+        ["AWS_REGION", aws.region],
+        ["AWS_DEFAULT_REGION", aws.region],
+    ];
+}
+
+function profileText(profile: string, aws: Aws): string {
+    return (
+        `[${profile}]\naws_access_key_id = ${aws.accessKeyId}\n` +
+        `aws_secret_access_key = ${aws.secretAccessKey}\naws_session_token = ${aws.sessionToken}\n`
+    );
+}
+
+/** What the process protocol of AWS clients prints: https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html */
+function processJson(granted: Granted, aws: Aws): string {
+    return JSON.stringify({
+        Version: 1,
+        AccessKeyId: aws.accessKeyId,
+        SecretAccessKey: aws.secretAccessKey,
+        SessionToken: aws.sessionToken,
+        Expiration: time(granted.expiresAtMs),
+        AccountId: aws.accountId,
+    });
 }
 
 function hash(value: string): string {

@@ -1,6 +1,9 @@
-// One request, one answer, within a time and a size. Proxies come from the runner's environment, a private CA from
-// `NODE_EXTRA_CA_CERTS`. Redirects are answers like any other: nothing follows them.
+// One request, one answer, within a time and a size. Proxies come from the runner's environment, private authorities from
+// `ca-file` and `NODE_EXTRA_CA_CERTS`. Redirects are answers like any other: nothing follows them.
 
+import type { Agent, RequestOptions } from "node:https";
+import { readFileSync } from "node:fs";
+import * as tls from "node:tls";
 import { HttpClient } from "@actions/http-client";
 
 export interface Ask {
@@ -27,8 +30,42 @@ export class NoAnswer extends Error {}
 declare const ACTION_VERSION: string;
 const BODY_BYTES_MAX = 256 * 1024;
 
+/** What every connection of this process trusts; `undefined` is what Node.js does by itself. */
+let authorities: string[] | undefined;
+
+/** Trusts these authorities (PEM) beside the usual ones, from now on. */
+export function trust(pem: string): void {
+    authorities = pem === "" ? undefined : [...usual(), pem];
+}
+
+/** Authorities that are named replace the usual ones, so those are named, too. */
+function usual(): string[] {
+    // Since Node.js 22.15; the Node.js of older runners knows neither.
+    const known: { getCACertificates?: typeof tls.getCACertificates } = tls;
+    if (known.getCACertificates !== undefined) return known.getCACertificates("default");
+    try {
+        return [...tls.rootCertificates, readFileSync(process.env.NODE_EXTRA_CA_CERTS ?? "", "utf8")];
+    } catch {
+        return [...tls.rootCertificates];
+    }
+}
+
+/** Hands the authorities to whatever connects: directly, or behind a proxy. */
+class Authorities {
+    prepareRequest(options: RequestOptions): void {
+        const agent = options.agent as Agent | undefined;
+        if (authorities !== undefined && agent) agent.options = { ...agent.options, ca: authorities };
+    }
+    canHandleAuthentication(): boolean {
+        return false;
+    }
+    async handleAuthentication(): Promise<never> {
+        throw new NoAnswer("it asks for a password");
+    }
+}
+
 export const send: Send = async (ask) => {
-    const client = new HttpClient(`claimbound-action/${ACTION_VERSION}`, [], {
+    const client = new HttpClient(`claimbound-action/${ACTION_VERSION}`, [new Authorities()], {
         allowRedirects: false,
         allowRetries: false,
         socketTimeout: ask.timeoutMs,
@@ -70,6 +107,8 @@ export const send: Send = async (ask) => {
     }
 };
 
+const UNTRUSTED = "its certificate is of an authority that this runner does not trust; `ca-file` names a private one";
+
 /** The code alone: messages of the network layer can hold the URL. */
 function how(error: unknown): string {
     const code = (error as { code?: unknown }).code;
@@ -79,6 +118,13 @@ function how(error: unknown): string {
         ECONNRESET: "the connection broke",
         ENOTFOUND: "its name is not known",
         ETIMEDOUT: "the connection timed out",
+        SELF_SIGNED_CERT_IN_CHAIN: UNTRUSTED,
+        DEPTH_ZERO_SELF_SIGNED_CERT: UNTRUSTED,
+        UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNTRUSTED,
+        UNABLE_TO_GET_ISSUER_CERT: UNTRUSTED,
+        UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNTRUSTED,
+        CERT_HAS_EXPIRED: "its certificate has expired",
+        ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another name",
     };
     return `${known[code] ?? "the connection failed"} (${code})`;
 }

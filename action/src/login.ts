@@ -3,24 +3,16 @@
 
 import { wait } from "./ceremony.ts";
 import { compare, type Decision, exchange, type Granted, revoke } from "./broker.ts";
-import { admit, deliver, precheck } from "./deliver.ts";
+import { admit, deliver, precheck, remember } from "./deliver.ts";
+import { claimsOf, explained, skewed } from "./diagnose.ts";
 import { Failure } from "./failure.ts";
-import type { Send } from "./http.ts";
-import { type Inputs, readInputs } from "./inputs.ts";
+import { type Send, trust } from "./http.ts";
+import { type Inputs, type Mode, readInputs } from "./inputs.ts";
 import { freshToken, tokenSource } from "./job.ts";
+import { Notes } from "./notes.ts";
 import { dryRunSummary, failureSummary, grantedSummary, time } from "./report.ts";
 import { type Pace, persist } from "./retry.ts";
 import type { Runner } from "./runner.ts";
-
-/** What the post step must end. */
-export interface Lease {
-    brokerUrl: string;
-    handle: string;
-    leaseId: string;
-    kind: string;
-    expiresAtMs: number;
-}
-export const LEASE = "lease";
 
 const TITLE = "claimbound";
 
@@ -31,6 +23,7 @@ export async function login(runner: Runner, send: Send, pace: Pace): Promise<voi
     try {
         const inputs = readInputs((name) => runner.input(name));
         skip = inputs.onUnavailable === "skip";
+        trust(inputs.ca);
         await run(inputs, runner, send, pace);
     } catch (error) {
         if (!(error instanceof Failure)) throw error;
@@ -49,20 +42,28 @@ async function run(inputs: Inputs, runner: Runner, send: Send, pace: Pace): Prom
     runner.mask(source.bearer);
     precheck(inputs, runner);
     const deadlineMs = pace.nowMs() + inputs.timeoutSeconds * 1000;
-    await persist(pace, deadlineMs, (timeoutMs) => compare(send, inputs, timeoutMs));
+    const clock = await persist(pace, deadlineMs, (timeoutMs) => compare(send, inputs, timeoutMs));
+    const skew = skewed(pace.nowMs(), clock);
+    if (skew !== undefined) runner.warn(skew, `${TITLE}: clocks differ`);
+    // Nothing is left by a dry run.
+    const notes = inputs.dryRun ? undefined : Notes.open(runner, inputs.brokerUrl, inputs.ca);
     const mask = (secret: string) => runner.mask(secret);
+    let claims = {};
     const answer = await persist(pace, deadlineMs, async (timeoutMs) => {
         const began = pace.nowMs();
         const token = await freshToken(send, source, inputs.audience, mask, timeoutMs);
+        claims = claimsOf(token);
         const left = Math.max(1, timeoutMs - (pace.nowMs() - began));
         return await exchange(send, inputs, token, mask, () => pace.nowMs(), left);
+    }).catch((error: unknown) => {
+        throw error instanceof Failure ? explained(error, claims, runner.env, clock) : error;
     });
     const waits = "authReqId" in answer;
-    const decided = waits ? await wait(answer, inputs, source, runner, send, pace) : answer;
+    const decided = waits ? await wait(answer, inputs, source, notes, runner, send, pace) : answer;
     runner.output("decision-id", decided.decisionId);
     runner.output("role", decided.role);
     runner.output("mapping", decided.mapping);
-    if (isGranted(decided)) await give(decided, inputs, runner, send);
+    if (notes !== undefined && isGranted(decided)) await give(decided, inputs, notes, runner, send);
     else await report(decided, runner);
 }
 
@@ -73,25 +74,19 @@ async function report(decision: Decision, runner: Runner): Promise<void> {
     await runner.summary(dryRunSummary(decision));
 }
 
-async function give(granted: Granted, inputs: Inputs, runner: Runner, send: Send): Promise<void> {
-    const lease: Lease = {
-        brokerUrl: inputs.brokerUrl,
-        handle: granted.handle,
-        leaseId: granted.leaseId,
-        kind: granted.credential.kind,
-        expiresAtMs: granted.expiresAtMs,
-    };
-    runner.save(LEASE, JSON.stringify(lease));
+async function give(granted: Granted, inputs: Inputs, notes: Notes, runner: Runner, send: Send): Promise<void> {
+    remember(granted, notes);
+    let mode: Mode;
     try {
-        admit(granted, inputs);
-        deliver(granted, inputs, runner);
+        admit(granted, inputs, runner);
+        mode = await deliver(granted, inputs, notes, runner);
     } catch (error) {
         // Nobody will use it; if this fails, the post step tries again.
         const ended = await revoke(send, inputs.brokerUrl, granted.handle).then(
             () => true,
             () => false,
         );
-        if (ended) runner.save(LEASE, "");
+        if (ended) notes.note({ leases: [] });
         if (error instanceof Failure) {
             throw new Failure(error.reason, error.message, { decisionId: granted.decisionId });
         }
@@ -99,11 +94,21 @@ async function give(granted: Granted, inputs: Inputs, runner: Runner, send: Send
     }
     runner.output("lease-id", granted.leaseId);
     runner.output("expires-at", time(granted.expiresAtMs));
+    runner.output("expires-in-seconds", String(granted.expiresInSeconds));
+    if (granted.credential.kind === "aws") runner.output("account-id", granted.credential.accountId);
     runner.output("reason", "");
     runner.output("available", "true");
-    runner.info(`This job has ${granted.role} by ${granted.mapping} until ${time(granted.expiresAtMs)}`);
+    const until = time(granted.expiresAtMs);
+    const renewed = mode === "agent" ? ", and the agent renews it until the job ends" : "";
+    runner.info(`This job has ${granted.role} by ${granted.mapping} until ${until}${renewed} (mode \`${mode}\`)`);
     runner.info(`Lease ${granted.leaseId}, decision ${granted.decisionId}`);
-    await runner.summary(grantedSummary(granted));
+    const job = inputs.jobTimeoutSeconds;
+    if (mode !== "agent" && job !== undefined && job > granted.expiresInSeconds) {
+        const kind = granted.credential.kind === "aws" ? "; `mode: agent` renews it" : "";
+        const text = `This job may take ${job} s (\`job-timeout\`), and its credential ends after ${granted.expiresInSeconds} s`;
+        runner.warn(`${text}${kind}. A longer \`duration\` helps as far as the mapping lets it`, `${TITLE}: too short`);
+    }
+    await runner.summary(grantedSummary(granted, mode));
 }
 
 function isGranted(decided: Granted | Decision): decided is Granted {

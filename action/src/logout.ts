@@ -1,59 +1,121 @@
-// The post step: the credential goes, the environment is as it was, the lease is ended. A job that was green stays so:
-// everything here is a courtesy, since credentials end by themselves.
+// The post step: the agent stops, the credential goes, the environment is as it was, the leases are ended. A job that was
+// green stays so: everything here is a courtesy, since credentials end by themselves.
 
+import { existsSync, readFileSync } from "node:fs";
+import type { Line } from "./agent/keeper.ts";
+import { LOG_FILE } from "./agent/order.ts";
 import { revoke } from "./broker.ts";
-import { ASKED, type Asked } from "./ceremony.ts";
 import { undo } from "./deliver.ts";
-import type { Send } from "./http.ts";
-import { LEASE, type Lease } from "./login.ts";
-import { time } from "./report.ts";
+import { Failure } from "./failure.ts";
+import { type Send, trust } from "./http.ts";
+import { type Lease, Notes } from "./notes.ts";
+import { failureSummary, time } from "./report.ts";
 import { type Pace, persist } from "./retry.ts";
 import type { Runner } from "./runner.ts";
+import { plain } from "./text.ts";
 
 const TRY_FOR_MS = 15_000;
+/** The agent finishes an exchange that is under way first. */
+const STOP_MS_MAX = 45_000;
 const TITLE = "claimbound: clean-up";
+const LOG_LINES_SHOWN = 50;
 
 /** Never throws. */
 export async function logout(runner: Runner, send: Send, pace: Pace): Promise<void> {
+    const unremoved = () => runner.warn("Files or variables of the credential could not all be removed", TITLE);
+    let notes: Notes | undefined;
     try {
-        undo(runner);
+        notes = Notes.find(runner);
     } catch {
-        runner.warn("Files or variables of the credential could not all be removed", TITLE);
+        unremoved();
+    }
+    if (notes === undefined) return;
+    const { noted } = notes;
+    trust(noted.ca);
+    const leases = [...(await stopped(notes, runner, send, pace)), ...noted.leases];
+    try {
+        undo(noted.changes, runner);
+    } catch {
+        unremoved();
     }
     try {
-        await withdraw(runner, send, pace);
-    } catch (error) {
-        const text = error instanceof Error ? error.message : "";
-        runner.warn(`The request that waits for an approver was not withdrawn and runs out by itself. ${text}`, TITLE);
+        notes.remove();
+    } catch {
+        unremoved();
     }
-    try {
-        await end(runner, send, pace);
-    } catch (error) {
-        const text = error instanceof Error ? error.message : "";
-        runner.warn(`The lease was not ended at the broker and runs out by itself. ${text}`, TITLE);
+    if (noted.asked !== "") {
+        runner.mask(noted.asked);
+        await tried(pace, () => revoke(send, noted.brokerUrl, noted.asked)).then(
+            () => runner.info("The request that waited for an approver is withdrawn"),
+            (error: Error) => {
+                const text = "The request that waits for an approver was not withdrawn and runs out by itself";
+                runner.warn(`${text}. ${error.message}`, TITLE);
+            },
+        );
     }
+    const known = new Map(leases.map((lease) => [lease.leaseId, lease]));
+    for (const lease of known.values()) await end(lease, noted.brokerUrl, runner, send, pace);
 }
 
-/** The job is cancelled while it waits: nobody needs to claim for it any more. */
-async function withdraw(runner: Runner, send: Send, pace: Pace): Promise<void> {
-    const saved = runner.saved(ASKED);
-    if (saved === "") return;
-    const { brokerUrl, authReqId } = JSON.parse(saved) as Asked;
-    runner.mask(authReqId);
-    await persist(pace, pace.nowMs() + TRY_FOR_MS, () => revoke(send, brokerUrl, authReqId));
-    runner.info("The request that waited for an approver is withdrawn");
-}
-
-async function end(runner: Runner, send: Send, pace: Pace): Promise<void> {
-    const saved = runner.saved(LEASE);
-    if (saved === "") return;
-    const lease = JSON.parse(saved) as Lease;
+async function end(lease: Lease, brokerUrl: string, runner: Runner, send: Send, pace: Pace): Promise<void> {
     runner.mask(lease.handle);
+    const ends = time(lease.expiresAtMs);
     if (pace.nowMs() >= lease.expiresAtMs) {
-        runner.info(`Lease ${lease.leaseId} is over since ${time(lease.expiresAtMs)}; there is nothing to end`);
+        runner.info(`Lease ${lease.leaseId} is over since ${ends}; there is nothing to end`);
         return;
     }
-    await persist(pace, pace.nowMs() + TRY_FOR_MS, () => revoke(send, lease.brokerUrl, lease.handle));
     const what = lease.kind === "aws" ? "AWS key" : "JWT";
-    runner.info(`Lease ${lease.leaseId} is ended. A copied ${what} may be accepted until ${time(lease.expiresAtMs)}`);
+    await tried(pace, () => revoke(send, brokerUrl, lease.handle)).then(
+        () => runner.info(`Lease ${lease.leaseId} is ended. A copied ${what} may be accepted until ${ends}`),
+        (error: Error) => {
+            runner.warn(`The lease was not ended at the broker and runs out by itself. ${error.message}`, TITLE);
+        },
+    );
+}
+
+/** Stops the agent. What it leaves to be ended; what happened to it is told. */
+async function stopped(notes: Notes, runner: Runner, send: Send, pace: Pace): Promise<Lease[]> {
+    const { agent } = notes.noted;
+    if (agent === null) return [];
+    runner.mask(agent.control);
+    let leases: Lease[] = [];
+    try {
+        const headers = { authorization: agent.control };
+        const reply = await send({ method: "POST", url: `${agent.url}/stop`, headers, timeoutMs: STOP_MS_MAX });
+        const said = (reply.body as { leases?: unknown } | undefined)?.leases;
+        if (reply.status !== 200 || !Array.isArray(said)) throw new Error(`it answered ${reply.status}`);
+        leases = said as Lease[];
+        for (const { handle } of leases) runner.mask(handle);
+        runner.info("The agent is stopped");
+    } catch {
+        const text = "The agent does not answer any more; leases that it opened run out by themselves";
+        runner.warn(text, TITLE);
+    }
+    await told(notes.path(LOG_FILE), runner, pace);
+    return leases;
+}
+
+async function told(path: string, runner: Runner, pace: Pace): Promise<void> {
+    if (!existsSync(path)) return;
+    const lines = readFileSync(path, "utf8")
+        .split("\n")
+        .filter((line) => line !== "");
+    const read = lines.slice(-LOG_LINES_SHOWN).flatMap((line) => {
+        try {
+            return [JSON.parse(line) as Line];
+        } catch {
+            return [];
+        }
+    });
+    for (const { at, what, text } of read) runner.info(`agent: ${plain(at)} ${plain(what)}: ${plain(text)}`);
+    const last = read.findLast(({ what }) => what !== "started");
+    if (last?.what !== "refused" && last?.what !== "unavailable") return;
+    const { reason = "", text, decisionId = "", details = "" } = last;
+    const since = `The agent could not renew the credential (${last.at}, now ${time(pace.nowMs())}): ${text}`;
+    runner.warn(since, "claimbound: not renewed");
+    await runner.summary(failureSummary(new Failure(reason, since, { decisionId, details }), "not renewed"));
+}
+
+async function tried(pace: Pace, attempt: () => Promise<void>): Promise<void> {
+    await persist(pace, pace.nowMs() + TRY_FOR_MS, attempt);
 }

@@ -3,6 +3,7 @@
 import type { Decision, Granted } from "./broker.ts";
 import type { Pending } from "./ceremony.ts";
 import { Failure } from "./failure.ts";
+import type { Mode } from "./inputs.ts";
 import { html, plain, table, word } from "./text.ts";
 
 type Json = Record<string, unknown>;
@@ -50,13 +51,14 @@ function describe(condition: Json): { claim: string; expected: string | undefine
 }
 
 /** The summary of a step that has its credential. */
-export function grantedSummary(granted: Granted): string {
+export function grantedSummary(granted: Granted, mode: Mode): string {
     const { credential } = granted;
     const of = credential.kind === "aws" ? ["AWS", credential.assumedRoleArn] : ["JWT", ""];
     return summary("credential", [
         ["Role", granted.role],
         ["Mapping", granted.mapping],
         ["Kind", of.filter((text) => text !== "").join(", ")],
+        ["Mode", mode === "agent" ? "agent, which renews it until the job ends" : mode],
         ["Ends", time(granted.expiresAtMs)],
         ["Lease", granted.leaseId],
         ["Decision", granted.decisionId],

@@ -1,6 +1,11 @@
 // The runner, as far as this action touches it: an interface, so that tests can look at what was told to it.
 
 import * as core from "@actions/core";
+import { agentProgram, startAgent } from "./agent/order.ts";
+import type { Granted } from "./broker.ts";
+import type { Inputs } from "./inputs.ts";
+import { tokenSource } from "./job.ts";
+import type { Agent, Notes } from "./notes.ts";
 
 export interface Runner {
     env: Record<string, string | undefined>;
@@ -14,6 +19,8 @@ export interface Runner {
     warn(text: string, title: string): void;
     fail(text: string, title: string): void;
     summary(html: string): Promise<void>;
+    /** Starts a process that outlives the step. */
+    startAgent(granted: Granted, inputs: Inputs, notes: Notes): Promise<{ agent: Agent; tokenFile: string }>;
 }
 
 export const runner: Runner = {
@@ -34,6 +41,8 @@ export const runner: Runner = {
         // A runner without summaries is no reason to fail.
         if (process.env.GITHUB_STEP_SUMMARY) await core.summary.addRaw(html).write();
     },
+    startAgent: (granted, inputs, notes) =>
+        startAgent(agentProgram(), granted, inputs, tokenSource(process.env), notes, process.env, Date.now()),
 };
 
 /** Ends the process once everything is written, whatever connection an answerless server still holds open. */

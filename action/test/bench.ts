@@ -1,12 +1,21 @@
 // A runner that keeps what it was told, a pace without time, and a network that answers from a script.
 
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Granted } from "../src/broker.ts";
 import type { Ask, Reply, Send } from "../src/http.ts";
+import type { Agent } from "../src/notes.ts";
 import type { Pace } from "../src/retry.ts";
 import type { Runner } from "../src/runner.ts";
 
 export const BROKER = "https://claimbound.example.com";
 export const TOKEN_URL = "https://pipelines.example/token?api-version=2.0";
 export const NOW_MS = Date.parse("2026-11-22T10:00:00Z");
+
+const EMPTY = mkdtempSync(join(tmpdir(), "home-"));
+/** Where agents of the bench are, and what lets the post step stop them. */
+export const AGENT = { url: "http://127.0.0.1:4711", control: "control-of-the-agent" };
 
 export type Told = { how: string; name: string; value: string };
 
@@ -27,6 +36,9 @@ export class FakeRunner implements Runner {
         this.env = {
             ACTIONS_ID_TOKEN_REQUEST_URL: TOKEN_URL,
             ACTIONS_ID_TOKEN_REQUEST_TOKEN: "request-token-of-the-bench",
+            // Nothing of this machine: a home without profiles.
+            HOME: EMPTY,
+            RUNNER_TEMP: mkdtempSync(join(tmpdir(), "job-")),
             ...env,
         };
     }
@@ -63,6 +75,10 @@ export class FakeRunner implements Runner {
     }
     async summary(html: string): Promise<void> {
         this.tell("summary", "", html);
+    }
+    async startAgent(granted: Granted): Promise<{ agent: Agent; tokenFile: string }> {
+        this.tell("agent", "", granted.leaseId);
+        return { agent: AGENT, tokenFile: "/the/token-file" };
     }
 
     last(how: string, name: string): string | undefined {
@@ -116,6 +132,7 @@ export class Network {
                 return reply(200, { value: ciToken(this.tokens) });
             },
             "/revoke": reply(200, {}),
+            "127.0.0.1:4711/stop": reply(200, { leases: [] }),
             ...script,
         };
         this.script = Object.fromEntries(
@@ -147,7 +164,14 @@ export function reply(status: number, body: unknown, retryAfterSeconds?: number)
 }
 
 export function facts(more: object = {}): object {
-    return { audience: BROKER, issuer: BROKER, token_endpoint: `${BROKER}/token`, time: 1, version: "0.1.0", ...more };
+    return {
+        audience: BROKER,
+        issuer: BROKER,
+        token_endpoint: `${BROKER}/token`,
+        time: NOW_MS / 1000,
+        version: "0.1.0",
+        ...more,
+    };
 }
 
 export function ciToken(number: number): string {

@@ -31,7 +31,7 @@ async function run(runner: FakeRunner, network: Network, pace = new FakePace()):
 }
 
 test("a job waits for its approver and goes on with a fresh token", async () => {
-    const runner = new FakeRunner({ role: ROLE });
+    const runner = new FakeRunner({ role: ROLE, mode: "env" });
     const ready = state("authorization_pending", { ready: true });
     const slow = [pending(), state("authorization_pending"), state("slow_down"), ready, reply(200, grantedAws())];
     const network = new Network({ [EXCHANGE]: slow });

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { INPUT_NAMES, readInputs } from "../src/inputs.ts";
 import { BROKER } from "./bench.ts";
@@ -13,6 +14,8 @@ test("what is not said has its default, and the audience is the broker's URL", (
     assert.deepEqual(read({}), {
         brokerUrl: BROKER,
         audience: BROKER,
+        ca: "",
+        actorTokenFile: undefined,
         role: undefined,
         durationSeconds: undefined,
         mode: undefined,
@@ -21,6 +24,7 @@ test("what is not said has its default, and the audience is the broker's URL", (
         dryRun: false,
         allowedAccountIds: [],
         timeoutSeconds: 60,
+        jobTimeoutSeconds: undefined,
     });
 });
 
@@ -36,11 +40,14 @@ test("what is said is read", () => {
         "dry-run": "true",
         "allowed-account-ids": "111111111111, 222222222222",
         timeout: "2m",
+        "job-timeout": "90m",
+        "actor-token-file": "actor.jwt",
     });
     assert.equal(inputs.brokerUrl, "http://127.0.0.1:8080");
     assert.equal(inputs.audience, BROKER);
     assert.equal(inputs.durationSeconds, 1800);
-    assert.equal(inputs.timeoutSeconds, 120);
+    assert.deepEqual([inputs.timeoutSeconds, inputs.jobTimeoutSeconds], [120, 5400]);
+    assert.equal(inputs.actorTokenFile, join(process.cwd(), "actor.jwt"));
     assert.deepEqual([inputs.mode, inputs.onUnavailable, inputs.dryRun], ["profile", "skip", true]);
     assert.deepEqual(inputs.allowedAccountIds, ["111111111111", "222222222222"]);
 });
@@ -58,7 +65,10 @@ const WRONG: [Record<string, string>, string][] = [
     [{ duration: "900" }, "for example `30m`"],
     [{ duration: "0s" }, "for example `30m`"],
     [{ timeout: "11m" }, "at most `10m`"],
-    [{ mode: "env" }, "one of `environment`, `profile`, `output`"],
+    [{ "job-timeout": "6d" }, "`job-timeout` is at most `5d`"],
+    [{ "ca-file": "package.json" }, "`ca-file` is `package.json`, which is no file of certificates (PEM)"],
+    [{ "ca-file": "/nowhere" }, "which is no file of certificates"],
+    [{ mode: "environment" }, "one of `agent`, `env`, `file`, `output`, `profile`"],
     [{ "on-unavailable": "ignore" }, "one of `fail`, `skip`"],
     [{ "on-pending": "ask" }, "one of `wait`, `stop`"],
     [{ "dry-run": "yes" }, "one of `true`, `false`"],
@@ -87,7 +97,8 @@ function declared(section: string): string[] {
 
 test("declared inputs are those that are read, and declared outputs those that are set", () => {
     assert.deepEqual(declared("inputs").sort(), [...INPUT_NAMES].sort());
-    const source = ["login", "deliver"].map((name) => readFileSync(`src/${name}.ts`, "utf8")).join("");
+    const files = readdirSync("src", { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"));
+    const source = files.map((name) => readFileSync(`src/${name}`, "utf8")).join("");
     const set = [...source.matchAll(/runner\.output\("([a-z-]+)"/g)].map((match) => match[1]);
     assert.deepEqual(declared("outputs").sort(), [...new Set(set)].sort());
 });

@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { test } from "node:test";
+import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
 import { NoAnswer } from "../src/http.ts";
 import { login } from "../src/login.ts";
-import { logout } from "../src/logout.ts";
 import {
     AWS,
     BROKER,
@@ -14,7 +13,6 @@ import {
     FakePace,
     FakeRunner,
     facts,
-    granted,
     grantedAws,
     HANDLE,
     JWT,
@@ -40,122 +38,6 @@ async function failed(runner: FakeRunner, network: Network): Promise<string> {
     assert.ok(text !== undefined, "the step fails");
     return text;
 }
-
-test("an AWS credential reaches the environment, and the answers reach the outputs", async () => {
-    const runner = new FakeRunner({ role: ROLE, duration: "15m" });
-    const network = new Network({ [EXCHANGE]: reply(200, grantedAws()) });
-    await run(runner, network);
-    const form = network.to(EXCHANGE)[0]?.form;
-    assert.deepEqual(Object.fromEntries(form ?? []), {
-        grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
-        subject_token: ciToken(1),
-        subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
-        audience: ROLE,
-        requested_expires_in: "900",
-    });
-    const token = network.to("pipelines.example/token")[0];
-    assert.equal(new URL(token?.url ?? "").searchParams.get("audience"), BROKER);
-    assert.equal(token?.headers?.authorization, "bearer request-token-of-the-bench");
-    assert.equal(runner.env.AWS_ACCESS_KEY_ID, AWS.access_key_id);
-    assert.equal(runner.env.AWS_SECRET_ACCESS_KEY, AWS.secret_access_key);
-    assert.equal(runner.env.AWS_SESSION_TOKEN, AWS.session_token);
-    assert.deepEqual([runner.env.AWS_REGION, runner.env.AWS_DEFAULT_REGION], ["eu-central-1", "eu-central-1"]);
-    const outputs = ["decision-id", "lease-id", "role", "mapping", "expires-at", "available", "reason", "token"];
-    assert.deepEqual(
-        outputs.map((name) => runner.last("output", name)),
-        ["0192-decision", "0192-lease", ROLE, "payments-production", "2026-11-22T10:15:00Z", "true", "", undefined],
-    );
-    assert.ok(!runner.all("mask").includes("eu-central-1"), "masked values vanish from job outputs");
-    assert.match(runner.all("summary").join(), /assumed-role\/payments-deploy/);
-});
-
-test("the post step ends the lease and puts back what was there", async () => {
-    const env = { AWS_ACCESS_KEY_ID: "AKIAEARLIEREARLIER12", AWS_REGION: "us-east-1" };
-    const runner = new FakeRunner({ role: ROLE }, env);
-    const network = new Network({ [EXCHANGE]: reply(200, grantedAws()) });
-    await run(runner, network);
-    runner.env.AWS_DEFAULT_REGION = "changed-by-a-later-step";
-    await logout(runner, network.send, new FakePace());
-    assert.equal(network.to("/revoke")[0]?.form?.get("token"), HANDLE);
-    const left = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"].map(
-        (n) => runner.env[n],
-    );
-    assert.deepEqual(left, ["AKIAEARLIEREARLIER12", "", "us-east-1", "changed-by-a-later-step"]);
-    assert.deepEqual([runner.all("warn"), runner.all("fail")], [[], []]);
-});
-
-test("two logins in one job end in reverse order, each in what it found", async () => {
-    const network = (n: number) =>
-        new Network({ [EXCHANGE]: reply(200, grantedAws({ access_key_id: `ASIACANARYCANARY000${n}` })) });
-    const first = new FakeRunner({ role: ROLE });
-    await login(first, network(1).send, new FakePace());
-    const second = new FakeRunner({ role: ROLE });
-    second.env = { ...first.env };
-    await login(second, network(2).send, new FakePace());
-    await logout(second, network(2).send, new FakePace());
-    assert.equal(second.env.AWS_ACCESS_KEY_ID, "ASIACANARYCANARY0001");
-    first.env = { ...second.env };
-    await logout(first, network(1).send, new FakePace());
-    assert.equal(first.env.AWS_ACCESS_KEY_ID, "");
-});
-
-test("a profile stands outside the workspace, readable by nobody else, and goes", async () => {
-    const home = mkdtempSync(join(tmpdir(), "job-"));
-    const [temp, workspace] = [join(home, "temp"), join(home, "work")];
-    for (const folder of [temp, workspace]) mkdirSync(folder);
-    const runner = new FakeRunner({ role: ROLE, mode: "profile" }, { RUNNER_TEMP: temp, GITHUB_WORKSPACE: workspace });
-    const network = new Network({ [EXCHANGE]: reply(200, grantedAws()) });
-    await run(runner, network);
-    const file = runner.env.AWS_SHARED_CREDENTIALS_FILE ?? "";
-    assert.ok(file.startsWith(temp), file);
-    assert.equal(statSync(file).mode & 0o777, 0o600);
-    assert.equal(statSync(join(file, "..")).mode & 0o777, 0o700);
-    assert.equal(runner.env.AWS_PROFILE, ROLE);
-    assert.ok(readFileSync(file, "utf8").startsWith(`[${ROLE}]\naws_access_key_id = ${AWS.access_key_id}\n`));
-    assert.equal(runner.env.AWS_SECRET_ACCESS_KEY, undefined);
-    assert.deepEqual(readdirSync(workspace), []);
-    await logout(runner, network.send, new FakePace());
-    assert.deepEqual([readdirSync(temp), runner.env.AWS_PROFILE], [[], ""]);
-});
-
-test("a profile that would not count, or would stand in the workspace, fails before a token is spent", async () => {
-    const home = mkdtempSync(join(tmpdir(), "job-"));
-    const cases: [Record<string, string>, RegExp][] = [
-        [{ RUNNER_TEMP: home, AWS_ACCESS_KEY_ID: "AKIA" }, /`AWS_ACCESS_KEY_ID` is set in this job/],
-        [{ RUNNER_TEMP: home, GITHUB_WORKSPACE: home }, /inside the workspace/],
-        [{ RUNNER_TEMP: join(home, "none") }, /`RUNNER_TEMP`, which is no folder/],
-    ];
-    for (const [env, text] of cases) {
-        const network = new Network();
-        assert.match(await failed(new FakeRunner({ mode: "profile" }, env), network), text);
-        assert.deepEqual(network.asked, []);
-    }
-});
-
-test("a JWT is an output where it is asked for", async () => {
-    const runner = new FakeRunner({ role: ROLE, mode: "output" });
-    await run(runner, new Network({ [EXCHANGE]: reply(200, granted({ kind: "jwt", jwt: JWT })) }));
-    assert.equal(runner.last("output", "token"), JWT);
-    assert.ok(runner.all("mask").includes("canary-signature-of-jwt"));
-    assert.deepEqual(runner.all("variable"), []);
-});
-
-test("a credential that the inputs do not fit is ended at once", async () => {
-    const cases: [Record<string, string>, object, string, RegExp][] = [
-        [{}, granted({ kind: "jwt", jwt: JWT }), "mode_unfit", /Set `mode: output`/],
-        [{ mode: "output" }, grantedAws(), "mode_unfit", /`mode: environment` or `mode: profile`/],
-        [{ "allowed-account-ids": "222222222222" }, grantedAws(), "account_not_allowed", /account 111111111111/],
-    ];
-    for (const [inputs, answer, reason, text] of cases) {
-        const runner = new FakeRunner({ role: ROLE, ...inputs });
-        const network = new Network({ [EXCHANGE]: reply(200, answer) });
-        assert.match(await failed(runner, network), text);
-        assert.equal(runner.last("output", "reason"), reason);
-        assert.equal(network.to("/revoke").length, 1);
-        await logout(runner, network.send, new FakePace());
-        assert.equal(network.to("/revoke").length, 1, "the post step has nothing left to end");
-    }
-});
 
 test("a refusal is one request, told whole, and never skipped", async () => {
     const runner = new FakeRunner({ role: ROLE, "on-unavailable": "skip" });
@@ -296,20 +178,6 @@ test("the lease behind an answer that is not to be used is ended, once, and the 
     }
 });
 
-test("a folder that cannot be removed keeps no variable set", async () => {
-    const runner = new FakeRunner({ role: ROLE });
-    const network = new Network({ [EXCHANGE]: reply(200, grantedAws()) });
-    await run(runner, network);
-    const trace = JSON.parse(runner.saved("trace"));
-    // Nothing below a file can be removed.
-    const file = join(mkdtempSync(join(tmpdir(), "job-")), "file");
-    writeFileSync(file, "");
-    runner.save("trace", JSON.stringify({ ...trace, directory: join(file, "claimbound-x") }));
-    await logout(runner, network.send, new FakePace());
-    assert.match(runner.all("warn").join(), /could not all be removed/);
-    assert.equal(runner.env.AWS_SECRET_ACCESS_KEY, "");
-});
-
 test("a dry run is told and leaves nothing", async () => {
     const runner = new FakeRunner({ role: ROLE, "dry-run": "true" });
     const answer = {
@@ -331,34 +199,57 @@ test("a dry run is told and leaves nothing", async () => {
     await failed(new FakeRunner({ role: ROLE, "dry-run": "true" }), disobeyed);
 });
 
-test("the post step never fails, and is idle where there is nothing or no more", async () => {
-    const idle = new Network();
-    await logout(new FakeRunner(), idle.send, new FakePace());
-    assert.deepEqual(idle.asked, []);
+test("what acts on the job's behalf is sent along, read anew for every exchange", async () => {
+    const file = join(mkdtempSync(join(tmpdir(), "actor-")), "token");
+    const actor = (n: number) => `e30.e30.signature-of-actor-${n}`;
+    writeFileSync(file, `${actor(1)}\n`);
+    const runner = new FakeRunner({ role: ROLE, "actor-token-file": file });
+    const busy = () => {
+        writeFileSync(file, actor(2));
+        return reply(503, {});
+    };
+    const network = new Network({ [EXCHANGE]: [busy, reply(200, grantedAws())] });
+    await run(runner, network);
+    const forms = network.to(EXCHANGE).map((ask) => ask.form);
+    assert.deepEqual(
+        forms.map((form) => form?.get("actor_token")),
+        [actor(1), actor(2)],
+    );
+    assert.equal(forms[0]?.get("actor_token_type"), "urn:ietf:params:oauth:token-type:jwt");
+    for (const n of [1, 2]) assert.deepEqual(runner.leaks(actor(n)), []);
 
-    const down = new Network({
-        [EXCHANGE]: reply(200, grantedAws()),
-        "/revoke": new NoAnswer("the connection was refused"),
-    });
+    const none = new FakeRunner({ role: ROLE, "actor-token-file": "/nowhere" });
+    assert.match(await failed(none, new Network()), /`actor-token-file` is `\/nowhere`, which is no file with a token/);
+});
+
+test("clocks that differ are told, and a token that nobody knows is shown claim by claim", async () => {
+    const behind = { "/.well-known/claimbound": reply(200, facts({ time: NOW_MS / 1000 + 400 })) };
     const runner = new FakeRunner({ role: ROLE });
-    await run(runner, down);
-    await logout(runner, down.send, new FakePace());
-    assert.deepEqual([runner.all("fail"), runner.all("warn").length], [[], 1]);
-    assert.equal(runner.env.AWS_SECRET_ACCESS_KEY, "", "the environment is cleaned all the same");
-    for (const secret of SECRETS) assert.deepEqual(runner.leaks(secret), []);
+    await run(runner, new Network({ ...behind, [EXCHANGE]: reply(200, grantedAws()) }));
+    assert.match(runner.all("warn").join(), /This runner's clock is 400 s behind the broker's/);
 
-    const expired = new Network({ [EXCHANGE]: reply(200, grantedAws()) });
-    const late = new FakeRunner({ role: ROLE });
-    await run(late, expired);
-    const pace = new FakePace();
-    pace.ms = NOW_MS + 900_000;
-    await logout(late, expired.send, pace);
-    assert.equal(expired.to("/revoke").length, 0);
-    assert.match(late.all("info").join(), /nothing to end/);
-
-    const broken = new FakeRunner();
-    broken.save("lease", "{");
-    broken.save("trace", "{");
-    await logout(broken, idle.send, new FakePace());
-    assert.deepEqual([broken.all("fail"), broken.all("warn").length], [[], 2]);
+    const token = (claims: object) =>
+        `e30.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.signature-of-ci-token`;
+    const unknown = reply(400, { error: "invalid_request", error_description: "No", reason: "token_not_accepted" });
+    const cases: [object, Record<string, string>, RegExp[]][] = [
+        [
+            { iss: "https://ghes.acme.example/_services/token", repository: "acme/a" },
+            { GITHUB_SERVER_URL: "https://ghes.acme.example" },
+            [/The tokens of https:\/\/ghes.acme.example come from the issuer `https:\/\/ghes.acme.example\/_services/],
+        ],
+        [
+            { iss: "https://token.actions.githubusercontent.com", iat: NOW_MS / 1000 + 300, sub: "::error::x\n::y" },
+            {},
+            [/issuer is 300 s ahead of the broker's/, /\n {2}environment: MISSING/, /\n {2}sub: ::error::x ::y/],
+        ],
+    ];
+    for (const [claims, env, texts] of cases) {
+        const runner = new FakeRunner({ role: ROLE }, env);
+        const service = { "pipelines.example/token": reply(200, { value: token(claims) }) };
+        const text = await failed(runner, new Network({ ...service, [EXCHANGE]: unknown }));
+        for (const part of texts) assert.match(text, part);
+        assert.equal(runner.last("output", "reason"), "token_not_accepted");
+        assert.match(runner.all("summary").join(), /Claims of this job's token/);
+        assert.ok(!text.includes("signature-of-ci-token"));
+    }
 });

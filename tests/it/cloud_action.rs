@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::{net::TcpListener, path::Path};
 
 /// How every lease handle begins.
-const LEASE_HANDLE: &str = "cbl_";
+pub const LEASE_HANDLE: &str = "cbl_";
 
 pub fn act() -> Act {
     Act::new(&Path::new(env!("CARGO_MANIFEST_DIR")).join("action"))
@@ -162,14 +162,25 @@ async fn a_dry_run_is_recorded_and_issues_nothing() {
 }
 
 #[tokio::test]
-async fn a_jwt_that_was_not_asked_for_is_ended_at_once() {
+async fn by_itself_a_jwt_is_in_a_file_that_goes_with_the_job() {
     let (act, issuer) = (act(), Issuer::github());
     let broker = Broker::start(BINARY, BrokerConfig::new(&issuer)).await;
     let request = issuer.run(&releasing(&issuer));
-    let exit = act.run(&(workflow(broker.audience(), "role: payments-release", "") + LOOK), Some(&request)).await;
-    assert_failed(&exit, &["The role `payments-release` gives a JWT", "Set `mode: output`"]);
+    let use_it = r#"
+      - run: |
+          cp "$CLAIMBOUND_CREDENTIAL_FILE" "$PROOF/token"
+          stat -c '%a %n' "$CLAIMBOUND_CREDENTIAL_FILE" > "$PROOF/where"
+"#;
+    let text = workflow(broker.audience(), "role: payments-release", use_it) + LOOK;
+    let exit = act.run(&text, Some(&request)).await;
+    assert_eq!(exit.code, Some(0), "{}", log(&exit));
+    let (token, place) = (act.left("token"), act.left("where"));
+    assert_eq!(jwt::claims_of(&token)["role"], "payments-release");
+    let file = place.trim().strip_prefix("600 ").expect("for its owner alone");
+    assert!(!Path::new(file).exists() && !file.contains("hostexecutor"), "outside the workspace, and gone: {file}");
+    assert_eq!(outputs(&act)["token"], Value::Null, "it is no output");
     assert_eq!(records::of_kind(&broker, "ended").len(), 1);
-    assert_eq!(outputs(&act)["reason"], "mode_unfit");
+    assert_hidden(&act, &exit, &[&token, token.rsplit('.').next().unwrap()]);
 }
 
 #[tokio::test]
@@ -315,7 +326,7 @@ async fn aws_login(inputs: &str) -> (Act, Exit) {
 
 #[tokio::test]
 async fn aws_keys_reach_the_next_steps_by_environment() {
-    let (act, exit) = aws_login("mode: environment").await;
+    let (act, exit) = aws_login("mode: env").await;
     let set = act.left("aws.env");
     let names: Vec<_> = set.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     let expected = ["ACCESS_KEY_ID", "DEFAULT_REGION", "REGION", "SECRET_ACCESS_KEY", "SESSION_TOKEN"];
@@ -352,7 +363,7 @@ async fn aws_keys_that_do_not_fit_the_job_are_ended_and_told() {
     assert_failed(&exit, &["The credential belongs to AWS account 111122223333", "999900001111"]);
     assert_eq!((outputs(&act)["reason"].as_str(), ended()), (Some("account_not_allowed"), 1));
     let exit = run("mode: output", "").await;
-    assert_failed(&exit, &["gives an AWS credential, which this action does not put into outputs", "`mode: profile`"]);
+    assert_failed(&exit, &["gives an AWS credential, which this action does not put into outputs", "`mode: agent`"]);
     assert_eq!((outputs(&act)["reason"].as_str(), ended()), (Some("mode_unfit"), 2));
     let sessions = sts.sessions();
     let secrets: Vec<_> = sessions.iter().flat_map(|s| [&*s.secret_access_key, &*s.session_token]).collect();
@@ -361,7 +372,7 @@ async fn aws_keys_that_do_not_fit_the_job_are_ended_and_told() {
     assert_eq!(act.left("aws.env"), "", "no step has them");
 
     let exit = run("mode: profile", "    env: { AWS_ACCESS_KEY_ID: AKIAOFTHEJOB }\n").await;
-    assert_failed(&exit, &["`AWS_ACCESS_KEY_ID` is set in this job, and AWS clients prefer it to a profile"]);
+    assert_failed(&exit, &["another AWS credential (`AWS_ACCESS_KEY_ID`), and AWS clients prefer it to a profile"]);
     let exit = run("duration: 5m", "").await;
     assert_failed(&exit, &["Reason: duration_too_short, decision "]);
     assert_eq!(sts.sessions().len(), 2, "neither asked AWS");
@@ -405,7 +416,10 @@ async fn the_example_for_aws_runs_as_it_stands() {
     for (from, to) in [
         ("acme/claimbound/action@0000000000000000000000000000000000000000", USES),
         ("${{ vars.CLAIMBOUND_URL }}", broker.audience()),
-        ("aws sts get-caller-identity", "test \"$AWS_ACCESS_KEY_ID\" && echo it has keys for \"$AWS_REGION\""),
+        (
+            "aws sts get-caller-identity",
+            "test -s \"$AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE\" && echo it has keys for \"$AWS_REGION\"",
+        ),
     ] {
         assert!(text.contains(from), "the example holds `{from}`");
         text = text.replace(from, to);
@@ -422,12 +436,12 @@ async fn two_logins_of_a_job_are_undone_in_reverse() {
     let (act, issuer, sts) = (act(), Issuer::github(), Sts::new());
     let broker = aws::broker(&issuer, &sts, "").await;
     let again = format!(
-        "      - uses: {USES}\n        with: {{ broker-url: \"{}\", role: payments-deploy, mode: environment }}\n\
+        "      - uses: {USES}\n        with: {{ broker-url: \"{}\", role: payments-deploy, mode: env }}\n\
          {:6}- run: test \"$AWS_REGION\" = eu-west-1\n",
         broker.audience(),
         ""
     );
-    let text = workflow(broker.audience(), "role: payments-deploy", &again)
+    let text = workflow(broker.audience(), "role: payments-deploy, mode: env", &again)
         .replace("steps:", "env: { AWS_REGION: of-the-job, AWS_PROFILE: of-the-job }\n    steps:");
     let exit = act.run(&text, Some(&issuer.run(&issuer.job().environment("staging")))).await;
     assert_eq!(exit.code, Some(0), "{}", log(&exit));

@@ -220,7 +220,7 @@ async fn what_no_broker_answers_is_neither_followed_nor_used_and_its_lease_is_en
 async fn inputs_that_do_not_hold_are_told_all_at_once() {
     let (act, issuer, trap) = (act(), Issuer::github(), Trap::new());
     let (request, url) = (issuer.run(&releasing(&issuer)), trap.url());
-    let all = "audience: audience, duration: soon, timeout: 1h, mode: env, on-unavailable: maybe, dry-run: yes please, \
+    let all = "audience: audience, duration: soon, timeout: 1h, mode: environment, on-unavailable: maybe, dry-run: yes please, \
                allowed-account-ids: \"12\"";
     let logins = [
         login(
@@ -232,7 +232,7 @@ async fn inputs_that_do_not_hold_are_told_all_at_once() {
                 "`audience` is `audience`, which is no URL",
                 "`duration` is `soon`; write a number and one of s, m, h, d, for example `30m`",
                 "`timeout` is at most `10m`",
-                "`mode` is `env`; it is one of `environment`, `profile`, `output`",
+                "`mode` is `environment`; it is one of `agent`, `env`, `file`, `output`, `profile`",
                 "`on-unavailable` is `maybe`; it is one of `fail`, `skip`",
                 "`dry-run` is `yes please`; it is one of `true`, `false`",
                 "`allowed-account-ids` has `12`; an AWS account id has 12 digits",
@@ -258,11 +258,11 @@ async fn inputs_that_do_not_hold_are_told_all_at_once() {
         ),
         Login {
             environment: "RUNNER_TEMP: /nowhere".to_owned(),
-            ..login(&url, "mode: profile", "mode_unfit", &["`RUNNER_TEMP`, which is no folder here"])
+            ..login(&url, "mode: profile", "runner_unfit", &["`RUNNER_TEMP` is `/nowhere`, which is no folder here"])
         },
         Login {
             environment: "RUNNER_TEMP: \"${{ github.workspace }}\"".to_owned(),
-            ..login(&url, "mode: profile", "mode_unfit", &["`RUNNER_TEMP` is inside the workspace, where files"])
+            ..login(&url, "mode: profile", "runner_unfit", &["`RUNNER_TEMP` is inside the workspace, where files"])
         },
     ];
     let exit = assert_told(&act, &request, &logins).await;

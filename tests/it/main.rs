@@ -9,6 +9,7 @@ mod ceremony;
 mod claim_pages;
 mod clients;
 mod cloud_action;
+mod cloud_action_agent;
 mod cloud_aws;
 mod cloud_browser;
 mod cloud_clients;

@@ -34,6 +34,7 @@ pub struct Act {
     environment: Vec<String>,
     secrets: Vec<String>,
     job: Option<&'static str>,
+    repositories: Vec<String>,
 }
 
 /// A workflow that runs.
@@ -77,12 +78,13 @@ impl Act {
     pub fn new(action: &Path) -> Self {
         let program = Tools::act();
         let home = tempfile::tempdir().expect("a directory can be made");
-        let copy = home.path().join("repository/action");
+        let home_of_action = home.path().join("repository");
+        let copy = home_of_action.join("action");
         for folder in [copy.join("dist"), home.path().join("proof"), home.path().join("bin"), home.path().join("work")]
         {
             fs::create_dir_all(folder).expect("a folder can be made");
         }
-        for file in ["action.yml", "package.json", "dist/main.cjs", "dist/post.cjs"] {
+        for file in ["action.yml", "package.json", "dist/main.cjs", "dist/post.cjs", "dist/agent.cjs"] {
             fs::copy(action.join(file), copy.join(file))
                 .unwrap_or_else(|error| panic!("{}/{file}: {error}; `npm run build` there", action.display()));
         }
@@ -94,6 +96,7 @@ impl Act {
             environment: Vec::new(),
             secrets: Vec::new(),
             job: None,
+            repositories: vec![format!("{REPOSITORY}={}", home_of_action.display())],
         };
         act.watch_node();
         act.make_repository();
@@ -130,6 +133,16 @@ impl Act {
         self
     }
 
+    /// Another repository that workflows may name, with one file of an action; `name` is `owner/name@ref`.
+    pub fn repository(mut self, name: &str, path: &str, text: &str) -> Self {
+        let folder = self.home.path().join("repositories").join(name.replace('/', "-"));
+        let file = folder.join(path);
+        fs::create_dir_all(file.parent().expect("a file stands somewhere")).expect("a folder can be made");
+        fs::write(file, text).expect("an action can be written");
+        self.repositories.push(format!("{name}={}", folder.display()));
+        self
+    }
+
     /// A program that the steps find before any other of its name.
     pub fn program(self, name: &str, program: &Path) -> Self {
         symlink(program, self.home.path().join("bin").join(name)).expect("a link can be made");
@@ -149,12 +162,12 @@ impl Act {
         Run { child, lines, log: String::new() }
     }
 
-    fn prepared(&self, workflow: &str, request: Option<&TokenRequest>) -> Command {
+    /// The same, to be run by the caller.
+    pub fn prepared(&self, workflow: &str, request: Option<&TokenRequest>) -> Command {
         let (home, work) = (self.home.path(), self.home.path().join("work"));
         let proof = self.proof();
         let file = work.join("workflow.yml");
         fs::write(&file, workflow).expect("a workflow can be written");
-        let repository = home.join("repository");
         let path = env::var_os("PATH").unwrap_or_default();
         let paths = [home.join("bin")].into_iter().chain(env::split_paths(&path));
         let mut act = command(&self.program, &work);
@@ -167,8 +180,7 @@ impl Act {
             .args(self.environment.iter().flat_map(|variable| ["--env", variable]))
             .args(self.secrets.iter().flat_map(|secret| ["--secret", secret]))
             .args(self.job.iter().flat_map(|job| ["--job", job]))
-            .arg("--local-repository")
-            .arg(format!("{REPOSITORY}={}", repository.display()))
+            .args(self.repositories.iter().flat_map(|repository| ["--local-repository", repository]))
             .arg("--workflows")
             .arg(&file);
         // In the environment and not among the arguments, as a runner has them.

@@ -34,8 +34,13 @@ impl<K: Eq + Hash> Rate<K> {
     /// `None` if the rate is 0: no limit.
     pub fn new(per_second: u32, keys_max: usize) -> Option<Self> {
         let cost = Duration::from_secs(1).checked_div(per_second)?;
+        Some(Self::every(cost, Duration::from_secs(BURST_SECONDS), keys_max))
+    }
+
+    /// One in `cost`, and as many at once as `burst` has of them.
+    pub fn every(cost: Duration, burst: Duration, keys_max: usize) -> Self {
         let debts = Mutex::new(Debts { young: HashMap::new(), old: HashMap::new() });
-        Some(Self { cost, burst: Duration::from_secs(BURST_SECONDS), keys_max, debts })
+        Self { cost, burst, keys_max, debts }
     }
 
     /// Takes one request off the key's rate, or says in how many seconds one is to be had. `now` never steps back.

@@ -1,13 +1,16 @@
 //! Logs, metrics and traces. Fields carry ids and closed-list names, never tokens, secrets or claims.
 
+mod ceremonies;
 mod metrics;
 mod sampled;
 mod traces;
 mod webhooks;
 
+pub use ceremonies::CeremonySeries;
 pub use metrics::{About, Ended, Metrics, Minted, Reloaded, StoreSeries};
 pub use sampled::{
-    EvidenceSample, IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, SinkSample, StoreSample,
+    CeremonySample, EvidenceSample, IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, SinkSample,
+    StoreSample,
 };
 pub use traces::{Caller, Exporter, Tracing, exchange, step};
 pub use webhooks::WebhookSeries;

@@ -9,6 +9,7 @@ mod format;
 
 use crate::{
     net::{Call, Client, FetchRules},
+    rate::Rate,
     secret::{Place, Secret},
     telemetry::WebhookSeries,
 };
@@ -23,7 +24,7 @@ use serde::Serialize;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -35,6 +36,10 @@ const WAITING_MAX: usize = 256;
 /// So long nothing is tried after each failure; after the last one the message is dropped.
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600)];
+/// Messages about one repository: 32 at once, then one in 20 seconds. Jobs that ask and go again and again tire nobody.
+const OF_REPOSITORY: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(640));
+/// Repositories whose messages are counted.
+const REPOSITORIES_MAX: usize = 4096;
 /// One request, with its answer.
 const SEND_SECONDS_MAX: u64 = 10;
 /// Answers are not read, but for their status.
@@ -80,11 +85,14 @@ pub enum Event {
     Rejected,
     Withdrawn,
     Expired,
+    /// The claim of a first use is over: by its time, or by a suspension.
+    Lapsed,
 }
 
 impl Event {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Opened, Self::Claimed, Self::Rejected, Self::Withdrawn, Self::Expired];
+    pub const ALL: [Self; 6] =
+        [Self::Opened, Self::Claimed, Self::Rejected, Self::Withdrawn, Self::Expired, Self::Lapsed];
 
     /// As configuration and messages write it.
     pub fn name(self) -> &'static str {
@@ -94,6 +102,7 @@ impl Event {
             Self::Rejected => "rejected",
             Self::Withdrawn => "withdrawn",
             Self::Expired => "expired",
+            Self::Lapsed => "lapsed",
         }
     }
 }
@@ -117,11 +126,13 @@ struct Notice {
 }
 
 /// All receivers.
-#[derive(Default)]
 pub struct Webhooks {
     public_url: String,
     receivers: Vec<Receiver>,
     stopping: watch::Sender<bool>,
+    started: Instant,
+    /// By issuer and immutable id.
+    repositories: Rate<(String, String)>,
 }
 
 struct Receiver {
@@ -165,7 +176,9 @@ impl Webhooks {
             let task = Mutex::new(Some(tokio::spawn(sender.run(waiting))));
             Receiver { settings: settings.clone(), queue, task }
         };
-        Self { public_url: public_url.to_owned(), receivers: all.iter().map(one).collect(), stopping }
+        let receivers = all.iter().map(one).collect();
+        let (started, repositories) = (Instant::now(), Rate::every(OF_REPOSITORY.0, OF_REPOSITORY.1, REPOSITORIES_MAX));
+        Self { public_url: public_url.to_owned(), receivers, stopping, started, repositories }
     }
 
     /// Tells whoever wants to hear of it. Waits for nobody.
@@ -188,6 +201,17 @@ impl Webhooks {
     }
 
     fn send(&self, notice: Notice) {
+        let of = (notice.issuer.clone(), notice.repository_id.clone());
+        if self.repositories.take(of, self.started.elapsed()).is_err() {
+            let Notice { event, ceremony, repository_id, .. } = &notice;
+            let event = event.name();
+            return tracing::warn!(
+                event,
+                ceremony,
+                repository_id,
+                "a message is dropped: too many about this repository"
+            );
+        }
         let notice = Arc::new(notice);
         for Receiver { settings, queue, .. } in &self.receivers {
             let of_team = settings.teams.is_empty() || settings.teams.contains(&notice.team);

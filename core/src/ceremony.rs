@@ -91,10 +91,15 @@ pub struct Person {
 }
 
 impl Person {
-    /// Whether both are one person: by the sign-in's immutable id, or by an account at a CI system that both are linked to.
+    /// Whether both are one person: by the sign-in's immutable id, by an account at a CI system that both are linked to, or by
+    /// an address that both providers verified.
     pub fn is(&self, other: &Self) -> bool {
+        let same_address =
+            self.email.as_ref().zip(other.email.as_ref()).is_some_and(|(own, its)| own.eq_ignore_ascii_case(its));
         let same_account = |(issuer, id): (&String, &String)| other.forge_ids.get(issuer) == Some(id);
-        (self.sign_in == other.sign_in && self.subject == other.subject) || self.forge_ids.iter().any(same_account)
+        (self.sign_in == other.sign_in && self.subject == other.subject)
+            || same_address
+            || self.forge_ids.iter().any(same_account)
     }
 }
 

@@ -42,7 +42,9 @@ impl From<DeskError> for NotTaken {
                 Self::Refused("the code was wrong once too often: the request is rejected".to_owned())
             }
             DeskError::Store(down) => Self::Down(down),
-            DeskError::Refused(_) | DeskError::Expired | DeskError::NoReason => Self::Refused(error.to_string()),
+            DeskError::Refused(_) | DeskError::Expired | DeskError::NoReason | DeskError::Suspended => {
+                Self::Refused(error.to_string())
+            }
         }
     }
 }

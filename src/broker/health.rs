@@ -6,7 +6,9 @@ use crate::{
     keys::signing::KeyState as SigningState,
     sinks::SinkHealth,
     store::{LeaseState, Scope},
-    telemetry::{IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, SinkSample, StoreSample},
+    telemetry::{
+        CeremonySample, IssuerSample, LeaseSample, Sample, SigningKeySample, SigningSample, SinkSample, StoreSample,
+    },
 };
 use claimbound_core::mapping::{Exception, Mapping, MappingSet};
 use serde::Serialize;
@@ -325,7 +327,15 @@ impl Broker {
                     .filter(|state| ![LeaseState::Failed, LeaseState::Ended].contains(state));
                 let count = |state| census.live.iter().find(|(of, _)| *of == state).map_or(0, |(_, count)| *count);
                 let leases = alive.map(|state| LeaseSample { state: state.name(), count: count(state) });
-                let sample = StoreSample { at: now.0, leases: leases.collect(), bytes: census.bytes };
+                let open =
+                    |state: &str| census.ceremonies.iter().find(|(of, _)| of == state).map_or(0, |(_, count)| *count);
+                let ceremonies = ["pending", "claimed"].map(|state| CeremonySample { state, count: open(state) });
+                let sample = StoreSample {
+                    at: now.0,
+                    leases: leases.collect(),
+                    ceremonies: ceremonies.into(),
+                    bytes: census.bytes,
+                };
                 *self.census.lock().unwrap_or_else(PoisonError::into_inner) = sample;
             }
             Err(error) => tracing::warn!(%error, "leases could not be counted; metrics show the last count"),

@@ -353,9 +353,13 @@ impl Broker {
         let span = telemetry::exchange(&id, asked.caller.as_ref());
         let (outcome, about) = exchange::run(&parts, &request).instrument(span.clone()).await;
         if let Err(Refused { waits: Some(waits), .. }) = &outcome
-            && let Some((shown, until)) = &waits.opened
+            && let Some(opened) = &waits.opened
         {
-            self.webhooks.tell(Event::Opened, waits.ceremony, shown, *until);
+            let desk = self.desk();
+            if let Some((ceremony, shown, until)) = &opened.instead_of {
+                desk.happened(Event::Withdrawn, *ceremony, shown, *until);
+            }
+            desk.happened(Event::Opened, waits.ceremony, &opened.shown, opened.until);
         }
         let ended = match &outcome {
             Ok(Granted::Issued(_)) => Ended::Granted,
@@ -459,7 +463,12 @@ impl Broker {
 
     /// Where people claim what waits for them.
     pub fn desk(&self) -> Desk {
-        Desk { reader: self.reader.clone(), writer: self.writer.clone(), webhooks: self.webhooks.clone() }
+        Desk {
+            reader: self.reader.clone(),
+            writer: self.writer.clone(),
+            webhooks: self.webhooks.clone(),
+            series: self.metrics.ceremonies().clone(),
+        }
     }
 
     /// Our published keys.

@@ -69,11 +69,15 @@ pub(super) async fn spawn(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
                 settle_all(&broker, left).await;
                 // Forgets single-use records of tokens that cannot verify any more; also finds out whether a store
                 // that failed takes writes again.
-                if let Err(error) = broker.writer.sweep(surely_past(now, started, lived.elapsed())).await {
+                let past = surely_past(now, started, lived.elapsed());
+                if let Err(error) = broker.writer.sweep(past).await {
                     tracing::error!(%error, "the store could not be swept");
                 }
                 if let Err(error) = broker.desk().expire(now).await {
                     tracing::error!(%error, "ceremonies that are over could not be ended");
+                }
+                if let Err(error) = broker.desk().lapse(past).await {
+                    tracing::error!(%error, "claims whose time is over could not be ended");
                 }
                 broker.read_keys_again(now).await;
                 // Resource servers' secrets are read again with them.

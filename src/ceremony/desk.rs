@@ -7,14 +7,15 @@ use crate::{
     exchange::salt,
     secret::Secret,
     store::{
-        Blocked, Change, Commit, Down, Guard, KeptCeremony, Move, Outcome, Reader, Standing, WhichCeremonies,
-        WhichStanding, Writer,
+        Blocked, Change, Commit, Down, Guard, KeptCeremony, Move, Outcome, Reader, Scope, Standing, WhichCeremonies,
+        WhichStanding, Writer, subject_key,
     },
+    telemetry::CeremonySeries,
     webhooks::{Event as Happened, Webhooks},
 };
 use claimbound_core::{
     ceremony::{CeremonyId, Claim, Event, Person, Refused, Shown, State, WORDS_SHOWN, step},
-    evidence::{Party, Record, What},
+    evidence::{Entry, Party, Record, What},
     time::UnixSeconds,
 };
 use serde_json::{Map, Value, json};
@@ -24,8 +25,6 @@ use std::sync::Arc;
 pub const REASON_CHARACTERS_MAX: usize = 500;
 /// How often somebody else may be first before one gives up: each time somebody else has got on.
 const TRIES_MAX: usize = 64;
-/// Ceremonies that one look for those whose time is over brings.
-const OVER_MAX: u32 = 200;
 
 /// Where people come to.
 #[derive(Clone)]
@@ -34,6 +33,7 @@ pub struct Desk {
     pub writer: Writer,
     /// Who hears of it.
     pub webhooks: Arc<Webhooks>,
+    pub series: CeremonySeries,
 }
 
 /// A ceremony as a person who may approve it sees it.
@@ -100,6 +100,9 @@ pub enum DeskError {
     /// Its time is over.
     #[error("its time is over")]
     Expired,
+    /// An operator suspended one of their accounts at CI systems.
+    #[error("your account at the CI system is suspended")]
+    Suspended,
     #[error("give a reason of 1 to {REASON_CHARACTERS_MAX} characters without control characters")]
     NoReason,
     #[error(transparent)]
@@ -254,27 +257,6 @@ impl Desk {
         Err(Down::new("others were always first"))
     }
 
-    /// Ends what nobody came for in time, with a record of each. Says how many.
-    ///
-    /// # Errors
-    /// The store cannot be asked, or cannot record it.
-    pub async fn expire(&self, now: UnixSeconds) -> Result<usize, Down> {
-        let over = self.read(WhichCeremonies::Over(now), OVER_MAX).await?;
-        let mut ended = 0;
-        for kept in over {
-            let Ok(step) = step(&kept.ceremony.state, &kept.ceremony.bound.terms, Event::Tick, now) else { continue };
-            let entry = event(&kept, "expired", step.next.name(), claims_of(kept.ceremony.state.claims()), now);
-            let guards = vec![Guard::Ceremony(kept.ceremony.to(step.next))];
-            if let Outcome::Durable { .. } =
-                self.writer.commit(Commit { guards, changes: vec![], entry: Some(entry) }).await?
-            {
-                self.tell(&kept, Happened::Expired);
-                ended += 1;
-            }
-        }
-        Ok(ended)
-    }
-
     /// Reads, judges and commits, until nobody else was first.
     async fn take<'t>(
         &self,
@@ -291,11 +273,16 @@ impl Desk {
             let moved = kept.ceremony.to(next);
             let changes = standing(&kept, &moved, now).into_iter().collect();
             let entry = event(&kept, how, moved.next.name(), told(&kept, person, reason, &moved.next), now);
-            let commit = Commit { guards: vec![Guard::Ceremony(moved.clone())], changes, entry: Some(entry) };
+            let guards = person.map(|person| not_suspended(person, now)).into_iter();
+            let guards = guards.chain([Guard::Ceremony(moved.clone())]).collect();
+            let commit = Commit { guards, changes, entry: Some(entry) };
             let committed = self.writer.commit(commit).await?;
             if let Outcome::Durable { .. } = &committed {
                 match &moved.next {
-                    State::Claimed { .. } => self.tell(&kept, Happened::Claimed),
+                    State::Claimed { .. } => {
+                        self.series.claimed(now.0 - kept.ceremony.opened.0);
+                        self.tell(&kept, Happened::Claimed);
+                    }
                     State::Rejected { .. } => self.tell(&kept, Happened::Rejected),
                     State::Expired => self.tell(&kept, Happened::Expired),
                     _ => {}
@@ -306,22 +293,35 @@ impl Desk {
                 Outcome::Durable { .. } if wrong_code => return Err(DeskError::WrongCode { over: !moved.open }),
                 Outcome::Durable { .. } => return Ok(taken(&kept, &moved)),
                 Outcome::Blocked(Blocked::Moved) => {}
+                Outcome::Blocked(Blocked::Suspended(_)) => return Err(DeskError::Suspended),
                 Outcome::Blocked(other) => return Err(Down::new(format!("a move was blocked: {other:?}")).into()),
             }
         }
         Err(Down::new("others were always first").into())
     }
 
-    fn tell(&self, kept: &KeptCeremony, event: Happened) {
+    pub(super) fn tell(&self, kept: &KeptCeremony, event: Happened) {
         let ceremony = &kept.ceremony;
-        self.webhooks.tell(event, ceremony.id, &ceremony.bound.shown, ceremony.bound.terms.expires);
+        self.happened(event, ceremony.id, &ceremony.bound.shown, ceremony.bound.terms.expires);
     }
 
-    async fn read(&self, which: WhichCeremonies, most: u32) -> Result<Vec<KeptCeremony>, Down> {
+    /// Counts it, and tells whoever wants to hear of it.
+    pub fn happened(&self, event: Happened, ceremony: CeremonyId, shown: &Shown, until: UnixSeconds) {
+        self.series.happened(event.name());
+        self.webhooks.tell(event, ceremony, shown, until);
+    }
+
+    pub(super) async fn read(&self, which: WhichCeremonies, most: u32) -> Result<Vec<KeptCeremony>, Down> {
         let reader = Arc::clone(&self.reader);
         let found = tokio::task::spawn_blocking(move || reader.ceremonies(which, most)).await;
         found.map_err(|_| Down::new("reading it panicked"))?
     }
+}
+
+/// Whoever has a person's stolen account answers for nothing, while that is suspended.
+fn not_suspended(person: &Person, at: UnixSeconds) -> Guard {
+    let subjects = person.forge_ids.iter().map(|(issuer, id)| subject_key(Scope::Person, issuer, id)).collect();
+    Guard::NotSuspended { subjects, at }
 }
 
 fn checked(reason: &str) -> Result<&str, DeskError> {
@@ -376,7 +376,7 @@ fn told(kept: &KeptCeremony, person: Option<&Person>, reason: Option<&str>, next
     told
 }
 
-fn claims_of(claims: &[Claim]) -> Map<String, Value> {
+pub(super) fn claims_of(claims: &[Claim]) -> Map<String, Value> {
     let mut told = Map::new();
     if !claims.is_empty() {
         told.insert("claims".into(), json!(claims));
@@ -390,12 +390,22 @@ fn event(
     state: &'static str,
     details: Map<String, Value>,
     now: UnixSeconds,
-) -> claimbound_core::evidence::Entry {
-    let shown = &kept.ceremony.bound.shown;
+) -> Entry {
+    entry((kept.ceremony.id, &kept.ceremony.bound.shown), how, state, details, now)
+}
+
+/// The record of something that happened to a ceremony.
+pub(super) fn entry(
+    (ceremony, shown): (CeremonyId, &Shown),
+    how: &'static str,
+    state: &'static str,
+    details: Map<String, Value>,
+    now: UnixSeconds,
+) -> Entry {
     let record = Record {
         decision: None,
         at: now,
-        what: What::Ceremony { ceremony: kept.ceremony.id.0, how, state, mapping: &shown.mapping, role: &shown.role },
+        what: What::Ceremony { ceremony: ceremony.0, how, state, mapping: &shown.mapping, role: &shown.role },
         principal: Some(Party {
             issuer: &shown.principal.issuer,
             id: &shown.principal.id,

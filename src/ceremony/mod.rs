@@ -5,6 +5,7 @@
 //! meanwhile; else it looks again. So two people at once have one outcome, and the evidence says which.
 
 mod desk;
+mod over;
 
 pub use desk::{Before, Desk, DeskError, Review, Taken};
 

@@ -6,9 +6,15 @@ use super::{
     render::Format,
     suspend::print_json,
 };
-use crate::operate::{CarryClaims, Ceremonies, ClaimFilter, Claims, Deed, Done, ListedClaim, ResetClaims};
+use crate::{
+    history::log::since,
+    operate::{
+        AskLapses, CarryClaims, Ceremonies, ClaimFilter, Claims, Deed, Done, Lapse, Lapses, ListedClaim, ResetClaims,
+        Why,
+    },
+};
 use anyhow::{Result, bail};
-use claimbound_core::ceremony::CeremonyId;
+use claimbound_core::{ceremony::CeremonyId, time::Seconds};
 use clap::{Args, Subcommand};
 
 /// Which ceremonies and claims: all that is given must hold.
@@ -41,10 +47,13 @@ impl ClaimArgs {
 /// List what waits for people, and the first uses that they claimed
 ///
 /// Of a claim, `outdated` says that the mapping, the role or who approves has changed since: it is good for nothing until it
-/// is carried over (`claim carry`) or claimed again. Reads the store beside its brokers. Exit code 0; 2: usage; 3: refused; 4:
-/// broker or store cannot be asked.
+/// is carried over (`claim carry`) or claimed again. Reads the store beside its brokers, and then judges by the folder as it
+/// stands on disk. Exit code 0; 2: usage; 3: refused; 4: broker or store cannot be asked.
 #[derive(Args, Debug)]
 pub struct CeremoniesArgs {
+    /// In place of that: what nobody claimed within this time, and claims that stand no more
+    #[arg(long, value_name = "DURATION", value_parser = since)]
+    lapsed: Option<Seconds>,
     #[command(flatten)]
     claims: ClaimArgs,
     #[command(flatten)]
@@ -106,6 +115,16 @@ struct WhatArgs {
 
 /// Runs `ceremonies`.
 pub fn list(args: CeremoniesArgs) -> Result<u8> {
+    if let Some(Seconds(seconds)) = args.lapsed {
+        let asked = AskLapses { claims: args.claims.filter(), seconds };
+        return governed::run(&args.place, Deed::Lapses(asked), |done| {
+            let Done::Lapses(found) = done else { bail!("the broker answered something else") };
+            match args.format {
+                Format::Json => print_json(done),
+                Format::Human => Ok(loaded::print(&nothing_came(found))?),
+            }
+        });
+    }
     governed::run(&args.place, Deed::Ceremonies(args.claims.filter()), |done| {
         let Done::Ceremonies(found) = done else { bail!("the broker answered something else") };
         match args.format {
@@ -164,6 +183,38 @@ fn human(found: &Ceremonies) -> String {
         text.push_str("there are more: name a mapping, role or repository\n");
     } else if found.ceremonies.is_empty() && found.standing.is_empty() {
         text.push_str("nothing waits, and nothing stands claimed\n");
+    }
+    text
+}
+
+fn nothing_came(found: &Lapses) -> String {
+    let mut text = String::new();
+    if let Some(known) = found.known_since {
+        text.push_str(&format!("the evidence reaches back only to {}\n", moment(known)));
+    }
+    for one in found.unclaimed.iter().chain(&found.lapsed) {
+        let Lapse { ceremony, why, role, mapping, issuer, principal, name, claimed_by, at } = one;
+        let (state, told) = match why {
+            Why::Unclaimed => ("unclaimed", "nobody claimed it in time"),
+            Why::Lapsed => ("lapsed", "its time was over"),
+            Why::Voided => ("voided", "something of it was suspended"),
+            Why::Reset => ("reset", "it was taken back"),
+            Why::Outdated => ("outdated", "the mapping, the role or who approves has changed"),
+        };
+        let by = match (claimed_by.as_slice(), why) {
+            ([], _) => String::new(),
+            (by, Why::Unclaimed) => format!(", claimed by {} alone", by.join(", ")),
+            (by, _) => format!(", claimed by {}", by.join(", ")),
+        };
+        let when = at.map(|at| format!(", {}", moment(at))).unwrap_or_default();
+        text.push_str(&format!(
+            "{ceremony}  {state:<9}  {role} by {mapping} for {name} ({issuer} {principal}){by}: {told}{when}\n"
+        ));
+    }
+    if found.more {
+        text.push_str("there are more: name a mapping, role or repository\n");
+    } else if found.unclaimed.is_empty() && found.lapsed.is_empty() {
+        text.push_str("nothing ended unclaimed, and no claim lapsed\n");
     }
     text
 }

@@ -72,8 +72,17 @@ pub struct Waits {
     pub expires_in: Seconds,
     /// It is claimed, and can be redeemed.
     pub ready: bool,
-    /// This request opened it: what people are to see, and until when.
-    pub opened: Option<(Box<Shown>, UnixSeconds)>,
+    /// This request opened it.
+    pub opened: Option<Box<Opened>>,
+}
+
+/// A ceremony that a request opened: what people are to see, and until when.
+#[derive(Debug)]
+pub struct Opened {
+    pub shown: Shown,
+    pub until: UnixSeconds,
+    /// The one about the same, under another rule, that was withdrawn for it.
+    pub instead_of: Option<(CeremonyId, Shown, UnixSeconds)>,
 }
 
 impl Waits {
@@ -396,6 +405,7 @@ async fn attempt(
     let mut guards: Vec<Guard> = pays.guards(crate::store::LeaseState::Issued).chain([not_suspended.clone()]).collect();
     let mut changes = Vec::new();
     let same = |kept: &KeptCeremony| kept.ceremony.rule == opening.rule && is_alike(&kept.ceremony, opening);
+    let mut instead_of = None;
     let ceremony = match found {
         Some(kept) if same(&kept) => kept.ceremony,
         other => {
@@ -404,6 +414,8 @@ async fn attempt(
                 && let Ok(step) = step(&kept.ceremony.state, &kept.ceremony.bound.terms, Event::Withdraw, now)
             {
                 guards.push(Guard::Ceremony(kept.ceremony.to(step.next)));
+                let Bound { shown, terms, .. } = kept.ceremony.bound;
+                instead_of = Some((kept.ceremony.id, shown, terms.expires));
             }
             let ceremony = Ceremony {
                 id: new_id(),
@@ -440,9 +452,11 @@ async fn attempt(
         mapping: &shown.mapping,
         role: &shown.role,
     };
+    trail.withdraws(instead_of.as_ref().map(|(ceremony, ..)| *ceremony));
     trail.commit(parts, guards, changes, what).await?;
     let waits = Waits::of(&ceremony, now);
-    let opened = opens.then(|| (Box::new(ceremony.bound.shown), ceremony.bound.terms.expires));
+    let Bound { shown, terms, .. } = ceremony.bound;
+    let opened = opens.then(|| Box::new(Opened { shown, until: terms.expires, instead_of }));
     Ok(Waits { opened, auth_req_id: Some(auth_req_id), match_code: Some(match_code), ..waits })
 }
 

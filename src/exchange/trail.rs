@@ -10,7 +10,7 @@ use crate::{
 };
 use aws_lc_rs::rand;
 use claimbound_core::{
-    ceremony::Claim as Approval,
+    ceremony::{CeremonyId, Claim as Approval},
     claims,
     evidence::{Details, LeaseId, Party, Record, What, hex},
     mapping::{Exception, Mapping, MappingId, MappingSet, Role, RoleId},
@@ -172,6 +172,14 @@ impl<'r> Trail<'r> {
     pub(super) fn approved(&mut self, approvals: &[Approval]) {
         if !approvals.is_empty() {
             self.details.json.insert("approvals".into(), json!(approvals));
+        }
+    }
+
+    /// An open ceremony about the same, under another rule, is withdrawn with this record.
+    pub(super) fn withdraws(&mut self, ceremony: Option<CeremonyId>) {
+        match ceremony {
+            Some(ceremony) => drop(self.details.json.insert("withdrawn".into(), json!(ceremony))),
+            None => drop(self.details.json.remove("withdrawn")),
         }
     }
 

@@ -121,6 +121,13 @@ pub const OPERATOR: &[Endpoint] = &[
     for_operators(Method::POST, "/operator/ceremonies", Needs::May(May::Leases), "What waits for people", || {
         web::to(operator::deeds::ceremonies)
     }),
+    for_operators(
+        Method::POST,
+        "/operator/ceremonies/lapsed",
+        Needs::May(May::Leases),
+        "What nobody claimed, and claims that lapsed",
+        || web::to(operator::deeds::lapses),
+    ),
     for_operators(Method::POST, "/operator/claim-reset", Needs::May(May::ClaimReset), "Take claims back", || {
         web::to(operator::deeds::claim_reset)
     }),

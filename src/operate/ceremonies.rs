@@ -7,7 +7,7 @@ use crate::{
     store::{Change, Down, KeptCeremony, Outcome, Reader, Standing, WhichCeremonies, WhichStanding},
 };
 use claimbound_core::{
-    ceremony::{CeremonyId, Shown},
+    ceremony::{CeremonyId, Claim, Shown},
     evidence::{What, unhex},
     mapping::{Folder, MappingId, MappingSet, RoleId, load},
     review::diff::{Diff, Direction, Kind, Side, diff},
@@ -45,19 +45,27 @@ pub struct ClaimFilter {
 }
 
 impl ClaimFilter {
-    fn matches<'c>(&self, ceremony: CeremonyId, shown: &Shown, mut by: impl Iterator<Item = &'c str>) -> bool {
+    /// Whether a ceremony is meant, by the names of mapping and role, and by id and name of its principal.
+    pub(super) fn matches<'c>(
+        &self,
+        ceremony: CeremonyId,
+        (mapping, role): (&str, &str),
+        (id, name): (&str, &str),
+        mut by: impl Iterator<Item = &'c str>,
+    ) -> bool {
         let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
-        let repository = |wanted: &String| [&shown.principal.id, &shown.principal.name].contains(&wanted);
-        is(&self.mapping, &shown.mapping)
-            && is(&self.role, &shown.role)
+        let repository = |wanted: &String| [id, name].contains(&wanted.as_str());
+        is(&self.mapping, mapping)
+            && is(&self.role, role)
             && self.repository.as_ref().is_none_or(repository)
             && self.ceremony.is_none_or(|wanted| wanted == ceremony)
             && self.approver.as_deref().is_none_or(|wanted| by.any(|one| one == wanted))
     }
 
-    fn means(&self, standing: &Standing) -> bool {
-        let by: Vec<String> = standing.claims.iter().map(|claim| claim.by.to_string()).collect();
-        self.matches(standing.ceremony, &standing.shown, by.iter().map(String::as_str))
+    fn means(&self, ceremony: CeremonyId, shown: &Shown, claims: &[Claim]) -> bool {
+        let by: Vec<String> = claims.iter().map(|claim| claim.by.to_string()).collect();
+        let party = (shown.principal.id.as_str(), shown.principal.name.as_str());
+        self.matches(ceremony, (&shown.mapping, &shown.role), party, by.iter().map(String::as_str))
     }
 }
 
@@ -168,7 +176,7 @@ impl ListedClaim {
 }
 
 /// The rule of a mapping and role by their names, as a folder has it.
-fn rule_now(set: &MappingSet, shown: &Shown) -> Option<([u8; 32], MappingId, RoleId)> {
+pub(super) fn rule_now(set: &MappingSet, shown: &Shown) -> Option<([u8; 32], MappingId, RoleId)> {
     let role = set.role_named(&shown.role)?;
     let at = set.mappings.iter().position(|one| one.name == shown.mapping && one.roles.contains(&role))?;
     let mapping = MappingId(u32::try_from(at).ok()?);
@@ -186,7 +194,11 @@ pub(super) async fn list(
     operator.require(May::Leases)?;
     let filter = asked.clone();
     let open = read(reader.clone(), |reader| all_open(reader)).await?;
-    let mut ceremonies: Vec<ListedCeremony> = open.iter().filter(|kept| means(&filter, kept)).map(listed).collect();
+    let meant = |kept: &&KeptCeremony| {
+        let ceremony = &kept.ceremony;
+        filter.means(ceremony.id, &ceremony.bound.shown, ceremony.state.claims())
+    };
+    let mut ceremonies: Vec<ListedCeremony> = open.iter().filter(meant).map(listed).collect();
     let (standing, more) = found(reader, now, asked, LISTED_MAX as usize).await?;
     let more = more || ceremonies.len() > LISTED_MAX as usize;
     ceremonies.truncate(LISTED_MAX as usize);
@@ -203,11 +215,6 @@ fn all_open(reader: &dyn Reader) -> Result<Vec<KeptCeremony>, Down> {
         after = last.ceremony.id;
         all.extend(page);
     }
-}
-
-fn means(filter: &ClaimFilter, kept: &KeptCeremony) -> bool {
-    let by: Vec<String> = kept.ceremony.state.claims().iter().map(|claim| claim.by.to_string()).collect();
-    filter.matches(kept.ceremony.id, &kept.ceremony.bound.shown, by.iter().map(String::as_str))
 }
 
 fn listed(kept: &KeptCeremony) -> ListedCeremony {
@@ -232,7 +239,7 @@ fn listed(kept: &KeptCeremony) -> ListedCeremony {
 }
 
 /// Standing claims that are meant, at most so many, and whether there are more.
-async fn found(
+pub(super) async fn found(
     reader: Arc<dyn Reader>,
     now: UnixSeconds,
     filter: ClaimFilter,
@@ -244,7 +251,9 @@ async fn found(
             let page = reader.standing(WhichStanding::After(after), LISTED_MAX)?;
             let Some(last) = page.last() else { return Ok((all, false)) };
             after = last.key;
-            for one in page.into_iter().filter(|one| one.until > now && filter.means(one)) {
+            for one in
+                page.into_iter().filter(|one| one.until > now && filter.means(one.ceremony, &one.shown, &one.claims))
+            {
                 if all.len() == most {
                     return Ok((all, true));
                 }
@@ -289,7 +298,9 @@ async fn commit(
     let mut details = details(operator, why);
     let which = some.iter().map(|one| {
         let shown = &one.shown;
-        json!({ "ceremony": one.ceremony, "role": shown.role, "mapping": shown.mapping, "principal": shown.principal })
+        let by: Vec<String> = one.claims.iter().map(|claim| claim.by.to_string()).collect();
+        json!({ "ceremony": one.ceremony, "role": shown.role, "mapping": shown.mapping, "principal": shown.principal,
+                "claimed_by": by })
     });
     details.json.insert("claims".into(), which.collect());
     match house.commit(vec![], changes, What::Claims { how, count: some.len() as u64 }, details).await? {

@@ -5,12 +5,14 @@
 //! its commit on through every broker, while a credential that is out ends only as its backend can end it.
 
 mod ceremonies;
+mod lapses;
 mod list;
 mod names;
 mod revoke;
 mod suspend;
 
 pub use ceremonies::{CarryClaims, Ceremonies, ClaimFilter, Claims, ListedCeremony, ListedClaim, ResetClaims};
+pub use lapses::{AskLapses, Lapse, Lapses, Why};
 pub use list::{Leases, List, Listed, When};
 pub use revoke::{BackendTold, EndedLease, Revoke, Revoked, cut, denied_again, list_of, listed};
 pub use suspend::{Resume, Suspend, Suspended};
@@ -44,6 +46,8 @@ pub enum Deed {
     Leases(List),
     /// What waits for people, and what they claimed.
     Ceremonies(ClaimFilter),
+    /// What came to nothing.
+    Lapses(AskLapses),
     ClaimReset(ResetClaims),
     ClaimCarry(CarryClaims),
     /// What stands suspended.
@@ -62,6 +66,7 @@ pub enum Done {
     Revoked(Revoked),
     Leases(Leases),
     Ceremonies(Ceremonies),
+    Lapses(Lapses),
     Claims(Claims),
     Suspensions {
         suspensions: Vec<Suspension>,
@@ -129,27 +134,25 @@ pub async fn operate(house: &House, operator: &Operator, deed: Deed) -> Result<D
         Deed::Revoke(asked) => Done::Revoked(revoke::revoke(house, operator, asked).await?),
         Deed::ClaimReset(asked) => Done::Claims(ceremonies::reset(house, operator, asked).await?),
         Deed::ClaimCarry(asked) => Done::Claims(ceremonies::carry(house, operator, asked).await?),
-        Deed::Ceremonies(asked) => {
-            let set = Some(house.targets.set());
-            Done::Ceremonies(ceremonies::list(house.reader.clone(), set, house.now, operator, asked).await?)
-        }
-        looking => return look(house.reader.clone(), house.now, operator, looking).await,
+        looking => return look(house.reader.clone(), Some(house.targets.set()), house.now, operator, looking).await,
     })
 }
 
-/// What changes nothing, and so needs no hand on the store.
+/// What changes nothing, and so needs no hand on the store. `set`: the folder that judges now, where it is known.
 ///
 /// # Errors
 /// Why it was not done; also of a deed that would change something.
 pub async fn look(
     reader: Arc<dyn Reader>,
+    set: Option<&MappingSet>,
     now: UnixSeconds,
     operator: &Operator,
     deed: Deed,
 ) -> Result<Done, OperateError> {
     Ok(match deed {
         Deed::Leases(asked) => Done::Leases(list::list(reader, now, operator, asked).await?),
-        Deed::Ceremonies(asked) => Done::Ceremonies(ceremonies::list(reader, None, now, operator, asked).await?),
+        Deed::Ceremonies(asked) => Done::Ceremonies(ceremonies::list(reader, set, now, operator, asked).await?),
+        Deed::Lapses(asked) => Done::Lapses(lapses::list(reader, set, now, operator, asked).await?),
         Deed::Suspensions => Done::Suspensions { suspensions: suspend::standing(reader, now, operator).await? },
         _ => return Err(OperateError::Invalid("this is more than looking".to_owned())),
     })

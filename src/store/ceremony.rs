@@ -124,6 +124,7 @@ pub struct Standing {
     /// The rule that it was claimed under: under another one it is void.
     pub rule: [u8; 32],
     pub since: UnixSeconds,
+    /// 0: a suspension made it void.
     pub until: UnixSeconds,
     pub claims: Vec<Claim>,
     pub shown: Shown,
@@ -159,4 +160,6 @@ pub enum WhichStanding {
     About([u8; 32]),
     /// By their keys, behind this one.
     After([u8; 32]),
+    /// Those whose time is over, the first of them first.
+    Over(UnixSeconds),
 }

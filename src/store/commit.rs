@@ -34,6 +34,8 @@ pub enum Guard {
     Ceremony(Move),
     /// The first use with this key stands claimed under this rule.
     Standing { key: [u8; 32], rule: [u8; 32], at: UnixSeconds },
+    /// The claim of the first use with this key is still kept, and its time is over at `at`.
+    Lapsed { key: [u8; 32], at: UnixSeconds },
 }
 
 /// One use of something that is limited. A window begins with the first use after the last window's end, so no window

@@ -86,6 +86,8 @@ pub struct Incarnation {
 pub struct Census {
     /// Leases that have not expired, `failed` and `ended` ones aside.
     pub live: Vec<(LeaseState, u64)>,
+    /// Ceremonies of which something can become yet, by the names of their states.
+    pub ceremonies: Vec<(String, u64)>,
     /// Of the database.
     pub bytes: u64,
 }

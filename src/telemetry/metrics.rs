@@ -2,6 +2,7 @@
 //! of series is bounded: what comes beyond is counted under `other`.
 
 use super::{
+    ceremonies::CeremonySeries,
     sampled::{Sample, Sampled},
     traces::TraceSeries,
     webhooks::WebhookSeries,
@@ -179,6 +180,7 @@ pub struct Metrics {
     mappings: Family<VersionLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
     webhooks: WebhookSeries,
+    ceremonies: CeremonySeries,
     sampled: Sampled,
     /// Two scrapes at once must not read what the other has just cleared.
     reading: Mutex<()>,
@@ -201,6 +203,7 @@ impl Metrics {
             mappings: Family::default(),
             reloads: Family::default(),
             webhooks: WebhookSeries::default(),
+            ceremonies: CeremonySeries::default(),
             sampled: Sampled::default(),
             reading: Mutex::default(),
         };
@@ -221,6 +224,7 @@ impl Metrics {
         ours.register("introspections", about, new.introspections.clone());
         ours.register("suspensions", "What stands suspended, by kind", new.suspensions.clone());
         new.webhooks.register(ours);
+        new.ceremonies.register(ours);
         store.register(ours);
         TraceSeries::register(ours);
         new.sampled.register(ours);
@@ -239,6 +243,11 @@ impl Metrics {
     /// What webhooks count in.
     pub fn webhooks(&self) -> &WebhookSeries {
         &self.webhooks
+    }
+
+    /// What ceremonies count in.
+    pub fn ceremonies(&self) -> &CeremonySeries {
+        &self.ceremonies
     }
 
     /// Folder and configuration were read again.
@@ -353,6 +362,7 @@ mod tests {
             r#"claimbound_refusals_summed_total{standing="stranger"} 9"#,
             r#"claimbound_refusals_summed_total{standing="job"} 0"#,
             "claimbound_evidence_records_total 1",
+            r#"claimbound_ceremony_events_total{event="lapsed"} 0"#,
             "claimbound_store_waiting_commits 4",
             r#"claimbound_issuer_keys{issuer="github"} 2"#,
             r#"claimbound_issuer_keys_ignored{issuer="github"} 1"#,

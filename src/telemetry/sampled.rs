@@ -82,6 +82,7 @@ pub struct StoreSample {
     /// Unix time of the counting; 0: never.
     pub at: i64,
     pub leases: Vec<LeaseSample>,
+    pub ceremonies: Vec<CeremonySample>,
     /// Of the database.
     pub bytes: u64,
 }
@@ -98,6 +99,13 @@ pub struct EvidenceSample {
 /// Leases that are alive and have not expired.
 #[derive(Clone, Debug)]
 pub struct LeaseSample {
+    pub state: &'static str,
+    pub count: u64,
+}
+
+/// Ceremonies that are open.
+#[derive(Clone, Debug)]
+pub struct CeremonySample {
     pub state: &'static str,
     pub count: u64,
 }
@@ -144,6 +152,7 @@ pub(super) struct Sampled {
     signed_records: Gauge,
     signed: Gauge,
     leases: Family<StateLabels, Gauge>,
+    ceremonies: Family<StateLabels, Gauge>,
     reload_refused: Gauge,
     restart_needed: Gauge,
     signing_stopped: Gauge,
@@ -169,6 +178,8 @@ impl Sampled {
         registry.register("store_writable", "Whether the last batch was written", self.store_writable.clone());
         registry.register_with_unit("store", "Size of the database", Unit::Bytes, self.store_bytes.clone());
         registry.register("leases", "Leases that are alive and have not expired", self.leases.clone());
+        let told = "Claim ceremonies that wait for people or for their job";
+        registry.register("ceremonies", told, self.ceremonies.clone());
         let at = Unit::Seconds;
         let told = "When leases and size were last counted; 0 before the first time";
         registry.register_with_unit("store_counted_timestamp", told, at.clone(), self.counted.clone());
@@ -218,6 +229,9 @@ impl Sampled {
         self.leases.clear();
         for LeaseSample { state, count } in &sample.store.leases {
             self.leases.get_or_create(&StateLabels { state }).set((*count).try_into().unwrap_or(i64::MAX));
+        }
+        for CeremonySample { state, count } in &sample.store.ceremonies {
+            self.ceremonies.get_or_create(&StateLabels { state }).set((*count).try_into().unwrap_or(i64::MAX));
         }
         self.reload_refused.set(sample.reload_refused.into());
         self.restart_needed.set(sample.restart_needed.into());

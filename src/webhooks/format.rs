@@ -92,6 +92,7 @@ fn sentence(notice: &Notice) -> String {
         Event::Claimed => format!("Claimed: {job} may have {role}"),
         Event::Rejected => format!("Rejected: {job} does not get {role}"),
         Event::Withdrawn => format!("Withdrawn: {job} does not wait for {role} any more"),
+        Event::Lapsed => format!("Lapsed: {role} has to be claimed anew before {job} may have it"),
         Event::Expired => format!("Expired: nobody answered for {role}, which {job} asked for"),
     }
 }

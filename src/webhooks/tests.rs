@@ -152,3 +152,18 @@ fn a_chat_message_holds_no_markup_of_a_job_s_making() {
         assert!(text.contains("https://cb.example/claim/0192aabb"), "{text}");
     }
 }
+
+/// Who opens and withdraws requests again and again fills no chat; other repositories are told of all the same.
+#[tokio::test]
+async fn a_repository_that_asks_without_end_is_told_of_no_more() {
+    let (url, told) = receiver(&[200; 33]).await;
+    let webhooks = start(settings(Url::Open(url), Format::Slack, None));
+    for _ in 0..40 {
+        webhooks.send(notice(Event::Opened));
+    }
+    webhooks.send(Notice { repository_id: "740000002".into(), ..notice(Event::Opened) });
+    let told = told.await.unwrap();
+    let of = |id: &str| told.iter().filter(|(_, body)| body.contains(&format!("(id {id})"))).count();
+    assert_eq!((of("740000001"), of("740000002")), (32, 1));
+    webhooks.stop().await;
+}

@@ -19,7 +19,7 @@ use claimbound_core::{
 };
 use claimbound_test_support::{
     broker::Broker,
-    canary,
+    canary, command,
     config::BrokerConfig,
     http::Answer,
     issuer::Issuer,
@@ -32,6 +32,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -41,6 +42,7 @@ use tempfile::TempDir;
 
 const AUDIENCE: &str = "https://cb.example";
 const ROLE: &str = "live";
+const DAY_SECONDS: i64 = 86_400;
 const CIBA: &str = "urn:openid:params:grant-type:ciba";
 
 const POLICY: &str = "format = 1\n[issuer.github]\nprofile = \"github-actions\"\nurl = \"{issuer.github}\"\nowners = { acme = 65 }\n\
@@ -108,6 +110,11 @@ impl House {
     }
 
     async fn over(ceremony: &str, server: Option<&Postgres>, brokers: usize) -> Self {
+        Self::ago(0, ceremony, server, brokers).await
+    }
+
+    /// So many days ago.
+    async fn ago(days: i64, ceremony: &str, server: Option<&Postgres>, brokers: usize) -> Self {
         let (github, gitlab) = (Issuer::github(), Issuer::gitlab());
         let folder = tempfile::tempdir().unwrap();
         let mut config = config([&github, &gitlab], ceremony).server(&format!("public_url = \"{AUDIENCE}\""));
@@ -117,7 +124,8 @@ impl House {
             config = config.store(&url);
         }
         config.write(folder.path(), "127.0.0.1:0", "127.0.0.1:0");
-        let mut house = Self { clock: Arc::default(), github, gitlab, brokers: vec![], folder, url };
+        let clock = Arc::new(Moved(AtomicI64::new(-days * DAY_SECONDS)));
+        let mut house = Self { clock, github, gitlab, brokers: vec![], folder, url };
         for _ in 0..brokers {
             house.start().await;
         }
@@ -130,8 +138,26 @@ impl House {
         self.brokers.push(InProcess::start(config, self.clock.clone()).await.unwrap());
     }
 
+    /// A broker in place of the one that there is, so many days ago.
+    async fn go_on(&mut self, days_ago: i64) {
+        self.clock.0.store(-days_ago * DAY_SECONDS, Ordering::SeqCst);
+        self.brokers.remove(0).stop().await;
+        self.start().await;
+    }
+
+    /// Other lines in the mappings' file; whoever judges reads them when it starts.
+    fn rewrite(&self, from: &str, to: &str) {
+        let path = self.folder.path().join("mappings/teams/payments/m.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "no `{from}` in {text}");
+        std::fs::write(&path, text.replace(from, to)).unwrap();
+    }
+
     fn job(&self) -> Job<'_> {
-        self.github.job()
+        match self.clock.0.load(Ordering::SeqCst) {
+            0 => self.github.job(),
+            _ => self.github.job().issued_at(self.clock.now().0),
+        }
     }
 
     fn desk(&self) -> Desk {
@@ -178,11 +204,11 @@ impl House {
 
     async fn claim(&self, waits: &Waits, by: &str) -> Result<Taken, DeskError> {
         let code = waits.match_code.as_ref().unwrap();
-        self.desk().claim(waits.ceremony, &lead(by), code, "it is ours", UnixSeconds(now())).await
+        self.desk().claim(waits.ceremony, &lead(by), code, "it is ours", self.clock.now()).await
     }
 
     async fn state(&self, id: CeremonyId) -> &'static str {
-        self.desk().review(id, &lead("bob"), UnixSeconds(now())).await.unwrap().state
+        self.desk().review(id, &lead("bob"), self.clock.now()).await.unwrap().state
     }
 
     /// Every record holds. Gives body and details of those of a kind.
@@ -331,7 +357,8 @@ async fn security_122_races_have_one_outcome() {
             let to = |wanted: &str| outcomes.iter().filter(|one| one.as_ref().ok() == Some(&wanted)).count();
             // The evidence has each move once, and ends as it did.
             let id = waits.ceremony.to_string();
-            let told = house.records("ceremony").into_iter().map(|(body, _)| body).filter(|body| body["ceremony"] == id);
+            let told =
+                house.records("ceremony").into_iter().map(|(body, _)| body).filter(|body| body["ceremony"] == id);
             let told: Vec<String> = told.map(|body| body["state"].as_str().unwrap().to_owned()).collect();
             let [claimed, rejected, expired] =
                 ["claimed", "rejected", "expired"].map(|wanted| told.iter().filter(|state| *state == wanted).count());
@@ -343,7 +370,10 @@ async fn security_122_races_have_one_outcome() {
             // What it was claimed for is not had any more once it is over.
             if state != "claimed" {
                 let late = house.redeem(&waits, &house.job().claim("run_id", run.to_string()).token(AUDIENCE)).await;
-                assert_eq!(late.err(), Some(if state == "rejected" { "ceremony_rejected" } else { "ceremony_expired" }));
+                assert_eq!(
+                    late.err(),
+                    Some(if state == "rejected" { "ceremony_rejected" } else { "ceremony_expired" })
+                );
             }
         }
     }
@@ -378,6 +408,20 @@ async fn a_first_use_is_claimed_once_until_it_is_taken_back() {
     assert_eq!((found.ceremonies.len(), found.standing.len(), found.standing[0].good), (1, 1, Some(true)));
     assert_eq!(found.standing[0].claimed_by, ["okta:bob"]);
 
+    // Whose account is suspended claims and rejects nothing.
+    let stolen = Suspend {
+        subject: Subject::new(Scope::Person, "github", id_of("mallory").to_string()),
+        reason: "phished".into(),
+        seconds: None,
+        revoke: false,
+        force: true,
+    };
+    house.operate(Deed::Suspend(stolen)).await;
+    assert!(matches!(house.claim(&other, "mallory").await, Err(DeskError::Suspended)));
+    let rejected = house.desk().reject(other.ceremony, &lead("mallory"), "no", UnixSeconds(now())).await;
+    assert!(matches!(rejected, Err(DeskError::Suspended)), "{rejected:?}");
+    assert_eq!(house.state(other.ceremony).await, "pending");
+
     // Void with a suspension, also when that is over; void by reset.
     let suspend = |seconds| Suspend {
         subject: Subject::new(Scope::Repository, "github", "740000001"),
@@ -411,7 +455,6 @@ async fn a_changed_rule_resets_what_was_claimed() {
         house.begin(&house.job().token(AUDIENCE)).await.map(drop).map_err(|refused| refused.reason.name())
     };
     assert_eq!(plain(&house).await, Ok(()));
-    let path = house.folder.path().join("mappings/teams/payments/m.toml");
     let carry =
         || Deed::ClaimCarry(CarryClaims { claims: ClaimFilter::default(), reason: "reviewed".into(), dry_run: false });
     for (from, to, good, carried) in [
@@ -419,10 +462,8 @@ async fn a_changed_rule_resets_what_was_claimed() {
         ("branch = [\"main\", \"next\"]", "branch = \"main\"", false, 1),
         ("when = \"first_use\"", "when = \"first_use\"\nquorum = 2", false, 0),
     ] {
-        let text = std::fs::read_to_string(&path).unwrap().replace(from, to);
-        std::fs::write(&path, text).unwrap();
-        house.brokers.remove(0).stop().await;
-        house.start().await;
+        house.rewrite(from, to);
+        house.go_on(0).await;
         let Done::Ceremonies(found) = house.operate(Deed::Ceremonies(ClaimFilter::default())).await else {
             panic!("a list")
         };
@@ -431,6 +472,84 @@ async fn a_changed_rule_resets_what_was_claimed() {
         assert_eq!(claims.claims.len(), carried, "{to}: {:?}", claims.left);
         assert_eq!(plain(&house).await.is_ok(), good || carried == 1, "{to}");
     }
+}
+
+/// First use: a new repository is provisional, claimed the next day, and works; a comment edit keeps the claim, a widening voids
+/// it; the report of unclaimed and lapsed claims is right. As operators see it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_repository_is_provisional_until_somebody_claims_it() {
+    let rule = "when = \"first_use\"\nclaim_within = \"36h\"\nvalid_for = \"30d\"";
+    let mut house = House::ago(4, rule, None, 1).await;
+    let told = async |house: &House, more: &[&str]| {
+        let arguments = [&["ceremonies", "--config", "claimbound.toml"][..], more].concat();
+        let exit = command::run(Path::new(BINARY), house.folder.path(), &arguments).await;
+        assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+        exit.stdout
+    };
+    let works = async |house: &House| {
+        let token = house.job().claim("run_id", "2").token(AUDIENCE);
+        house.begin(&token).await.map(drop).map_err(|refused| refused.reason.name())
+    };
+    // Provisional.
+    let first = house.wait(&house.job()).await;
+    let nobody = house.wait(&house.job().branch("next")).await;
+    let list = told(&house, &[]).await;
+    assert_eq!(
+        list.matches("  pending   live by hub for acme/payments-api (github 740000001), first use").count(),
+        2,
+        "{list}"
+    );
+
+    // Claimed the next day, and works.
+    house.go_on(3).await;
+    assert_eq!(house.claim(&first, "bob").await.unwrap().state, "claimed");
+    assert_eq!(works(&house).await, Ok(()));
+    let stands = format!("{}  stands    live by hub for acme/payments-api", first.ceremony);
+    assert!(told(&house, &[]).await.contains(&stands));
+
+    // A comment edit keeps the claim.
+    house.rewrite("description = \"Deploys\"", "description = \"Deploys, as ever\" # reviewed");
+    house.go_on(3).await;
+    assert_eq!(works(&house).await, Ok(()));
+    assert!(told(&house, &[]).await.contains(&stands));
+
+    // A widening voids it; meanwhile nobody came for the other one.
+    house.rewrite("[\"main\", \"next\"]", "[\"main\", \"next\", \"hotfix\"]");
+    house.rewrite("valid_for = \"30d\"", "valid_for = \"1d\"");
+    house.go_on(2).await;
+    house.desk().expire(house.clock.now()).await.unwrap();
+    assert_eq!(works(&house).await, Err("ceremony_needed"));
+    let list = told(&house, &[]).await;
+    assert!(list.contains(&stands.replace("stands  ", "outdated")) && !list.contains("  stands"), "{list}");
+    let report = told(&house, &["--lapsed", "7d"]).await;
+    let lines: Vec<&str> = report.lines().collect();
+    let [reach, unclaimed, outdated] = lines[..] else { panic!("{report}") };
+    assert!(reach.starts_with("the evidence reaches back only to "), "{report}");
+    let line = |ceremony, rest: &str| format!("{ceremony}  {rest}");
+    let start = "live by hub for acme/payments-api (github 740000001)";
+    let expected = line(nobody.ceremony, &format!("unclaimed  {start}: nobody claimed it in time, "));
+    assert!(unclaimed.starts_with(&expected), "{report}");
+    let why = "the mapping, the role or who approves has changed";
+    assert_eq!(outdated, line(first.ceremony, &format!("outdated   {start}, claimed by okta:bob: {why}")));
+
+    // Claimed anew, it works until its time is over.
+    let again = house.wait(&house.job()).await;
+    assert_eq!(house.claim(&again, "carol").await.unwrap().state, "claimed");
+    assert_eq!(works(&house).await, Ok(()));
+    house.go_on(0).await;
+    house.desk().lapse(house.clock.now()).await.unwrap();
+    assert_eq!(works(&house).await, Err("ceremony_needed"));
+    let report: Value = serde_json::from_str(&told(&house, &["--lapsed", "7d", "--format", "json"]).await).unwrap();
+    let few = |list: &Value| -> Vec<Value> {
+        let few = |one: &Value| json!([one["ceremony"], one["why"], one["role"], one["principal"], one["claimed_by"]]);
+        list.as_array().unwrap().iter().map(few).collect()
+    };
+    let [nobody, again] = [&nobody, &again].map(|waits| waits.ceremony.to_string());
+    assert_eq!(few(&report["unclaimed"]), [json!([nobody, "unclaimed", ROLE, "740000001", []])], "{report:#}");
+    assert_eq!(few(&report["lapsed"]), [json!([again, "lapsed", ROLE, "740000001", ["okta:carol"]])], "{report:#}");
+    assert_eq!((&report["more"], report["known_since"].is_i64()), (&json!(false), true), "{report:#}");
+    let none = told(&house, &["--lapsed", "7d", "--role", "other"]).await;
+    assert!(none.ends_with("nothing ended unclaimed, and no claim lapsed\n"), "{none}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -594,6 +713,31 @@ async fn people_are_told_once() {
             assert!(!opened.contains(text) && !claimed.contains(text), "{text}");
         }
     }
+
+    // Asked for under another rule: what was open is withdrawn for what takes its place.
+    let next = house.job().branch("next").token(AUDIENCE);
+    let before = house.begin(&next).await.err().and_then(|refused| refused.waits).unwrap().ceremony.to_string();
+    assert!(told().await.contains(&before));
+    house.rewrite("when = \"first_use\"", "when = \"first_use\"\nquorum = 2");
+    house.go_on(0).await;
+    let instead = house.wait(&house.job().branch("next")).await;
+    let (withdrawn, opened) = (told().await, told().await);
+    assert!(withdrawn.contains("Withdrawn: a job of acme/payments-api") && withdrawn.contains(&before), "{withdrawn}");
+    assert!(opened.contains("Somebody must answer") && opened.contains(&instead.ceremony.to_string()), "{opened}");
+    assert_eq!(house.records("refused").pop().unwrap().1["withdrawn"], before);
+    // And a suspension ends what stood claimed.
+    let suspend = Suspend {
+        subject: Subject::new(Scope::Repository, "github", "740000001"),
+        reason: "odd".into(),
+        seconds: Some(1),
+        revoke: false,
+        force: true,
+    };
+    house.operate(Deed::Suspend(suspend)).await;
+    house.desk().lapse(house.clock.now()).await.unwrap();
+    let lapsed = told().await;
+    assert!(lapsed.contains("Lapsed: live has to be claimed anew") && lapsed.contains(&waits.ceremony.to_string()));
+    assert_eq!(house.records("ceremony").pop().unwrap().0["how"], "voided");
     house.brokers[0].stop().await;
 }
 

@@ -9,8 +9,7 @@ use crate::{
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use claimbound_test_support::{
-    broker::Broker, http::Answer, issuer::Issuer, jwt, postgres::Postgres, provider::Provider,
-    time::eventually,
+    broker::Broker, http::Answer, issuer::Issuer, jwt, postgres::Postgres, provider::Provider, time::eventually,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -137,7 +136,7 @@ async fn security_120_a_claim_is_good_for_one_job() {
         let ciba = [("grant_type", "urn:openid:params:grant-type:ciba"), ("auth_req_id", waits.auth_req_id.as_str())];
         broker.exchange(&[&ciba[..], more].concat()).await
     };
-    assert_eq!(poll(&other, &[]).await.body["ready"], false);
+    assert_ne!(poll(&other, &[]).await.body["ready"], true);
     for stranger in [
         leg,
         own.clone().claim("run_attempt", "2"),
@@ -254,4 +253,9 @@ async fn security_123_what_was_claimed_is_good_once_and_under_its_rule() {
     let poll = [("grant_type", "urn:openid:params:grant-type:ciba"), ("auth_req_id", other.auth_req_id.as_str())];
     assert_eq!(broker.exchange(&poll).await.body["error"], "authorization_pending");
     assert_eq!(broker.exchange(&poll).await.body["error"], "slow_down");
+
+    let metrics = broker.metrics().await;
+    let happened = |event| metrics.sum("claimbound_ceremony_events_total", &[("event", event)]);
+    assert_eq!(["opened", "claimed", "withdrawn", "lapsed"].map(happened), [34.0, 2.0, 0.0, 0.0]);
+    assert_eq!(metrics.sum("claimbound_ceremony_claim_duration_seconds_count", &[]), 2.0);
 }

@@ -155,8 +155,10 @@ fn people_are_told_apart_by_id_and_by_account() {
     assert!(!ada.is(&bob));
     let second_account = Person { subject: "other".into(), ..ada.clone() };
     assert!(ada.is(&second_account) && second_account.is(&ada), "one account at the forge");
-    let elsewhere = Person { sign_in: "entra".into(), forge_ids: BTreeMap::new(), ..ada.clone() };
+    let elsewhere = Person { sign_in: "entra".into(), forge_ids: BTreeMap::new(), email: None, ..ada.clone() };
     assert!(!ada.is(&elsewhere), "another provider's ids are its own");
+    let address = Person { subject: "7".into(), email: Some("U1@Acme.example".into()), ..elsewhere.clone() };
+    assert!(ada.is(&address) && !bob.is(&address) && !address.is(&elsewhere), "one verified address");
     let floor = Approvers {
         any: vec!["okta:group:leads".parse().unwrap()],
         within: vec!["okta:email:U2@acme.example".parse().unwrap()],

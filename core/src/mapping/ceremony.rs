@@ -311,6 +311,8 @@ pub fn job_digest(case: &Case<'_>, principal_id: &str, ask: &Ask<'_>) -> [u8; 32
     for claim in OF_ONE_JOB {
         parts.claim(principal, claim);
     }
+    // Whoever else started it would have been judged, and shown, as another.
+    parts.claim(principal, Claim::InitiatorId);
     parts.number(actors.len() as u64);
     actors.iter().for_each(|actor| parts.party(actor));
     let Ask { role, duration, scope } = *ask;

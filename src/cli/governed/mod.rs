@@ -114,6 +114,7 @@ fn over_http(broker: &Broker, deed: &Deed) -> Result<Done, Failed> {
         Deed::Revoke(asked) => post("/operator/revoke", serde_json::to_value(asked)),
         Deed::Leases(asked) => post("/operator/leases", serde_json::to_value(asked)),
         Deed::Ceremonies(asked) => post("/operator/ceremonies", serde_json::to_value(asked)),
+        Deed::Lapses(asked) => post("/operator/ceremonies/lapsed", serde_json::to_value(asked)),
         Deed::ClaimReset(asked) => post("/operator/claim-reset", serde_json::to_value(asked)),
         Deed::ClaimCarry(asked) => post("/operator/claim-carry", serde_json::to_value(asked)),
         Deed::Suspensions => broker.get("/operator/suspensions", &[]),
@@ -169,8 +170,12 @@ async fn offline(place: &Where, deed: Deed) -> Result<Done, Failed> {
     let now = SystemClock.now();
     // One that is not there is not made, and one of another version is not touched.
     let reader = store::open_reader(&config.store).map_err(Failed::unavailable)?;
-    if matches!(deed, Deed::Leases(_) | Deed::Ceremonies(_) | Deed::Suspensions) {
-        return Ok(operate::look(reader, now, &operator, deed).await?);
+    if matches!(deed, Deed::Leases(_) | Deed::Ceremonies(_) | Deed::Lapses(_) | Deed::Suspensions) {
+        let judged = matches!(deed, Deed::Ceremonies(_) | Deed::Lapses(_));
+        // The folder as it stands there. Where it does not load, nothing is said of what it would make of claims.
+        let folder = judged.then(|| folder::read(&config.mappings, false).ok()).flatten();
+        let set = folder.and_then(|folder| mapping::load(&folder, &Profiles::builtin()).set);
+        return Ok(operate::look(reader, set.as_ref(), now, &operator, deed).await?);
     }
     let targets = Offline { set: folder_of(&config).map_err(Failed::usage)?, deniers: deniers(&config) };
     let opened = hold(&config, place.break_glass.as_deref(), "a broker that runs is asked with `--broker URL`", now)?;

@@ -45,6 +45,11 @@ pub async fn ceremonies(request: HttpRequest, shared: Data<Shared>, by: By) -> H
     done(&request, &shared, by, Deed::Ceremonies).await
 }
 
+/// `/operator/ceremonies/lapsed`: a [`crate::operate::AskLapses`].
+pub async fn lapses(request: HttpRequest, shared: Data<Shared>, by: By) -> HttpResponse {
+    done(&request, &shared, by, Deed::Lapses).await
+}
+
 /// `/operator/claim-reset`: a [`crate::operate::ResetClaims`].
 pub async fn claim_reset(request: HttpRequest, shared: Data<Shared>, by: By) -> HttpResponse {
     done(&request, &shared, by, Deed::ClaimReset).await

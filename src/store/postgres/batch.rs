@@ -194,6 +194,7 @@ impl<'b> Held<'b> {
                 Guard::Refresh(turn) => self.refresh(turn),
                 Guard::Ceremony(moved) => self.ceremonies.go(moved),
                 Guard::Standing { key, rule, at } => self.ceremonies.stands(key, rule, *at),
+                Guard::Lapsed { key, at } => self.ceremonies.is_over(key, *at),
             };
             if blocked.is_some() {
                 return Ok(blocked);

@@ -36,7 +36,7 @@ impl Wanted {
     pub(super) fn guard(&mut self, guard: &Guard) {
         match guard {
             Guard::Ceremony(moved) => drop(self.ids.insert(id(moved.ceremony))),
-            Guard::Standing { key, .. } => drop(self.standing.insert(*key)),
+            Guard::Standing { key, .. } | Guard::Lapsed { key, .. } => drop(self.standing.insert(*key)),
             _ => {}
         }
     }
@@ -132,6 +132,11 @@ impl Ceremonies {
         (!stands).then_some(Blocked::Unclaimed)
     }
 
+    pub(super) fn is_over(&self, key: &[u8; 32], at: UnixSeconds) -> Option<Blocked> {
+        let found = self.standing.get(key).and_then(Option::as_ref);
+        (!found.is_some_and(|found| found.until <= at.0)).then_some(Blocked::Unclaimed)
+    }
+
     pub(super) fn open(&mut self, ceremony: &Ceremony) -> Option<Blocked> {
         let open = |kept: &Kept| kept.open && kept.expires > ceremony.opened.0;
         if !self.kept.keys(|kept| open(kept) && kept.key == ceremony.key).is_empty() {
@@ -206,7 +211,12 @@ impl Ceremonies {
             subjects.into_iter().any(|one| *one == subject)
         };
         for key in self.standing.keys(of) {
-            self.standing.put(key, None);
+            let Some(mut over) = self.standing.get(&key).cloned().flatten() else { continue };
+            over.until = 0;
+            if let Some(written) = &mut over.written {
+                written.until = UnixSeconds(0);
+            }
+            self.standing.put(key, Some(over));
         }
         self.suspended.push(subject);
     }
@@ -282,7 +292,7 @@ impl Session {
             client.execute("DELETE FROM standing", &[]).await?;
         }
         for subject in &held.suspended {
-            let void = "DELETE FROM standing WHERE position($1 IN subjects) > 0";
+            let void = "UPDATE standing SET until = 0 WHERE position($1 IN subjects) > 0";
             client.execute(void, &[&&subject[..]]).await?;
         }
         for (ceremony, kept) in held.kept.changed() {
@@ -347,9 +357,9 @@ impl Session {
                 Some(Stands { written: Some(standing), subjects, .. }) => {
                     stand(client, standing, subjects).await?;
                 }
-                Some(Stands { rule, .. }) => {
-                    let carry = "UPDATE standing SET rule = $2 WHERE key = $1";
-                    client.execute(carry, &[&&key[..], &&rule[..]]).await?;
+                Some(Stands { rule, until, .. }) => {
+                    let carry = "UPDATE standing SET rule = $2, until = $3 WHERE key = $1";
+                    client.execute(carry, &[&&key[..], &&rule[..], until]).await?;
                 }
             }
         }
@@ -358,10 +368,6 @@ impl Session {
 
     pub(super) async fn sweep_ceremonies(&self, now: UnixSeconds) -> Result<(), Error> {
         let client = &self.client;
-        let over = "WITH gone AS MATERIALIZED (SELECT key FROM standing WHERE until <= $1 ORDER BY until LIMIT $2
-                                               FOR UPDATE SKIP LOCKED)
-                    DELETE FROM standing USING gone WHERE standing.key = gone.key";
-        client.execute(over, &[&now.0, &SWEEP_ROWS_MAX]).await?;
         let over = "WITH gone AS MATERIALIZED (SELECT id FROM ceremonies WHERE expires <= $1 AND NOT open
                                                ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED),
                          jobs AS (DELETE FROM waiting USING gone WHERE waiting.ceremony = gone.id)

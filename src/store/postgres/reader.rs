@@ -270,11 +270,16 @@ impl Reader for PostgresReader {
     }
 
     fn standing(&self, which: WhichStanding, most: u32) -> Result<Vec<Standing>, Down> {
-        let (sql, key) = match which {
-            WhichStanding::About(key) => ("SELECT * FROM standing WHERE key = $1 LIMIT $2", key),
-            WhichStanding::After(key) => ("SELECT * FROM standing WHERE key > $1 ORDER BY key LIMIT $2", key),
+        let of = |key: &[u8; 32]| -> Value { Box::new(key.to_vec()) };
+        let (sql, value) = match which {
+            WhichStanding::About(key) => ("SELECT * FROM standing WHERE key = $1 LIMIT $2", of(&key)),
+            WhichStanding::After(key) => ("SELECT * FROM standing WHERE key > $1 ORDER BY key LIMIT $2", of(&key)),
+            WhichStanding::Over(now) => {
+                let value: Value = Box::new(now.0);
+                ("SELECT * FROM standing WHERE until <= $1 ORDER BY until LIMIT $2", value)
+            }
         };
-        self.all(sql, vec![Box::new(key.to_vec()), Box::new(i64::from(most))], ceremonies::standing)
+        self.all(sql, vec![value, Box::new(i64::from(most))], ceremonies::standing)
     }
 
     fn ended_in(&self, list: u128) -> Result<Option<Vec<u16>>, Down> {
@@ -432,11 +437,16 @@ impl Reader for PostgresReader {
                     WHERE id >= $1 AND expires > $2 AND state NOT IN ('failed', 'ended') GROUP BY state ORDER BY state";
         let values: Vec<Value> = vec![Box::new(oldest_live(now).to_vec()), Box::new(now.0)];
         let live = self.all(live, values, |row| Ok((state(row)?, get::<i64>(row, "number")?.unsigned_abs())))?;
+        let open = "SELECT state::jsonb ->> 'state' AS name, count(*) AS number FROM ceremonies
+                    WHERE open AND expires > $1 GROUP BY name ORDER BY name";
+        let ceremonies = self.all(open, vec![Box::new(now.0)], |row| {
+            Ok((get(row, "name")?, get::<i64>(row, "number")?.unsigned_abs()))
+        })?;
         let size = "SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::BIGINT AS bytes
                     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
                     WHERE nspname = 'claimbound' AND relkind = 'r'";
         let bytes = self.all(size, Vec::new(), |row| get::<i64>(row, "bytes"))?.pop().unwrap_or(0).unsigned_abs();
-        Ok(Census { live, bytes })
+        Ok(Census { live, ceremonies, bytes })
     }
 
     fn ping(&self) -> Result<(), Down> {

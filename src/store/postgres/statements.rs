@@ -71,7 +71,7 @@ impl<'b> Wanted<'b> {
                 Guard::Within(taken) => drop(wanted.counters.insert(&taken.counter)),
                 Guard::NotSuspended { subjects, .. } => wanted.subjects.extend(subjects),
                 Guard::Refresh(turn) => drop(wanted.families.insert(turn.family.0.to_be_bytes())),
-                Guard::Ceremony(_) | Guard::Standing { .. } => {}
+                Guard::Ceremony(_) | Guard::Standing { .. } | Guard::Lapsed { .. } => {}
             }
         }
         for change in batch.iter().flat_map(|commit| &commit.changes) {

@@ -9,7 +9,7 @@ use claimbound_core::{ceremony::CeremonyId, time::UnixSeconds};
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, types::Type};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Ceremonies and claims that one sweep removes, at most.
+/// Ceremonies that one sweep removes, at most.
 const SWEEP_ROWS_MAX: u32 = 1_000;
 
 fn key(id: CeremonyId) -> [u8; 16] {
@@ -48,6 +48,12 @@ pub(super) fn stands(
 ) -> rusqlite::Result<bool> {
     let sql = "SELECT 1 FROM standing WHERE key = ?1 AND rule = ?2 AND until > ?3";
     connection.prepare_cached(sql)?.exists((about, rule, at.0))
+}
+
+/// Whether a claim of a first use is kept whose time is over.
+pub(super) fn is_over(connection: &Connection, about: &[u8; 32], at: UnixSeconds) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM standing WHERE key = ?1 AND until <= ?2";
+    connection.prepare_cached(sql)?.exists((about, at.0))
 }
 
 pub(super) fn open(connection: &Connection, ceremony: &Ceremony) -> rusqlite::Result<Option<Blocked>> {
@@ -137,9 +143,13 @@ pub(super) fn carry(connection: &Connection, about: &[[u8; 32]], rules: [&[u8; 3
     about.iter().try_for_each(|key| carrying.execute((key, rules[0], rules[1])).map(drop))
 }
 
-/// A suspension makes void what was claimed for the subject. Keys are hashes: none begins within another.
+/// A suspension makes void what was claimed for the subject: from then on its time is over. Keys are hashes: none begins
+/// within another.
 pub(super) fn suspended(connection: &Connection, subject: &[u8; 32]) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM standing WHERE instr(subjects, ?1) > 0")?.execute([subject]).map(drop)
+    connection
+        .prepare_cached("UPDATE standing SET until = 0 WHERE instr(subjects, ?1) > 0")?
+        .execute([subject])
+        .map(drop)
 }
 
 /// What was claimed may have been taken back in what was lost.
@@ -150,8 +160,6 @@ pub(super) fn adopted(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 pub(super) fn sweep(connection: &Connection, now: UnixSeconds) -> rusqlite::Result<()> {
-    let over = "DELETE FROM standing WHERE key IN (SELECT key FROM standing WHERE until <= ?1 ORDER BY until LIMIT ?2)";
-    connection.prepare_cached(over)?.execute((now.0, SWEEP_ROWS_MAX))?;
     let over = "DELETE FROM ceremonies WHERE id IN
          (SELECT id FROM ceremonies WHERE expires <= ?1 AND open = 0 ORDER BY expires LIMIT ?2)";
     let removed = connection.prepare_cached(over)?.execute((now.plus(-KEPT_SECONDS).0, SWEEP_ROWS_MAX))?;
@@ -248,10 +256,12 @@ pub(super) fn read(connection: &Connection, which: WhichCeremonies, most: u32) -
 }
 
 pub(super) fn read_standing(connection: &Connection, which: WhichStanding, most: u32) -> Result<Vec<Standing>, Down> {
-    let (sql, about) = match which {
-        WhichStanding::About(key) => ("SELECT * FROM standing WHERE key = ?1 LIMIT ?2", key),
-        WhichStanding::After(key) => ("SELECT * FROM standing WHERE key > ?1 ORDER BY key LIMIT ?2", key),
+    let all = |sql: &str, value: &dyn rusqlite::ToSql| -> rusqlite::Result<Vec<Standing>> {
+        connection.prepare_cached(sql)?.query_map(rusqlite::params![value, most], standing)?.collect()
     };
-    let found = connection.prepare_cached(sql)?.query_map((about, most), standing)?.collect::<rusqlite::Result<_>>()?;
-    Ok(found)
+    Ok(match which {
+        WhichStanding::About(key) => all("SELECT * FROM standing WHERE key = ?1 LIMIT ?2", &key)?,
+        WhichStanding::After(key) => all("SELECT * FROM standing WHERE key > ?1 ORDER BY key LIMIT ?2", &key)?,
+        WhichStanding::Over(now) => all("SELECT * FROM standing WHERE until <= ?1 ORDER BY until LIMIT ?2", &now.0)?,
+    })
 }

@@ -54,6 +54,10 @@ pub(super) fn judge<'c>(
             true => Ok(Take::Nothing),
             false => Err(Blocked::Unclaimed),
         },
+        Guard::Lapsed { key, at } => match ceremonies::is_over(connection, key, *at)? {
+            true => Ok(Take::Nothing),
+            false => Err(Blocked::Unclaimed),
+        },
     })
 }
 

@@ -331,12 +331,17 @@ impl Reader for SqliteReader {
     fn census(&self, now: UnixSeconds) -> Result<Census, Down> {
         let live = "SELECT state, count(*) FROM leases
                     WHERE id >= ?1 AND expires > ?2 AND state NOT IN ('failed', 'ended') GROUP BY state ORDER BY state";
+        let open = "SELECT json_extract(state, '$.state') AS name, count(*) FROM ceremonies
+                    WHERE open = 1 AND expires > ?1 GROUP BY name ORDER BY name";
         let size = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
         self.read(|connection| {
             let live = all(connection, live, (oldest_live(now), now.0), |row| {
                 Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
             })?;
-            Ok(Census { live, bytes: connection.query_row(size, [], |row| row.get::<_, i64>(0))?.unsigned_abs() })
+            let ceremonies =
+                all(connection, open, [now.0], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+            let bytes = connection.query_row(size, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
+            Ok(Census { live, ceremonies, bytes })
         })
     }
 

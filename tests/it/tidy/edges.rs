@@ -38,7 +38,7 @@ const SERVICE: &[(&str, &str)] = &[
          store",
     ),
     ("rate", ""),
-    ("webhooks", "core::ceremony core::time net secret telemetry"),
+    ("webhooks", "core::ceremony core::time net rate secret telemetry"),
     ("config", "core::diag operators otlp secret webhooks"),
     ("folder", "core::diag core::mapping"),
     // The floors of an exchange.
@@ -54,7 +54,7 @@ const SERVICE: &[(&str, &str)] = &[
          core::trust::IssuerTable core::workload keys::signing net secret telemetry",
     ),
     // `salt` is the one way to seal details.
-    ("ceremony", "core::ceremony core::evidence core::time exchange::salt secret store webhooks"),
+    ("ceremony", "core::ceremony core::evidence core::time exchange::salt secret store telemetry webhooks"),
     ("exchange", "ceremony core issuance keys::issuers rate secret store telemetry"),
     // Questions to the evidence, and people's sign-in.
     ("history", "config core folder store"),

@@ -257,6 +257,8 @@ impl Act {
             self.home.path().join("arguments").display(),
         );
         executable(&self.home.path().join("bin/node"), &script);
+        // Whatever a `package.json` above says of scripts, this one is none of its own.
+        fs::write(self.home.path().join("bin/package.json"), "{}").expect("a file can be written");
     }
 }
 

@@ -74,6 +74,7 @@ fn a_job_is_no_other_job() {
         (C::Ref, "refs/heads/next"),
         (C::JobWorkflowRef, "refs/heads/main"),
         (C::WorkflowFile, "x.yml"),
+        (C::InitiatorId, "9"),
         (C::RepositoryId, "2"),
     ] {
         let other = push(&[&base[..], &[(claim, value)]].concat());

@@ -3,6 +3,7 @@
 use super::*;
 use crate::store::ceremony::{KEPT_SECONDS, OPEN_OF_REPOSITORY_MAX, WAITING_MAX};
 use claimbound_core::ceremony::{Approvers, CeremonyId, Shown, ShownParty, Starter, State, Terms};
+use std::collections::BTreeSet;
 
 fn shown() -> Shown {
     Shown {
@@ -153,6 +154,8 @@ pub(in crate::store::tests) fn a_ceremony_is_found_until_it_is_swept(place: &dyn
         let found = reader.ceremonies(which, 10).unwrap();
         found.into_iter().map(|one| one.ceremony.id.0).collect::<Vec<_>>()
     };
+    assert_eq!(reader.census(NOW).unwrap().ceremonies, [("pending".to_owned(), 2)]);
+    assert!(reader.census(NOW.plus(600)).unwrap().ceremonies.is_empty());
     assert_eq!(ids(WhichCeremonies::Open(CeremonyId(0))), [1, 2]);
     assert_eq!(ids(WhichCeremonies::Open(CeremonyId(1))), [2]);
     assert_eq!(ids(WhichCeremonies::OpenAbout([2; 32], NOW)), [2]);
@@ -234,7 +237,25 @@ pub(in crate::store::tests) fn a_claim_stands_until_it_is_taken_back(place: &dyn
     let suspend = commit(vec![], vec![Change::Suspend { suspension, replaces: None }]);
     let resume = commit(vec![], vec![Change::Resume { subject: subject.key(), suspension: SuspensionId(1) }]);
     assert_eq!((go(uses(4, 1, 0)), go(suspend), go(resume)), (durable(9), durable(10), durable(11)));
-    assert_eq!((go(uses(4, 1, 0)), go(uses(5, 1, 0))), (unclaimed, durable(12)));
-    engine.sweep(NOW.plus(1_000)).unwrap();
-    assert!(keys(0).is_empty());
+    assert_eq!((go(uses(4, 1, 0)), go(uses(5, 1, 0))), (unclaimed.clone(), durable(12)));
+    // What is over is kept until somebody has said so, once.
+    let over = |after: i64| {
+        let found = reader.standing(WhichStanding::Over(NOW.plus(after)), 10).unwrap();
+        found.into_iter().map(|one| one.key[0]).collect::<BTreeSet<_>>()
+    };
+    assert_eq!((over(999), over(1_000)), (BTreeSet::from([4]), BTreeSet::from([2, 3, 4, 5])));
+    let lapse = |number: u8, after: i64| {
+        let guard = Guard::Lapsed { key: [number; 32], at: NOW.plus(after) };
+        commit(vec![guard], vec![Change::ResetClaims(vec![[number; 32]])])
+    };
+    assert_eq!(
+        (go(lapse(5, 999)), go(lapse(5, 1_000)), go(lapse(5, 1_000))),
+        (unclaimed.clone(), durable(13), unclaimed.clone())
+    );
+    assert_eq!((go(lapse(4, 0)), go(lapse(1, 1_000))), (durable(14), unclaimed.clone()));
+    // One that is claimed anew meanwhile is not over.
+    let anew = Standing { until: NOW.plus(2_000), ..standing(3) };
+    let batch = [commit(vec![], vec![Change::Stand(Box::new(anew))]), lapse(3, 1_000), lapse(2, 1_000)];
+    assert_eq!(engine.apply(&batch, &mut chain).unwrap(), [durable(15), unclaimed, durable(16)]);
+    assert_eq!(keys(0), [3]);
 }

@@ -6,7 +6,7 @@
 
 mod desk;
 
-pub use desk::{Before, Desk, DeskError, Review, Taken};
+pub use desk::{Before, Desk, DeskError, Review, Taken, Through};
 
 use crate::{
     secret::Secret,

@@ -84,22 +84,22 @@ pub async fn redeem(broker: &Broker, job: &Job<'_>, waits: &Waits) -> Answer {
     broker.exchange(&form).await
 }
 
-const SESSION: &str = "claimbound-session";
+pub const SESSION: &str = "claimbound-session";
 const SIGN_IN: &str = "claimbound-sign-in";
 
 /// A person at the broker's pages: keeps cookies, and says what browsers say of where a form comes from.
-struct Visitor<'b> {
+pub struct Visitor<'b> {
     broker: &'b Broker,
-    cookies: BTreeMap<String, String>,
+    pub cookies: BTreeMap<String, String>,
 }
 
 impl<'b> Visitor<'b> {
-    fn new(broker: &'b Broker) -> Self {
+    pub fn new(broker: &'b Broker) -> Self {
         Self { broker, cookies: BTreeMap::new() }
     }
 
     /// Somebody who has signed in.
-    async fn signed_in(broker: &'b Broker, login: &str) -> Self {
+    pub async fn signed_in(broker: &'b Broker, login: &str) -> Self {
         let mut visitor = Self::new(broker);
         let back = visitor.provider(login, None).await;
         let landed = visitor.get(&back).await;
@@ -107,7 +107,7 @@ impl<'b> Visitor<'b> {
         visitor
     }
 
-    async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], form: &[(&str, &str)]) -> Answer {
+    pub async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], form: &[(&str, &str)]) -> Answer {
         let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.broker.url()) };
         let mut request = http::client().request(method.parse().unwrap(), url);
         if method == "POST" {
@@ -128,12 +128,12 @@ impl<'b> Visitor<'b> {
         answer
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub async fn get(&mut self, path: &str) -> Answer {
         self.send("GET", path, &[], &[]).await
     }
 
     /// A form of one of the broker's pages, as browsers send it where the page sends no referrer.
-    async fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Answer {
+    pub async fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Answer {
         self.send("POST", path, &OWN, form).await
     }
 
@@ -147,7 +147,7 @@ impl<'b> Visitor<'b> {
     }
 
     /// Loads a ceremony's page and sends one of its forms.
-    async fn say(&mut self, verb: &str, id: &str, fields: &[(&str, &str)]) -> Answer {
+    pub async fn say(&mut self, verb: &str, id: &str, fields: &[(&str, &str)]) -> Answer {
         let path = if verb == "claim" { format!("/claim/{id}") } else { format!("/claim/{id}/{verb}") };
         let page = self.get(&format!("/claim/{id}")).await;
         let token = form_token(&page, &path);
@@ -158,19 +158,19 @@ impl<'b> Visitor<'b> {
 const OWN: [(&str, &str); 2] = [("origin", "null"), ("sec-fetch-site", "same-origin")];
 
 /// Where a page leads on.
-fn link(page: &Answer) -> String {
+pub fn link(page: &Answer) -> String {
     let url = page.text.split("content=\"0; url=").nth(1).unwrap_or_else(|| panic!("{}", page.text));
     url.split('"').next().unwrap().replace("&#38;", "&")
 }
 
 /// The token of the form with this action; empty, where there is none.
-fn form_token(page: &Answer, action: &str) -> String {
+pub fn form_token(page: &Answer, action: &str) -> String {
     let form = page.text.split(&format!("action=\"{action}\"")).nth(1).unwrap_or_default();
     let form = form.split("</form>").next().unwrap_or_default();
     form.split("name=\"form_token\" value=\"").nth(1).unwrap_or_default().split('"').next().unwrap().to_owned()
 }
 
-fn assert_page(answer: &Answer, status: u16, told: &str) {
+pub fn assert_page(answer: &Answer, status: u16, told: &str) {
     assert_eq!(answer.status, status, "{}", answer.text);
     assert!(answer.text.contains(told), "no `{told}` in {}", answer.text);
     assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
@@ -188,7 +188,7 @@ fn assert_page(answer: &Answer, status: u16, told: &str) {
     assert!(!answer.text.contains("<script") && !answer.text.contains("javascript:"), "{}", answer.text);
 }
 
-fn state_of(broker: &Broker, id: &str) -> (String, i64) {
+pub fn state_of(broker: &Broker, id: &str) -> (String, i64) {
     let store = rusqlite::Connection::open(broker.database()).unwrap();
     let sql = "SELECT state, version FROM ceremonies WHERE lower(hex(id)) = ?1";
     let (state, version): (String, i64) = store.query_row(sql, [id], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();

@@ -7,6 +7,7 @@ mod backend;
 mod denial;
 mod evidence;
 mod exchange;
+mod forge;
 mod issuer;
 mod limits;
 mod people;
@@ -21,6 +22,7 @@ pub use backend::{AwsBackend, AwsMode};
 pub use denial::AwsDenial;
 pub use evidence::{Evidence, KEPT_SECONDS_MIN, Sink, SinkKind};
 pub use exchange::Exchange;
+pub use forge::{Forge, ForgeKind};
 pub use issuer::{IssuerNetwork, KID_BYTES_MAX, PinnedKeys, REFRESH_SECONDS};
 pub use limits::{CONNECTIONS_MAX, Limits, REQUEST_SECONDS_MAX};
 pub use people::{OperatorRule, SignIn, Strength, Who};
@@ -31,6 +33,7 @@ pub use telemetry::Traces;
 use backend::Backend;
 use claimbound_core::diag::{Code, Diagnostic, Span, did_you_mean};
 use evidence::EvidenceFile;
+use forge::ForgeFile;
 use ipnet::IpNet;
 use issuer::Issuer;
 use limits::LimitsFile;
@@ -90,6 +93,8 @@ pub struct Config {
     pub backends: BTreeMap<String, AwsBackend>,
     /// `[[sign_in]]`, each under a name of its own.
     pub sign_ins: Vec<SignIn>,
+    /// `[forge.NAME]`.
+    pub forges: BTreeMap<String, Forge>,
     pub operators: Vec<OperatorRule>,
     /// `[[resource_server]]`: who may introspect.
     pub resource_servers: Vec<ResourceServer>,
@@ -143,6 +148,8 @@ struct File {
     #[serde(default)]
     sign_in: Vec<SignInFile>,
     #[serde(default)]
+    forge: BTreeMap<String, ForgeFile>,
+    #[serde(default)]
     operator: Vec<Spanned<OperatorFile>>,
     #[serde(default)]
     telemetry: TelemetryFile,
@@ -192,6 +199,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "telemetry",
             "evidence",
             "sign_in",
+            "forge",
             "operator",
             "resource_server",
             "webhook",
@@ -253,6 +261,8 @@ const KEYS: &[(&str, &[&str])] = &[
             "allow_private_network",
         ],
     ),
+    ("forge", &["*"]),
+    ("forge.*", &["kind", "url", "client_id", "client_secret", "ca_file", "allow_private_network"]),
     ("sign_in.sensitivity", &["*"]),
     ("sign_in.sensitivity.*", &["max_age", "acr_values"]),
     ("sign_in.forge_id_claim", &["*"]),
@@ -287,7 +297,8 @@ impl Config {
     fn with_files(self, name: &Arc<str>) -> Result<Self, Vec<Diagnostic>> {
         let of_issuers = self.issuers.iter().map(|(issuer, network)| (format!("[issuer.{issuer}]"), &network.ca_file));
         let of_people = self.sign_ins.iter().map(|one| (format!("[[sign_in]]` `{}", one.name), &one.ca_file));
-        let unreadable = of_issuers.chain(of_people).filter_map(|(whose, file)| {
+        let of_forges = self.forges.iter().map(|(name, forge)| (format!("[forge.{name}]"), &forge.ca_file));
+        let unreadable = of_issuers.chain(of_people).chain(of_forges).filter_map(|(whose, file)| {
             let file = file.as_ref()?;
             let error = std::fs::File::open(file).err()?;
             let span = Span::new(&**name, 0..0);
@@ -422,6 +433,7 @@ impl Judge {
             telemetry,
             evidence,
             sign_in,
+            forge,
             operator,
             resource_server,
             webhook,
@@ -453,6 +465,9 @@ impl Judge {
             self.error(VALUE, first.span().start..first.span().start, message, help);
         }
         let sign_ins = self.sign_ins(sign_in, directory, development);
+        let forges = forge.into_iter();
+        let forges =
+            forges.filter_map(|(name, forge)| Some((name, self.forge(forge, directory, development)?))).collect();
         let operators = self.operators(operator, &sign_ins, text);
         let trusted_proxies = server.trusted_proxies.iter().filter_map(|text| self.network(text)).collect();
         let issuers =
@@ -477,6 +492,7 @@ impl Judge {
             issuers,
             backends: backend.into_iter().map(|(name, backend)| self.backend(name, backend, development)).collect(),
             sign_ins,
+            forges,
             operators,
             resource_servers: self.resource_servers(resource_server, directory),
             webhooks: self.webhooks(webhook, directory),

@@ -5,6 +5,7 @@
 //! verifier can end nothing, and a code or an ID token that was made for another beginning does not fit.
 
 mod claims;
+mod forge;
 mod wire;
 
 use crate::{
@@ -35,6 +36,7 @@ use tokio::sync::Mutex;
 use wire::Wire;
 
 pub use claims::Person;
+pub use forge::{Account, BegunLink, ReturnedLink, begin as begin_link};
 
 /// From the beginning of a sign-in to its end.
 pub const SIGN_IN_SECONDS: i64 = 600;

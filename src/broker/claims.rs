@@ -1,9 +1,9 @@
-//! What a person at a browser does with ceremonies: look, claim, reject. The desk judges them; here stands what their sign-in
+//! What a person does with ceremonies, at a browser or on the command line: look, claim, reject. The desk judges them; here stands what their sign-in
 //! must be for it, and which ceremonies are theirs.
 
 use super::{Broker, Visitor, Weak};
 use crate::{
-    ceremony::{DeskError, Review},
+    ceremony::{Desk, DeskError, Review, Taken},
     secret::Secret,
     store::{Down, KeptCeremony, Reader, WhichCeremonies},
 };
@@ -11,6 +11,7 @@ use claimbound_core::{
     ceremony::{CeremonyId, Person, Refused, State},
     time::UnixSeconds,
 };
+use serde::Serialize;
 
 /// Ceremonies of one question to the store.
 const PAGE: u32 = 200;
@@ -50,7 +51,7 @@ impl From<DeskError> for NotTaken {
 }
 
 /// One ceremony of a list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Listed {
     pub id: CeremonyId,
     pub opened: UnixSeconds,
@@ -73,7 +74,7 @@ impl Broker {
     /// They may not know of it, or the store cannot be asked.
     pub async fn review(&self, id: CeremonyId, visitor: &Visitor) -> Result<(Review, Option<Weak>), NotTaken> {
         let review = self.desk().review(id, &visitor.person, self.clock.now()).await?;
-        let weak = self.strong_enough(&visitor.person, &review.shown.sensitivity).err();
+        let weak = self.strong_enough(visitor, &review.shown.sensitivity).err();
         Ok((review, weak))
     }
 
@@ -81,21 +82,34 @@ impl Broker {
     ///
     /// # Errors
     /// Why it is not claimed by them.
-    pub async fn claim(&self, id: CeremonyId, visitor: &Visitor, code: &Secret, reason: &str) -> Result<(), NotTaken> {
+    pub async fn claim(
+        &self,
+        id: CeremonyId,
+        visitor: &Visitor,
+        code: &Secret,
+        reason: &str,
+    ) -> Result<Taken, NotTaken> {
         if let (_, Some(weak)) = self.review(id, visitor).await? {
             return Err(NotTaken::Weak(weak));
         }
-        self.desk().claim(id, &visitor.person, code, reason, self.clock.now()).await?;
-        Ok(())
+        Ok(self.desk_of(visitor).claim(id, &visitor.person, code, reason, self.clock.now()).await?)
     }
 
-    /// Rejects one: however they signed in.
+    /// Rejects one: however fresh and strong their sign-in is. One on another device can only look.
     ///
     /// # Errors
     /// Why it is not rejected by them.
-    pub async fn reject(&self, id: CeremonyId, visitor: &Visitor, reason: &str) -> Result<(), NotTaken> {
-        self.desk().reject(id, &visitor.person, reason, self.clock.now()).await?;
-        Ok(())
+    pub async fn reject(&self, id: CeremonyId, visitor: &Visitor, reason: &str) -> Result<Taken, NotTaken> {
+        if visitor.only_looks() {
+            // Who may not know of it learns nothing.
+            self.review(id, visitor).await?;
+            return Err(NotTaken::Weak(Weak::Elsewhere));
+        }
+        Ok(self.desk_of(visitor).reject(id, &visitor.person, reason, self.clock.now()).await?)
+    }
+
+    fn desk_of(&self, visitor: &Visitor) -> Desk {
+        Desk { through: visitor.came.through(), ..self.desk() }
     }
 
     /// Open and past ceremonies whose approver this person is, the newest first.

@@ -10,17 +10,19 @@ mod finish;
 mod health;
 mod introspect;
 mod jobs;
+mod links;
 mod operate;
 mod operators;
 mod prepare;
 mod reload;
 pub mod retention;
+mod sign_ins;
 mod signing;
 mod statuslists;
 mod tasks;
 mod visitors;
 
-pub use crate::ceremony::{Before, Review};
+pub use crate::ceremony::{Before, Review, Taken};
 pub use adopt::{Adopted, Grounds, Line, adopt};
 pub use claims::{Listed, NotTaken};
 pub use clock::SystemClock;
@@ -29,14 +31,15 @@ pub use health::{
     CheckpointHealth, EvidenceHealth, Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, SigningHealth,
     StoreHealth,
 };
+pub use links::{Link, Linkable};
 pub use operators::{NoOperator, Question, SignInFailed, SignedIn, Who};
 pub use prepare::{Prepared, StartError, deniers, deployment, prepare, trusted};
 pub use signing::{KeysError, made_fact};
 pub use statuslists::{StatusList, TTL_SECONDS};
-pub use visitors::{Visitor, Weak};
+pub use visitors::{Came, Door, Visitor, Weak};
 
 use crate::{
-    ceremony::Desk,
+    ceremony::{Desk, Through},
     config::Config,
     exchange::{self, Granted, Parts, Polls, Proof, Refused, Repositories, Request, Snapshot, Strangers},
     folder,
@@ -468,6 +471,7 @@ impl Broker {
             writer: self.writer.clone(),
             webhooks: self.webhooks.clone(),
             series: self.metrics.ceremonies().clone(),
+            through: Through::Page,
         }
     }
 

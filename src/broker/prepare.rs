@@ -1,6 +1,6 @@
 //! Configuration + folder → everything that can be judged without starting: what `serve --check` does.
 
-use super::{Active, Behind, introspect::Clients, jobs::OperatorJobs};
+use super::{Active, Behind, introspect::Clients, jobs::OperatorJobs, sign_ins};
 use crate::{
     config::{self, AwsBackend, AwsMode, Config},
     exchange::Snapshot,
@@ -67,7 +67,6 @@ pub enum StartError {
 const DEVELOPMENT_ISSUER: Code = Code(1005);
 const ISSUER_NOT_IN_POLICY: Code = Code(1006);
 const PINNED_KEYS: Code = Code(1007);
-const SIGN_IN_NOT_IN_POLICY: Code = Code(1009);
 
 /// Reads, compiles, proves and tests the folder, and fits it to the configuration.
 ///
@@ -91,23 +90,7 @@ pub fn prepare(config: &Config) -> Result<Prepared, StartError> {
         let message = format!("the configuration has `[issuer.{name}]`, and policy.toml names no such issuer");
         diagnostics.push(Diagnostic::error(ISSUER_NOT_IN_POLICY, policy, message, "name it in both, or in neither"));
     }
-    let sensitive = |name: &String| set.roles.iter().any(|role| role.sensitivity == *name);
-    for sign_in in &config.sign_ins {
-        let (issuers, levels) = (sign_in.forge_id_claim.keys(), sign_in.sensitivity.keys());
-        let issuers = issuers.filter(|name| !known(name)).map(|name| ("issuer of the folder is called so", name));
-        let levels =
-            levels.filter(|name| !sensitive(name)).map(|name| ("role of the folder has this sensitivity", name));
-        for (what, name) in issuers.chain(levels) {
-            let policy = Span::new("policy.toml", 0..0);
-            let message = format!("`[[sign_in]]` `{}` speaks of `{name}`, and no {what}", sign_in.name);
-            diagnostics.push(Diagnostic::error(
-                SIGN_IN_NOT_IN_POLICY,
-                policy,
-                message,
-                "name it in both, or in neither",
-            ));
-        }
-    }
+    diagnostics.extend(sign_ins::judged(config, &set));
     let issuers: Vec<_> = set.issuers.iter().map(|issuer| trusted(issuer, config, &profiles)).collect();
     for (issuer, trusted) in set.issuers.iter().zip(&issuers) {
         diagnostics.extend(judged(issuer, trusted, config.development));
@@ -144,12 +127,6 @@ pub(super) async fn activate(
     futures_util::future::join_all(backends.iter().map(|(backend, region)| backend.start(region))).await;
     let version = hex(&mappings.version);
     let deniers = deniers(&config);
-    for mapping in mappings.mappings.iter().filter(|mapping| mapping.is_first()) {
-        let named = mapping.ceremony.iter().flat_map(|rule| &rule.approvers);
-        for approver in named.filter(|one| config.sign_ins.iter().all(|known| known.name != one.sign_in)) {
-            tracing::warn!(mapping = mapping.name, %approver, "no `[[sign_in]]` has the name that this approver begins with");
-        }
-    }
     Ok(Active { config, deniers, snapshot: Snapshot { mappings, minters, profiles }, jobs, version })
 }
 

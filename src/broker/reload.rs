@@ -209,14 +209,15 @@ impl Broker {
             issuers: found.issuers,
             backends: found.backends,
             sign_ins: found.sign_ins,
+            forges: found.forges,
             operators: found.operators,
             ..self.config.clone()
         };
         let restart_needed = told != fresh;
         if restart_needed {
             tracing::warn!(
-                "claimbound.toml has changed beyond issuers, backends, sign-ins and operators: the rest is read at the next \
-                 start"
+                "claimbound.toml has changed beyond issuers, backends, sign-ins, forges and operators: the rest is read at the \
+                 next start"
             );
         }
         self.reload.lock().restart_needed = restart_needed;

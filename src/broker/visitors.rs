@@ -1,13 +1,15 @@
-//! People at a browser, who come to claim: they sign in, and the broker gives them a session of its own. It is none of an
-//! operator: it opens nothing on the operator listener, and an operator's opens nothing here.
+//! People who come to claim, at a browser or on the command line: they sign in, and the broker gives them a session of its
+//! own. It is none of an operator: it opens nothing on the operator listener, and an operator's opens nothing here. A session
+//! of the pages opens nothing for commands, and the other way round.
 
 use super::{
     Broker,
     operators::{SESSION_SECONDS, SignInFailed, digest_of, failed, named, new_secret},
 };
 use crate::{
+    ceremony::Through,
     config::{Config, SignIn, Strength},
-    people::{Begun, Redirect, Returned},
+    people::{Begun, Person as FromProvider, Polled, Redirect, Returned},
     secret::Secret,
     store::{Change, Down, Session},
 };
@@ -16,16 +18,78 @@ use claimbound_core::{
     evidence::{Details, What},
     time::{LEEWAY_SECONDS, UnixSeconds},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
-/// So that people and scanners see what it is.
-const PREFIX: &str = "cbp_";
+/// Where a session is presented.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Door {
+    /// The pages, as a cookie.
+    Pages,
+    /// What commands ask, as a bearer token.
+    Commands,
+}
 
-/// A person who signed in at a browser.
+impl Door {
+    /// So that people and scanners see what it is.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Pages => "cbp_",
+            Self::Commands => "cba_",
+        }
+    }
+}
+
+/// How a person came by their session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Came {
+    /// At a browser, on the pages.
+    Page,
+    /// By a browser on the machine of the command.
+    Command,
+    /// By a code that was typed on another device (RFC 8628). People can be lured into that, so it can only look.
+    Device,
+}
+
+impl Came {
+    const ALL: [Self; 3] = [Self::Page, Self::Command, Self::Device];
+
+    /// The word in evidence, and with the session.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Command => "command",
+            Self::Device => "device",
+        }
+    }
+
+    fn door(self) -> Door {
+        match self {
+            Self::Page => Door::Pages,
+            Self::Command | Self::Device => Door::Commands,
+        }
+    }
+
+    pub(super) fn through(self) -> Through {
+        match self.door() {
+            Door::Pages => Through::Page,
+            Door::Commands => Through::Command,
+        }
+    }
+}
+
+/// A person who signed in.
 #[derive(Clone, Debug)]
 pub struct Visitor {
     pub person: Person,
     pub expires: UnixSeconds,
+    pub came: Came,
+}
+
+impl Visitor {
+    /// Whether they can claim and reject nothing.
+    pub fn only_looks(&self) -> bool {
+        self.came == Came::Device
+    }
 }
 
 /// Why a sign-in is not fresh or strong enough for a claim. The sentence is for the person.
@@ -35,6 +99,8 @@ pub enum Weak {
     Old { minutes: i64 },
     #[error("the sign-in has to be by a stronger method: {}", .wanted.join(" or "))]
     Method { wanted: Vec<String> },
+    #[error("you have to sign in with a browser on this machine: by a code typed on another device one can only look")]
+    Elsewhere,
 }
 
 impl Broker {
@@ -43,51 +109,90 @@ impl Broker {
         self.active().config.sign_ins.iter().map(|sign_in| sign_in.name.clone()).collect()
     }
 
-    /// Begins a sign-in at a browser.
+    /// Begins a sign-in at a browser, which comes back to our pages, or to the command that listens on this port. Says at which
+    /// provider, where none is named and there is one alone.
     ///
     /// # Errors
     /// There is no such sign-in, or its provider cannot be asked.
-    pub async fn begin_visit(&self, name: &str, demanded: &Strength) -> Result<Begun, SignInFailed> {
+    pub async fn begin_visit(
+        &self,
+        name: Option<&str>,
+        port: Option<u16>,
+        demanded: &Strength,
+    ) -> Result<(String, Begun), SignInFailed> {
         let active = self.active();
-        let sign_in = named(&active.config, Some(name))?;
-        let redirect = Redirect::Pages { public_url: &active.config.public_url };
-        self.people.begin(sign_in, redirect, demanded).await.map_err(failed)
+        let sign_in = named(&active.config, name)?;
+        let pages = Redirect::Pages { public_url: &active.config.public_url };
+        let redirect = port.map_or(pages, |port| Redirect::Loopback { port });
+        let begun = self.people.begin(sign_in, redirect, demanded).await.map_err(failed)?;
+        Ok((sign_in.name.clone(), begun))
     }
 
     /// Ends a sign-in at a browser: what the session is presented by. Whatever was presented before is another one.
     ///
     /// # Errors
     /// The person is not believed, or somebody cannot be asked.
-    pub async fn finish_visit(&self, name: &str, returned: &Returned<'_>) -> Result<Secret, SignInFailed> {
+    pub async fn finish_visit(&self, name: &str, returned: &Returned<'_>) -> Result<(Secret, Visitor), SignInFailed> {
         let active = self.active();
         let sign_in = named(&active.config, Some(name))?;
+        let person = self.people.finish(sign_in, returned, self.clock.now()).await.map_err(failed)?;
+        let came = match returned.redirect {
+            Redirect::Pages { .. } => Came::Page,
+            Redirect::Loopback { .. } => Came::Command,
+        };
+        self.welcome(sign_in, person, came).await
+    }
+
+    /// Asks once how a sign-in on another device stands; otherwise the seconds to wait.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn poll_visit(
+        &self,
+        name: &str,
+        device_code: &Secret,
+    ) -> Result<Result<(Secret, Visitor), u64>, SignInFailed> {
+        let active = self.active();
+        let sign_in = named(&active.config, Some(name))?;
+        match self.people.poll_device(sign_in, device_code, self.clock.now()).await.map_err(failed)? {
+            Polled::Pending { interval_seconds } => Ok(Err(interval_seconds)),
+            Polled::Done(person) => self.welcome(sign_in, person, Came::Device).await.map(Ok),
+        }
+    }
+
+    async fn welcome(
+        &self,
+        sign_in: &SignIn,
+        person: FromProvider,
+        came: Came,
+    ) -> Result<(Secret, Visitor), SignInFailed> {
         let now = self.clock.now();
-        let person = self.people.finish(sign_in, returned, now).await.map_err(failed)?.at_the_desk(&sign_in.name);
-        let token = new_secret(PREFIX);
+        let person = person.at_the_desk(&sign_in.name);
+        let token = new_secret(came.door().prefix());
         let session = Session {
             session: digest_of(token.reveal()),
             operator: person.to_string(),
             sign_in: sign_in.name.clone(),
-            may: String::new(),
+            may: came.name().to_owned(),
             binding: binding(sign_in),
             expires: now.plus(SESSION_SECONDS),
-            person: Some(person),
+            person: Some(person.clone()),
         };
+        let visitor = Visitor { person, expires: session.expires, came };
         let what = What::VisitorSignedIn { expires: session.expires };
-        let told = json!(session.person);
-        self.record_visitor(what, told, Change::OpenSession(session)).await.map_err(|error| {
+        self.record_visitor(what, &visitor, Change::OpenSession(session)).await.map_err(|error| {
             tracing::error!(%error, "a session could not be opened");
             SignInFailed::Down
         })?;
-        Ok(token)
+        Ok((token, visitor))
     }
 
     /// Who it is that presents this. `None`: nobody who is signed in.
     ///
     /// # Errors
     /// The store cannot be asked.
-    pub async fn visitor(&self, presented: &Secret) -> Result<Option<Visitor>, Down> {
-        if !presented.reveal().starts_with(PREFIX) {
+    pub async fn visitor(&self, presented: &Secret, at: Door) -> Result<Option<Visitor>, Down> {
+        if !presented.reveal().starts_with(at.prefix()) {
             return Ok(None);
         }
         let session = digest_of(presented.reveal());
@@ -99,7 +204,9 @@ impl Broker {
         if session.expires <= self.clock.now() || !stands(&self.active().config) {
             return Ok(None);
         }
-        Ok(session.person.map(|person| Visitor { person, expires: session.expires }))
+        let came = Came::ALL.into_iter().find(|came| came.name() == session.may && came.door() == at);
+        let Some((person, came)) = session.person.zip(came) else { return Ok(None) };
+        Ok(Some(Visitor { person: self.linked(person).await?, expires: session.expires, came }))
     }
 
     /// Ends the session that is presented.
@@ -108,7 +215,7 @@ impl Broker {
     /// The store cannot be written.
     pub async fn end_visit(&self, visitor: &Visitor, presented: &Secret) -> Result<(), Down> {
         let change = Change::EndSession(digest_of(presented.reveal()));
-        self.record_visitor(What::VisitorSignedOut, json!(visitor.person), change).await
+        self.record_visitor(What::VisitorSignedOut, visitor, change).await
     }
 
     /// What this person's sign-in has to be to claim a role of this sensitivity.
@@ -122,13 +229,17 @@ impl Broker {
     ///
     /// # Errors
     /// What it lacks.
-    pub fn strong_enough(&self, person: &Person, sensitivity: &str) -> Result<(), Weak> {
-        fits(&self.demanded(person, sensitivity), person, self.clock.now())
+    pub fn strong_enough(&self, visitor: &Visitor, sensitivity: &str) -> Result<(), Weak> {
+        if visitor.only_looks() {
+            return Err(Weak::Elsewhere);
+        }
+        fits(&self.demanded(&visitor.person, sensitivity), &visitor.person, self.clock.now())
     }
 
-    async fn record_visitor(&self, what: What<'_>, person: Value, change: Change) -> Result<(), Down> {
+    async fn record_visitor(&self, what: What<'_>, visitor: &Visitor, change: Change) -> Result<(), Down> {
         let mut details = Details::default();
-        details.json.insert("person".to_owned(), person);
+        details.json.insert("person".to_owned(), json!(visitor.person));
+        details.json.insert("through".to_owned(), visitor.came.name().into());
         self.record_person(what, vec![change], details).await
     }
 }

@@ -34,6 +34,27 @@ pub struct Desk {
     /// Who hears of it.
     pub webhooks: Arc<Webhooks>,
     pub series: CeremonySeries,
+    pub through: Through,
+}
+
+/// By which way people come to a desk: the evidence says so.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Through {
+    /// The pages.
+    #[default]
+    Page,
+    /// The command line.
+    Command,
+}
+
+impl Through {
+    /// The word in evidence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Command => "command",
+        }
+    }
 }
 
 /// A ceremony as a person who may approve it sees it.
@@ -272,7 +293,7 @@ impl Desk {
             let how = if expired { "expired" } else { how };
             let moved = kept.ceremony.to(next);
             let changes = standing(&kept, &moved, now).into_iter().collect();
-            let entry = event(&kept, how, moved.next.name(), told(&kept, person, reason, &moved.next), now);
+            let entry = event(&kept, how, moved.next.name(), self.told(&kept, person, reason, &moved.next), now);
             let guards = person.map(|person| not_suspended(person, now)).into_iter();
             let guards = guards.chain([Guard::Ceremony(moved.clone())]).collect();
             let commit = Commit { guards, changes, entry: Some(entry) };
@@ -309,6 +330,30 @@ impl Desk {
     pub fn happened(&self, event: Happened, ceremony: CeremonyId, shown: &Shown, until: UnixSeconds) {
         self.series.happened(event.name());
         self.webhooks.tell(event, ceremony, shown, until);
+    }
+
+    /// Persons, reasons and what was shown stand in the details.
+    fn told(
+        &self,
+        kept: &KeptCeremony,
+        person: Option<&Person>,
+        reason: Option<&str>,
+        next: &State,
+    ) -> Map<String, Value> {
+        let mut told = claims_of(next.claims());
+        if let Some(person) = person {
+            told.insert("person".into(), json!(person));
+            told.insert("through".into(), self.through.name().into());
+        }
+        if let Some(reason) = reason {
+            told.insert("reason".into(), reason.into());
+        }
+        if let State::Pending { tries, .. } = next {
+            let wrong: u32 = tries.iter().map(|one| u32::from(one.wrong)).sum();
+            told.insert("wrong_codes".into(), wrong.into());
+        }
+        told.insert("shown".into(), json!(kept.ceremony.bound.shown));
+        told
     }
 
     pub(super) async fn read(&self, which: WhichCeremonies, most: u32) -> Result<Vec<KeptCeremony>, Down> {
@@ -357,23 +402,6 @@ fn taken(kept: &KeptCeremony, moved: &Move) -> Taken {
         _ => 0,
     };
     Taken { state: moved.next.name(), missing: u8::try_from(missing).unwrap_or(u8::MAX) }
-}
-
-/// Persons, reasons and what was shown stand in the details.
-fn told(kept: &KeptCeremony, person: Option<&Person>, reason: Option<&str>, next: &State) -> Map<String, Value> {
-    let mut told = claims_of(next.claims());
-    if let Some(person) = person {
-        told.insert("person".into(), json!(person));
-    }
-    if let Some(reason) = reason {
-        told.insert("reason".into(), reason.into());
-    }
-    if let State::Pending { tries, .. } = next {
-        let wrong: u32 = tries.iter().map(|one| u32::from(one.wrong)).sum();
-        told.insert("wrong_codes".into(), wrong.into());
-    }
-    told.insert("shown".into(), json!(kept.ceremony.bound.shown));
-    told
 }
 
 pub(super) fn claims_of(claims: &[Claim]) -> Map<String, Value> {

@@ -7,7 +7,7 @@
 mod desk;
 mod over;
 
-pub use desk::{Before, Desk, DeskError, Review, Taken};
+pub use desk::{Before, Desk, DeskError, Review, Taken, Through};
 
 use crate::{
     secret::Secret,

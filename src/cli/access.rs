@@ -1,4 +1,6 @@
-//! `claimbound access`: who could have a role, or what a repository could have, and who did.
+//! `claimbound access`: who could have a role, or what a repository could have, and who did; and what an approver may claim.
+
+mod approver;
 
 use super::{
     loaded,
@@ -14,21 +16,24 @@ use crate::{
     },
 };
 use anyhow::Result;
-use claimbound_core::time::Clock as _;
+use claimbound_core::{ceremony::Approver, time::Clock as _};
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Say who could have a role, or what a repository could have, at a time or now, and who did
 ///
 /// Who could is told as conditions, of each mapping folder that judged in that time; who did, from the grants on record whose
 /// credential was alive in it. Both come from the store alone. Without `--at`, `--from` and `--to` it is now that is meant. A date
-/// is the whole day, UTC. Exit code 0, whatever is found; 2: usage, or the store cannot be read. With
+/// is the whole day, UTC. With `--approver` it is what a person, or everybody of a group, may claim, by a mapping folder alone.
+/// Exit code 0, whatever is found; 2: usage, or store or folder cannot be read. With
 /// `--broker` a running broker answers, from its own store, an operator who may `audit`; 3: it refused; 4: it cannot be asked.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("whose").required(true).args(["role", "repository"]))]
+#[command(group = clap::ArgGroup::new("whose").required(true).args(["role", "repository", "approver"]))]
 #[command(after_help = "Examples:
   claimbound access --role payments-deploy.production
   claimbound access --role payments-deploy.production --from 2026-03-01 --to 2026-03-31
-  claimbound access --repository acme/payments-api --at 2026-03-05T14:00:00Z --format json")]
+  claimbound access --repository acme/payments-api --at 2026-03-05T14:00:00Z --format json
+  claimbound access --approver okta:group:payments-leads --mappings mappings")]
 pub struct AccessArgs {
     /// The role
     #[arg(long, value_name = "ROLE")]
@@ -36,6 +41,13 @@ pub struct AccessArgs {
     /// The repository, `OWNER/NAME` or its immutable id
     #[arg(long, value_name = "REPOSITORY")]
     repository: Option<String>,
+    /// Who claims, as the folder names them: `okta:group:payments-leads`, `okta:email:…`, `okta:sub:…`; all that are given are one
+    /// person's
+    #[arg(long, value_name = "APPROVER", conflicts_with_all = ["at", "from", "to", "store", "broker"])]
+    approver: Vec<Approver>,
+    /// The mapping folder of `--approver`
+    #[arg(long, value_name = "DIR", default_value = "mappings", requires = "approver")]
+    mappings: PathBuf,
     /// A day (`2026-03-05`) or a time (`2026-03-05T14:00:00Z`)
     #[arg(long, value_name = "DATE", value_parser = moment, conflicts_with_all = ["from", "to"])]
     at: Option<Moment>,
@@ -57,6 +69,9 @@ pub struct AccessArgs {
 /// # Errors
 /// A span that ends before it begins, or a store that cannot be read.
 pub fn run(args: &AccessArgs) -> Result<u8> {
+    if !args.approver.is_empty() {
+        return approver::run(&args.approver, &args.mappings, SystemClock.now(), args.format);
+    }
     let (role, repository) = (args.role.as_deref(), args.repository.as_deref());
     let format: history::Format = args.format.into();
     loaded::tell(match args.log.open()? {

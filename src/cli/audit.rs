@@ -40,7 +40,7 @@ enum Command {
     /// checkpoint that the configured broker wrote is compared, too. Exit code 0: verified; 1: something is not as it
     /// was written; 2: usage, or store or file cannot be read.
     Verify(Verify),
-    /// Show the records about a repository, role, principal, actor, initiator, lease or credential
+    /// Show the records about a repository, role, principal, actor, initiator, approver, lease or credential
     ///
     /// The latest first. Everything that is named must hold; nothing named shows all. Exit code 0, whatever is found; 2:
     /// usage, or the store cannot be read. With `--broker` a running broker answers, from its own store, an operator who

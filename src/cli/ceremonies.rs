@@ -1,4 +1,5 @@
-//! `claimbound ceremonies` and `claim`: what waits for people, what they claimed, and taking that back.
+//! `claimbound ceremonies`, `claim reset` and `claim carry`, for operators: what waits for people, what they claimed, and taking
+//! that back.
 
 use super::{
     governed::{self, Where, args::moment},
@@ -15,7 +16,7 @@ use crate::{
 };
 use anyhow::{Result, bail};
 use claimbound_core::{ceremony::CeremonyId, time::Seconds};
-use clap::{Args, Subcommand};
+use clap::Args;
 
 /// Which ceremonies and claims: all that is given must hold.
 #[derive(Args, Clone, Debug)]
@@ -61,13 +62,6 @@ pub struct CeremoniesArgs {
     /// How to answer
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-/// Take standing claims back, or carry them over to a changed mapping
-#[derive(Subcommand, Debug)]
-pub enum ClaimCommand {
-    Reset(ResetArgs),
-    Carry(CarryArgs),
 }
 
 /// Take claims of first uses back: whoever is meant is provisional again
@@ -134,19 +128,19 @@ pub fn list(args: CeremoniesArgs) -> Result<u8> {
     })
 }
 
-/// Runs `claim`.
-pub fn claim(command: ClaimCommand) -> Result<u8> {
-    let (deed, what, verb) = match command {
-        ClaimCommand::Reset(ResetArgs { claims, all, what }) => {
-            let asked =
-                ResetClaims { claims: claims.filter(), all, reason: what.reason.clone(), dry_run: what.dry_run };
-            (Deed::ClaimReset(asked), what, "reset")
-        }
-        ClaimCommand::Carry(CarryArgs { claims, what }) => {
-            let asked = CarryClaims { claims: claims.filter(), reason: what.reason.clone(), dry_run: what.dry_run };
-            (Deed::ClaimCarry(asked), what, "carried")
-        }
-    };
+/// Runs `claim reset`.
+pub fn reset(ResetArgs { claims, all, what }: ResetArgs) -> Result<u8> {
+    let asked = ResetClaims { claims: claims.filter(), all, reason: what.reason.clone(), dry_run: what.dry_run };
+    change(Deed::ClaimReset(asked), &what, "reset")
+}
+
+/// Runs `claim carry`.
+pub fn carry(CarryArgs { claims, what }: CarryArgs) -> Result<u8> {
+    let asked = CarryClaims { claims: claims.filter(), reason: what.reason.clone(), dry_run: what.dry_run };
+    change(Deed::ClaimCarry(asked), &what, "carried")
+}
+
+fn change(deed: Deed, what: &WhatArgs, verb: &str) -> Result<u8> {
     governed::run(&what.place, deed, |done| {
         let Done::Claims(claims) = done else { bail!("the broker answered something else") };
         match what.format {

@@ -8,6 +8,7 @@ mod access;
 mod audit;
 mod ceremonies;
 mod check;
+mod claim;
 mod codeowners;
 mod demo;
 mod deployment;
@@ -95,7 +96,7 @@ enum Command {
     Handoff(handoff::HandoffArgs),
     Ceremonies(ceremonies::CeremoniesArgs),
     #[command(subcommand)]
-    Claim(ceremonies::ClaimCommand),
+    Claim(claim::ClaimCommand),
     Revoke(revoke::RevokeArgs),
     Keys(keys::KeysArgs),
     Issuer(issuer::IssuerArgs),
@@ -139,7 +140,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Process(args) => job::process::process(args),
         Command::Handoff(args) => handoff::run(args),
         Command::Ceremonies(args) => ceremonies::list(args),
-        Command::Claim(command) => ceremonies::claim(command),
+        Command::Claim(command) => claim::run(command),
         Command::Revoke(args) => revoke::run(args),
         Command::Keys(args) => keys::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),
         Command::Issuer(args) => issuer::run(&args, SystemClock.now(), &mut std::io::stdout().lock()),

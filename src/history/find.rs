@@ -40,6 +40,8 @@ pub struct Wanted {
     pub lease: Option<LeaseId>,
     /// Who started the run.
     pub initiator: Option<String>,
+    /// A person, `SIGN-IN:SUBJECT`: what they claimed or rejected, and what was granted upon it.
+    pub approver: Option<String>,
     /// A credential's public handle.
     pub handle: Option<String>,
     /// The kind of record (`granted`, `refused`, …), or a refusal's reason.
@@ -109,13 +111,25 @@ fn is_about(log: &Log, wanted: &Wanted, body: &Body<'_>, details: &[u8]) -> bool
         })
         && is(&wanted.principal, named(principal).as_deref())
         && is(&wanted.actor, named(body.actor.as_ref()).as_deref())
-        // The dearest last: it asks a folder for what a claim means.
+        // The dearest last: one reads the details, the other asks a folder for what a claim means.
+        && wanted.approver.as_deref().is_none_or(|approver| is_by(approver, body, details))
         && (wanted.initiator.is_none() || is(&wanted.initiator, initiator(log, body, details).as_deref()))
 }
 
 /// `ISSUER:ID`.
 fn named(party: Option<&Named<'_>>) -> Option<String> {
     party.map(|party| format!("{}:{}", party.issuer, party.id))
+}
+
+/// Whether it says what this person did: by its details, as long as they are kept.
+fn is_by(approver: &str, body: &Body<'_>, stored: &[u8]) -> bool {
+    let Ok(details) = details(body, stored) else { return false };
+    let is = |person: &Value| {
+        let text = |member: &str| person[member].as_str().unwrap_or_default();
+        !person.is_null() && format!("{}:{}", text("sign_in"), text("subject")) == approver
+    };
+    let approvals = details["approvals"].as_array().into_iter().flatten();
+    is(&details["person"]) || approvals.map(|approval| &approval["by"]).any(is)
 }
 
 /// Who started the run, by the profile of the folder that judged.

@@ -7,7 +7,7 @@
 //! for people; [`tls`] holds the certificate, and reads it again when its files change.
 
 mod answer;
-mod claim;
+pub mod claim;
 mod closed;
 mod form;
 pub mod front;

@@ -84,6 +84,22 @@ pub const PUBLIC: &[Endpoint] = &[
     open(Method::POST, "/claim/sign-in", "Begin a person's sign-in at a browser", || web::to(claim::sign_in)),
     open(Method::GET, "/claim/callback", "Where a provider sends the browser afterwards", || web::to(claim::callback)),
     open(Method::POST, "/claim/sign-out", "End a person's session at a browser", || web::to(claim::sign_out)),
+    open(Method::POST, "/claim/api/sign-in", "Begin a person's sign-in for commands", || {
+        web::to(claim::commands::sign_in)
+    }),
+    open(Method::POST, "/claim/api/session", "End it with a session", || web::to(claim::commands::finish)),
+    open(Method::DELETE, "/claim/api/session", "End a person's session", || web::to(claim::commands::sign_out)),
+    open(Method::GET, "/claim/api/ceremonies", "A person's ceremonies", || web::to(claim::commands::list)),
+    open(Method::GET, "/claim/api/ceremonies/{id}", "What a ceremony binds", || web::to(claim::commands::show)),
+    open(Method::POST, "/claim/api/ceremonies/{id}/approve", "Claim a ceremony by command", || {
+        web::to(claim::commands::approve)
+    }),
+    open(Method::POST, "/claim/api/ceremonies/{id}/reject", "Reject a ceremony by command", || {
+        web::to(claim::commands::reject)
+    }),
+    open(Method::POST, "/claim/link", "Begin to show an account at a code host", || web::to(claim::link::begin)),
+    open(Method::GET, "/claim/link/callback", "Where a code host sends the browser", || web::to(claim::link::callback)),
+    open(Method::POST, "/claim/link/finish", "Keep the account", || web::to(claim::link::finish)),
     open(Method::GET, "/claim/{id}", "What a ceremony binds, as a page", || web::to(claim::show)),
     open(Method::POST, "/claim/{id}", "Claim a ceremony", || web::to(claim::claim)),
     open(Method::POST, "/claim/{id}/reject", "Reject a ceremony", || web::to(claim::reject)),

@@ -13,8 +13,8 @@ use openidconnect::{
 use std::{error::Error, pin::Pin, time::Duration};
 
 /// Of any answer of a provider.
-const ANSWER_BYTES_MAX: usize = 256 * 1024;
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_BYTES_MAX: usize = 256 * 1024;
+pub(super) const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What of a provider's own words a log keeps.
 const TOLD_CHARACTERS_MAX: usize = 300;
 

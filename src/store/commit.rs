@@ -156,7 +156,7 @@ pub enum Change {
     Resume { subject: [u8; 32], suspension: SuspensionId },
     /// Puts something on the list of what a backend's target refuses, or makes it stay there longer.
     Deny(Denial),
-    /// Opens a session of an operator.
+    /// Opens a session, or keeps a link; one of the same key is replaced.
     OpenSession(Session),
     /// Ends a session, by the SHA-256 of what is presented for it; nothing, if there is none.
     EndSession([u8; 32]),
@@ -218,7 +218,7 @@ pub struct Session {
     pub operator: String,
     /// The name of the sign-in that they came by.
     pub sign_in: String,
-    /// What they may do, words with spaces between them.
+    /// What they may do, words with spaces between them; of one with a `person`, how they came, or that it is a link.
     pub may: String,
     /// Of the configuration that let them in: under another one the session is over.
     pub binding: [u8; 32],

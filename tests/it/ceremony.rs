@@ -66,7 +66,8 @@ fn mappings(ceremony: &str) -> String {
 fn config([github, gitlab]: [&Issuer; 2], ceremony: &str) -> BrokerConfig {
     let text = mappings(ceremony);
     let files = [("policy.toml", POLICY), ("roles/r.toml", ROLES), ("teams/payments/m.toml", text.as_str())];
-    BrokerConfig::with_folder(&files).issuer("github", github).issuer("gitlab", gitlab)
+    let sign_in = "[[sign_in]]\nname = \"okta\"\nissuer = \"https://acme.okta.example\"\nclient_id = \"c\"\n";
+    BrokerConfig::with_folder(&files).issuer("github", github).issuer("gitlab", gitlab).toml(sign_in)
 }
 
 /// A person who may approve, with an account at both forges.

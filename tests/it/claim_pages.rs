@@ -116,9 +116,10 @@ impl<'b> Visitor<'b> {
         visitor
     }
 
-    async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], form: &[(&str, &str)]) -> Answer {
-        // The public address leads to whichever broker the browser is at.
-        let url = format!("{}{}", self.broker.url(), path.strip_prefix(self.broker.audience()).unwrap_or(path));
+    pub async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], form: &[(&str, &str)]) -> Answer {
+        // The public address leads to whichever broker the browser is at; another, to where it says.
+        let path = path.strip_prefix(self.broker.audience()).unwrap_or(path);
+        let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.broker.url()) };
         let mut request = http::client().request(method.parse().unwrap(), url);
         if method == "POST" {
             request = request.form(form);
@@ -168,7 +169,7 @@ impl<'b> Visitor<'b> {
 const OWN: [(&str, &str); 2] = [("origin", "null"), ("sec-fetch-site", "same-origin")];
 
 /// Where a page leads on.
-fn link(page: &Answer) -> String {
+pub fn link(page: &Answer) -> String {
     let url = page.text.split("content=\"0; url=").nth(1).unwrap_or_else(|| panic!("{}", page.text));
     url.split('"').next().unwrap().replace("&#38;", "&")
 }

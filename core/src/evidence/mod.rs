@@ -15,4 +15,4 @@ pub use chain::{Chain, Linked};
 pub use checkpoint::{Checkpoint, VerifierKey};
 pub use details::{Details, details_digest};
 pub use record::{Body, DecisionId, Eased, Entry, Keeping, LeaseId, Named, Party, Record, SuspensionId, What};
-pub use text::{IdError, hex, parse_id, unhex, uuid};
+pub use text::{IdError, decision_of, hex, parse_id, unhex, uuid};

@@ -15,8 +15,6 @@ use std::{borrow::Cow, sync::Arc};
 pub const VERSION: u8 = 1;
 /// Separates leaves from inner nodes of a tree (RFC 6962, section 2.1).
 const LEAF_PREFIX: &[u8] = &[0];
-/// How every body with a decision begins: an index over decisions needs no parser.
-const DECISION_PREFIX: &[u8] = br#"{"v":1,"decision":""#;
 /// How every body of [`VERSION`] begins.
 const BODY_PREFIX: &[u8] = br#"{"v":1,"#;
 
@@ -144,6 +142,8 @@ pub enum What<'r> {
     VisitorSignedIn { expires: UnixSeconds },
     /// A person ended their session on those pages.
     VisitorSignedOut,
+    /// A person, who stands in the details, showed that an account at a code host is theirs; it counts until `expires`.
+    AccountLinked { how: &'r str, expires: UnixSeconds },
     /// A broker process opened the store.
     Started { version: &'r str },
     /// Details of records up to this position are erased from now on, where they were made before this time; who reads
@@ -182,7 +182,7 @@ pub struct Body<'b> {
     pub at: i64,
     /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `family_ended`, `suspended`, `resumed`, `cut`,
     /// `denials_applied`, `ceremony`, `claims`, `mappings_activated`, `mappings_refused`, `operator_signed_in`, `operator_refused`,
-    /// `operator_signed_out`, `visitor_signed_in`, `visitor_signed_out`, `started`, `details_erased`, `records_pruned`, `signing_key` or `adopted`.
+    /// `operator_signed_out`, `visitor_signed_in`, `visitor_signed_out`, `account_linked`, `started`, `details_erased`, `records_pruned`, `signing_key` or `adopted`.
     #[serde(borrow)]
     pub kind: Cow<'b, str>,
     /// [`Reason::name`].
@@ -363,7 +363,8 @@ impl<'b> Body<'b> {
             | "denials_applied"
             | "operator_signed_in"
             | "operator_refused"
-            | "operator_signed_out" => Keeping::Deed,
+            | "operator_signed_out"
+            | "account_linked" => Keeping::Deed,
             _ => Keeping::Store,
         }
     }
@@ -523,6 +524,10 @@ impl<'b> Body<'b> {
             What::OperatorSignedOut { operator } => self.operator = Some(operator.into()),
             What::VisitorSignedIn { expires } => self.expires = Some(expires.0),
             What::VisitorSignedOut => {}
+            What::AccountLinked { how, expires } => {
+                self.how = Some(how.into());
+                self.expires = Some(expires.0);
+            }
             What::DetailsErased { through, before } | What::RecordsPruned { through, before } => {
                 self.through = Some(through);
                 self.before = Some(before.0);
@@ -567,6 +572,7 @@ impl What<'_> {
             What::OperatorSignedOut { .. } => "operator_signed_out",
             What::VisitorSignedIn { .. } => "visitor_signed_in",
             What::VisitorSignedOut => "visitor_signed_out",
+            What::AccountLinked { .. } => "account_linked",
             What::Started { .. } => "started",
             What::DetailsErased { .. } => "details_erased",
             What::RecordsPruned { .. } => "records_pruned",
@@ -591,10 +597,4 @@ impl Record<'_> {
 /// What the chain links: SHA-256 of 0x00 and the body (RFC 6962, section 2.1).
 pub fn leaf(body: &[u8]) -> [u8; 32] {
     sha256(&[LEAF_PREFIX, body])
-}
-
-/// The decision that a body belongs to, read from its fixed place.
-pub fn decision_of(body: &[u8]) -> Option<DecisionId> {
-    let id = body.strip_prefix(DECISION_PREFIX)?.get(..36)?;
-    std::str::from_utf8(id).ok()?.parse().ok()
 }

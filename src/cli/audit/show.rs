@@ -38,6 +38,9 @@ pub struct ShowArgs {
     /// Who started the run; known as long as the details are kept
     #[arg(long, value_name = "NAME")]
     initiator: Option<String>,
+    /// Who claimed or rejected it, `SIGN-IN:SUBJECT`; known as long as the details are kept
+    #[arg(long, value_name = "PERSON", value_parser = person)]
+    approver: Option<String>,
     /// The role that was asked for or granted
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
@@ -79,6 +82,13 @@ fn party(text: &str) -> Result<String, String> {
     }
 }
 
+fn person(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((sign_in, subject)) if !sign_in.is_empty() && !subject.is_empty() => Ok(text.to_owned()),
+        _ => Err("write the name of the sign-in, a colon and the person's `sub` there, like `okta:00u1`".to_owned()),
+    }
+}
+
 /// Runs the command; the exit code is 0.
 pub fn run(args: &ShowArgs) -> Result<u8> {
     let (limit, source) = (args.limit.get(), args.log.open()?);
@@ -116,6 +126,7 @@ fn of_store(log: &Log, args: &ShowArgs, cursor: Option<i64>, limit: usize) -> Re
         mapping: args.mapping.clone(),
         lease: args.lease,
         initiator: args.initiator.clone(),
+        approver: args.approver.clone(),
         handle: args.handle.clone(),
         outcome: args.outcome.clone(),
         from: args.from.map(Moment::first),
@@ -134,6 +145,7 @@ fn parameters(args: &ShowArgs, cursor: Option<i64>, limit: usize) -> Vec<(&'stat
         ("mapping", args.mapping.clone()),
         ("lease", args.lease.map(|lease| lease.to_string())),
         ("initiator", args.initiator.clone()),
+        ("approver", args.approver.clone()),
         ("handle", args.handle.clone()),
         ("outcome", args.outcome.clone()),
         ("from", args.from.map(|from| date(from.first()))),

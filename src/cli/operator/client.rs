@@ -1,7 +1,7 @@
 //! Asks a broker as an operator: the session of `claimbound operator login`, or a CI job's token. Every command that acts
-//! on a running broker goes through here.
+//! on a running broker goes through here; those of people who claim, too, with a session of their own.
 
-use super::session;
+use super::session::{self, Kind};
 use crate::{
     history::{Answer as Form, Told},
     net::{Answer, Call, Client as Http, FetchRules},
@@ -53,9 +53,7 @@ impl BrokerArgs {
         let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
         let Some(url) = self.url.clone().or_else(|| variable(URL_VARIABLE)) else { return Ok(None) };
         let url = url.trim_end_matches('/').to_owned();
-        let ca_file = self.ca_file();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Some(Client { url, ca_file, http: Http::new()?, runtime }))
+        Client::new(Kind::Operator, url, self.ca_file()).map(Some)
     }
 
     /// The one that flag or variable names.
@@ -87,8 +85,9 @@ impl Failed {
     }
 }
 
-/// A broker's operator listener.
+/// A broker's operator listener; for who claims its public one.
 pub struct Client {
+    kind: Kind,
     url: String,
     ca_file: Option<PathBuf>,
     http: Http,
@@ -96,6 +95,18 @@ pub struct Client {
 }
 
 impl Client {
+    /// # Errors
+    /// There is no HTTP client to be had.
+    pub fn new(kind: Kind, url: String, ca_file: Option<PathBuf>) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { kind, url, ca_file, http: Http::new()?, runtime })
+    }
+
+    /// What its sessions are for.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Its URL, as sessions are kept by it.
     pub fn url(&self) -> &str {
         &self.url
@@ -127,12 +138,17 @@ impl Client {
         self.ask("DELETE", path, None, &self.authorization()?)
     }
 
-    /// POST of JSON by whoever is about to sign in.
+    /// POST of JSON by whoever is about to sign in. Who claims shows the session that they have, if any: it may be too old or weak
+    /// for what they are about to do.
     ///
     /// # Errors
-    /// [`Failed`].
+    /// [`Failed`], or a file of sessions that cannot be read.
     pub fn post_openly(&self, path: &str, body: &Value) -> Result<Value> {
-        self.ask("POST", path, Some(body), &[])
+        let held = match self.kind {
+            Kind::Operator => None,
+            Kind::Claim => session::held(self.kind, &self.url)?,
+        };
+        self.ask("POST", path, Some(body), &held.iter().map(bearer).collect::<Vec<_>>())
     }
 
     /// A question to the evidence, answered as the command over a store would.
@@ -145,15 +161,19 @@ impl Client {
 
     /// A job's token, or the session of the person.
     fn authorization(&self) -> Result<Vec<(&'static str, Secret)>> {
+        if self.kind == Kind::Claim {
+            // Jobs claim nothing.
+            return Ok(vec![bearer(&session::token(self.kind, &self.url)?)]);
+        }
         let token = match (env::var(TOKEN_VARIABLE), env::var(TOKEN_FILE_VARIABLE)) {
             (Ok(token), _) if !token.is_empty() => Secret::new(token),
             (_, Ok(file)) if !file.is_empty() => {
                 let text = fs::read_to_string(&file).with_context(|| format!("cannot read `{file}`"))?;
                 Secret::new(text.trim().to_owned())
             }
-            _ => session::token(&self.url)?,
+            _ => session::token(self.kind, &self.url)?,
         };
-        Ok(vec![("authorization", Secret::new(format!("Bearer {}", token.reveal())))])
+        Ok(vec![bearer(&token)])
     }
 
     fn ask(
@@ -179,6 +199,10 @@ impl Client {
         let answer = self.runtime.block_on(self.http.call(&call, &rules));
         judged(&answer.map_err(|error| Failed::Unavailable(error.to_string()))?)
     }
+}
+
+fn bearer(token: &Secret) -> (&'static str, Secret) {
+    ("authorization", Secret::new(format!("Bearer {}", token.reveal())))
 }
 
 fn judged(answer: &Answer) -> Result<Value> {

@@ -1,4 +1,5 @@
-//! The sessions that a person holds, by broker: one file that nobody else can read.
+//! The sessions that a person holds, by broker: a file for those of operators and one for those who claim, which nobody else can
+//! read.
 
 use crate::secret::Secret;
 use anyhow::{Context as _, Result, bail};
@@ -19,13 +20,40 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 /// Another command holds the file for a moment only.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
 const LOCK_LOOK: Duration = Duration::from_millis(50);
-const FILE: &str = "operator.json";
+
+/// What a session is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// What operators do.
+    Operator,
+    /// To claim what waits for people.
+    Claim,
+}
+
+impl Kind {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Operator => "operator.json",
+            Self::Claim => "claim.json",
+        }
+    }
+
+    /// How one signs in.
+    fn login(self, broker: &str) -> String {
+        match self {
+            Self::Operator => format!("claimbound operator login --broker {broker}"),
+            Self::Claim => format!("claimbound claim login --url {broker}"),
+        }
+    }
+}
 
 /// What the broker gave.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Kept {
     token: String,
-    pub operator: String,
+    /// Who the broker takes them for.
+    #[serde(alias = "operator")]
+    pub person: String,
     pub may: Vec<String>,
     pub expires_at: i64,
 }
@@ -33,27 +61,31 @@ pub struct Kept {
 type All = BTreeMap<String, Kept>;
 
 /// The token of the session at this broker; whether it is still good the broker says.
-pub fn token(broker: &str) -> Result<Secret> {
-    let kept = read(&file()?)?.remove(broker);
-    let help = format!("you are not signed in at `{broker}`: run `claimbound operator login --broker {broker}`");
-    Ok(Secret::new(kept.context(help)?.token))
+pub fn token(kind: Kind, broker: &str) -> Result<Secret> {
+    let kept = held(kind, broker)?;
+    kept.with_context(|| format!("you are not signed in at `{broker}`: run `{}`", kind.login(broker)))
+}
+
+/// The same, if there is one.
+pub fn held(kind: Kind, broker: &str) -> Result<Option<Secret>> {
+    Ok(read(&file(kind)?)?.remove(broker).map(|kept| Secret::new(kept.token)))
 }
 
 /// Keeps a session, and forgets those that are over.
-pub fn keep(broker: &str, session: Kept, now: i64) -> Result<()> {
-    change(|all| {
+pub fn keep(kind: Kind, broker: &str, session: Kept, now: i64) -> Result<()> {
+    change(kind, |all| {
         all.retain(|_, kept| kept.expires_at > now);
         all.insert(broker.to_owned(), session);
     })
 }
 
 /// Forgets the session at this broker.
-pub fn forget(broker: &str) -> Result<()> {
-    change(|all| drop(all.remove(broker)))
+pub fn forget(kind: Kind, broker: &str) -> Result<()> {
+    change(kind, |all| drop(all.remove(broker)))
 }
 
-fn change(change: impl FnOnce(&mut All)) -> Result<()> {
-    let path = file()?;
+fn change(kind: Kind, change: impl FnOnce(&mut All)) -> Result<()> {
+    let path = file(kind)?;
     let folder = path.parent().context("a file stands in a folder")?;
     DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| format!("`{}`", folder.display()))?;
     let _lock = lock(&path.with_extension("lock"))?;
@@ -105,10 +137,10 @@ fn read(path: &Path) -> Result<All> {
 }
 
 /// Where a session of the login to this machine belongs (XDG Base Directory Specification 0.8); else where state does.
-fn file() -> Result<PathBuf> {
+fn file(kind: Kind) -> Result<PathBuf> {
     let set = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let folder = set("XDG_RUNTIME_DIR").or_else(|| set("XDG_STATE_HOME"));
     let folder = folder.or_else(|| Some(set("HOME")?.join(".local/state")));
     let help = "there is no place for a session: set `XDG_STATE_HOME` or `HOME`";
-    Ok(folder.context(help)?.join("claimbound").join(FILE))
+    Ok(folder.context(help)?.join("claimbound").join(kind.file()))
 }

@@ -14,6 +14,8 @@ use url::Url;
 pub const SESSION: &str = "claimbound-session";
 /// A sign-in that has begun at this browser.
 pub const SIGN_IN: &str = "claimbound-sign-in";
+/// Showing an account that has begun at this browser.
+pub const LINK: &str = "claimbound-link";
 /// Of a cookie that we set.
 const COOKIE_BYTES_MAX: usize = 512;
 

@@ -5,13 +5,19 @@
 //! may do is the broker's to judge; [`page`] has the words.
 
 mod changes;
+pub mod commands;
 mod gate;
+pub mod link;
 mod page;
 mod seen;
+mod view;
+
+pub use seen::Seen;
+pub use view::{Told, View};
 
 use super::{form::Form, front::Shared, limit};
 use crate::{
-    broker::{Broker, NotTaken, SignInFailed, Visitor},
+    broker::{Broker, Door, NotTaken, SignInFailed, Visitor},
     config::Strength,
     people::{Redirect, Returned as FromProvider, SIGN_IN_SECONDS},
     secret::Secret,
@@ -25,9 +31,9 @@ use actix_web::{
     },
     web::{Data, Path},
 };
-use claimbound_core::ceremony::CeremonyId;
+use claimbound_core::ceremony::{CeremonyId, Refused::Unlinked};
 use gate::{SESSION, SIGN_IN, Sent, Site, holds_token};
-use page::{Frame, Going, List, Message, Returned, ReviewPage, Start, purpose, respond};
+use page::{Frame, Going, LinkRow, List, Message, Returned, ReviewPage, Start, purpose, respond};
 use std::sync::Arc;
 
 /// What a person types for a code.
@@ -85,7 +91,7 @@ impl<'r> Desk<'r> {
         let Some(session) = self.site.cookie(self.request, SESSION) else { return Ok(None) };
         // Only here is the store asked for whoever comes.
         limit::rate(self.request, self.shared).map_err(|seconds| self.too_often(seconds))?;
-        let found = self.broker.visitor(&session).await.map_err(|error| self.down(&error))?;
+        let found = self.broker.visitor(&session, Door::Pages).await.map_err(|error| self.down(&error))?;
         Ok(found.map(|visitor| Signed { session, visitor }))
     }
 
@@ -126,11 +132,16 @@ impl<'r> Desk<'r> {
             let text = "This form was made for another session. Go back, load the page again, and send it once more.";
             return Err(self.message(StatusCode::FORBIDDEN, "Not accepted", text));
         }
-        if let Some(rate) = &self.shared.visitor_rate {
-            let person = signed.visitor.person.to_string();
-            rate.take(person, self.shared.started.elapsed()).map_err(|seconds| self.too_often(seconds))?;
-        }
+        self.at_their_rate(&signed)?;
         Ok(signed)
+    }
+
+    /// A person sends so many forms and no more.
+    #[expect(clippy::result_large_err, reason = "it is the answer, sent as it is")]
+    fn at_their_rate(&self, signed: &Signed) -> Result<(), HttpResponse> {
+        let Some(rate) = &self.shared.visitor_rate else { return Ok(()) };
+        let person = signed.visitor.person.to_string();
+        rate.take(person, self.shared.started.elapsed()).map_err(|seconds| self.too_often(seconds))
     }
 
     /// One answer for a ceremony that is none and for one that is not theirs.
@@ -149,7 +160,12 @@ impl<'r> Desk<'r> {
             Err(_) => return Err(self.nothing(signed)),
         };
         let now = self.shared.front.now();
-        let seen = (&review, weak.as_ref());
+        let mut link = None;
+        if review.hindrance == Some(Unlinked) {
+            let linkable = self.broker.linkable(&signed.visitor.person).await.map_err(|error| self.down(&error))?;
+            link = linkable.into_iter().find(|one| one.issuer == review.shown.principal.issuer);
+        }
+        let seen = (&review, weak.as_ref(), link);
         let page = ReviewPage::of(&self.site, &signed.session, &signed.visitor, seen, returned, now);
         Ok(respond(status, &page))
     }
@@ -208,8 +224,10 @@ async fn listed(request: &HttpRequest, shared: &Shared) -> Answer {
     let desk = Desk::of(request, shared)?;
     let Some(signed) = desk.signed().await? else { return Ok(desk.start(StatusCode::OK, None, None)) };
     let found = desk.broker.ceremonies_of(&signed.visitor).await.map_err(|error| desk.down(&error))?;
+    let linkable = desk.broker.linkable(&signed.visitor.person).await.map_err(|error| desk.down(&error))?;
+    let links = linkable.iter().map(|one| LinkRow::of(one, &signed.session, shared.front.now())).collect();
     let frame = Frame::with(&desk.site, &signed.session, &signed.visitor);
-    Ok(respond(StatusCode::OK, &List::of(frame, &found.0, &found.1, shared.front.now())))
+    Ok(respond(StatusCode::OK, &List::of(frame, &found.0, &found.1, links, shared.front.now())))
 }
 
 /// `GET /claim/{id}`: what is asked, for whoever is signed in; otherwise where to sign in, whatever the link says.
@@ -253,7 +271,7 @@ async fn said(request: &HttpRequest, id: &str, shared: &Shared, claims: bool) ->
         false => desk.broker.reject(id, &signed.visitor, &reason).await,
     };
     match taken {
-        Ok(()) => Ok(desk.see_other(&format!("/claim/{id}"))),
+        Ok(_) => Ok(desk.see_other(&format!("/claim/{id}"))),
         Err(why) => desk.not_taken(&signed, id, why, if claims { &reason } else { "" }).await,
     }
 }
@@ -280,7 +298,8 @@ async fn begin(request: &HttpRequest, shared: &Shared) -> Answer {
         }
         _ => Strength::default(),
     };
-    let begun = desk.broker.begin_visit(name, &demanded).await.map_err(|why| failed(&desk, to, &why))?;
+    let begun = desk.broker.begin_visit(Some(name), None, &demanded).await;
+    let (_, begun) = begun.map_err(|why| failed(&desk, to, &why))?;
     let to = to.map_or_else(|| "-".to_owned(), |to| to.to_string());
     let kept = Secret::new(format!("{}.{name}.{to}", begun.verifier.reveal()));
     let cookie = desk.site.set(SIGN_IN, Some(&kept), SIGN_IN_SECONDS, Sent::Led);
@@ -333,7 +352,7 @@ async fn finish(request: &HttpRequest, shared: &Shared) -> Answer {
     let redirect = Redirect::Pages { public_url: &shared.config.public_url };
     let returned = FromProvider { redirect, code: &code, state, issuer: of("iss"), verifier: &verifier };
     let session = desk.broker.finish_visit(name, &returned).await;
-    let session = session.map_err(|why| with_cookie(failed(&desk, to, &why), &taken_back))?;
+    let (session, _) = session.map_err(|why| with_cookie(failed(&desk, to, &why), &taken_back))?;
     // A page, not a redirect: cookies of our own pages alone do not come with what another site began.
     let path = to.map_or_else(|| "/claim".to_owned(), |to| format!("/claim/{to}"));
     let url = format!("{}{path}", desk.site.base);

@@ -49,6 +49,22 @@ impl Seen {
         Self::of(text, PROSE_CHARACTERS_MAX, |_, c| c == '\n' || c == ' ' || is_visible(c) || is_combining(c))
     }
 
+    /// For a terminal: `‹U+202E›`. The brackets are no ASCII, so in a name nobody can write them.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Plain(run) => text.push_str(run),
+                // Without its shape: a terminal may turn what stands around it.
+                Piece::Mark(_, code) => text.push_str(&format!("‹{code}›")),
+            }
+        }
+        if self.cut > 0 {
+            text.push_str(&format!(" … and {} characters more", self.cut));
+        }
+        text
+    }
+
     fn of(text: &str, most: usize, plain: impl Fn(usize, char) -> bool) -> Self {
         let mut pieces: Vec<Piece> = Vec::new();
         for (at, c) in text.chars().take(most).enumerate() {
@@ -123,6 +139,20 @@ mod tests {
         ] {
             assert_eq!(name(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_terminal_is_told_the_code_points() {
+        let long = "x".repeat(201);
+        for (name, expected) in [
+            ("main\u{202E}niam", "main‹U+202E›niam"),
+            ("p\u{0430}yments\u{1b}[2J\n", "p‹U+0430›yments‹U+001B›[2J‹U+000A›"),
+            ("‹U+0041›", "‹U+2039›U+0041‹U+203A›"),
+            (long.as_str(), &format!("{} … and 1 characters more", "x".repeat(200))),
+        ] {
+            assert_eq!(Seen::name(name).to_text(), expected);
+        }
+        assert_eq!(Seen::prose("Müller\u{202E}").to_text(), "Müller‹U+202E›");
     }
 
     #[test]

@@ -43,6 +43,7 @@ struct Page {
     mapping: Option<String>,
     lease: Option<String>,
     initiator: Option<String>,
+    approver: Option<String>,
     handle: Option<String>,
     outcome: Option<String>,
     from: Option<String>,
@@ -128,6 +129,7 @@ async fn page(request: &HttpRequest, shared: &Shared) -> Result<Reply, Reply> {
         mapping: asked.mapping,
         lease: lease.transpose()?,
         initiator: asked.initiator,
+        approver: asked.approver,
         handle: asked.handle,
         outcome: asked.outcome,
     };

@@ -72,7 +72,7 @@ async fn let_through(needs: Needs, shared: &Shared, request: &HttpRequest) -> Re
 }
 
 /// The one bearer token of a request (RFC 6750 section 2.1).
-fn presented(request: &HttpRequest) -> Option<Secret> {
+pub(in crate::http) fn presented(request: &HttpRequest) -> Option<Secret> {
     let mut given = request.headers().get_all(header::AUTHORIZATION);
     let (Some(one), None) = (given.next(), given.next()) else { return None };
     let (scheme, token) = one.to_str().ok()?.split_once(' ')?;

@@ -5,11 +5,11 @@
 
 pub mod deeds;
 mod evidence;
-mod gate;
+pub(in crate::http) mod gate;
 pub mod keys;
 mod openapi;
-mod say;
-mod session;
+pub(in crate::http) mod say;
+pub(in crate::http) mod session;
 mod state;
 
 pub use evidence::{decision, decisions, history, history_of};
@@ -24,11 +24,11 @@ use actix_web::HttpResponse;
 use std::sync::Arc;
 
 /// An answer, whichever way it came about.
-fn respond(answer: Result<Reply, Reply>) -> HttpResponse {
+pub(in crate::http) fn respond(answer: Result<Reply, Reply>) -> HttpResponse {
     answer.unwrap_or_else(|reply| reply).respond()
 }
 
 /// The broker behind an operator's request; in its place an answer, where there is none.
-fn broker(shared: &Shared) -> Result<&Arc<Broker>, Reply> {
+pub(in crate::http) fn broker(shared: &Shared) -> Result<&Arc<Broker>, Reply> {
     shared.front.broker().ok_or_else(say::unavailable)
 }

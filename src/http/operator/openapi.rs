@@ -25,6 +25,7 @@ const PARAMETERS: &[(&str, &[(&str, &str)])] = &[
             ("mapping", "the mapping that granted, or the nearest"),
             ("lease", "a lease's id"),
             ("initiator", "who started the run"),
+            ("approver", "who claimed or rejected, `SIGN-IN:SUBJECT`"),
             ("handle", "a credential's public handle"),
             ("outcome", "the record's kind, or a refusal's reason"),
             ("from", "a day or a time; records since then"),
@@ -101,7 +102,8 @@ fn operation(endpoint: &Endpoint, public: bool, public_url: &str) -> Value {
         told["security"] = json!([{ "operator": may }]);
     }
     if endpoint.method == Method::POST {
-        let kind = if public { "application/x-www-form-urlencoded" } else { "application/json" };
+        let form = public && !endpoint.path.starts_with("/claim/api/");
+        let kind = if form { "application/x-www-form-urlencoded" } else { "application/json" };
         told["requestBody"] = json!({ "required": true, "content": { kind: { "schema": { "type": "object" } } } });
     }
     if public {

@@ -20,7 +20,8 @@ pub fn pending(interval_seconds: u64) -> Reply {
     Reply::json(StatusCode::ACCEPTED, &json!({ "pending": true, "interval": interval_seconds }))
 }
 
-fn error(status: StatusCode, error: &str, text: &str) -> Reply {
+/// Any other answer that says why something was not done.
+pub fn error(status: StatusCode, error: &str, text: &str) -> Reply {
     Reply::json(status, &json!({ "error": error, "error_description": text }))
 }
 

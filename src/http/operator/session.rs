@@ -5,7 +5,7 @@ use crate::{
     broker::{SignInFailed, SignedIn, Who},
     http::{answer::Reply, front::Shared, limit},
     operators::Operator,
-    people::{PRESENTED_BYTES_MAX, Redirect, Returned, SIGN_IN_SECONDS},
+    people::{Begun, BegunDevice, PRESENTED_BYTES_MAX, Redirect, Returned, SIGN_IN_SECONDS},
     secret::Secret,
 };
 use actix_web::{
@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::json;
 
 /// A text that a person's program brings: bounded, wiped when dropped.
-struct Brought(Secret);
+pub struct Brought(pub Secret);
 
 impl<'de> Deserialize<'de> for Brought {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -39,9 +39,10 @@ struct Begin {
     device: bool,
 }
 
+/// The end of a sign-in, as a person's program sends it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Finish {
+pub struct Finish {
     sign_in: String,
     device_code: Option<Brought>,
     port: Option<u16>,
@@ -64,27 +65,73 @@ async fn begin(request: &HttpRequest, shared: &Shared) -> Result<Reply, Reply> {
     match (port, device) {
         (Some(port), false) if port > 0 => {
             let (name, begun) = broker.begin_sign_in(name, port).await.map_err(failed)?;
-            Ok(say::ok(&json!({
-                "sign_in": name,
-                "authorization_url": begun.authorization_url,
-                "verifier": begun.verifier.reveal(),
-                "state": begun.state,
-                "expires_in": SIGN_IN_SECONDS,
-            })))
+            Ok(going(&name, &begun))
         }
         (None, true) => {
             let (name, begun) = broker.begin_device(name).await.map_err(failed)?;
-            Ok(say::ok(&json!({
-                "sign_in": name,
-                "device_code": begun.device_code.reveal(),
-                "user_code": begun.user_code,
-                "verification_uri": begun.verification_uri,
-                "verification_uri_complete": begun.verification_uri_complete,
-                "interval": begun.interval_seconds,
-                "expires_in": begun.expires_in_seconds,
-            })))
+            Ok(going_elsewhere(&name, &begun))
         }
-        _ => Err(say::invalid("send `port`, where the program listens on 127.0.0.1, or `device`: true")),
+        _ => Err(neither()),
+    }
+}
+
+/// Where a person goes on, in a browser.
+pub fn going(sign_in: &str, begun: &Begun) -> Reply {
+    say::ok(&json!({
+        "sign_in": sign_in,
+        "authorization_url": begun.authorization_url,
+        "verifier": begun.verifier.reveal(),
+        "state": begun.state,
+        "expires_in": SIGN_IN_SECONDS,
+    }))
+}
+
+/// Where a person goes on, on another device.
+pub fn going_elsewhere(sign_in: &str, begun: &BegunDevice) -> Reply {
+    say::ok(&json!({
+        "sign_in": sign_in,
+        "device_code": begun.device_code.reveal(),
+        "user_code": begun.user_code,
+        "verification_uri": begun.verification_uri,
+        "verification_uri_complete": begun.verification_uri_complete,
+        "interval": begun.interval_seconds,
+        "expires_in": begun.expires_in_seconds,
+    }))
+}
+
+/// A beginning that says neither where the browser is to come back to, nor that there is none.
+pub fn neither() -> Reply {
+    say::invalid("send `port`, where the program listens on 127.0.0.1, or `device`: true")
+}
+
+/// What a person's program brings from the provider.
+pub enum Brings<'f> {
+    /// From a browser that came back to the program.
+    Browser(Returned<'f>),
+    /// What asks about another device.
+    Device(&'f Secret),
+}
+
+impl Finish {
+    /// The sign-in's name, and what was brought from there.
+    ///
+    /// # Errors
+    /// It is neither whole.
+    pub fn brings(&self) -> Result<(&str, Brings<'_>), Reply> {
+        let brings = match self {
+            Self { port: Some(port), code: Some(code), verifier: Some(verifier), state: Some(state), iss, .. } => {
+                Brings::Browser(Returned {
+                    redirect: Redirect::Loopback { port: *port },
+                    code: &code.0,
+                    verifier: &verifier.0,
+                    state,
+                    issuer: iss.as_deref(),
+                })
+            }
+            Self { device_code: Some(code), .. } => Brings::Device(&code.0),
+            _ => return Err(say::invalid("send `port`, `code`, `verifier` and `state`, or `device_code`")),
+        };
+        Ok((&self.sign_in, brings))
     }
 }
 
@@ -97,33 +144,15 @@ async fn end(request: &HttpRequest, shared: &Shared) -> Result<Reply, Reply> {
     limit::sign_in_rate(request, shared).map_err(say::later)?;
     let asked: Finish = limit::json(request, shared, limit::BODY_BYTES_MAX).await?;
     let broker = broker(shared)?;
-    match asked {
-        Finish {
-            sign_in,
-            port: Some(port),
-            code: Some(code),
-            verifier: Some(verifier),
-            state: Some(state),
-            iss,
-            ..
-        } => {
-            let (code, verifier) = (&code.0, &verifier.0);
-            let returned = Returned {
-                redirect: Redirect::Loopback { port },
-                code,
-                verifier,
-                state: &state,
-                issuer: iss.as_deref(),
-            };
-            broker.finish_sign_in(&sign_in, &returned).await.map(|signed_in| session(&signed_in)).map_err(failed)
+    let (sign_in, brings) = asked.brings()?;
+    match brings {
+        Brings::Browser(returned) => {
+            broker.finish_sign_in(sign_in, &returned).await.map(|signed_in| session(&signed_in)).map_err(failed)
         }
-        Finish { sign_in, device_code: Some(code), .. } => {
-            match broker.poll_device(&sign_in, &code.0).await.map_err(failed)? {
-                Ok(signed_in) => Ok(session(&signed_in)),
-                Err(interval_seconds) => Ok(say::pending(interval_seconds)),
-            }
-        }
-        _ => Err(say::invalid("send `port`, `code`, `verifier` and `state`, or `device_code`")),
+        Brings::Device(code) => match broker.poll_device(sign_in, code).await.map_err(failed)? {
+            Ok(signed_in) => Ok(session(&signed_in)),
+            Err(interval_seconds) => Ok(say::pending(interval_seconds)),
+        },
     }
 }
 
@@ -137,7 +166,8 @@ fn session(signed_in: &SignedIn) -> Reply {
     }))
 }
 
-fn failed(why: SignInFailed) -> Reply {
+/// Why nobody was signed in.
+pub fn failed(why: SignInFailed) -> Reply {
     match why {
         SignInFailed::Which(names) if names.is_empty() => {
             say::not_found("nobody can sign in here: the configuration has no `[[sign_in]]`")

@@ -202,6 +202,7 @@ pub fn config() -> Config {
         resource_servers: Vec::new(),
         issuers: BTreeMap::new(),
         sign_ins: Vec::new(),
+        forges: BTreeMap::new(),
         operators: Vec::new(),
         signing: Signing::default(),
         traces: None,

@@ -80,7 +80,9 @@ statements! {
     sweep_uses: "WITH gone AS MATERIALIZED (SELECT counter FROM uses WHERE until <= $1 ORDER BY until LIMIT $2
                                 FOR UPDATE SKIP LOCKED)
      DELETE FROM uses USING gone WHERE uses.counter = gone.counter",
-    open_session: "INSERT INTO sessions VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    open_session: "INSERT INTO sessions VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (session) DO UPDATE SET
+         operator = excluded.operator, sign_in = excluded.sign_in, may = excluded.may, binding = excluded.binding,
+         expires = excluded.expires, person = excluded.person",
     end_sessions: "DELETE FROM sessions WHERE session = ANY($1)",
     sweep_sessions: "WITH gone AS MATERIALIZED (SELECT session FROM sessions WHERE expires <= $1 ORDER BY expires LIMIT $2
                                 FOR UPDATE SKIP LOCKED)

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::store::{Acting, Change, Commit, Down, Guard, Spend, TreeRows, forget::Forget, tree::Mark};
 use claimbound_core::{
-    evidence::{Chain, LeaseId, Linked, SuspensionId, record::decision_of},
+    evidence::{Chain, LeaseId, Linked, SuspensionId, decision_of},
     time::UnixSeconds,
 };
 use futures_util::future::{BoxFuture, FutureExt as _, try_join_all};

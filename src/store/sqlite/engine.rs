@@ -12,7 +12,7 @@ use crate::store::{
     Suspension, TreeRows, Turns, forget::Forget,
 };
 use claimbound_core::{
-    evidence::{Chain, LeaseId, Linked, SuspensionId, chain::ORIGIN, record::decision_of},
+    evidence::{Chain, LeaseId, Linked, SuspensionId, chain::ORIGIN, decision_of},
     time::UnixSeconds,
 };
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params};
@@ -355,7 +355,7 @@ fn change(connection: &Connection, commit: &Commit) -> rusqlite::Result<Option<B
                 None
             }
             Change::OpenSession(session) => {
-                let open = "INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+                let open = "INSERT OR REPLACE INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
                 connection.prepare_cached(open)?.execute((
                     session.session,
                     &session.operator,

@@ -405,7 +405,7 @@ pub(super) fn a_walk_shows_every_record_once_and_ends_when_told(place: &dyn Plac
         let mut seen = Vec::new();
         let walk = place.reader().records(&mut |body, details| {
             assert!(!details.is_empty());
-            seen.push(claimbound_core::evidence::record::decision_of(body).unwrap());
+            seen.push(claimbound_core::evidence::decision_of(body).unwrap());
             seen.len() < most
         });
         walk.unwrap();
@@ -458,10 +458,14 @@ pub(super) fn a_session_lives_until_it_is_ended_or_swept(place: &dyn Place) {
     assert_eq!(one(engine.as_mut(), &mut chain, end(2)), durable(4));
     assert_eq!(one(engine.as_mut(), &mut chain, end(2)), durable(5), "there is none any more");
     assert_eq!(reader.session(&[2; 32]).unwrap(), None);
+    let again = Session { may: "link 7".into(), ..session(3) };
+    let replaces = refuse(6, vec![], vec![Change::OpenSession(again.clone())]);
+    assert_eq!(one(engine.as_mut(), &mut chain, replaces), durable(6));
+    assert_eq!(reader.session(&[3; 32]).unwrap(), Some(again), "one of the same key is replaced");
     engine.sweep(NOW.plus(1)).unwrap();
     let left = [1, 3].map(|number| reader.session(&[number; 32]).unwrap().is_some());
     assert_eq!(left, [false, true], "swept when it is over");
-    verified(place, 5);
+    verified(place, 6);
 }
 
 pub(super) fn records_are_shown_from_the_end(place: &dyn Place) {

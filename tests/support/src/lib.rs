@@ -44,6 +44,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a bench that cannot go on fails the test it serves")]
 
+pub mod accounts;
 pub mod act;
 pub mod broker;
 pub mod canary;

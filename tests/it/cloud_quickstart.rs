@@ -19,7 +19,7 @@ use tokio::{
 };
 
 /// The host of the README's `public_url`.
-const HOST: &str = "claimbound.example.com";
+pub const HOST: &str = "claimbound.example.com";
 
 /// All that is not as the README has it, and why loopback forces it: `(where, what it says, what the test writes)`.
 ///
@@ -68,7 +68,7 @@ fn told(issuer: &Issuer) -> BTreeMap<String, String> {
 }
 
 /// A proxy on loopback that leads every CONNECT to this address. Runs until the test ends.
-async fn proxy_to(address: String) -> String {
+pub async fn proxy_to(address: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {

@@ -4,7 +4,7 @@ use crate::{BINARY, agents, cloud_aws};
 use claimbound_test_support::{
     broker::Broker,
     command::{Exit, command, finish},
-    issuer::Issuer,
+    issuer::{Issuer, TokenRequest},
     time::{eventually, now},
     tools::{Ministack, Tools},
 };
@@ -51,9 +51,8 @@ async fn boto3_asks_the_credential_process_and_may_do_what_the_session_may() {
 }
 
 /// A machine of a job in which [`THREE`] runs, under `program` and with these words before it.
-fn job(aws: &Ministack, broker: &Broker, issuer: &Issuer, program: &Path, words: &[&str]) -> (TempDir, Command) {
+fn job(aws: &Ministack, broker: &Broker, request: &TokenRequest, program: &Path, words: &[&str]) -> (TempDir, Command) {
     let home = tempfile::tempdir().unwrap();
-    let request = issuer.run(&issuer.job().environment("staging"));
     let profile = format!(
         "[profile payments]\nregion = eu-west-1\ncredential_process = {BINARY} credential-process --url {} --role payments-deploy\n",
         broker.audience()
@@ -85,8 +84,9 @@ async fn three_clients_ask_the_agent_through_a_renewal() {
     let (broker, _) = cloud_aws::assuming(&aws, &issuer).await;
     // Half an hour is too long for a test: the agent believes in some seconds, AWS in the rest.
     let relay = agents::relayed(broker.url(), |_, answer| answer.body["expires_in"] = 12.into()).await;
+    let request = issuer.run(&issuer.job().environment("staging"));
     let words = ["agent", "--url", &relay, "--audience", broker.audience(), "--role", "payments-deploy", "--"];
-    let (home, mut job) = job(&aws, &broker, &issuer, Path::new(BINARY), &words);
+    let (home, mut job) = job(&aws, &broker, &request, Path::new(BINARY), &words);
     assert_renewed(&home, &finish(&mut job).await);
 }
 
@@ -94,16 +94,16 @@ async fn three_clients_ask_the_agent_through_a_renewal() {
 async fn three_clients_ask_the_credential_process_through_a_renewal() {
     let (issuer, aws) = (Issuer::github(), Ministack::start().await);
     let (broker, _) = cloud_aws::assuming(&aws, &issuer).await;
-    let (home, mut job) = job(&aws, &broker, &issuer, Path::new("env"), &[]);
-    job.env("AWS_CONFIG_FILE", home.path().join("config")).env("AWS_PROFILE", "payments");
     let request = issuer.run(&issuer.job().environment("staging"));
+    let (home, mut job) = job(&aws, &broker, &request, Path::new("env"), &[]);
+    job.env("AWS_CONFIG_FILE", home.path().join("config")).env("AWS_PROFILE", "payments");
     let mut first = command(Path::new(BINARY), home.path());
     first.args(["credential-process", "--url", broker.audience(), "--role", "payments-deploy"]);
     first.env("ACTIONS_ID_TOKEN_REQUEST_URL", &request.url).env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", &request.bearer);
     let exit = finish(first.env("CLAIMBOUND_STATE_DIR", home.path().join("state"))).await;
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
-    let files = fs::read_dir(home.path().join("state")).unwrap().map(|entry| entry.unwrap().path());
-    let cache = files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("cache-")).next().unwrap();
+    let mut files = fs::read_dir(home.path().join("state")).unwrap().map(|entry| entry.unwrap().path());
+    let cache = files.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("cache-")).unwrap();
     let write = |kept: &Value| fs::write(&cache, kept.to_string()).unwrap();
     // So few minutes that every client asks again at each call, and enough that the command gives them once more.
     let mut kept: Value = serde_json::from_slice(&fs::read(&cache).unwrap()).unwrap();

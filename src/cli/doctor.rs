@@ -1,7 +1,8 @@
-//! `claimbound doctor`: whether the other side is set up for a role, asked of the other side itself.
+//! `claimbound doctor`: whether the other side is set up for a role, asked of the other side itself; and whether a job is (`job`).
 
 use super::{
     deployment::Deployment,
+    job,
     loaded::{self, Loaded},
     trust::{find, told},
 };
@@ -31,7 +32,7 @@ use uuid::Uuid;
 const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 const FETCH_SECONDS_MAX: u64 = 10;
 
-/// Ask the other side whether it is set up
+/// Ask the other side, or a job, whether it is set up
 ///
 /// Exit code 0: all is well, 1: something is missing, 2: it cannot be asked.
 #[derive(Debug, Args)]
@@ -52,11 +53,19 @@ pub enum DoctorKind {
         #[command(flatten)]
         deployment: Deployment,
     },
+    Job(job::doctor::DoctorArgs),
 }
 
 /// Exit code 0 when all is well, 1 when something is missing, 2 when it cannot be asked.
 pub fn run(args: DoctorArgs) -> Result<u8> {
-    let DoctorKind::Aws { role, deployment } = args.kind;
+    let (role, deployment) = match args.kind {
+        DoctorKind::Aws { role, deployment } => (role, deployment),
+        DoctorKind::Job(args) => {
+            let mut found = Findings::default();
+            super::serve::runtime()?.block_on(job::doctor::examine(&args, &mut found));
+            return Ok(found.told());
+        }
+    };
     let config = deployment.read()?;
     let Some(loaded) = loaded::load(&config.mappings)? else { return Ok(2) };
     let role = find(&loaded.set.roles, &role)?;
@@ -65,23 +74,35 @@ pub fn run(args: DoctorArgs) -> Result<u8> {
     }
     let mut found = Findings::default();
     super::serve::runtime()?.block_on(examine(&config, &loaded, role, &mut found))?;
-    println!("{}", if found.missing == 0 { "all is well" } else { "something is missing" });
-    Ok(u8::from(found.missing > 0))
+    Ok(found.told())
 }
 
 #[derive(Default)]
-struct Findings {
-    missing: u32,
+pub struct Findings {
+    pub missing: u32,
 }
 
 impl Findings {
-    fn ok(&mut self, what: &str) {
-        println!("ok       {what}");
+    pub fn ok(&mut self, what: &str) {
+        line("ok", what);
     }
-    fn missing(&mut self, what: &str) {
-        println!("missing  {what}");
+    /// What may be meant.
+    pub fn note(&mut self, what: &str) {
+        line("note", what);
+    }
+    pub fn missing(&mut self, what: &str) {
+        line("missing", what);
         self.missing += 1;
     }
+    /// The last line, and the exit code.
+    fn told(&self) -> u8 {
+        println!("{}", if self.missing == 0 { "all is well" } else { "something is missing" });
+        u8::from(self.missing > 0)
+    }
+}
+
+fn line(word: &str, what: &str) {
+    println!("{word:<8} {}", loaded::without_control(what));
 }
 
 async fn examine(config: &Config, loaded: &Loaded, role: &Role, found: &mut Findings) -> Result<()> {

@@ -10,6 +10,7 @@ mod ceremonies;
 mod check;
 mod claim;
 mod codeowners;
+mod completions;
 mod demo;
 mod deployment;
 mod dev;
@@ -49,7 +50,7 @@ mod unused;
 use crate::broker::SystemClock;
 use claimbound_core::time::Clock;
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::{env, ffi::OsString, path::Path, process::ExitCode};
 
 /// A CI OIDC federation broker: a CI token in, a short-lived, narrowly scoped credential out
 #[derive(Parser, Debug)]
@@ -91,8 +92,14 @@ enum Command {
     Login(job::login::LoginArgs),
     Logout(job::login::LogoutArgs),
     Exec(job::exec::ExecArgs),
+    Agent(job::agent::AgentArgs),
     #[command(name = "credential-process")]
     Process(job::process::ProcessArgs),
+    Kube(job::kube::KubeArgs),
+    #[command(name = "git-credential")]
+    Git(job::git::GitArgs),
+    #[command(name = "docker-credential")]
+    Docker(job::docker::DockerArgs),
     Handoff(handoff::HandoffArgs),
     Ceremonies(ceremonies::CeremoniesArgs),
     #[command(subcommand)]
@@ -104,6 +111,18 @@ enum Command {
     Audit(audit::AuditArgs),
     Operator(operator::OperatorArgs),
     Store(store::StoreArgs),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
+}
+
+/// The command line. Docker calls programs by a name that says what for.
+pub fn parse() -> Cli {
+    let mut words: Vec<OsString> = env::args_os().collect();
+    let called = words.first().and_then(|word| Path::new(word).file_name());
+    if called.is_some_and(|name| name == "docker-credential-claimbound") {
+        words.insert(1, "docker-credential".into());
+    }
+    Cli::parse_from(words)
 }
 
 /// Runs a command; errors that are no findings are told here, once.
@@ -137,7 +156,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Login(args) => job::login::login(args),
         Command::Logout(args) => job::login::logout(args),
         Command::Exec(args) => job::exec::exec(args),
+        Command::Agent(args) => job::agent::agent(args),
         Command::Process(args) => job::process::process(args),
+        Command::Kube(args) => job::kube::kube(args),
+        Command::Git(args) => job::git::git(args),
+        Command::Docker(args) => job::docker::docker(args),
         Command::Handoff(args) => handoff::run(args),
         Command::Ceremonies(args) => ceremonies::list(args),
         Command::Claim(command) => claim::run(command),
@@ -148,6 +171,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Audit(args) => audit::run(args),
         Command::Operator(args) => operator::run(&args),
         Command::Store(args) => store::run(args, SystemClock.now()),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => completions::man(&args),
     };
     match code {
         Ok(code) => ExitCode::from(code),

@@ -84,11 +84,11 @@ impl Broker {
         format!("The broker at {}", self.url)
     }
 
-    /// Compares what the broker says of itself with what is expected of it.
+    /// Compares what the broker says of itself with what is expected of it; which Unix time it is there, if it tells.
     ///
     /// # Errors
     /// It is another one, or none; then no token may be asked for.
-    pub async fn compare(&self, http: &Http, timeout: Duration) -> Result<(), Failure> {
+    pub async fn compare(&self, http: &Http, timeout: Duration) -> Result<Option<i64>, Failure> {
         let url = format!("{}/.well-known/claimbound", self.url);
         let reply = answered(http.get(&url, &[], timeout).await, &self.whom(), UNREACHABLE)?;
         self.follow_nothing(&reply)?;
@@ -112,7 +112,7 @@ impl Broker {
             })
             .collect();
         if lines.is_empty() {
-            return Ok(());
+            return Ok(reply.body["time"].as_i64());
         }
         let text = format!(
             "{} says that it is another one, so no token was requested:\n{}\nThe URL must be the broker's `public_url`, \
@@ -138,14 +138,26 @@ impl Broker {
         timeout: Duration,
     ) -> Result<Answered, Failure> {
         let duration = ask.duration.map(|seconds| seconds.to_string());
-        let mut form =
-            vec![("grant_type", EXCHANGE), ("subject_token", token.reveal()), ("subject_token_type", ID_TOKEN)];
-        form.extend(ask.role.as_deref().map(|role| ("audience", role)));
-        form.extend(duration.as_deref().map(|seconds| ("requested_expires_in", seconds)));
-        if let Some(actor) = actor {
-            form.extend([("actor_token", actor.reveal()), ("actor_token_type", JWT)]);
-        }
+        let form = form(ask, token, actor, duration.as_deref());
         self.decided(http, self.post(http, &form, timeout).await?, ask, mask).await
+    }
+
+    /// What an exchange would be answered. It spends the token and gives nothing.
+    ///
+    /// # Errors
+    /// The broker's refusal, or what may pass.
+    pub async fn dry_run(
+        &self,
+        http: &Http,
+        ask: &Ask,
+        token: &Secret,
+        actor: Option<&Secret>,
+        timeout: Duration,
+    ) -> Result<Value, Failure> {
+        let duration = ask.duration.map(|seconds| seconds.to_string());
+        let mut form = form(ask, token, actor, duration.as_deref());
+        form.push(("dry_run", "true"));
+        self.ask(http, ask, &form, timeout).await
     }
 
     /// The next credential of a job that gets no second token.
@@ -278,6 +290,22 @@ impl Broker {
         );
         Err(Failure::usage("redirect", text))
     }
+}
+
+/// RFC 8693, section 2.1.
+fn form<'a>(
+    ask: &'a Ask,
+    token: &'a Secret,
+    actor: Option<&'a Secret>,
+    duration: Option<&'a str>,
+) -> Vec<(&'a str, &'a str)> {
+    let mut form = vec![("grant_type", EXCHANGE), ("subject_token", token.reveal()), ("subject_token_type", ID_TOKEN)];
+    form.extend(ask.role.as_deref().map(|role| ("audience", role)));
+    form.extend(duration.map(|seconds| ("requested_expires_in", seconds)));
+    if let Some(actor) = actor {
+        form.extend([("actor_token", actor.reveal()), ("actor_token_type", JWT)]);
+    }
+    form
 }
 
 /// Ends a lease, or withdraws a request.

@@ -20,7 +20,7 @@ use std::{
 };
 
 /// Variables of AWS clients whose value must not be seen.
-const SECRET_VARIABLES: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+pub const SECRET_VARIABLES: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 /// The name of a file that was written, for the commands that use it.
 const FILE_VARIABLE: &str = "CLAIMBOUND_CREDENTIAL_FILE";
 /// Where checkouts stand, by CI system.
@@ -68,6 +68,14 @@ impl Runner {
             file.write_all(format!("{name}<<{end}\n{value}\n{end}\n").as_bytes())
         };
         append().map_err(|error| Failure::file("write", path, &error))
+    }
+
+    /// Sets variables of the next steps.
+    ///
+    /// # Errors
+    /// The runner's file cannot be written.
+    pub fn export(&self, variables: &[(&str, String)]) -> Result<(), Failure> {
+        variables.iter().try_for_each(|(name, value)| Self::set(&self.env, name, value))
     }
 
     /// Tells the next steps what came of it; nothing of it is secret.
@@ -207,18 +215,13 @@ impl Wanted<'_> {
             keep::write(path, content.as_bytes())?;
         }
         if let Some(runner) = &runner {
-            for (name, value) in &variables {
-                Runner::set(&runner.env, name, value)?;
-            }
+            runner.export(&variables)?;
             runner.tell(granted, now + granted.expires_in)?;
             return Ok(Secret::new(String::new()));
         }
         Ok(Secret::new(match (mode, path) {
             (Mode::Env, Some(path)) => format!("set -a; . {}; set +a\n", quoted(&path.display().to_string())),
-            _ => {
-                let pairs = variables.iter().map(|(name, value)| format!(" {name}={}", quoted(value)));
-                format!("export{}\n", pairs.collect::<String>())
-            }
+            _ => exports(&variables),
         }))
     }
 
@@ -253,6 +256,20 @@ impl Wanted<'_> {
             None => Ok(Secret::new(format!("{text}\n"))),
         }
     }
+}
+
+/// The shared credentials file, if it has the profile that AWS clients take where nothing else is named.
+pub fn default_profile(env: Environment<'_>) -> Option<PathBuf> {
+    let own = || env("HOME").map(|home| format!("{home}/.aws/credentials"));
+    let path = PathBuf::from(env("AWS_SHARED_CREDENTIALS_FILE").or_else(own)?);
+    let text = zeroize::Zeroizing::new(fs::read_to_string(&path).ok()?);
+    text.lines().any(|line| line.trim() == "[default]").then_some(path)
+}
+
+/// What a shell evaluates to set these variables.
+pub fn exports(variables: &[(&str, String)]) -> String {
+    let pairs = variables.iter().map(|(name, value)| format!(" {name}={}", quoted(value)));
+    format!("export{}\n", pairs.collect::<String>())
 }
 
 /// Whether this credential may be given on at all.
@@ -293,7 +310,7 @@ pub fn variables<'a>(granted: &Granted, variable: &'a str) -> Vec<(&'a str, Stri
     }
 }
 
-fn region(aws: &Aws) -> Vec<(&'static str, String)> {
+pub fn region(aws: &Aws) -> Vec<(&'static str, String)> {
     aws.region
         .iter()
         .flat_map(|region| ["AWS_REGION", "AWS_DEFAULT_REGION"].map(|name| (name, region.clone())))
@@ -335,7 +352,7 @@ pub fn lease(granted: &Granted, broker_url: &str, now: i64, files: Vec<PathBuf>,
     }
 }
 
-fn changes(variables: &[(&str, String)], env: Environment<'_>) -> Vec<Variable> {
+pub fn changes(variables: &[(&str, String)], env: Environment<'_>) -> Vec<Variable> {
     let change = |(name, value): &(&str, String)| Variable {
         name: (*name).to_owned(),
         before: env(name).unwrap_or_default(),

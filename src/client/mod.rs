@@ -113,7 +113,7 @@ impl Job {
 
     /// A broker tells strangers nothing, but the job can look at its own token.
     fn explained(&self, failure: Failure, token: &Secret) -> Failure {
-        let audiences = source::audiences(token);
+        let audiences = source::audiences(&source::claims(token));
         if failure.kind != Kind::Refused || audiences.is_empty() || audiences.contains(&self.broker.audience) {
             return failure;
         }

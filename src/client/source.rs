@@ -28,8 +28,10 @@ const REQUEST_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
 const REQUEST_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 
 /// Variables in which CI systems give a job its one token.
-const GIVEN: [&str; 6] = [
+const GIVEN: [&str; 7] = [
     "BITBUCKET_STEP_OIDC_TOKEN",
+    // Of the audience that the workspace names in `TFC_WORKLOAD_IDENTITY_AUDIENCE_CLAIMBOUND`, beside one for others.
+    "TFC_WORKLOAD_IDENTITY_TOKEN_CLAIMBOUND",
     "TFC_WORKLOAD_IDENTITY_TOKEN",
     "SEMAPHORE_OIDC_TOKEN",
     "SPACELIFT_OIDC_TOKEN",
@@ -140,6 +142,12 @@ fn missing(env: Environment<'_>) -> Failure {
     } else if of("BITBUCKET_BUILD_NUMBER") {
         "This step has no token. Add to it, with the broker's URL alone:\n\n    oidc:\n      audiences:\n        - \
          https://claimbound.example.com"
+    } else if of("TFC_RUN_ID") {
+        "This run of HCP Terraform has no token. Add a variable to the workspace, with the broker's URL alone:\n\n    \
+         TFC_WORKLOAD_IDENTITY_AUDIENCE=https://claimbound.example.com\n\nWhere that has another audience already, add \
+         `TFC_WORKLOAD_IDENTITY_AUDIENCE_CLAIMBOUND`"
+    } else if of("ENV0_ENVIRONMENT_ID") {
+        "This deployment of env0 has no token: an administrator turns on `Enable OIDC` in the organisation's policies"
     } else {
         "There is no token of this job: name its file with `--token-file`, or put it into `CLAIMBOUND_TOKEN`. GitHub \
          Actions, GitLab, Buildkite, CircleCI, Bitbucket, HCP Terraform, Semaphore, Spacelift and env0 are known by \
@@ -286,10 +294,14 @@ fn shaped(text: &str) -> Option<Secret> {
     fits.then(|| Secret::new(text.to_owned()))
 }
 
-/// For whom a token says that it is, unverified: to explain a refusal, never to decide.
-pub fn audiences(token: &Secret) -> Vec<String> {
+/// What a token says, unverified: to explain, never to decide.
+pub fn claims(token: &Secret) -> Value {
     let claims = token.reveal().split('.').nth(1).and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
-    let claims: Value = claims.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
+    claims.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
+}
+
+/// For whom a token says that it is.
+pub fn audiences(claims: &Value) -> Vec<String> {
     match &claims["aud"] {
         Value::String(one) => vec![plain(one)],
         Value::Array(all) => all.iter().filter_map(Value::as_str).map(plain).collect(),
@@ -340,6 +352,8 @@ mod tests {
             (&[("BUILDKITE", "true"), ("PATH", "/nowhere")][..], "`buildkite-agent` is not on its `PATH`", Kind::Usage),
             (&[("CIRCLECI", "true")][..], "CircleCI", Kind::Usage),
             (&[("BITBUCKET_BUILD_NUMBER", "7")][..], "oidc:\n      audiences:", Kind::Usage),
+            (&[("TFC_RUN_ID", "run-1")][..], "TFC_WORKLOAD_IDENTITY_AUDIENCE=https", Kind::Usage),
+            (&[("ENV0_ENVIRONMENT_ID", "1")][..], "`Enable OIDC`", Kind::Usage),
             (&[][..], "`--token-file`", Kind::Usage),
         ] {
             let failure = found(variables).unwrap_err();
@@ -408,8 +422,9 @@ mod tests {
     #[test]
     fn a_token_s_audiences_can_be_told() {
         let token = |claims: &str| Secret::new(format!("h.{}.s", BASE64_URL_SAFE_NO_PAD.encode(claims)));
-        assert_eq!(audiences(&token(r#"{"aud":"https://a"}"#)), ["https://a"]);
-        assert_eq!(audiences(&token(r#"{"aud":["a","b"]}"#)), ["a", "b"]);
-        assert!(audiences(&token("[]")).is_empty() && audiences(&Secret::new("x".to_owned())).is_empty());
+        let told = |token: Secret| audiences(&claims(&token));
+        assert_eq!(told(token(r#"{"aud":"https://a"}"#)), ["https://a"]);
+        assert_eq!(told(token(r#"{"aud":["a","b"]}"#)), ["a", "b"]);
+        assert!(told(token("[]")).is_empty() && told(Secret::new("x".to_owned())).is_empty());
     }
 }

@@ -61,7 +61,7 @@ pub async fn broker(issuer: &Issuer, sts: &Sts, more: &str) -> Broker {
     broker_of(config(issuer, &format!("endpoint_url = \"{}\"\n{more}", sts.url())), sts).await
 }
 
-async fn broker_of(config: BrokerConfig, sts: &Sts) -> Broker {
+pub async fn broker_of(config: BrokerConfig, sts: &Sts) -> Broker {
     let broker = Broker::start(BINARY, config).await;
     sts.provider(broker.audience(), &format!("{}/jwks", broker.url()));
     sts.role(ROLE_ARN, "role:payments-deploy");

@@ -28,28 +28,28 @@ use tokio::{
     process::Command,
 };
 
-const RELEASE: &str = "payments-release";
-const DEPLOY: &str = "payments-deploy";
-const COMES: Duration = Duration::from_secs(60);
+pub const RELEASE: &str = "payments-release";
+pub const DEPLOY: &str = "payments-deploy";
+pub const COMES: Duration = Duration::from_secs(60);
 
 /// A job's machine.
-struct Machine {
+pub struct Machine {
     home: TempDir,
-    request: Option<TokenRequest>,
+    pub request: Option<TokenRequest>,
     url: String,
 }
 
 impl Machine {
-    fn new(url: &str, request: TokenRequest) -> Self {
+    pub fn new(url: &str, request: TokenRequest) -> Self {
         Self { home: tempfile::tempdir().unwrap(), request: Some(request), url: url.to_owned() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
     /// As a step of the job runs it.
-    fn prepared(&self, program: &Path, words: &[&str]) -> Command {
+    pub fn prepared(&self, program: &Path, words: &[&str]) -> Command {
         let mut prepared = command::command(program, self.home.path());
         prepared.args(words).env("CLAIMBOUND_URL", &self.url).env("CLAIMBOUND_STATE_DIR", self.path("state"));
         if let Some(request) = &self.request {
@@ -59,16 +59,16 @@ impl Machine {
         prepared
     }
 
-    async fn run(&self, words: &[&str]) -> Exit {
+    pub async fn run(&self, words: &[&str]) -> Exit {
         finish(&mut self.prepared(Path::new(BINARY), words)).await
     }
 
-    async fn shell(&self, script: &str) -> Exit {
+    pub async fn shell(&self, script: &str) -> Exit {
         finish(self.prepared(Path::new("sh"), &["-ec", script]).env("CLI", BINARY)).await
     }
 
     /// Every file that is left; each is for this user alone.
-    fn files(&self) -> Vec<PathBuf> {
+    pub fn files(&self) -> Vec<PathBuf> {
         let Ok(listed) = fs::read_dir(self.path("state")) else { return Vec::new() };
         let files: Vec<PathBuf> = listed.map(|entry| entry.unwrap().path()).collect();
         for path in &files {
@@ -78,15 +78,15 @@ impl Machine {
     }
 }
 
-fn releasing(issuer: &Issuer) -> TokenRequest {
+pub fn releasing(issuer: &Issuer) -> TokenRequest {
     issuer.run(&issuer.job().branch("main").environment("production"))
 }
 
-fn deploying(issuer: &Issuer) -> TokenRequest {
+pub fn deploying(issuer: &Issuer) -> TokenRequest {
     issuer.run(&issuer.job().environment("staging"))
 }
 
-fn ended(exit: &Exit, code: i32, parts: &[&str]) {
+pub fn ended(exit: &Exit, code: i32, parts: &[&str]) {
     assert_eq!(exit.code, Some(code), "{}{}", exit.stdout, exit.stderr);
     for part in parts {
         assert!(exit.stderr.contains(part), "no `{part}` in {}", exit.stderr);
@@ -244,7 +244,7 @@ async fn a_broker_that_is_away_is_waited_for_until_the_deadline() {
 }
 
 /// Answers every request with this.
-async fn answering(answer: String) -> String {
+pub async fn answering(answer: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {

@@ -31,6 +31,22 @@ fn assert_code(exit: &Exit, code: i32) {
 }
 
 #[tokio::test]
+async fn shells_and_man_learn_every_command() {
+    let home = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let exit = run(home.path(), &["completions", shell]).await;
+        assert_code(&exit, 0);
+        assert!(exit.stdout.contains("credential-process"), "{shell}: {}", exit.stdout);
+    }
+    assert_code(&run(home.path(), &["man", "man/man1"]).await, 0);
+    let page = |name: &str| std::fs::read_to_string(home.path().join("man/man1").join(name)).unwrap();
+    assert!(page("claimbound.1").contains("A CI OIDC federation broker"));
+    let agent = page("claimbound-agent.1");
+    assert!(agent.contains("lifetime") && !agent.contains("detached"), "{agent}");
+    assert_code(&run(home.path(), &["man", "/proc/nowhere"]).await, 2);
+}
+
+#[tokio::test]
 async fn the_sample_folder_is_clean_and_its_tests_pass() {
     let root = Path::new(ROOT);
     assert_code(&run(root, &["check", "mappings", "--deny-warnings"]).await, 0);

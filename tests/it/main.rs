@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod agents;
 mod agreement;
 mod attacks;
 mod aws;
@@ -41,11 +42,13 @@ mod http;
 mod import;
 mod introspection;
 mod issuers;
+mod job_ways;
 mod jwks;
 mod laptop;
 mod limits;
 mod operators;
 mod outage;
+mod passwords;
 mod pin;
 mod postgres;
 mod profiles;

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 /// What AWS clients would prefer to the variables that the command gets, or send elsewhere.
-const RIVALS: [&str; 5] = [
+pub(super) const RIVALS: [&str; 5] = [
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -35,7 +35,7 @@ const RIVALS: [&str; 5] = [
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
 ];
 /// The job's own token is of no use to the command: it is spent.
-const SPENT: &str = "CLAIMBOUND_TOKEN";
+pub(super) const SPENT: &str = "CLAIMBOUND_TOKEN";
 
 /// Run one command with a credential, and end it after
 ///
@@ -127,7 +127,7 @@ async fn ended(http: &crate::client::http::Http, lease: &Lease) -> Result<(), Fa
 }
 
 /// Looked for before a token is spent on it.
-fn found(program: &OsString) -> Result<(), Failure> {
+pub(super) fn found(program: &OsString) -> Result<(), Failure> {
     let there = if Path::new(program).components().count() > 1 {
         executable(Path::new(program))
     } else {
@@ -138,7 +138,7 @@ fn found(program: &OsString) -> Result<(), Failure> {
 }
 
 /// Waits for the command, and passes on what this process is told.
-async fn watched(mut child: Child) -> Result<ExitStatus, Failure> {
+pub(super) async fn watched(mut child: Child) -> Result<ExitStatus, Failure> {
     let lost = |error: io::Error| Failure::usage("command", format!("the command cannot be awaited: {error}"));
     let take = |kind: SignalKind| signal(kind).map_err(lost);
     let (mut hangup, mut terminate) = (take(SignalKind::hangup())?, take(SignalKind::terminate())?);
@@ -168,7 +168,7 @@ async fn next(signals: &mut Signals, which: Signal) -> Signal {
 }
 
 /// As shells tell it.
-fn code(status: ExitStatus) -> u8 {
+pub(super) fn code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }

@@ -139,7 +139,7 @@ pub(super) fn put(text: &Secret) -> Result<u8, Failure> {
 /// End what this job's commands began
 ///
 /// Removes the files that `login` wrote, puts back the variables that it set in GitHub Actions, ends the leases of `login`,
-/// `exec` and `credential-process` at the broker, and removes what they kept. It is for the last step of a job, and does not
+/// the others at the broker, stops agents in the background, and removes what they kept. It is for the last step of a job, and does not
 /// fail it: what cannot be ended runs out by itself, and is said. Exit code 0: done; 2: usage; 4: a lease could not be ended.
 #[derive(Args, Debug)]
 pub struct LogoutArgs {
@@ -156,7 +156,9 @@ pub fn logout(args: LogoutArgs) -> Result<u8> {
         let log = Terminal::new();
         let http = Http::new(args.ca_file.as_deref())?;
         let keep = args.state.open()?;
-        let (mut failed, mut held) = (Ok(0), BTreeMap::new());
+        // Before its leases: it would open another.
+        let mut failed = super::agent::stop(&keep, &log).await.map(|()| 0);
+        let mut held = BTreeMap::new();
         // The last that was set is put back first.
         for (path, lease) in keep.leases()?.into_iter().rev() {
             if let Err(failure) = undo(&lease, &mut held, &variable, &log) {
@@ -174,13 +176,17 @@ pub fn logout(args: LogoutArgs) -> Result<u8> {
                 }
             }
         }
-        super::process::forget(&keep)?;
+        super::cache::forget(&keep)?;
         keep.tidy();
         failed
     })
 }
 
 async fn end(lease: &Lease, http: &Http, log: &Terminal) -> Result<(), Failure> {
+    if lease.handles.is_empty() {
+        // An agent's, with what it has set and nothing to end.
+        return Ok(());
+    }
     if SystemClock.now().0 >= lease.expires && lease.handles.len() == 1 {
         log.say(&format!("Lease {} is over since {}; there is nothing to end", lease.lease_id, moment(lease.expires)));
         return Ok(());

@@ -1,6 +1,13 @@
 //! Commands of jobs: what they share is how they are told which broker and role, and how they tell what came of it.
 
+pub mod agent;
+mod cache;
+pub mod docker;
+pub mod doctor;
 pub mod exec;
+pub mod git;
+mod jwt;
+pub mod kube;
 pub mod login;
 pub mod process;
 
@@ -16,7 +23,15 @@ use crate::client::{
 };
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use std::{env, path::PathBuf, sync::Mutex, time::Duration};
+use std::{
+    env,
+    path::PathBuf,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// For all tries of one command together.
@@ -124,16 +139,20 @@ impl JobArgs {
 /// Standard error. Runners that are built like GitHub's read commands there as they do on standard output, which stays free for
 /// a shell to evaluate: a mask must never get there.
 pub struct Terminal {
-    masks: bool,
+    masks: AtomicBool,
 }
 
 impl Terminal {
     pub fn new() -> Self {
-        Self { masks: variable("GITHUB_ACTIONS").is_some_and(|on| on == "true") }
+        Self { masks: variable("GITHUB_ACTIONS").is_some_and(|on| on == "true").into() }
     }
     /// For a program whose standard error nobody's runner reads.
     fn without_masks() -> Self {
-        Self { masks: false }
+        Self { masks: false.into() }
+    }
+    /// From now on nobody's runner reads it.
+    fn stop_masks(&self) {
+        self.masks.store(false, Relaxed);
     }
 }
 
@@ -142,7 +161,7 @@ impl Log for Terminal {
         eprintln!("{}", loaded::without_control(line));
     }
     fn mask(&self, secret: &str) {
-        if self.masks {
+        if self.masks.load(Relaxed) {
             eprintln!("::add-mask::{}", secret.replace('%', "%25"));
         }
     }

@@ -190,7 +190,7 @@ mod tests {
             http: Http::new(None).unwrap(),
             broker: Broker { url: url.clone(), audience: url },
             ask: Ask { role: Some("payments-deploy".to_owned()), duration: None },
-            source: Source::Given(Secret::new("aaaaaaaa.bbbbbbbb.cccccccc".to_owned())),
+            source: Source::Given { token: Secret::new("aaaaaaaa.bbbbbbbb.cccccccc".to_owned()), name: "T".to_owned() },
             actor_token_file: None,
             on_pending,
             timeout: Duration::from_secs(60),

@@ -49,8 +49,8 @@ pub enum Source {
     Program { program: PathBuf, of: Minter },
     /// A file, read anew each time.
     File(PathBuf),
-    /// From a variable: the one token of this job.
-    Given(Secret),
+    /// A variable of this name: the one token of this job.
+    Given { token: Secret, name: String },
 }
 
 /// A program that asks for a token.
@@ -98,7 +98,7 @@ pub fn find(token_file: Option<&Path>, env: Environment<'_>) -> Result<Source, F
         }
         (Some(path), None) => return Ok(Source::File(path.into())),
         (None, Some(token)) => {
-            return of_variable("CLAIMBOUND_TOKEN", token);
+            return given("CLAIMBOUND_TOKEN", token);
         }
         (None, None) => {}
     }
@@ -119,20 +119,20 @@ pub fn find(token_file: Option<&Path>, env: Environment<'_>) -> Result<Source, F
             return Err(Failure::usage("token_missing", text));
         }
     }
-    let given = GIVEN.into_iter().find_map(|name| Some((name, env(name)?)));
-    if let Some((name, token)) = given {
-        return of_variable(name, token);
+    let found = GIVEN.into_iter().find_map(|name| Some((name, env(name)?)));
+    if let Some((name, token)) = found {
+        return given(name, token);
     }
     Err(missing(env))
 }
 
 /// A token that stands in a variable.
-fn of_variable(name: &str, token: String) -> Result<Source, Failure> {
-    let text = Secret::new(token);
+fn given(name: &str, text: String) -> Result<Source, Failure> {
+    let text = Secret::new(text);
     let token = shaped(text.reveal().trim()).ok_or_else(|| {
         Failure::usage("token_invalid", format!("`{name}` holds no JWT of at most {TOKEN_BYTES_MAX} bytes"))
     })?;
-    Ok(Source::Given(token))
+    Ok(Source::Given { token, name: name.to_owned() })
 }
 
 /// What to write where there is no token.
@@ -225,7 +225,7 @@ impl Source {
             Self::Asked { url, bearer } => asked(http, url, bearer, audience, timeout).await,
             Self::Program { program, of } => ran(program, *of, audience, timeout).await,
             Self::File(path) => from_file(path),
-            Self::Given(token) => Ok(Secret::new(token.reveal().to_owned())),
+            Self::Given { token, .. } => Ok(Secret::new(token.reveal().to_owned())),
         }
     }
 }
@@ -319,15 +319,15 @@ mod tests {
         let runner = [(REQUEST_URL, "https://ci.example/token?api-version=2.0"), (REQUEST_TOKEN, "b")];
         assert!(matches!(found(&runner), Ok(Source::Asked { .. })));
         let named = [&runner[..], &[("CLAIMBOUND_TOKEN", "a.b.c")]].concat();
-        assert!(matches!(found(&named), Ok(Source::Given(_))));
+        assert!(matches!(found(&named), Ok(Source::Given { .. })));
         let both = [&named[..], &[("CLAIMBOUND_TOKEN_FILE", "/t")]].concat();
         assert!(found(&both).unwrap_err().text.contains("both set"));
         let wrong = found(&[("CLAIMBOUND_TOKEN", "$TOKEN")]).unwrap_err();
         assert!(wrong.text.starts_with("`CLAIMBOUND_TOKEN` holds no JWT") && wrong.kind == Kind::Usage, "{wrong:?}");
         let flag = find(Some(Path::new("/flag")), &|_| Some("x".to_owned()));
         assert!(matches!(flag, Ok(Source::File(path)) if path == Path::new("/flag")));
-        assert!(matches!(found(&[("BITBUCKET_STEP_OIDC_TOKEN", "a.b.c")]), Ok(Source::Given(_))));
-        assert!(matches!(found(&[("CIRCLECI", "true"), ("CIRCLE_OIDC_TOKEN_V2", "a.b.c")]), Ok(Source::Given(_))));
+        assert!(matches!(found(&[("BITBUCKET_STEP_OIDC_TOKEN", "a.b.c")]), Ok(Source::Given { .. })));
+        assert!(matches!(found(&[("CIRCLECI", "true"), ("CIRCLE_OIDC_TOKEN_V2", "a.b.c")]), Ok(Source::Given { .. })));
     }
 
     #[test]

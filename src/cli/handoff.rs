@@ -37,7 +37,8 @@ const TRY_FOR: Duration = Duration::from_secs(60);
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   claimbound handoff --url https://claimbound.example.com --role payments-deploy \\
-    --actor-issuer https://cluster.acme.example --actor-subject system:serviceaccount:agents:deployer --output handoff.jwt")]
+    --actor-issuer https://cluster.acme.example \\
+    --actor-subject system:serviceaccount:agents:deployer --output handoff.jwt")]
 pub struct HandoffArgs {
     /// The broker's public URL, exactly
     #[arg(long, value_name = "URL", env = "CLAIMBOUND_URL", value_parser = broker::url)]

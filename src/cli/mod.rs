@@ -55,7 +55,11 @@ use std::{env, ffi::OsString, path::Path, process::ExitCode};
 /// A CI OIDC federation broker: a CI token in, a short-lived, narrowly scoped credential out
 #[derive(Parser, Debug)]
 #[command(name = "claimbound", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done, 1 findings or a denial, 2 usage or I/O, unless a command says otherwise")]
+#[command(
+    after_help = "Begin with `demo`, then `dev`. Jobs use `login`, `logout`, `exec`, `credential-process` and `handoff`; all else is \
+                  for whoever writes mappings or runs a broker.
+Exit codes: 0 done, 1 findings or a denial, 2 usage or I/O, unless a command says otherwise"
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -27,7 +27,8 @@ const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// Why it is none.
 pub fn url(text: &str) -> Result<String, String> {
-    let url = Url::parse(text).map_err(|error| format!("`{text}` is no URL: {error}"))?;
+    let whole = |_| format!("`{text}` is no URL; write it whole, like `https://claimbound.example.com`");
+    let url = Url::parse(text).map_err(whole)?;
     if !url.username().is_empty() || url.password().is_some() || text.contains(['?', '#']) {
         return Err("write a plain URL, without user, query and fragment".to_owned());
     }

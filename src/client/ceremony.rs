@@ -38,7 +38,7 @@ pub(super) async fn wait(job: &Job, pending: &Pending, log: &dyn Log, pace: &dyn
     log.say(&format!("  words: {}   (the page shows the same, or it is not this job's)", pending.words));
     log.say(&format!("It can be claimed for {} min", minutes(pending.expires_in)));
     if job.on_pending == OnPending::Stop {
-        let role = job.ask.role.as_deref().unwrap_or("The role");
+        let role = job.ask.role.as_ref().map_or_else(|| "The role".to_owned(), |role| format!("`{role}`"));
         let text = format!(
             "{role} is given once somebody has claimed it: {}, code {}. Then run this again",
             pending.claim_uri, pending.match_code

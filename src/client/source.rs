@@ -100,7 +100,7 @@ pub fn find(token_file: Option<&Path>, env: Environment<'_>) -> Result<Source, F
         }
         (Some(path), None) => return Ok(Source::File(path.into())),
         (None, Some(token)) => {
-            return Ok(Source::Given { token: Secret::new(token), name: "CLAIMBOUND_TOKEN".to_owned() });
+            return given("CLAIMBOUND_TOKEN", token);
         }
         (None, None) => {}
     }
@@ -121,11 +121,20 @@ pub fn find(token_file: Option<&Path>, env: Environment<'_>) -> Result<Source, F
             return Err(Failure::usage("token_missing", text));
         }
     }
-    let given = GIVEN.into_iter().find_map(|name| Some((name, env(name)?)));
-    if let Some((name, token)) = given {
-        return Ok(Source::Given { token: Secret::new(token), name: name.to_owned() });
+    let found = GIVEN.into_iter().find_map(|name| Some((name, env(name)?)));
+    if let Some((name, token)) = found {
+        return given(name, token);
     }
     Err(missing(env))
+}
+
+/// A token that stands in a variable.
+fn given(name: &str, text: String) -> Result<Source, Failure> {
+    let text = Secret::new(text);
+    let token = shaped(text.reveal().trim()).ok_or_else(|| {
+        Failure::usage("token_invalid", format!("`{name}` holds no JWT of at most {TOKEN_BYTES_MAX} bytes"))
+    })?;
+    Ok(Source::Given { token, name: name.to_owned() })
 }
 
 /// What to write where there is no token.
@@ -224,9 +233,7 @@ impl Source {
             Self::Asked { url, bearer } => asked(http, url, bearer, audience, timeout).await,
             Self::Program { program, of } => ran(program, *of, audience, timeout).await,
             Self::File(path) => from_file(path),
-            Self::Given { token, name } => shaped(token.reveal().trim()).ok_or_else(|| {
-                Failure::usage("token_invalid", format!("`{name}` holds no JWT of at most {TOKEN_BYTES_MAX} bytes"))
-            }),
+            Self::Given { token, .. } => Ok(Secret::new(token.reveal().to_owned())),
         }
     }
 }
@@ -327,6 +334,8 @@ mod tests {
         assert!(matches!(found(&named), Ok(Source::Given { .. })));
         let both = [&named[..], &[("CLAIMBOUND_TOKEN_FILE", "/t")]].concat();
         assert!(found(&both).unwrap_err().text.contains("both set"));
+        let wrong = found(&[("CLAIMBOUND_TOKEN", "$TOKEN")]).unwrap_err();
+        assert!(wrong.text.starts_with("`CLAIMBOUND_TOKEN` holds no JWT") && wrong.kind == Kind::Usage, "{wrong:?}");
         let flag = find(Some(Path::new("/flag")), &|_| Some("x".to_owned()));
         assert!(matches!(flag, Ok(Source::File(path)) if path == Path::new("/flag")));
         assert!(matches!(found(&[("BITBUCKET_STEP_OIDC_TOKEN", "a.b.c")]), Ok(Source::Given { .. })));

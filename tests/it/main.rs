@@ -19,6 +19,7 @@ mod cloud_browser;
 mod cloud_clients;
 mod cloud_delegation;
 mod cloud_denial;
+mod cloud_gitlab;
 mod cloud_operators;
 mod cloud_parts;
 mod cloud_quickstart;

@@ -14,7 +14,7 @@ use std::{fs, path::Path, process::Command};
 const TEAM_FILE: &str = "mappings/teams/payments/deploy.toml";
 const MARKER: &str = "<!-- claimbound diff -->\n### Access: ";
 
-fn git(work: &Path, line: &str) -> String {
+pub fn git(work: &Path, line: &str) -> String {
     let mut git = Command::new("git");
     git.args(["-c", "user.name=bench", "-c", "user.email=bench@localhost"]).current_dir(work);
     let output = git.args(line.split(' ')).output().unwrap();

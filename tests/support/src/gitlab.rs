@@ -17,6 +17,14 @@ use tempfile::TempDir;
 const RSYNC: &str =
     "#!/bin/sh\nfor to; do :; done\nmkdir -p \"$to\" && tar -c --exclude=./.gitlab-ci-local . | tar -x -C \"$to\"\n";
 
+/// The runner starts `bash`, which reads the name of a job's script. Real ones set `pipefail` only where the shell has it.
+const OTHER_SHELL: &str = r#"#!/bin/sh
+case "$1" in
+'') read -r script; sed -i 's/^set -eo pipefail$/set -e/' "$script"; exec SHELL "$script" ;;
+*) exec /bin/bash "$@" ;;
+esac
+"#;
+
 /// One machine with a runner; a project stands in [`Gitlab::work`].
 pub struct Gitlab {
     home: TempDir,
@@ -36,10 +44,25 @@ impl Gitlab {
         for (name, program) in programs {
             symlink(program, bin.join(name)).expect("a link can be made");
         }
-        let rsync = bin.join("rsync");
-        fs::write(&rsync, RSYNC).expect("a script can be written");
-        fs::set_permissions(&rsync, fs::Permissions::from_mode(0o755)).expect("a mode can be set");
-        Self { home }
+        let gitlab = Self { home };
+        gitlab.script("rsync", RSYNC);
+        gitlab
+    }
+
+    /// Has jobs run in this shell (`dash`, `busybox sh`), as in an image without bash.
+    pub fn in_shell(self, shell: &str) -> Self {
+        self.script("bash", &OTHER_SHELL.replace("SHELL", shell));
+        self
+    }
+
+    /// A script that jobs find before any other program of its name.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn script(&self, name: &str, text: &str) {
+        let path = self.home.path().join("bin").join(name);
+        fs::write(&path, text).expect("a script can be written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode can be set");
     }
 
     /// The project.
@@ -47,8 +70,8 @@ impl Gitlab {
         self.home.path().join("work")
     }
 
-    /// Runs one job of the project's `.gitlab-ci.yml` with these variables.
-    pub async fn run(&self, job: &str, variables: &[(&str, &str)]) -> Exit {
+    /// Runs jobs (names with blanks between) of the project's `.gitlab-ci.yml` with these variables.
+    pub async fn run(&self, jobs: &str, variables: &[(&str, &str)]) -> Exit {
         let path = env::var_os("PATH").unwrap_or_default();
         let paths = [self.home.path().join("bin")].into_iter().chain(env::split_paths(&path));
         let mut runner = command(&Tools::young_node(), &self.work());
@@ -63,6 +86,6 @@ impl Gitlab {
         for (name, value) in variables {
             runner.args(["--variable", &format!("{name}={value}")]);
         }
-        finish(runner.arg(job)).await
+        finish(runner.args(jobs.split(' '))).await
     }
 }

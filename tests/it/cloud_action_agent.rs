@@ -66,7 +66,7 @@ const SEEN: &str = r#"
       - run: |
           mkdir "$PROOF/open"
           find "$HOME" -path "$PROOF" -prune -o -type f -perm -o=r -exec cp --parents -t "$PROOF/open" {} +
-          grep -rl 'cbl_' "$PROOF/open" > "$PROOF/handles" || true
+          grep -rl 'cb[l]_' "$PROOF/open" > "$PROOF/handles" || true
           cat /proc/[0-9]*/cmdline > "$PROOF/cmdlines" 2>/dev/null || true
 "#;
 

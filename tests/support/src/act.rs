@@ -209,6 +209,9 @@ impl Act {
             self.home.path().join("arguments").display(),
         );
         executable(&self.home.path().join("bin/node"), &script);
+        // What a script without an extension is, the nearest package says; above here may stand anything.
+        let package = self.home.path().join("bin/package.json");
+        fs::write(package, "{ \"type\": \"commonjs\" }").expect("a package can be written");
     }
 }
 

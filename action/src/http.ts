@@ -27,6 +27,9 @@ export type Send = (ask: Ask) => Promise<Reply>;
 /** No answer came. The message says how, and holds nothing of the request. */
 export class NoAnswer extends Error {}
 
+/** Whoever answers has no certificate that is trusted: no try more will change that. */
+export class Untrusted extends NoAnswer {}
+
 declare const ACTION_VERSION: string;
 const BODY_BYTES_MAX = 256 * 1024;
 
@@ -100,33 +103,37 @@ export const send: Send = async (ask) => {
     try {
         return await Promise.race([answer(), late]);
     } catch (error) {
-        throw error instanceof NoAnswer ? error : new NoAnswer(how(error));
+        throw error instanceof NoAnswer ? error : broken(error);
     } finally {
         clearTimeout(timer);
         client.dispose();
     }
 };
 
-const UNTRUSTED = "its certificate is of an authority that this runner does not trust; `ca-file` names a private one";
+const UNKNOWN = "its certificate is of an authority that this runner does not trust; `ca-file` names a private one";
+const UNTRUSTED: Record<string, string> = {
+    SELF_SIGNED_CERT_IN_CHAIN: UNKNOWN,
+    DEPTH_ZERO_SELF_SIGNED_CERT: UNKNOWN,
+    UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNKNOWN,
+    UNABLE_TO_GET_ISSUER_CERT: UNKNOWN,
+    UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNKNOWN,
+    CERT_HAS_EXPIRED: "its certificate has expired",
+    ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another name",
+};
+const AWAY: Record<string, string> = {
+    ECONNREFUSED: "the connection was refused",
+    ECONNRESET: "the connection broke",
+    ENOTFOUND: "its name is not known",
+    ETIMEDOUT: "the connection timed out",
+};
 
-/** The code alone: messages of the network layer can hold the URL. */
-function how(error: unknown): string {
+/** Says the code alone: messages of the network layer can hold the URL. */
+function broken(error: unknown): NoAnswer {
     const code = (error as { code?: unknown }).code;
-    if (typeof code !== "string") return "the connection broke";
-    const known: Record<string, string> = {
-        ECONNREFUSED: "the connection was refused",
-        ECONNRESET: "the connection broke",
-        ENOTFOUND: "its name is not known",
-        ETIMEDOUT: "the connection timed out",
-        SELF_SIGNED_CERT_IN_CHAIN: UNTRUSTED,
-        DEPTH_ZERO_SELF_SIGNED_CERT: UNTRUSTED,
-        UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNTRUSTED,
-        UNABLE_TO_GET_ISSUER_CERT: UNTRUSTED,
-        UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNTRUSTED,
-        CERT_HAS_EXPIRED: "its certificate has expired",
-        ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another name",
-    };
-    return `${known[code] ?? "the connection failed"} (${code})`;
+    if (typeof code !== "string") return new NoAnswer("the connection broke");
+    const untrusted = UNTRUSTED[code];
+    if (untrusted !== undefined) return new Untrusted(`${untrusted} (${code})`);
+    return new NoAnswer(`${AWAY[code] ?? "the connection failed"} (${code})`);
 }
 
 function json(text: string): unknown {

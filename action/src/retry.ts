@@ -1,7 +1,7 @@
 // Trying again until a deadline: only what may pass by itself (no answer, 429, 5xx), never a refusal.
 
 import { Failure } from "./failure.ts";
-import { NoAnswer, type Reply } from "./http.ts";
+import { NoAnswer, type Reply, Untrusted } from "./http.ts";
 import { member, word } from "./text.ts";
 
 /** Time and chance, so that tests have neither. */
@@ -73,6 +73,9 @@ export async function answered(asked: Promise<Reply>, whom: string, reason: stri
     try {
         reply = await asked;
     } catch (error) {
+        if (error instanceof Untrusted) {
+            throw new Failure("certificate_untrusted", `${whom} is not trusted: ${error.message}`);
+        }
         if (error instanceof NoAnswer) throw new Passing(reason, `${whom} cannot be reached: ${error.message}`);
         throw error;
     }

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { NoAnswer } from "../src/http.ts";
+import { NoAnswer, Untrusted } from "../src/http.ts";
 import { login } from "../src/login.ts";
 import {
     AWS,
@@ -89,6 +89,11 @@ test("a broker that cannot be reached fails the job, or with `skip` does not", a
     );
     assert.equal(runner.last("output", "reason"), "broker_unreachable");
     assert.equal(network.to("pipelines.example/token").length, 0, "no token was requested");
+
+    const untrusted = new FakeRunner({ "on-unavailable": "skip" });
+    const forged = new Network({ "/.well-known/claimbound": new Untrusted("its certificate has expired") });
+    assert.match(await failed(untrusted, forged), /is not trusted: its certificate has expired$/);
+    assert.deepEqual([forged.asked.length, untrusted.last("output", "reason")], [1, "certificate_untrusted"]);
 
     const skipping = new FakeRunner({ "on-unavailable": "skip" });
     await run(skipping, new Network(script));

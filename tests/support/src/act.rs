@@ -257,8 +257,9 @@ impl Act {
             self.home.path().join("arguments").display(),
         );
         executable(&self.home.path().join("bin/node"), &script);
-        // Whatever a `package.json` above says of scripts, this one is none of its own.
-        fs::write(self.home.path().join("bin/package.json"), "{}").expect("a file can be written");
+        // What a script without an extension is, the nearest package says; above here may stand anything.
+        let package = self.home.path().join("bin/package.json");
+        fs::write(package, "{ \"type\": \"commonjs\" }").expect("a package can be written");
     }
 }
 

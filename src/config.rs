@@ -234,7 +234,7 @@ const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("issuer.*.jwks", &["file", "expires", "warn_before"]),
-    ("exchange", &["own_tokens"]),
+    ("exchange", &["own_tokens", "aws_sts"]),
     ("signing", &["keys", "issuer_url", "seal", "rotate_every", "allow_private_network", "ca_file"]),
     ("telemetry", &["otlp"]),
     ("telemetry.otlp", &["endpoint", "headers", "ca_file", "sample_percent"]),

@@ -71,6 +71,8 @@ reasons! {
     ScopeNotAllowed "scope_not_allowed" "The role has no such scope.";
     TextDoesNotFit "text_does_not_fit" "A value does not fit the target's rules.";
     DurationTooShort "duration_too_short" "The lifetime is below the least that the role's backend gives.";
+    NotAws "not_aws" "The request came in the words of AWS STS, and the role gives no AWS session.";
+    PolicyNotNarrower "policy_not_narrower" "The session policy that was asked for cannot narrow the role's session, or AWS would refuse it.";
     // 6 admission
     Replay "replay" "The token was used before.";
     BeforeAdoption "before_adoption" "The token was issued before the store, which had lost records, was adopted.";
@@ -82,7 +84,7 @@ reasons! {
     StoreDown "store_down" "The store could not record the answer.";
     GrantUnknown "grant_unknown" "No such refresh token or authentication request is open.";
     CeremonyNeeded "ceremony_needed" "The grant waits until people have claimed it.";
-    CeremonyDirect "ceremony_direct" "A handoff, or a token of ours, is no way to wait for people.";
+    CeremonyDirect "ceremony_direct" "A handoff, a token of ours, or a request in the words of AWS STS is no way to wait for people.";
     CeremonyCrowded "ceremony_crowded" "Too many ceremonies are open for this repository, or too many jobs wait for one.";
     CeremonySlowDown "slow_down" "The job asks for its ceremony more often than it was told to.";
     CeremonyMismatch "ceremony_mismatch" "The request belongs to another job, or asks for something else.";

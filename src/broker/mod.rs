@@ -8,6 +8,7 @@ mod evidence;
 mod families;
 mod finish;
 mod health;
+mod identity;
 mod introspect;
 mod jobs;
 mod links;
@@ -31,6 +32,7 @@ pub use health::{
     CheckpointHealth, EvidenceHealth, Health, IgnoredKey, IssuerHealth, KeyHealth, MappingsHealth, SigningHealth,
     StoreHealth,
 };
+pub use identity::CallerIdentity;
 pub use links::{Link, Linkable};
 pub use operators::{NoOperator, Question, SignInFailed, SignedIn, Who};
 pub use prepare::{Prepared, StartError, deniers, deployment, prepare, trusted};
@@ -41,7 +43,7 @@ pub use visitors::{Came, Door, Visitor, Weak};
 use crate::{
     ceremony::{Desk, Through},
     config::Config,
-    exchange::{self, Granted, Parts, Polls, Proof, Refused, Repositories, Request, Snapshot, Strangers},
+    exchange::{self, Granted, Parts, Polls, Proof, Refused, Repositories, Request, Snapshot, Strangers, StsAsk},
     folder,
     issuance::{
         Ended as Effect,
@@ -93,6 +95,8 @@ pub struct Asked {
     pub address: Option<IpAddr>,
     /// A trace that it is part of, by the word of a trusted proxy.
     pub caller: Option<Caller>,
+    /// What it says beside, in the words of AWS STS.
+    pub sts: Option<Box<StsAsk>>,
 }
 
 /// Which door. Tokens are wiped when dropped and do not print.
@@ -350,6 +354,7 @@ impl Broker {
             dry_run: asked.dry_run,
             digest: asked.digest,
             address: asked.address,
+            sts: asked.sts.as_deref(),
         };
         let active = self.active();
         let parts = self.parts(&active.snapshot, now);

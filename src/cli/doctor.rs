@@ -132,6 +132,7 @@ async fn examine(config: &Config, loaded: &Loaded, role: &Role, found: &mut Find
     let case = Case::alone(principal);
     let (id, name) = case.principal.principal_id(profile);
     let order = Order {
+        narrowing: None,
         lease: LeaseId(Uuid::now_v7().as_u128()),
         role: &role.name,
         mapping: &given.mapping,

@@ -6,10 +6,10 @@ use claimbound_core::{
     time::UnixSeconds,
     workload::{Case, Claim, ClaimKey, Presence, Text},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One failed condition of the nearest mapping.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Condition {
     /// Canonical claim name.
     pub claim: String,
@@ -20,7 +20,7 @@ pub struct Condition {
 }
 
 /// The mapping that came nearest.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Nearest {
     pub mapping: String,
     pub role: String,
@@ -31,7 +31,7 @@ pub struct Nearest {
 }
 
 /// Everything that may be told.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Hint {
     pub nearest: Option<Nearest>,
     /// Roles that the job may ask for.

@@ -1,8 +1,8 @@
 //! The whole way of one exchange: nine steps, in this order, each with its own error; nothing later runs if one
 //! fails. [`run`] records every refusal, in one place; `grant` is the way itself.
 //!
-//! It waits at five points and nowhere else: the key refresh on an unknown `kid`, the look-up of a renewal's family or a parent's lease, the
-//! commit, the mint and the settling commit. All between them is pure.
+//! It waits at these points and nowhere else: the key refresh on an unknown `kid`, the look-up of a renewal's family, a parent's lease or, in
+//! STS's words, a first answer; the commit, the mint and the settling commit. All between them is pure.
 
 mod ceremony;
 mod handle;
@@ -14,6 +14,7 @@ mod quota;
 mod refusal;
 mod renewal;
 mod strangers;
+mod sts;
 mod subjects;
 mod trail;
 
@@ -26,6 +27,7 @@ pub use quota::Repositories;
 pub use refusal::Refusal;
 pub use renewal::{Member, Refresh, family_secret};
 pub use strangers::{Network, Strangers};
+pub use sts::{First, FirstAnswer, Identity, StsAsk, WebIdentity, session_key};
 
 use crate::{
     issuance::{
@@ -34,7 +36,7 @@ use crate::{
     },
     keys::issuers::Issuers,
     secret::Secret,
-    store::{Acting, Change, Guard, Lease, LeaseState, Place, Reader, Settled, Writer},
+    store::{Acting, Blocked, Change, Guard, Lease, LeaseState, Place, Reader, Settled, Writer},
     telemetry::{About, Minted, step},
 };
 use claimbound_core::{
@@ -87,6 +89,8 @@ pub struct Request<'r> {
     pub digest: [u8; 32],
     /// Where it came from, for evidence details and strangers' counters.
     pub address: Option<IpAddr>,
+    /// It is asked in the words of AWS STS.
+    pub sts: Option<&'r StsAsk>,
 }
 
 /// A granted exchange.
@@ -108,6 +112,8 @@ pub struct Issued {
     pub role: String,
     pub mapping: String,
     pub lease: LeaseId,
+    /// Where it was asked in the words of AWS STS.
+    pub web_identity: Option<Box<WebIdentity>>,
 }
 
 /// A refused exchange, on record or in a sum.
@@ -123,6 +129,8 @@ pub struct Refused {
     pub hint: Option<Box<Hint>>,
     /// What it waits for.
     pub waits: Option<Box<Waits>>,
+    /// Of a token that came again with the same request in the words of AWS STS.
+    pub first: Option<Box<First>>,
 }
 
 impl Refused {
@@ -134,7 +142,7 @@ impl Refused {
             _ => None,
         };
         let (standing, role_asked) = (Standing::ProvenJob, request.ask.role.is_some());
-        Self { reason, standing, role_asked, retry_after_seconds, hint: None, waits }
+        Self { reason, standing, role_asked, retry_after_seconds, hint: None, waits, first: None }
     }
 }
 
@@ -149,12 +157,23 @@ pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> (Result<Granted, R
             Err(unknown) => (Err(trail::record_refusal(parts, trail, unknown).await), about),
         };
     }
-    match grant(parts, request, &mut trail).await {
+    let mut ended = grant(parts, request, &mut trail).await;
+    if let (Err(Refusal::Blocked(Blocked::InFlight)), Some(place)) = (&ended, trail.first)
+        && place.settles(parts).await
+    {
+        trail = Trail::new(request);
+        ended = grant(parts, request, &mut trail).await;
+    }
+    match ended {
         Ok(granted) => (Ok(granted), trail.about(parts, None)),
         Err(refusal) => {
-            let about = trail.about(parts, Some(&refusal));
+            let (about, place) = (trail.about(parts, Some(&refusal)), trail.first);
             let recorded = trail::record_refusal(parts, trail, refusal).instrument(step::refuse());
-            (Err(recorded.await), about)
+            let mut refused = recorded.await;
+            if let (Reason::Replay, Some(place)) = (refused.reason, place) {
+                refused.first = place.first(parts).await.map(Box::new);
+            }
+            (Err(refused), about)
         }
     }
 }
@@ -169,6 +188,15 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let Proven { case, pays, expires: token_expires, parent } = proven;
     let ask = pays.ask(&request.ask);
     let ask = parent.as_ref().map_or(Ok(ask), |parent| parent.bound(ask))?;
+    let sts = request.sts;
+    if let Some(first) = trail.first {
+        first.judge(parts).await?;
+    }
+    let ask = match sts.and_then(|sts| sts.role_arn.as_deref()) {
+        Some(arn) => Ask { role: Some(sts::role(snapshot, &case, &ask, arn, now)?), ..ask },
+        None => ask,
+    };
+    trail.asks(sts, ask.role);
     // The time that is asked for with a handoff is the handoff's own.
     let promise = match request.proof {
         Proof::Promise { may_act, .. } => Some((may_act, handoff_lasts(ask.duration, token_expires, now)?)),
@@ -192,6 +220,10 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let (role, mapping) = (snapshot.mappings.role(grant.role), snapshot.mappings.mapping(grant.mapping));
     let renamed = mapping::renamed(&snapshot.mappings, &grant, &case.principal);
     trail.found(role, mapping, renamed);
+    let minter = &snapshot.minters[grant.role.0 as usize];
+    if sts.is_some() && minter.aws_role_arn().is_none() {
+        return Err(Refusal::Grant(Reason::NotAws));
+    }
     let lease = LeaseId(request.id.0);
     let mut beside = subjects::beside(&case, trail.actors(), &mapping.name, &role.name);
     beside.extend(parent.iter().flat_map(|parent| parent.rests_on.iter().copied()));
@@ -201,10 +233,14 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let mut subjects = subjects::of_principal(&case, trail.principal_id());
     subjects.extend(beside);
     let who = (&case, trail.principal_id(), trail.principal_name());
-    let direct = parent.is_none() && promise.is_none();
+    let direct = parent.is_none() && promise.is_none() && sts.is_none();
     let gate = ceremony::gate(parts, who, &grant, (&ask, &pays, token_expires), (&subjects, direct)).await?;
     let approved_by = gate.as_ref().map_or_else(|_| Vec::new(), ceremony::Gate::approved_by);
-    let renewal = Renewal::of(&pays, token_expires, (lease, &role.name), mapping, now, &case)?;
+    let renewal = match sts {
+        // STS's answer has no place for a refresh token.
+        Some(_) => Renewal::Never,
+        None => Renewal::of(&pays, token_expires, (lease, &role.name), mapping, now, &case)?,
+    };
     let duration = renewal.narrows(grant.duration, now);
     let order = Order {
         lease,
@@ -218,9 +254,10 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         approved_by: &approved_by,
         now,
         duration: parent.as_ref().map_or(duration, |parent| parent.narrows(duration, now)),
+        narrowing: sts.map(|sts| &sts.narrowing),
     };
     // What would not fit when the handoff is exchanged does not fit now.
-    let plan = snapshot.minters[grant.role.0 as usize].plan(&order)?;
+    let plan = minter.plan(&order)?;
     let plan = match promise {
         Some((may_act, lasts)) => parts.own.handoff(&order, may_act, lasts),
         None => plan,
@@ -287,7 +324,14 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         let of = |mapping| quota::uses(mapping, &principal.issuer, trail.principal_id(), run, now);
         mapping.map_or_else(Default::default, of)
     };
-    let guards = pays.guards(state).chain([not_suspended]).chain(alive).chain(renewal.guard()).chain(gate.guard);
+    let several = |guard| match (guard, sts) {
+        (Guard::Unspent(spend), Some(sts)) => {
+            Guard::Unspent(sts::uses(spend, sts, snapshot.mappings.mapping(grant.mapping), role))
+        }
+        (guard, _) => guard,
+    };
+    let guards = pays.guards(state).map(several);
+    let guards = guards.chain([not_suspended]).chain(alive).chain(renewal.guard()).chain(gate.guard);
     let guards = guards.chain(uses.iter().copied().map(Guard::Within)).collect();
     let eased = Eased { exceptions: &exceptions, renamed };
     let (how, family) = (promise.is_some().then_some(HANDOFF), renewal.family());
@@ -295,8 +339,8 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let granted = What::Granted { mapping, role, lease, parent, how, handle, expires, family, ceremony, eased };
     let list =
         place.filter(|place| !place.is_kept()).map(|place| Change::KeepList { list: place.list, until: place.until });
-    let changes =
-        [Change::OpenLease(opened)].into_iter().chain(renewal.change()).chain(gate.change).chain(list).collect();
+    let changes = [Change::OpenLease(opened)].into_iter().chain(renewal.change()).chain(gate.change).chain(list);
+    let changes = changes.chain(trail.first.map(|first| first.granted(lease))).collect();
     trail.opens(lease, state, uses, renewal.turn(), gate.back);
     let admitted = trail.commit(parts, guards, changes, granted).instrument(step::admit()).await;
     admitted.map_err(|refusal| renewal.lost(refusal)).map_err(Refusal::of_ceremony)?;
@@ -333,6 +377,9 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
         if let Some(secret) = &lease_handle {
             changes.push(Change::Hold { lease, possession: possession(secret.reveal().as_bytes()) });
         }
+        if let Credential::Aws(session) = &minted.credential {
+            changes.push(sts::identity(lease, session));
+        }
         trail.commit(parts, vec![], changes, settled).instrument(step::bind()).await?;
     }
 
@@ -340,7 +387,15 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let (credential, expires) = (minted.credential, minted.expires);
     let refresh = renewal.refresh();
     let (role, mapping) = (role.into(), mapping.into());
-    Ok(Granted::Issued(Issued { credential, lease_handle, refresh, expires, role, mapping, lease }))
+    let issuer = || snapshot.mappings.issuer_named(&case.principal.issuer);
+    let web_identity = sts.map(|_| {
+        let subject = case.principal.text(Claim::Subject).unwrap_or_default().to_owned();
+        Box::new(WebIdentity {
+            subject,
+            provider: issuer().map_or_else(String::new, |(_, issuer)| issuer.url.to_string()),
+        })
+    });
+    Ok(Granted::Issued(Issued { credential, lease_handle, refresh, expires, role, mapping, lease, web_identity }))
 }
 
 /// How long a handoff lives: as asked for, never for long and never past the token that it costs.

@@ -41,6 +41,6 @@ pub async fn operator_job<T>(
     let case = delegation::chain(workload, None, false, |_| None)?;
     // One token, one request: nothing is ever sent again.
     let leaves = LeaseState::Issued;
-    let spend = Spend { token: token.into(), issued, request: [0; 32], leaves, may_retry: false };
+    let spend = Spend { token: token.into(), issued, request: [0; 32], leaves, may_retry: false, uses: 1 };
     Ok(OperatorJob { issuer: issuer.to_string(), id, name, claims, spend, judged: judge(&case) })
 }

@@ -206,7 +206,7 @@ where
 
 /// Spends a token for a request, for good until it is said otherwise.
 pub(super) fn spend(request: &Request<'_>, token: SingleUse, issued: UnixSeconds, may_retry: bool) -> Spend {
-    Spend { token: token.into(), issued, request: request.digest, leaves: LeaseState::Issued, may_retry }
+    Spend { token: token.into(), issued, request: request.digest, leaves: LeaseState::Issued, may_retry, uses: 1 }
 }
 
 /// Steps 2 and 3 of who acts.
@@ -320,6 +320,7 @@ mod tests {
             request: [7; 32],
             leaves: LeaseState::Issued,
             may_retry,
+            uses: 1,
         };
         for (own, acting, leaves) in
             [(true, false, LeaseState::Failed), (true, true, LeaseState::Failed), (false, true, LeaseState::Issued)]

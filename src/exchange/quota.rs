@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_apart() {
-        let mapping = mapping(Limit { per_run: Some(5), per_hour: Some(100) });
+        let mapping = mapping(Limit { per_run: Some(5), per_hour: Some(100), sts_uses_per_token: None });
         let at = UnixSeconds(9);
         let of = |issuer, id, run| uses(&mapping, issuer, id, run, at);
         let mine = of("github", "7", Some("1"));

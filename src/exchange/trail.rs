@@ -3,6 +3,7 @@
 use super::{
     Cost, Parts, Refusal, Refused, Request,
     strangers::{Kind, Repository},
+    sts::{Place, StsAsk},
 };
 use crate::{
     store::{Blocked, Change, Commit, Family, Guard, LeaseState, Move, Outcome, Settled, Turn, Use},
@@ -37,6 +38,8 @@ pub(super) struct Trail<'r> {
     spend: Option<Cost>,
     /// The lease that admission opens, as nothing was minted for it: what to make of it if the store gave no answer.
     opening: Option<Settled>,
+    /// Where the first answer to this very request is noted.
+    pub(super) first: Option<Place>,
     /// A refresh token was sent: the subject token was spent when its family began, and comes again.
     renews: bool,
     /// The turn that admission takes: given back if surely nothing was minted.
@@ -73,6 +76,7 @@ impl<'r> Trail<'r> {
             role: None,
             mapping: None,
             spend: None,
+            first: None,
             opening: None,
             renews: false,
             turn: None,
@@ -91,7 +95,19 @@ impl<'r> Trail<'r> {
         let (id, name) = workload.principal_id(profile);
         self.principal = Some(Repository { issuer: workload.issuer.to_string(), id: id.into(), name: name.into() });
         self.details.encode_member("claims", workload.raw());
+        self.first = Place::of(self.request, spend);
         self.spend = Some(spend);
+    }
+
+    /// What a request in STS's words asks for, and for which role.
+    pub(super) fn asks(&mut self, sts: Option<&StsAsk>, role: Option<&str>) {
+        let Some(sts) = sts else { return };
+        let narrowing = &sts.narrowing;
+        let asked = json!({ "role_arn": sts.role_arn, "session_name": sts.session_name, "policy": narrowing.policy, "policy_arns": narrowing.policy_arns });
+        self.details.json.insert("sts".into(), asked);
+        if let Some(asked) = self.details.json.get_mut("asked") {
+            asked["role"] = role.into();
+        }
     }
 
     /// The subject token is of this lease.
@@ -321,7 +337,7 @@ async fn record(parts: &Parts<'_>, mut trail: Trail<'_>, refusal: Refusal) -> Re
     let (wait, waiting) = (refusal.retry_after_seconds(parts.now), reason);
     let refused = |reason, standing, hint| {
         let retry_after_seconds = wait.filter(|_| reason == waiting);
-        Refused { reason, standing, role_asked, retry_after_seconds, hint, waits: None }
+        Refused { reason, standing, role_asked, retry_after_seconds, hint, waits: None, first: None }
     };
     let Some(principal) = &trail.principal else {
         parts.strangers.note(trail.request, trail.issuer, reason, parts);
@@ -379,7 +395,7 @@ async fn record(parts: &Parts<'_>, mut trail: Trail<'_>, refusal: Refusal) -> Re
     {
         trail.failed(opening);
     }
-    let (owed, spend) = (std::mem::take(&mut trail.owed), trail.spend.take());
+    let (mut owed, spend) = (std::mem::take(&mut trail.owed), trail.spend.take());
     let mut hint = refusal.into_hint();
     // The race for the token was lost already: nothing is left to spend, and the record stands alone.
     let spend = spend.filter(|_| !lost);
@@ -389,6 +405,10 @@ async fn record(parts: &Parts<'_>, mut trail: Trail<'_>, refusal: Refusal) -> Re
     if silent && spend.is_none() {
         sum(reason);
         return refused(reason, Standing::ProvenJob, hint);
+    }
+    // Not of a token that had an answer before.
+    if let Some(first) = trail.first.filter(|_| !lost) {
+        owed.push(first.refused(trail.request.id, reason, role_asked, hint.as_deref()));
     }
     let guards = spend.into_iter().flat_map(Cost::guards).collect();
     let (role, mut mapping) = (trail.role.or_else(|| known_role(parts, trail.request.ask.role)), trail.mapping);

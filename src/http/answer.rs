@@ -10,7 +10,7 @@ use super::form::{FormCode, FormError};
 use crate::{
     broker::Answer,
     config::Hints,
-    exchange::{Granted, Hint, Refused},
+    exchange::{Condition, Granted, Hint, Refused},
 };
 use actix_web::{
     HttpResponse,
@@ -18,6 +18,7 @@ use actix_web::{
 };
 use claimbound_core::{
     evidence::DecisionId,
+    mapping::Got,
     reason::{Reason, Standing},
 };
 use serde::Serialize;
@@ -155,9 +156,43 @@ pub enum TurnedAway {
     },
 }
 
-/// The answer to a request that is turned away.
-pub fn turned_away(why: &TurnedAway) -> Reply {
-    let (status, error, text) = match why {
+/// A refusal for callers that read one text and nothing else.
+pub struct InWords {
+    pub status: u16,
+    pub reason: &'static str,
+    pub text: String,
+    pub retry_after_seconds: Option<u32>,
+    pub is_stranger: bool,
+    /// Too much was asked for: nothing was judged.
+    pub is_rate: bool,
+}
+
+/// What [`exchanged`] says of a refusal, with what failed spelled out.
+pub fn in_words(refused: &Refused, hints: Hints) -> InWords {
+    let (verdict, hint) = told(refused, hints);
+    let mut text = description(&verdict, hint, "");
+    if let Some(nearest) = hint.and_then(|hint| hint.nearest.as_ref()).filter(|_| hints == Hints::Full) {
+        for Condition { claim, expected, got } in &nearest.conditions {
+            let got = match got {
+                Got::Value(value) => format!("`{value}`"),
+                Got::None | Got::Unknown => "not there".to_owned(),
+            };
+            text.push_str(&format!("; `{claim}`: expected {expected}, and it is {got}"));
+        }
+    }
+    InWords {
+        status: verdict.status,
+        reason: verdict.reason,
+        text,
+        retry_after_seconds: refused.retry_after_seconds.or(verdict.retry_after_seconds),
+        is_stranger: verdict == STRANGER,
+        is_rate: refused.reason == Reason::RateLimited,
+    }
+}
+
+/// Status, error and text of a request that is turned away.
+pub fn away_in_words(why: &TurnedAway) -> (u16, &'static str, &str) {
+    match why {
         TurnedAway::Form(FormError { code, text }) => {
             let (status, error) = match code {
                 FormCode::InvalidRequest => (400, "invalid_request"),
@@ -198,7 +233,12 @@ pub fn turned_away(why: &TurnedAway) -> Reply {
         TurnedAway::TooManyRequests { .. } => {
             (429, "temporarily_unavailable", "too many requests from here; wait as `Retry-After` says")
         }
-    };
+    }
+}
+
+/// The answer to a request that is turned away.
+pub fn turned_away(why: &TurnedAway) -> Reply {
+    let (status, error, text) = away_in_words(why);
     let reason = match why {
         TurnedAway::TooManyRequests { .. } => Reason::RateLimited,
         TurnedAway::Unauthorized => Reason::ClientUnknown,
@@ -281,6 +321,7 @@ fn verdict(reason: Reason, standing: Standing, role_asked: bool) -> Verdict {
         (R::ScopeNotAllowed, _) => refuse("invalid_scope", reason, true),
         (R::TextDoesNotFit, _) => refuse("invalid_target", reason, true),
         (R::DurationTooShort, _) => refuse("invalid_request", reason, true),
+        (R::NotAws | R::PolicyNotNarrower, _) => refuse("invalid_target", reason, false),
         // Trying again is in vain.
         (R::PolicyTooLarge | R::BackendRefused, _) => refuse("invalid_target", reason, false),
         // The token is worth nothing any more: who holds it need not be its job.
@@ -368,6 +409,14 @@ fn words(reason: Reason) -> &'static str {
         Reason::DurationTooShort => {
             "The lifetime asked for, or the one that the mapping gives, is shorter than any that the role's target gives"
         }
+        Reason::NotAws => {
+            "This role gives no AWS session, so it cannot be had in the words of AWS STS; ask for it at `/token`, or with \
+             `claimbound exec`"
+        }
+        Reason::PolicyNotNarrower => {
+            "`Policy` and `PolicyArns` cannot narrow this session: the role has session policies of its own, beside which another \
+             would allow more, or AWS would refuse it; leave them out"
+        }
         Reason::PolicyTooLarge => {
             "The session policy and tags of this role are larger than its target takes, and nothing was issued; the \
              platform team must shorten them"
@@ -452,16 +501,21 @@ fn words(reason: Reason) -> &'static str {
     }
 }
 
-fn refusal(answer: &Answer, refused: &Refused, hints: Hints, public_url: &str) -> Reply {
+/// The verdict, and the hint as far as it may be told.
+fn told(refused: &Refused, hints: Hints) -> (Verdict, Option<&Hint>) {
     let untold = refused.hint.as_ref().is_some_and(|hint| hint.role_untold);
     let reason = if untold { Reason::NoMapping } else { refused.reason };
     let verdict = verdict(reason, refused.standing, refused.role_asked);
-    let hint = refused.hint.as_deref().filter(|_| verdict.hints && hints != Hints::None);
+    (verdict, refused.hint.as_deref().filter(|_| verdict.hints && hints != Hints::None))
+}
+
+fn refusal(answer: &Answer, refused: &Refused, hints: Hints, public_url: &str) -> Reply {
+    let (verdict, hint) = told(refused, hints);
     // Strangers may not learn when the folder changes, whatever their refusal is.
     let proven = refused.standing == Standing::ProvenJob && verdict != STRANGER;
     let told = Told {
         error: verdict.error,
-        error_description: description(&verdict, hint),
+        error_description: description(&verdict, hint, ", and `nearest` shows what failed"),
         error_uri: uri(verdict.reason),
         reason: verdict.reason,
         decision_id: text(answer.id.0),
@@ -479,7 +533,7 @@ fn refusal(answer: &Answer, refused: &Refused, hints: Hints, public_url: &str) -
 }
 
 /// The sentence, and what the hint adds to it: the line to paste, the roles, whom to ask.
-fn description(verdict: &Verdict, hint: Option<&Hint>) -> String {
+fn description(verdict: &Verdict, hint: Option<&Hint>, beside: &str) -> String {
     let mut text = verdict.text.to_owned();
     let Some(hint) = hint else { return text };
     let mut add = |more: String| {
@@ -495,7 +549,7 @@ fn description(verdict: &Verdict, hint: Option<&Hint>) -> String {
     if let Some(line) = &hint.line_to_paste {
         add(format!("to let this repository in, paste `{line}` into a set of the mapping folder"));
     } else if let Some(nearest) = &hint.nearest {
-        add(format!("the nearest mapping is `{}`, and `nearest` shows what failed", nearest.mapping));
+        add(format!("the nearest mapping is `{}`{beside}", nearest.mapping));
     }
     if let Some(contact) = &hint.contact {
         add(format!("ask {contact}"));

@@ -3,8 +3,8 @@
 use super::front::Front;
 use crate::{
     broker::{
-        Answer, Asked, Broker, EvidenceHealth, Health, MappingsHealth, NoOperator, SigningHealth, StatusList,
-        StoreHealth, Who,
+        Answer, Asked, Broker, CallerIdentity, EvidenceHealth, Health, MappingsHealth, NoOperator, SigningHealth,
+        StatusList, StoreHealth, Who,
     },
     exchange::Refused,
     operate::{Deed, Done, OperateError},
@@ -41,6 +41,7 @@ impl Front for Closed {
             role_asked: false,
             retry_after_seconds: None,
             waits: None,
+            first: None,
             hint: None,
         };
         let (id, at) = (DecisionId(uuid::Uuid::now_v7().as_u128()), self.now());
@@ -55,6 +56,10 @@ impl Front for Closed {
     fn resource_server(&self, _id: &str, _secret: &str) -> Option<usize> {
         None
     }
+    fn caller_identity(&self, _key: String, _token: Secret) -> BoxFuture<'_, Result<Option<CallerIdentity>, Down>> {
+        Box::pin(ready(Err(self.down())))
+    }
+    fn count_sts(&self, _action: &'static str, _code: &'static str) {}
     fn introspect(&self, _server: usize, _token: Secret) -> BoxFuture<'_, Result<Option<Map<String, Value>>, Down>> {
         Box::pin(ready(Err(self.down())))
     }

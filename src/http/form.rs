@@ -36,7 +36,7 @@ pub const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 pub const TYPE_HANDOFF: &str = "urn:claimbound:params:oauth:token-type:handoff";
 
 /// Parameters that carry a secret: their own size limit, and nobody repeats their values.
-const TOKENS: [&str; 5] = ["subject_token", "actor_token", "refresh_token", "auth_req_id", "token"];
+const TOKENS: [&str; 6] = ["subject_token", "actor_token", "refresh_token", "auth_req_id", "token", "WebIdentityToken"];
 
 /// Why a form is refused: told to whoever sent it, and about nothing but what was sent.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -104,6 +104,11 @@ impl Form {
         Some(self.parameters[at].1.as_str()).filter(|value| !value.is_empty())
     }
 
+    /// Of what was sent, empty or not.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.parameters.iter().map(|(name, _)| name.as_str())
+    }
+
     fn secret(&self, name: &str) -> Option<Secret> {
         self.get(name).map(|value| Secret::new(value.to_owned()))
     }
@@ -114,8 +119,14 @@ impl Form {
 
     /// SHA-256 over all parameters as sent, length-prefixed, in name order. Two forms with one digest ask the same.
     fn digest(&self) -> [u8; 32] {
+        self.digest_without("")
+    }
+
+    /// The same, as if one of them had not been sent.
+    pub(super) fn digest_without(&self, out: &str) -> [u8; 32] {
         let mut context = Context::new(&SHA256);
-        for text in self.parameters.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]) {
+        let counted = self.parameters.iter().filter(|(name, _)| name != out);
+        for text in counted.flat_map(|(name, value)| [name.as_str(), value.as_str()]) {
             context.update(&(text.len() as u64).to_be_bytes());
             context.update(text.as_bytes());
         }
@@ -150,6 +161,7 @@ impl Form {
             dry_run: self.dry_run()?,
             digest: self.digest(),
             address,
+            sts: None,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::limit::{NETWORKS_MAX, SIGN_IN_STEPS_PER_SECOND, VISITOR_POSTS_PER_SECOND, VISITORS_MAX};
 use crate::{
-    broker::{Answer, Asked, Broker, Health, NoOperator, StatusList, Who},
+    broker::{Answer, Asked, Broker, CallerIdentity, Health, NoOperator, StatusList, Who},
     config::Config,
     operate::{Deed, Done, OperateError},
     operators::Operator,
@@ -24,6 +24,10 @@ pub trait Front: Send + Sync {
     fn operate(&self, operator: Operator, deed: Deed) -> BoxFuture<'_, Result<Done, OperateError>>;
     fn resource_server(&self, id: &str, secret: &str) -> Option<usize>;
     fn introspect(&self, server: usize, token: Secret) -> BoxFuture<'_, Result<Option<Map<String, Value>>, Down>>;
+    /// Who a session's keys are at AWS, while its lease lives: of the key's id and the session's token.
+    fn caller_identity(&self, key: String, token: Secret) -> BoxFuture<'_, Result<Option<CallerIdentity>, Down>>;
+    /// An answer in the words of AWS STS.
+    fn count_sts(&self, action: &'static str, code: &'static str);
     fn status_list<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<StatusList>>, Down>>;
     fn jwks(&self) -> Value;
     fn ready(&self) -> bool;
@@ -60,6 +64,12 @@ impl Front for Arc<Broker> {
     }
     fn introspect(&self, server: usize, token: Secret) -> BoxFuture<'_, Result<Option<Map<String, Value>>, Down>> {
         Box::pin(async move { Broker::introspect(self, server, &token).await })
+    }
+    fn caller_identity(&self, key: String, token: Secret) -> BoxFuture<'_, Result<Option<CallerIdentity>, Down>> {
+        Box::pin(async move { Broker::caller_identity(self, &key, &token).await })
+    }
+    fn count_sts(&self, action: &'static str, code: &'static str) {
+        Broker::count_sts(self, action, code);
     }
     fn status_list<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<StatusList>>, Down>> {
         Box::pin(Broker::status_list(self, name))

@@ -4,7 +4,7 @@
 //! [`limit`] (rate, size, content type, time: all before a byte of a token is read) → [`form`] (strict parameters →
 //! [`crate::broker::Asked`]) → the broker behind [`front`] → [`answer`] (status and words). [`serve`] binds, runs and
 //! drains; [`claim`] has the pages
-//! for people; [`tls`] holds the certificate, and reads it again when its files change.
+//! for people, [`sts`] the exchange in AWS's words; [`tls`] holds the certificate, and reads it again when its files change.
 
 mod answer;
 pub mod claim;
@@ -16,6 +16,7 @@ mod limit;
 pub mod operator;
 mod routes;
 mod serve;
+mod sts;
 mod tls;
 mod token;
 mod wellknown;

@@ -7,7 +7,7 @@ use super::{
     introspect,
     limit::{self, Unread},
     operator::{self, Needs},
-    token, wellknown,
+    sts, token, wellknown,
 };
 use crate::operators::May;
 use actix_web::{
@@ -60,6 +60,8 @@ const fn for_operators(
 /// What anyone can reach.
 pub const PUBLIC: &[Endpoint] = &[
     open(Method::POST, "/token", "Exchange a CI token for a credential", || web::to(token::token)),
+    open(Method::POST, "/aws/sts", "Exchange a CI token in the words of AWS STS", || web::to(sts::sts)),
+    open(Method::POST, "/aws/sts/", "The same", || web::to(sts::sts)),
     open(Method::POST, "/revoke", "End the lease of a credential", || web::to(token::revoke)),
     open(Method::POST, "/introspect", "Ask whether a token is still good", || web::to(introspect::introspect)),
     open(Method::GET, "/statuslists/{list}", "A signed list of tokens that were ended", || {

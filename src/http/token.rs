@@ -23,7 +23,7 @@ async fn exchange(request: &HttpRequest, shared: &Shared) -> Result<Reply, Turne
 }
 
 /// The trace that a trusted proxy says this is part of; anybody else could write into traces of others.
-fn caller(request: &HttpRequest, shared: &Shared) -> Option<Caller> {
+pub(super) fn caller(request: &HttpRequest, shared: &Shared) -> Option<Caller> {
     request.peer_addr().filter(|peer| limit::is_trusted(peer.ip(), &shared.config.trusted_proxies))?;
     let mut given = request.headers().get_all("traceparent");
     let (Some(traceparent), None) = (given.next(), given.next()) else { return None };

@@ -13,6 +13,10 @@ pub use crate::net::Later;
 
 /// One configured role at one backend, compiled when the catalogue loads.
 pub trait Minter: Send + Sync {
+    /// The ARN of the role at AWS whose sessions it mints; `None` if it mints anything else.
+    fn aws_role_arn(&self) -> Option<&str> {
+        None
+    }
     /// Fits claims' text into the target's own rules and settles lifetime; no I/O, nothing promised yet.
     fn plan(&self, order: &Order<'_>) -> Result<Box<dyn Plan>, Unfit>;
     /// Ends a lease as far as this target can, and says how far that was.
@@ -50,6 +54,15 @@ pub struct Order<'a> {
     pub approved_by: &'a [String],
     pub now: UnixSeconds,
     pub duration: Seconds,
+    /// What the credential shall not be good for although the role is: only of a role whose sessions AWS makes.
+    pub narrowing: Option<&'a Narrowing>,
+}
+
+/// Session policies that whoever asks for an AWS session wants it narrowed by.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Narrowing {
+    pub policy: Option<String>,
+    pub policy_arns: Vec<String>,
 }
 
 /// A minted credential.
@@ -77,6 +90,19 @@ pub struct AwsSession {
     pub expires: UnixSeconds,
     pub region: String,
     pub assumed_role_arn: String,
+    /// `AROA…:SESSION`.
+    pub assumed_role_id: String,
+    pub source_identity: String,
+    pub room: Room,
+}
+
+/// How much is taken of the room that AWS gives, in percent; not every STS says it.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Room {
+    /// For session policies and tags.
+    pub policies: Option<i32>,
+    /// For the session's token.
+    pub token: Option<i32>,
 }
 
 /// What ending a lease means: data, not optional methods. In order: the less it means, the greater.
@@ -112,6 +138,9 @@ pub enum Unfit {
     Text { parameter: String, why: String },
     #[error("the role has no scopes")]
     Scope,
+    /// It would not narrow, or AWS would refuse it.
+    #[error("the session cannot be narrowed by this: {0}")]
+    Narrowing(String),
     /// Never rounded up.
     #[error("{seconds} s are below the {least} s that the backend gives at least")]
     TooShort { seconds: u32, least: u32 },
@@ -122,6 +151,7 @@ impl Unfit {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Text { .. } => Reason::TextDoesNotFit,
+            Self::Narrowing(_) => Reason::PolicyNotNarrower,
             Self::Scope => Reason::ScopeNotAllowed,
             Self::TooShort { .. } => Reason::DurationTooShort,
         }

@@ -94,6 +94,7 @@ pub fn check(set: &MappingSet, deployment: Option<&Deployment<'_>>) -> Vec<Diagn
         .collect();
     if !found.iter().any(|fault| fault.severity == Severity::Error) {
         found.extend(aws::briefs(set));
+        found.extend(aws::eager(set));
     }
     found
 }

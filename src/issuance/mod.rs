@@ -8,4 +8,6 @@ pub mod jwt;
 pub mod own;
 pub mod status;
 
-pub use backend::{AwsSession, Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit};
+pub use backend::{
+    AwsSession, Credential, Ended, Later, MintError, Minted, Minter, Narrowing, Order, Plan, Room, Unfit,
+};

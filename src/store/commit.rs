@@ -1,7 +1,7 @@
 //! Guard, Change, Commit, Outcome, Engine: the one write operation.
 
 use super::{
-    Ceremony, Denial, Epoch, Family, Move, Standing, Suspension, TreeRows, Turn, Waiting, forget::Forget,
+    Ceremony, Denial, Epoch, Family, Move, Note, Standing, Suspension, TreeRows, Turn, Waiting, forget::Forget,
     leases::Acting,
 };
 use claimbound_core::{
@@ -66,6 +66,20 @@ pub struct Spend {
     pub leaves: LeaseState,
     /// Only for issuers whose jobs cannot mint again: after `failed`, at most [`RETRIES_MAX`] times more.
     pub may_retry: bool,
+    /// How often the same request may be granted, one after another: 1, but where a mapping says otherwise.
+    pub uses: u32,
+}
+
+impl Spend {
+    /// Whether the same request may go again, after so many times that it did, of which the last left this state.
+    pub fn goes_again(&self, state: LeaseState, attempts: i64) -> bool {
+        let most = match state {
+            LeaseState::Failed if self.may_retry => RETRIES_MAX.max(self.uses.saturating_sub(1)),
+            LeaseState::Issued => self.uses.saturating_sub(1),
+            _ => 0,
+        };
+        attempts < i64::from(most)
+    }
 }
 
 /// A token's single use as the store keeps it. Comes from a [`SingleUse`] alone, hence from a verified token.
@@ -156,6 +170,8 @@ pub enum Change {
     Resume { subject: [u8; 32], suspension: SuspensionId },
     /// Puts something on the list of what a backend's target refuses, or makes it stay there longer.
     Deny(Denial),
+    /// Keeps a note. It alone needs no record.
+    Note(Note),
     /// Opens a session, or keeps a link; one of the same key is replaced.
     OpenSession(Session),
     /// Ends a session, by the SHA-256 of what is presented for it; nothing, if there is none.

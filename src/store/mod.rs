@@ -6,6 +6,7 @@ pub mod commit;
 mod family;
 pub mod forget;
 pub mod leases;
+mod note;
 pub mod open;
 mod postgres;
 mod sqlite;
@@ -23,6 +24,7 @@ pub use commit::{
 };
 pub use family::{Family, GRACE_SECONDS, Turn, Turns};
 pub use leases::{Acting, LeaseOrder, ListedLease};
+pub use note::Note;
 pub use open::{
     AuditedLease, Census, Epoch, HeldLease, Incarnation, Kept, Opened, Reader, Stored, StoredLease, judge, migrate,
     open, open_reader,

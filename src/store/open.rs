@@ -136,6 +136,8 @@ pub trait Reader: Send + Sync {
     fn lease(&self, id: LeaseId) -> Result<Option<HeldLease>, Down>;
     /// The lease that the handle of this SHA-256 ends, whatever its state.
     fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down>;
+    /// The text of a note, until it is swept.
+    fn note(&self, key: &[u8; 32]) -> Result<Option<String>, Down>;
     /// The operator's session of this SHA-256, also one that has expired.
     fn session(&self, session: &[u8; 32]) -> Result<Option<Session>, Down>;
     /// At most `rows` records that stand before this position, the latest first and without emptied ones; without a

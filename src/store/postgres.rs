@@ -7,6 +7,7 @@ mod address;
 mod batch;
 mod ceremonies;
 mod engine;
+mod notes;
 mod reader;
 mod session;
 mod sql;
@@ -32,6 +33,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/postgres_0007.sql"),
     include_str!("migrations/postgres_0008.sql"),
     include_str!("migrations/postgres_0009.sql"),
+    include_str!("migrations/postgres_0010.sql"),
 ];
 /// Where all of ours stands: one store per database.
 const SCHEMA: &str = "claimbound";

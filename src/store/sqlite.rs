@@ -7,6 +7,7 @@ mod ceremonies;
 mod engine;
 mod file;
 mod guards;
+mod notes;
 mod reader;
 
 pub(super) use engine::{Sqlite, migrate};
@@ -31,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/sqlite_0007.sql"),
     include_str!("migrations/sqlite_0008.sql"),
     include_str!("migrations/sqlite_0009.sql"),
+    include_str!("migrations/sqlite_0010.sql"),
 ];
 /// Marks the file as ours (`PRAGMA application_id`): "CLBD".
 const APPLICATION_ID: i32 = 0x434c_4244;

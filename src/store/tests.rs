@@ -59,7 +59,14 @@ fn token(number: u8) -> [u8; 32] {
 }
 
 pub(crate) fn spend(number: u8, leaves: LeaseState) -> Spend {
-    Spend { token: SpentKey::for_tests(token(number), KEPT), issued: NOW, request: [1; 32], leaves, may_retry: false }
+    Spend {
+        token: SpentKey::for_tests(token(number), KEPT),
+        issued: NOW,
+        request: [1; 32],
+        leaves,
+        may_retry: false,
+        uses: 1,
+    }
 }
 
 fn decision(number: u128) -> DecisionId {

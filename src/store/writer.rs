@@ -6,7 +6,7 @@
 //! handed to the engine once; it is never tried again, because after a failure nobody knows whether it was written, and a
 //! second record of one answer would be a lie.
 
-use super::{Commit, Down, Engine, Outcome, TreeRows, forget::Forget};
+use super::{Change, Commit, Down, Engine, Outcome, TreeRows, forget::Forget};
 use crate::telemetry::StoreSeries;
 use claimbound_core::{evidence::Chain, time::UnixSeconds};
 use std::{
@@ -88,7 +88,7 @@ impl Writer {
     ///
     /// A commit whose waiter is gone before its batch begins is not written.
     pub async fn commit(&self, commit: Commit) -> Result<Outcome, Down> {
-        if commit.entry.is_none() && !commit.changes.is_empty() {
+        if commit.entry.is_none() && !commit.changes.iter().all(|change| matches!(change, Change::Note(_))) {
             return Err(Down::new("a change comes without a record"));
         }
         self.ask(|reply| Work::Commit(commit, reply)).await

@@ -66,6 +66,11 @@ struct ReloadLabels {
 struct ActiveLabels {
     active: &'static str,
 }
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct StsLabels {
+    action: &'static str,
+    code: &'static str,
+}
 
 /// What an exchange was about, as far as that was established: names from configuration and mapping folder.
 #[derive(Clone, Default, Debug)]
@@ -176,6 +181,7 @@ pub struct Metrics {
     turned_away: Family<StatusLabels, Counter>,
     revocations: Counter,
     introspections: Family<ActiveLabels, Counter>,
+    sts_answers: Family<StsLabels, Counter>,
     suspensions: Family<ScopeLabels, Gauge>,
     mappings: Family<VersionLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
@@ -199,6 +205,7 @@ impl Metrics {
             turned_away: Family::default(),
             revocations: Counter::default(),
             introspections: Family::default(),
+            sts_answers: Family::default(),
             suspensions: Family::default(),
             mappings: Family::default(),
             reloads: Family::default(),
@@ -222,6 +229,7 @@ impl Metrics {
         ours.register("revocations", about, new.revocations.clone());
         let about = "Tokens asked about, and whether they were good";
         ours.register("introspections", about, new.introspections.clone());
+        ours.register("sts_answers", "Answers in the words of AWS STS", new.sts_answers.clone());
         ours.register("suspensions", "What stands suspended, by kind", new.suspensions.clone());
         new.webhooks.register(ours);
         new.ceremonies.register(ours);
@@ -301,6 +309,11 @@ impl Metrics {
     pub fn introspected(&self, active: bool) {
         let active = if active { "true" } else { "false" };
         self.introspections.get_or_create(&ActiveLabels { active }).inc();
+    }
+
+    /// A request in the words of AWS STS was answered.
+    pub fn sts_answered(&self, action: &'static str, code: &'static str) {
+        self.sts_answers.get_or_create(&StsLabels { action, code }).inc();
     }
 
     /// How much of each kind stands suspended.

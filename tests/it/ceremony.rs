@@ -175,6 +175,7 @@ impl House {
             digest: [0; 32],
             address: None,
             caller: None,
+            sts: None,
         };
         match self.brokers[at % self.brokers.len()].exchange(asked).await.outcome {
             Ok(Granted::Issued(issued)) => Ok(issued),

@@ -439,6 +439,7 @@ async fn a_suspended_actor_acts_for_nobody() {
             digest: [0; 32],
             address: None,
             caller: None,
+            sts: None,
         };
         match broker.exchange(asked).await.outcome {
             Ok(Granted::Issued(_)) => Ok(()),

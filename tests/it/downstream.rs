@@ -324,6 +324,7 @@ impl<'h> Here<'h> {
             digest: [0; 32],
             address: None,
             caller: None,
+            sts: None,
         };
         match self.broker.exchange(asked).await.outcome {
             Ok(Granted::Issued(issued)) => match &issued.credential {

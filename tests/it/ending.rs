@@ -103,6 +103,7 @@ async fn exchange(broker: &Arc<InProcess>, token: &str, role: &str) -> Result<St
         digest: [0; 32],
         address: None,
         caller: None,
+        sts: None,
     };
     match broker.exchange(asked).await.outcome {
         Ok(Granted::Issued(issued)) => Ok(issued.lease.to_string()),

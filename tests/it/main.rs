@@ -23,6 +23,7 @@ mod cloud_gitlab;
 mod cloud_operators;
 mod cloud_parts;
 mod cloud_quickstart;
+mod cloud_sts;
 mod cloud_texts;
 mod commands;
 mod corpus;

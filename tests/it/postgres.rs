@@ -143,6 +143,7 @@ async fn security_038_replicas_with_different_clocks_take_a_token_once() {
     let ahead = InProcess::start(config, Arc::new(Skewed(50))).await.unwrap();
     let asked = |token: &str| Asked {
         caller: None,
+        sts: None,
         grant: AskedGrant::Tokens { subject: Secret::new(token.to_owned()), actor: None },
         role: Some(ROLE.to_owned()),
         scope: None,

@@ -270,6 +270,7 @@ impl Timed {
             digest: [0; 32],
             address: None,
             caller: None,
+            sts: None,
         };
         match self.broker.exchange(asked).await.outcome {
             Ok(Granted::Issued(issued)) => Ok(issued),

@@ -193,6 +193,11 @@ impl MappingSet {
             for most in [limit.per_run, limit.per_hour] {
                 parts.number(most.map_or(0, |most| u64::from(most) + 1));
             }
+            // By its name, and only where it stands: the digest of every other rule is as it was before there was this key.
+            if let Some(uses) = limit.sts_uses_per_token {
+                parts.text("sts_uses_per_token");
+                parts.number(u64::from(uses));
+            }
             parts.number(expires.map_or(0, |end| end.0.cast_unsigned()));
             parts.number(u64::from(*shadow));
             if let Some(actor) = &one.actor {

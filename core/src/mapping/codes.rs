@@ -126,6 +126,7 @@ codes! {
     APPROVER_FORM 534 "an approver that names nobody";
     CEREMONY_UNBOUND 535 "a ceremony that another job of the run could redeem";
     BAD_ACTOR_AUDIENCE 536 "an actor's `audience` that is none";
+    STS_USES 550 "several uses of a token where one is the rule";
     TEST_ROLES 601 "a test's job may have other roles than the test says";
     TEST_GRANTED 602 "a test's job is granted what the test denies";
     TEST_FAILS 603 "other conditions fail than a test says";
@@ -165,7 +166,6 @@ codes! {
     CEREMONY_IN_SHADOW 736 "a ceremony of a mapping that grants nothing";
     AUDIENCE_OF_NOBODY 737 "a downstream exchange of tokens that no role makes";
     LATER_KEY 901 "a key that is not available in this version yet";
-    LATER_VALUE 902 "a form of value that is not available in this version yet";
     LATER_BACKEND 903 "a backend that is not available in this version yet";
 }
 

@@ -17,11 +17,19 @@ pub enum Exempt {
     AllowSelf,
     /// `own_approvers`, in `may` alone: its mappings say who approves.
     OwnApprovers,
+    /// `sts_uses_per_token`, in a limit: one token gives several leases through the STS look-alike.
+    StsUses,
 }
 
 impl Exempt {
-    pub const ALL: [Self; 5] =
-        [Self::AnyRepository, Self::AnyEvent, Self::MutableIdentity, Self::AllowSelf, Self::OwnApprovers];
+    pub const ALL: [Self; 6] = [
+        Self::AnyRepository,
+        Self::AnyEvent,
+        Self::MutableIdentity,
+        Self::AllowSelf,
+        Self::OwnApprovers,
+        Self::StsUses,
+    ];
     /// Those that a mapping claims by a key of its own, with a reason.
     pub const OF_MAPPING: [Self; 3] = [Self::AnyRepository, Self::AnyEvent, Self::MutableIdentity];
     /// As it is written in mappings and in `may`.
@@ -32,6 +40,7 @@ impl Exempt {
             Self::MutableIdentity => "allow_mutable_identity",
             Self::AllowSelf => "allow_self",
             Self::OwnApprovers => "own_approvers",
+            Self::StsUses => "sts_uses_per_token",
         }
     }
     pub fn from_name(name: &str) -> Option<Self> {

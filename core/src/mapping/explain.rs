@@ -30,7 +30,7 @@ const RAW_SHOWN_BYTES_MAX: usize = 256;
 const PAIRS_SHOWN_MAX: usize = 8;
 
 /// What the job had where a condition looked.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Got {
     Value(String),

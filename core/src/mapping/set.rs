@@ -300,11 +300,14 @@ pub struct Limit {
     /// In an hour that begins with the first grant after the last such hour.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_hour: Option<u32>,
+    /// Leases of one token through the STS look-alike; without it one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sts_uses_per_token: Option<u32>,
 }
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [(self.per_run, "run"), (self.per_hour, "hour")];
+        let parts = [(self.per_run, "run"), (self.per_hour, "hour"), (self.sts_uses_per_token, "token as STS")];
         let parts = parts.into_iter().filter_map(|(most, per)| Some(format!("{} per {per}", most?)));
         f.write_str(&parts.collect::<Vec<_>>().join(", "))
     }

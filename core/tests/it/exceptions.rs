@@ -222,7 +222,7 @@ fn may_and_on_rename_say_one_of_their_words() {
     for (from, to, expected) in [
         ("may = []", "may = [\"any_repositorys\"]", "CB0528"),
         ("may = []", "may = [\"everything\"]", "CB0528"),
-        ("may = []", "may = [\"allow_self\", \"own_approvers\", \"sts_uses_per_token\"]", "CB0902"),
+        ("may = []", "may = [\"allow_self\", \"own_approvers\", \"sts_uses_per_token\"]", ""),
         ("may = []", "may = [\"any_event\", \"any_event\"]", "CB0313"),
         ("may = []", "may = \"any_event\"", "CB0105"),
         ("may = []", "may = [7]", "CB0105"),
@@ -437,5 +437,42 @@ fn each_exception_has_a_job_that_shows_it() {
             vec![(Claim::RepositoryOwnerId, "65"), (Claim::RepositoryId, "7"), (Claim::Repository, "acme/api")];
         job.extend(claims);
         assert_eq!(answer(&set, &job), "granted", "{shown:?}");
+    }
+}
+
+#[test]
+fn a_token_has_several_uses_where_nothing_better_is_to_be_had() {
+    let role = |name: &str, sensitivity: &str| {
+        format!(
+            "[role.{name}]\ndescription = \"d\"\nbackend = \"aws\"\nteams = [\"payments\"]\nissuers = [\"own\", \"github\"]\n\
+             sensitivity = \"{sensitivity}\"\n[role.{name}.aws]\nrole_arn = \"arn:aws:iam::111122223333:role/{name}\"\n\
+             region = \"eu-west-1\"\n"
+        )
+    };
+    let roles = format!("{}{}", role("session", "internal"), role("vital", "production"));
+    let may = POLICY.replacen("[\"any_repository\"", "[\"sts_uses_per_token\", \"any_repository\"", 1);
+    let told = |policy: &str, issuer: &str, role: &str, uses: &str| {
+        let text = format!(
+            "[[mapping]]\nname = \"m\"\ndescription = \"d\"\nissuer = \"{issuer}\"\nroles = [{role}]\n[mapping.match]\n{PIN}\n\
+             ref_protected = true\n[mapping.limit]\nsts_uses_per_token = {uses}\n"
+        );
+        let folder = folder(policy, &[("roles/aws.toml", &roles), ("teams/payments/m.toml", &text)]);
+        let loaded = loaded(&folder);
+        let uses = loaded.set.map(|set| set.mappings[0].limit.unwrap().sts_uses_per_token);
+        let errors = loaded.diagnostics.iter().filter(|one| one.severity == Severity::Error);
+        (errors.map(|one| one.code.to_string()).collect::<Vec<_>>().join(" "), uses.flatten())
+    };
+    let (own, github) = ("own", "github");
+    assert_eq!(told(&may, own, "\"session\"", "10"), (String::new(), Some(10)));
+    for (policy, issuer, role, uses, expected) in [
+        (&*may, own, "\"session\"", "11", "CB0520"),
+        (&may, own, "\"session\"", "0", "CB0520"),
+        (POLICY, own, "\"session\"", "3", "CB0521"),
+        (&may, github, "\"session\"", "3", "CB0550"),
+        (&may, own, "\"vital\"", "3", "CB0550"),
+        (&may, own, "\"session\", \"vital\"", "3", "CB0550"),
+        (&may, own, "\"reader\"", "3", "CB0550"),
+    ] {
+        assert_eq!(told(policy, issuer, role, uses).0, expected, "{issuer} {role} {uses}");
     }
 }

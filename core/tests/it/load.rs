@@ -258,8 +258,11 @@ proptest! {
 #[test]
 fn limits_are_read_as_they_are_written() {
     let limited = |limit: &str| mapping(&format!("[mapping.limit]\n{limit}")).limit.unwrap();
-    assert_eq!(limited("per_run = 5\nper_hour = 1_000"), Limit { per_run: Some(5), per_hour: Some(1_000) });
-    assert_eq!(limited("per_hour = 0x10"), Limit { per_run: None, per_hour: Some(16) });
+    assert_eq!(
+        limited("per_run = 5\nper_hour = 1_000"),
+        Limit { per_run: Some(5), per_hour: Some(1_000), ..Limit::default() }
+    );
+    assert_eq!(limited("per_hour = 0x10"), Limit { per_hour: Some(16), ..Limit::default() });
     assert_eq!(limited("per_run = 1_000_000").to_string(), "1000000 per run");
     assert_eq!(mapping("branch = \"main\"").limit, None);
 }

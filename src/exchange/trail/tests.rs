@@ -114,6 +114,7 @@ static POLLS: std::sync::LazyLock<Polls> = std::sync::LazyLock::new(Polls::defau
 
 fn request(id: u128) -> Request<'static> {
     Request {
+        sts: None,
         id: DecisionId(id),
         proof: Proof::Poll { auth_req_id: "", subject: None, actor: None },
         ask: Ask { role: None, duration: None, scope: None },

@@ -47,8 +47,15 @@ pub fn answer(outcome: Result<Granted, Refused>) -> Answer {
 }
 
 fn refuse(reason: Reason, standing: Standing, role_asked: bool, hint: Hint, hints: Hints) -> (Reply, String) {
-    let refused =
-        Refused { reason, standing, role_asked, retry_after_seconds: None, hint: Some(Box::new(hint)), waits: None };
+    let refused = Refused {
+        reason,
+        standing,
+        role_asked,
+        retry_after_seconds: None,
+        hint: Some(Box::new(hint)),
+        waits: None,
+        first: None,
+    };
     let reply = exchanged(&answer(Err(refused)), hints, "https://cb.example");
     let body = String::from_utf8(reply.body.clone()).unwrap();
     (reply, body)
@@ -166,6 +173,7 @@ fn what_the_job_lacks_is_null_and_what_is_unknown_is_left_out() {
 #[test]
 fn a_grant_names_everything_that_it_is() {
     let granted = Granted::Issued(Issued {
+        web_identity: None,
         lease_handle: None,
         refresh: None,
         credential: Credential::Jwt(Secret::new("h.p.s".into())),

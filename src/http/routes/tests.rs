@@ -5,8 +5,8 @@ mod relying;
 use super::*;
 use crate::{
     broker::{
-        Answer, Asked, AskedGrant, Broker, EvidenceHealth, Health, MappingsHealth, NoOperator, SigningHealth,
-        StatusList, StoreHealth, Who,
+        Answer, Asked, AskedGrant, Broker, CallerIdentity, EvidenceHealth, Health, MappingsHealth, NoOperator,
+        SigningHealth, StatusList, StoreHealth, Who,
     },
     config::{Config, Evidence, Hints, Limits, Signing},
     exchange::{Granted, Issued, Refused},
@@ -65,6 +65,7 @@ impl Front for Arc<Fake> {
             role_asked: false,
             retry_after_seconds: None,
             waits: None,
+            first: None,
             hint: None,
         };
         let outcome = match subject.reveal() {
@@ -76,6 +77,7 @@ impl Front for Arc<Fake> {
                 role: "r".into(),
                 mapping: "m".into(),
                 lease: LeaseId(2),
+                web_identity: None,
             })),
             "down" => Err(refuse(Reason::StoreDown)),
             _ => Err(refuse(Reason::Malformed)),
@@ -115,6 +117,10 @@ impl Front for Arc<Fake> {
             }
         })
     }
+    fn caller_identity(&self, _: String, _: Secret) -> BoxFuture<'_, Result<Option<CallerIdentity>, Down>> {
+        Box::pin(async { Ok(None) })
+    }
+    fn count_sts(&self, _: &'static str, _: &'static str) {}
     fn status_list<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<StatusList>>, Down>> {
         Box::pin(async move {
             match name {

@@ -15,8 +15,10 @@ use std::collections::BTreeMap;
 
 pub const KEYS: [&str; 6] = ["role_arn", "region", "session_policy", "session_tags", "external_id", "policy_arns"];
 /// AWS attaches no more managed policies to a session.
-const POLICY_ARNS_MAX: usize = 10;
+pub(super) const POLICY_ARNS_MAX: usize = 10;
 const EXTERNAL_ID_CHARACTERS_MAX: usize = 1224;
+/// When so little is left, botocore and the SDK for JavaScript ask for new keys before each call.
+const RENEWED_SECONDS: u32 = 900;
 
 const UNKNOWN_KEY: Code = Code(820);
 const ROLE_ARN: Code = Code(821);
@@ -29,8 +31,9 @@ const POLICY_ARNS: Code = Code(827);
 const EXTERNAL_ID: Code = Code(828);
 const LIFETIME: Code = Code(829);
 const BRIEF: Code = Code(830);
+const EAGER: Code = Code(750);
 /// The codes of this backend's findings, with their titles.
-pub const CODES: [(Code, &str); 11] = [
+pub const CODES: [(Code, &str); 12] = [
     (UNKNOWN_KEY, "a key that an `aws` role does not have"),
     (ROLE_ARN, "a `role_arn` that names no role"),
     (REGION, "an `aws` role without a region, or with one of another partition"),
@@ -42,6 +45,7 @@ pub const CODES: [(Code, &str); 11] = [
     (EXTERNAL_ID, "an `external_id` that AWS would refuse or never see"),
     (LIFETIME, "an `aws` role whose sessions live shorter or longer than AWS allows"),
     (BRIEF, "a mapping that never gives its `aws` role, because AWS has no sessions that short"),
+    (EAGER, "an `aws` role that the STS look-alike gives for too short a time"),
 ];
 
 /// What a role says about its sessions.
@@ -101,6 +105,20 @@ pub fn briefs(set: &MappingSet) -> Vec<Diagnostic> {
         found.push(Diagnostic::error(BRIEF, mapping.span.clone(), message, help).warning());
     }
     found
+}
+
+/// Roles whose sessions SDKs would renew at every call: at the STS look-alike a token is good for one.
+pub fn eager(set: &MappingSet) -> Vec<Diagnostic> {
+    let short = |role: &&Role| role.kind == super::NAME && role.max_duration.0 <= RENEWED_SECONDS;
+    let told = set.roles.iter().filter(short).map(|role| {
+        let message = format!(
+            "sessions of `{}` live {RENEWED_SECONDS} s at most, and SDKs renew what has so little time left at every call",
+            role.name
+        );
+        let help = "give it through `claimbound exec` or `credential-process`; for the STS look-alike write more than `\"15m\"`";
+        Diagnostic::error(EAGER, role.span.clone(), message, help).warning()
+    });
+    told.collect()
 }
 
 struct Judge<'a> {

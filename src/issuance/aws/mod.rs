@@ -12,15 +12,17 @@ mod policy;
 pub mod session;
 mod sts;
 
-pub use config::{CODES, Config, KEYS, briefs};
+pub use config::{CODES, Config, KEYS, briefs, eager};
 pub use sts::Failure;
 
 use super::{
-    AwsSession, Credential, Ended, Later, MintError, Minted, Minter, Order, Plan, Unfit,
+    AwsSession, Credential, Ended, Later, MintError, Minted, Minter, Narrowing, Order, Plan, Unfit,
     claims::{self, Claims},
 };
 use crate::keys::signing::Signer;
+use arn::is_policy;
 use claimbound_core::time::Seconds;
+use config::POLICY_ARNS_MAX;
 use serde_json::{Map, Value, json};
 use session::Session;
 use std::{
@@ -162,6 +164,7 @@ impl AwsRole {
             return Err(Unfit::TooShort { seconds, least: DURATION_SECONDS_MIN });
         }
         let session = Session::of(order, &self.config.tags)?;
+        let (policy, policy_arns) = self.policies(order.narrowing)?;
         let proof = match self.backend.settings.mode {
             Mode::WebIdentity => Proof::Assertion { claims: self.assertion(order, &session), now: order.now },
             Mode::AssumeRole => {
@@ -173,11 +176,46 @@ impl AwsRole {
             role_arn: self.config.role_arn.text.clone(),
             region: self.region().to_owned(),
             duration_seconds: seconds,
-            policy: self.config.policy.as_deref().map(str::to_owned),
-            policy_arns: self.config.policy_arns.clone(),
+            policy,
+            policy_arns,
             session,
             proof,
         })
+    }
+
+    /// The session's policies. AWS lets a session do what *one* of them allows, so the asker's are taken where the role has
+    /// none, or where they leave some of the role's out.
+    fn policies(&self, asked: Option<&Narrowing>) -> Result<(Option<String>, Vec<String>), Unfit> {
+        let Config { policy, policy_arns, role_arn, .. } = &self.config;
+        let asked = asked.filter(|asked| **asked != Narrowing::default());
+        let Some(asked) = asked else { return Ok((policy.clone(), policy_arns.clone())) };
+        let arns = &asked.policy_arns;
+        if let Some(arn) = arns.iter().find(|arn| !is_policy(arn, role_arn.partition)) {
+            return Err(Unfit::Narrowing(format!("`{arn}` is no managed policy of the role's partition")));
+        }
+        if arns.len() > POLICY_ARNS_MAX {
+            return Err(Unfit::Narrowing(format!(
+                "AWS takes {POLICY_ARNS_MAX} managed policies, and these are {}",
+                arns.len()
+            )));
+        }
+        let own = asked.policy.as_deref().map(|text| {
+            policy::judge(text).map_err(|fault| match fault {
+                policy::Fault::Unfit(why) => Unfit::Narrowing(why),
+                policy::Fault::TooLong(length) => {
+                    Unfit::Narrowing(format!("it has {length} characters without blanks"))
+                }
+            })
+        });
+        let own = own.transpose()?;
+        let free = policy.is_none() && policy_arns.is_empty();
+        let fewer = policy.is_none() && own.is_none() && arns.iter().all(|arn| policy_arns.contains(arn));
+        if free || fewer {
+            return Ok((own, arns.clone()));
+        }
+        Err(Unfit::Narrowing(
+            "the role has session policies of its own, and another beside them would allow more".to_owned(),
+        ))
     }
 
     /// The role's region, or its backend's.
@@ -209,6 +247,10 @@ pub fn subject(role: &str) -> String {
 }
 
 impl Minter for AwsRole {
+    fn aws_role_arn(&self) -> Option<&str> {
+        Some(&self.config.role_arn.text)
+    }
+
     fn plan(&self, order: &Order<'_>) -> Result<Box<dyn Plan>, Unfit> {
         Ok(Box::new(Planned { call: self.call(order)?, backend: Arc::clone(&self.backend) }))
     }
@@ -248,6 +290,9 @@ impl Plan for Planned {
                     expires: answer.expires,
                     region: self.call.region.clone(),
                     assumed_role_arn: answer.assumed_role_arn,
+                    assumed_role_id: answer.assumed_role_id,
+                    source_identity: self.call.session.source_identity.clone(),
+                    room: answer.room,
                 }),
             })
         })

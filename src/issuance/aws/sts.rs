@@ -1,7 +1,11 @@
 //! The calls to STS, and what their failures mean. Nothing is sent twice unless AWS said that it did nothing and to
 //! try again: a request that went out and was not answered may have made a session.
 
-use super::{super::MintError, Backend, Mode, session::Session};
+use super::{
+    super::{MintError, Room},
+    Backend, Mode,
+    session::Session,
+};
 use crate::{keys::signing::SigningAlgorithm, secret::Secret};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::{
@@ -58,6 +62,8 @@ pub(super) struct Answer {
     pub session_token: Secret,
     pub expires: UnixSeconds,
     pub assumed_role_arn: String,
+    pub assumed_role_id: String,
+    pub room: Room,
 }
 
 /// STS gave no session.
@@ -167,7 +173,7 @@ impl Backend {
         let seconds = i32::try_from(call.duration_seconds).unwrap_or(i32::MAX);
         let arns = (!call.policy_arns.is_empty())
             .then(|| call.policy_arns.iter().map(|arn| PolicyDescriptorType::builder().arn(arn).build()).collect());
-        let (credentials, user) = match &call.proof {
+        let (credentials, user, room) = match &call.proof {
             Proof::Assertion { claims, now } => {
                 let token = self
                     .signer
@@ -184,7 +190,9 @@ impl Backend {
                     .send()
                     .await
                     .map_err(|error| failure(error).without(token.reveal()))?;
-                (answer.credentials, answer.assumed_role_user)
+                #[expect(deprecated, reason = "clients read it")]
+                let room = Room { policies: answer.packed_policy_size, token: answer.session_token_utilization };
+                (answer.credentials, answer.assumed_role_user, room)
             }
             Proof::Identity { external_id } => {
                 let tag = |(key, value): &(String, String)| Tag::builder().key(key).value(value).build().ok();
@@ -202,11 +210,12 @@ impl Backend {
                     .send()
                     .await
                     .map_err(failure)?;
-                (answer.credentials, answer.assumed_role_user)
+                #[expect(deprecated, reason = "clients read it")]
+                let room = Room { policies: answer.packed_policy_size, token: answer.session_token_utilization };
+                (answer.credentials, answer.assumed_role_user, room)
             }
         };
-        let user = user.map(|user| user.arn);
-        let (Some(credentials), Some(assumed_role_arn)) = (credentials, user) else {
+        let (Some(credentials), Some(user)) = (credentials, user) else {
             return Err(Failure { nothing: false, code: None, text: "STS answered without credentials".to_owned() });
         };
         let Credentials { access_key_id, secret_access_key, session_token, expiration, .. } = credentials;
@@ -215,7 +224,9 @@ impl Backend {
             secret_access_key: Secret::new(secret_access_key),
             session_token: Secret::new(session_token),
             expires: UnixSeconds(expiration.secs()),
-            assumed_role_arn,
+            assumed_role_arn: user.arn,
+            assumed_role_id: user.assumed_role_id,
+            room,
         })
     }
 

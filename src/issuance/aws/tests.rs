@@ -110,6 +110,7 @@ fn lifetimes_that_aws_does_not_give_do_not_load() {
 
 fn order<'a>(case: &'a Case<'a>) -> Order<'a> {
     Order {
+        narrowing: None,
         lease: LeaseId(0x0190_0000_0000_7000_8000_0000_0000_0001),
         role: "payments-deploy.production",
         mapping: "payments-production",

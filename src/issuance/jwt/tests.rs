@@ -130,6 +130,7 @@ fn with_case<T>(then: impl FnOnce(&Case<'_>) -> T) -> T {
 
 fn order<'a>(case: &'a Case<'a>) -> Order<'a> {
     Order {
+        narrowing: None,
         lease: LeaseId(0x0190_0000_0000_7000_8000_0000_0000_0001),
         role: "payments-secrets",
         mapping: "payments-staging",

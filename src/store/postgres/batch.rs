@@ -3,8 +3,8 @@
 
 use super::ceremonies::Ceremonies;
 use crate::store::{
-    Blocked, Change, Commit, Denial, Down, Epoch, Family, Guard, Lease, LeaseState, Session, Settled, Spend,
-    Suspension, Turn, Use, commit::RETRIES_MAX,
+    Blocked, Change, Commit, Denial, Down, Epoch, Family, Guard, Lease, LeaseState, Note, Session, Settled, Spend,
+    Suspension, Turn, Use,
 };
 use claimbound_core::{
     evidence::{LeaseId, SuspensionId},
@@ -124,6 +124,7 @@ pub(super) struct Held<'b> {
     pub(super) fixed: Table<&'b str, String>,
     pub(super) ceremonies: Ceremonies,
     pub(super) denials: Vec<&'b Denial>,
+    pub(super) notes: Vec<&'b Note>,
     pub(super) folders: Vec<(&'b [u8; 32], &'b [u8])>,
     pub(super) epochs: Vec<&'b Epoch>,
     /// Inserted, then removed.
@@ -147,6 +148,7 @@ impl<'b> Held<'b> {
             fixed: Table::default(),
             ceremonies: Ceremonies::default(),
             denials: Vec::new(),
+            notes: Vec::new(),
             folders: Vec::new(),
             epochs: Vec::new(),
             opened_sessions: Vec::new(),
@@ -159,7 +161,7 @@ impl<'b> Held<'b> {
     pub(super) fn judge(&mut self, commit: &'b Commit) -> Result<Option<Blocked>, Down> {
         let (folders, denials, lists) = (self.folders.len(), self.denials.len(), self.lists.len());
         let (sessions, epochs) = ((self.opened_sessions.len(), self.ended_sessions.len()), self.epochs.len());
-        let mark = self.ceremonies.mark();
+        let (mark, notes) = (self.ceremonies.mark(), self.notes.len());
         let verdict = self.attempt(commit)?;
         let keep = verdict.is_none();
         self.spent.end(keep);
@@ -174,6 +176,7 @@ impl<'b> Held<'b> {
             self.opened_sessions.truncate(sessions.0);
             self.ended_sessions.truncate(sessions.1);
             self.denials.truncate(denials);
+            self.notes.truncate(notes);
             self.lists.truncate(lists);
             self.epochs.truncate(epochs);
         }
@@ -264,6 +267,10 @@ impl<'b> Held<'b> {
                     self.epochs.push(epoch);
                     None
                 }
+                Change::Note(note) => {
+                    self.notes.push(note);
+                    None
+                }
                 Change::OpenSession(session) => {
                     self.opened_sessions.push(session);
                     None
@@ -301,8 +308,8 @@ impl<'b> Held<'b> {
             None if self.fresh.contains(&token) => first,
             None => return Some(Blocked::Replay),
             Some(Spent { state: LeaseState::Issuing, .. }) => return Some(Blocked::InFlight),
-            Some(Spent { state: LeaseState::Failed, request, attempts })
-                if spend.may_retry && *request == spend.request && *attempts < RETRIES_MAX.into() =>
+            Some(Spent { state, request, attempts })
+                if *request == spend.request && spend.goes_again(*state, *attempts) =>
             {
                 Spent { attempts: attempts + 1, ..first }
             }

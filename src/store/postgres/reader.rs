@@ -217,6 +217,12 @@ impl Reader for PostgresReader {
         self.all("SELECT * FROM suspensions ORDER BY since, id", Vec::new(), suspension)
     }
 
+    fn note(&self, key: &[u8; 32]) -> Result<Option<String>, Down> {
+        Ok(self
+            .all("SELECT text FROM notes WHERE key = $1", vec![Box::new(key.to_vec())], |row| get(row, "text"))?
+            .pop())
+    }
+
     fn suspension(&self, subject: &[u8; 32]) -> Result<Option<Suspension>, Down> {
         let sql = "SELECT * FROM suspensions WHERE subject = $1";
         Ok(self.all(sql, vec![Box::new(subject.to_vec())], suspension)?.pop())

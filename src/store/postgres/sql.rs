@@ -116,5 +116,9 @@ statements! {
      SET size = excluded.size, note = excluded.note WHERE excluded.size > checkpoints.size",
     // Shared: whoever takes one back waits for the grants under way, and who comes after sees it gone.
     standing: "SELECT key, rule, until, subjects FROM standing WHERE key = ANY($1) ORDER BY key FOR SHARE",
+    keep_note: "INSERT INTO notes VALUES ($1, $2, $3) ON CONFLICT (key) DO UPDATE SET text = excluded.text, until = excluded.until",
+    sweep_notes: "WITH gone AS MATERIALIZED (SELECT key FROM notes WHERE until <= $1 ORDER BY until LIMIT $2
+                                FOR UPDATE SKIP LOCKED)
+     DELETE FROM notes USING gone WHERE notes.key = gone.key",
     sweep_lists: "DELETE FROM status_lists WHERE until < $1",
 }

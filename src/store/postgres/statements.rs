@@ -4,7 +4,7 @@ use super::{
     batch::{Counter, Held, Kin, Row, Spent, Suspended},
     bytes, ceremonies,
     engine::Fault,
-    family, get, maybe_bytes,
+    family, get, maybe_bytes, notes,
     sql::Prepared,
     state,
 };
@@ -108,6 +108,7 @@ impl<'b> Wanted<'b> {
                 | Change::CarryClaims { .. }
                 | Change::KeepFolder { .. }
                 | Change::KeepList { .. }
+                | Change::Note(_)
                 | Change::OpenSession(_)
                 | Change::EndSession(_)
                 | Change::Adopt(_)
@@ -347,6 +348,7 @@ impl Session {
             sent.push(async move { client.execute(&sql.fix, &[&names, &facts]).await }.boxed());
         }
         self.suspend(held, &mut sent);
+        notes::keep(self, held, &mut sent);
         let mut denials: Vec<_> = held.denials.iter().map(|denial| (denial.key(), *denial)).collect();
         denials.sort_by_key(|(key, _)| *key);
         for (key, denial) in denials {
@@ -568,6 +570,7 @@ impl Session {
         client.execute(&sql.sweep_persons, &[&now.0, &SWEEP_ROWS_MAX]).await?;
         client.execute(&sql.sweep_acting_persons, &[&now.0, &SWEEP_ROWS_MAX]).await?;
         client.execute(&sql.sweep_lists, &[&now.0]).await?;
+        client.execute(&sql.sweep_notes, &[&now.0, &SWEEP_ROWS_MAX]).await?;
         self.sweep_ceremonies(now).await?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
         let forgotten = newest.map_or(0, |newest| newest + 1);

@@ -5,7 +5,7 @@
 use super::{
     APPLICATION_ID, KIN, MIGRATIONS, ceremonies, file,
     guards::{self, Times, family, turned},
-    key, prepare, version,
+    key, notes, prepare, version,
 };
 use crate::store::{
     Acting, Blocked, Change, Commit, Denial, Down, Engine, Epoch, Family, Guard, Lease, LeaseState, Outcome, Settled,
@@ -179,6 +179,7 @@ impl Engine for Sqlite {
              (SELECT id FROM leases WHERE actor_person IS NOT NULL AND expires <= ?1 ORDER BY expires LIMIT ?2)";
         transaction.prepare_cached(forget)?.execute((now.0, SWEEP_ROWS_MAX))?;
         ceremonies::sweep(&transaction, now)?;
+        notes::sweep(&transaction, now, SWEEP_ROWS_MAX)?;
         let over = "DELETE FROM status_lists WHERE until < ?1";
         transaction.prepare_cached(over)?.execute([now.0])?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
@@ -283,6 +284,7 @@ fn may_be_blocked(change: &Change) -> bool {
         | Change::OpenSession(_)
         | Change::EndSession(_)
         | Change::GiveClaimBack(_)
+        | Change::Note(_)
         | Change::Stand(_)
         | Change::ResetClaims(_)
         | Change::CarryClaims { .. }
@@ -352,6 +354,10 @@ fn change(connection: &Connection, commit: &Commit) -> rusqlite::Result<Option<B
             }
             Change::Adopt(epoch) => {
                 adopt(connection, epoch)?;
+                None
+            }
+            Change::Note(note) => {
+                notes::keep(connection, note)?;
                 None
             }
             Change::OpenSession(session) => {

@@ -2,7 +2,7 @@
 //! row.
 
 use super::{ceremonies, family_at, key};
-use crate::store::{Blocked, Family, Guard, LeaseState, Move, Spend, Turns, Use, commit::RETRIES_MAX};
+use crate::store::{Blocked, Family, Guard, LeaseState, Move, Spend, Turns, Use};
 use claimbound_core::{
     evidence::{LeaseId, SuspensionId},
     time::UnixSeconds,
@@ -97,16 +97,14 @@ fn unspent<'c>(
     if spend.token.keep_until() < forgotten {
         return Ok(Err(Blocked::Replay));
     }
-    let found: Option<(LeaseState, [u8; 32], u32)> = connection
+    let found: Option<(LeaseState, [u8; 32], i64)> = connection
         .prepare_cached("SELECT state, request, attempts FROM spent WHERE token = ?1")?
         .query_row([spend.token.key()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     Ok(match found {
         None => Ok(Take::Spend(spend)),
         Some((LeaseState::Issuing, ..)) => Err(Blocked::InFlight),
-        Some((LeaseState::Failed, request, attempts))
-            if spend.may_retry && request == spend.request && attempts < RETRIES_MAX =>
-        {
+        Some((state, request, attempts)) if request == spend.request && spend.goes_again(state, attempts) => {
             Ok(Take::SpendAgain(spend))
         }
         Some(_) => Err(Blocked::Replay),

@@ -1,6 +1,6 @@
 //! Reading: own connections, each walk in one read transaction, nothing in the writer's way.
 
-use super::{KIN, MIGRATIONS, ceremonies, family_at, id_at, key, prepare, version};
+use super::{KIN, MIGRATIONS, ceremonies, family_at, id_at, key, notes, prepare, version};
 use crate::store::{
     Acting, AuditedLease, Census, Denial, DenialScope, Down, Epoch, Family, HeldLease, Kept, KeptCeremony, Leaf,
     LeaseOrder, ListedLease, Node, Reader, Scope, Session, Standing, Stored, StoredLease, Subject, Suspension,
@@ -91,6 +91,10 @@ impl Reader for SqliteReader {
     fn held(&self, possession: &[u8; 32]) -> Result<Option<HeldLease>, Down> {
         let sql = "SELECT * FROM leases WHERE possession = ?1";
         self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([possession], held_lease).optional()?))
+    }
+
+    fn note(&self, key: &[u8; 32]) -> Result<Option<String>, Down> {
+        self.read(|connection| Ok(notes::read(connection, key)?))
     }
 
     fn session(&self, session: &[u8; 32]) -> Result<Option<Session>, Down> {

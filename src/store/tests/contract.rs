@@ -20,7 +20,8 @@ macro_rules! contract {
     ($place:expr) => {
         contract! { $place;
             a_token_is_spent_once_in_a_batch a_token_is_spent_once_across_waiters what_is_blocked_writes_nothing
-            only_the_same_request_goes_again_after_a_failure a_token_in_flight_says_so_until_it_is_settled
+            only_the_same_request_goes_again_after_a_failure a_token_is_used_as_often_as_it_may_be
+            a_note_is_kept_until_it_is_swept a_token_in_flight_says_so_until_it_is_settled
             a_lease_is_settled_once_and_ended_once a_fact_is_fixed_for_ever a_census_counts_what_is_alive a_folder_is_kept_once
             a_forgotten_token_stays_refused each_start_goes_on_with_the_chain leases_are_found_again
             a_batch_that_fails_leaves_nothing a_limit_holds_until_its_window_is_over
@@ -121,6 +122,44 @@ pub(super) fn only_the_same_request_goes_again_after_a_failure(place: &dyn Place
         assert_eq!(next, if attempt < 2 { durable(3 + 2 * attempt) } else { replay.clone() }, "attempt {attempt}");
     }
     verified(place, 6);
+}
+
+pub(super) fn a_token_is_used_as_often_as_it_may_be(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    let replay = Outcome::Blocked(Blocked::Replay);
+    let several = Spend { uses: 3, ..spend(1, Issuing) };
+    for number in 1..=3_u64 {
+        assert_eq!(go(grant(number.into(), several)), durable(2 * number - 1));
+        assert_eq!(go(grant(50, several)), Outcome::Blocked(Blocked::InFlight), "one after another");
+        assert_eq!(go(settle(number.into(), Issued)), durable(2 * number));
+        assert_eq!(go(grant(50, Spend { request: [2; 32], ..several })), replay, "another request");
+        assert_eq!(go(grant(50, Spend { uses: 1, ..several })), replay, "one that may not");
+    }
+    assert_eq!(go(grant(50, several)), replay, "a fourth time");
+    assert_eq!(go(grant(60, Spend { uses: 9, ..spend(2, Issuing) })), durable(7));
+    assert_eq!(go(settle(60, Unknown)), durable(8));
+    assert_eq!(go(grant(61, Spend { uses: 9, ..spend(2, Issuing) })), replay, "nobody knows what came of it");
+    verified(place, 8);
+}
+
+pub(super) fn a_note_is_kept_until_it_is_swept(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let mut go = |commit| one(engine.as_mut(), &mut chain, commit);
+    let note = |key: u8, text: &str, until| {
+        Change::Note(Note { key: [key; 32], text: text.to_owned(), until: NOW.plus(until) })
+    };
+    assert_eq!(go(refuse(1, vec![], vec![note(1, "first", 10), note(2, "b", 20), note(1, "again", 30)])), durable(1));
+    let alone = Commit { guards: vec![], changes: vec![note(3, "c", 10)], entry: None };
+    assert_eq!(go(alone), durable(1), "without a record");
+    let blocked = refuse(2, vec![Guard::LeaseAlive(LeaseId(77))], vec![note(2, "never", 90)]);
+    assert!(matches!(go(blocked), Outcome::Blocked(_)));
+    let read = |key: u8| place.reader().note(&[key; 32]).unwrap();
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!((read(1), read(2), read(3), read(4)), (text("again"), text("b"), text("c"), None));
+    engine.sweep(NOW.plus(20)).unwrap();
+    assert_eq!((read(1), read(2), read(3)), (text("again"), None, None));
+    verified(place, 1);
 }
 
 pub(super) fn a_token_in_flight_says_so_until_it_is_settled(place: &dyn Place) {

@@ -70,7 +70,7 @@ const SERVICE: &[(&str, &str)] = &[
     (
         "http",
         "broker config core::ceremony core::diag core::evidence core::mapping core::reason core::time core::workload documents exchange \
-         folder history issuance::Credential issuance::Ended issuance::Later keys::signing::KeyInfo operate operators people rate secret store::Down \
+         folder history issuance::AwsSession issuance::Credential issuance::Ended issuance::Later issuance::Narrowing keys::signing::KeyInfo operate operators people rate secret store::Down \
          telemetry",
     ),
     ("dev", "broker config core documents exchange http issuance keys net secret store telemetry"),

@@ -24,7 +24,9 @@ mod tests;
 mod values;
 mod workflows;
 
-pub(super) use self::{conditions::match_keys, raw::CLAIMS, values::OPERATORS, workflows::WORKFLOW_PARTS};
+pub(super) use self::{
+    conditions::match_keys, limit::STS_USES_MAX, raw::CLAIMS, values::OPERATORS, workflows::WORKFLOW_PARTS,
+};
 
 use super::{
     Folder, IssuerId, MappingSet, RoleId, codes,

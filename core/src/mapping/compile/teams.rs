@@ -22,7 +22,8 @@ use super::{
 use crate::{
     diag::{Diagnostic, Span},
     mapping::{
-        ActorRule, Exception, Exempt, Issuer, IssuerId, Mapping, Origin, Pairs as Members, RoleId, Team, Test, codes,
+        ActorRule, Exception, Exempt, Issuer, IssuerId, Mapping, Origin, Pairs as Members, Role, RoleId, Team, Test,
+        codes,
         syntax::{Entry, Fields, Findings, Place, Tree, empty_list},
     },
     review::{Given, TestCase},
@@ -92,7 +93,7 @@ impl Mappings {
                 self.mapping(&mapping, &reading, findings);
             } else {
                 conditions::keys_alone(&keys_of(mapping.entry("match"), Origin::Match, findings), findings);
-                limit::read(mapping.entry("limit"), None, findings);
+                limit::read(mapping.entry("limit"), None, (&owner.team, &[]), findings);
                 self.actor(&mapping, &[], &reading, findings);
             }
         }
@@ -269,14 +270,16 @@ impl Mappings {
             findings.push(finding.and(other.clone(), "the ceiling"));
         }
         let roles = reading.roles(fields, findings);
+        let known_roles: Vec<&Role> = roles.iter().map(|(role, _)| &reading.roles.all[role.0 as usize]).collect();
+        let given_to = (&reading.owner.team, known_roles.as_slice());
         let Some((issuer_number, issuer, profile)) = reading.issuer(fields, name, findings) else {
             conditions::keys_alone(&keys_of(fields.entry("match"), Origin::Match, findings), findings);
-            limit::read(fields.entry("limit"), None, findings);
+            limit::read(fields.entry("limit"), None, given_to, findings);
             self.actor(fields, &roles, reading, findings);
             duration::read(fields.entry("max_session"), findings);
             return;
         };
-        let limit = limit::read(fields.entry("limit"), Some((issuer.name.as_ref(), profile)), findings);
+        let limit = limit::read(fields.entry("limit"), Some((issuer.name.as_ref(), profile)), given_to, findings);
         let max_session =
             session::read(fields.entry("max_session"), max.as_ref(), (issuer.name.as_ref(), profile), findings);
         let issuer_id = IssuerId(issuer_number);

@@ -9,7 +9,7 @@ use crate::{
     ceremony::QUORUM_MAX,
     mapping::{
         Exempt, When,
-        compile::{CLAIMS, OPERATORS, WORKFLOW_PARTS, match_keys},
+        compile::{CLAIMS, OPERATORS, STS_USES_MAX, WORKFLOW_PARTS, match_keys},
     },
     workload::{ACTORS_MAX, Claim, Kind, Profiles},
 };
@@ -264,6 +264,10 @@ fn of(place: Place, key: &str, backends: BackendKeys<'_>) -> Option<Value> {
         (Place::Mapping, "limit") => described(table(Place::Limit, backends), "counted for each repository"),
         (Place::Limit, "per_run") => count("grants in one run of the CI system"),
         (Place::Limit, "per_hour") => count("grants in an hour"),
+        (Place::Limit, "sts_uses_per_token") => described(
+            json!({ "type": "integer", "minimum": 1, "maximum": STS_USES_MAX }),
+            "leases of one token through the STS look-alike, where jobs cannot get another token",
+        ),
         (Place::Test, "workload") => {
             described(workload(), "the job in canonical claims; ids that the folder knows are filled in")
         }

@@ -75,7 +75,7 @@ impl Place {
                 "expires",
                 "shadow",
             ],
-            Self::Limit => &["per_run", "per_hour"],
+            Self::Limit => &["per_run", "per_hour", "sts_uses_per_token"],
             Self::Actor => &["required", "audience", "max_depth", "match"],
             Self::Ceremony => &[
                 "when",
@@ -195,7 +195,6 @@ impl Place {
 /// What to do instead of a key that a later version of the language has. `None`: no version has it.
 pub(crate) fn later(place: Place, key: &str) -> Option<&'static str> {
     Some(match (place, key) {
-        (Place::Limit, "sts_uses_per_token") => "remove it; one token is good for one call in this version",
         (Place::Issuer, "max_lifetime") => "remove it; the profile's own maximum stands",
         (Place::Role, "gcp" | "azure" | "vault" | "kubernetes" | "ssh" | "x509" | "github" | "database") => {
             "give the role an `aws` table, or a `jwt` one if the relying party accepts a signed token; otherwise leave the role out"

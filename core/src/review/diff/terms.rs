@@ -50,8 +50,11 @@ pub fn of_mappings([before, after]: [&MappingSet; 2], mappings: [MappingId; 2], 
         term(&mut terms, "duration", default(a), default(b), |a, b| a < b, show_seconds);
     }
     session(&mut terms, a.0.max_session, b.0.max_session);
-    let [Limit { per_run: a_run, per_hour: a_hour }, Limit { per_run: b_run, per_hour: b_hour }] =
-        [a, b].map(|(mapping, _)| mapping.limit.unwrap_or_default());
+    let [a_limit, b_limit] = [a, b].map(|(mapping, _)| mapping.limit.unwrap_or_default());
+    let Limit { per_run: a_run, per_hour: a_hour, sts_uses_per_token: a_token } = a_limit;
+    let Limit { per_run: b_run, per_hour: b_hour, sts_uses_per_token: b_token } = b_limit;
+    let [a_uses, b_uses] = [a_token, b_token].map(|uses| uses.unwrap_or(1));
+    term(&mut terms, "limit.sts_uses_per_token", a_uses, b_uses, |a, b| a < b, |uses| uses.to_string());
     for (name, a, b) in [("limit.per_run", a_run, b_run), ("limit.per_hour", a_hour, b_hour)] {
         let most = |limit: &Option<u32>| limit.map_or(u64::MAX, u64::from);
         let show = |limit: Option<u32>| limit.map_or("none".to_owned(), |limit| limit.to_string());

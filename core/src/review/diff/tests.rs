@@ -102,7 +102,7 @@ impl Small {
         for (at, (conditions, roles, minutes, per_hour)) in self.mappings.iter().enumerate() {
             builder = builder.mapping_of(0, &format!("m{at}"), roles, conditions.clone()).with(|mapping| {
                 mapping.max_duration = minutes.map(|minutes| Seconds(minutes * 60));
-                mapping.limit = per_hour.map(|most| Limit { per_run: None, per_hour: Some(most) });
+                mapping.limit = per_hour.map(|most| Limit { per_hour: Some(most), ..Limit::default() });
             });
         }
         for (at, (conditions, roles)) in self.denies.iter().enumerate() {
@@ -264,8 +264,8 @@ fn terms_are_compared_field_by_field() {
         (|_| {}, |m| m.max_duration = Some(Seconds(9999)), &[]),
         (|m| m.duration = Some(Seconds(60)), |m| m.duration = Some(Seconds(90)), &[("duration", Direction::Wider)]),
         (
-            |m| m.limit = Some(Limit { per_run: Some(1), per_hour: None }),
-            |m| m.limit = Some(Limit { per_run: None, per_hour: Some(9) }),
+            |m| m.limit = Some(Limit { per_run: Some(1), ..Limit::default() }),
+            |m| m.limit = Some(Limit { per_hour: Some(9), ..Limit::default() }),
             &[("limit.per_run", Direction::Wider), ("limit.per_hour", Direction::Narrower)],
         ),
         (

@@ -19,9 +19,6 @@ use crate::{
 /// Bytes of a reason: a few sentences.
 const REASON_BYTES_MAX: usize = 1000;
 
-/// Names that `may` will know when there is something to be excepted from.
-const LATER: [&str; 1] = ["sts_uses_per_token"];
-
 /// `may` of a team. An empty list is as good as none.
 pub(in crate::mapping::compile) fn may(fields: &Fields<'_, '_>, findings: &mut Findings) -> Vec<Exempt> {
     let Some(entry) = fields.entry("may") else { return Vec::new() };
@@ -32,13 +29,6 @@ pub(in crate::mapping::compile) fn may(fields: &Fields<'_, '_>, findings: &mut F
     for (name, span) in entry.texts(findings) {
         if let Some(exempt) = Exempt::from_name(name) {
             may.push(exempt);
-        } else if LATER.contains(&name) {
-            findings.error(
-                codes::LATER_VALUE,
-                span,
-                format!("the exception `{name}` in `may` is not available in this version yet"),
-                "remove it: there is nothing yet that it could except from",
-            );
         } else {
             unknown(name, span, findings);
         }

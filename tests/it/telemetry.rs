@@ -83,6 +83,8 @@ async fn a_broker_tells_what_it_did_in_series_spans_and_copies_and_never_a_secre
     broker.exchange_for("not-a-token-canary-0001", "payments-release").await;
     let large = http::post_form(&format!("{}/token", broker.url()), &[("x", &"x".repeat(70_000))]).await;
     assert_eq!(large.status, 413);
+    let no_action = http::post_form(&format!("{}/aws/sts", broker.url()), &[("Action", "ListRoles")]).await;
+    assert_eq!(no_action.status, 400);
     let revoked = broker.exchange_for(&third, "payments-release").await;
     assert_eq!(introspect(&broker, revoked.text_of("access_token")).await.body["active"], true);
     broker.revoke(revoked.text_of("access_token")).await;

@@ -283,7 +283,7 @@ impl Plan for Planned {
             Ok(Minted {
                 handle: answer.access_key_id.clone(),
                 expires: answer.expires,
-                credential: Credential::Aws(AwsSession {
+                credential: Credential::Aws(Box::new(AwsSession {
                     access_key_id: answer.access_key_id,
                     secret_access_key: answer.secret_access_key,
                     session_token: answer.session_token,
@@ -293,7 +293,7 @@ impl Plan for Planned {
                     assumed_role_id: answer.assumed_role_id,
                     source_identity: self.call.session.source_identity.clone(),
                     room: answer.room,
-                }),
+                })),
             })
         })
     }

@@ -168,6 +168,8 @@ pub struct Broker {
     own: OwnTokens,
     /// How far the ring agrees with the store, and what is published with both.
     trust: std::sync::Mutex<signing::Trust>,
+    /// Held while keys change and until that is on record, in the name of whoever changed them.
+    changing_keys: tokio::sync::Mutex<()>,
     published: Option<signing::Published>,
     /// What was last counted in the store.
     census: std::sync::Mutex<StoreSample>,
@@ -240,6 +242,7 @@ impl Broker {
         let broker = Arc::new(Self {
             webhooks,
             trust: trust.into(),
+            changing_keys: tokio::sync::Mutex::default(),
             published,
             census: std::sync::Mutex::default(),
             metrics,

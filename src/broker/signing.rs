@@ -196,6 +196,7 @@ impl Broker {
         change: impl FnOnce(&Signer, UnixSeconds) -> Result<T, SigningError> + Send + 'static,
     ) -> Result<T, KeysError> {
         operator.require(May::Keys)?;
+        let _changing = self.changing_keys.lock().await;
         let (signer, now) = (self.signer.clone(), self.clock.now());
         let changed = match tokio::task::spawn_blocking(move || change(&signer, now)).await {
             Ok(changed) => changed?,
@@ -228,6 +229,7 @@ impl Broker {
     }
 
     async fn ring_from_disk(&self, now: UnixSeconds) -> Result<(), Refused> {
+        let _changing = self.changing_keys.lock().await;
         let signer = self.signer.clone();
         let read = tokio::task::spawn_blocking(move || signer.read_again());
         let ring = read.await.map_err(|error| Refused::Ring(error.to_string()))??;

@@ -130,7 +130,8 @@ pub struct ShowArgs {
 /// the broker cannot be asked.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
-  claimbound claim approve 6f1c0d3e5a7b49829c1d4e6f8a0b2c3d --code 4F7K-9QTX --reason 'release 1.2, CHG-812'")]
+  claimbound claim approve 6f1c0d3e5a7b49829c1d4e6f8a0b2c3d \\
+    --code 4F7K-9QTX --reason 'release 1.2, CHG-812'")]
 pub struct ApproveArgs {
     /// The ceremony's id, or the link in the job's log
     #[arg(value_name = "CEREMONY")]

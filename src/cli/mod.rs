@@ -56,8 +56,8 @@ use std::{env, ffi::OsString, path::Path, process::ExitCode};
 #[derive(Parser, Debug)]
 #[command(name = "claimbound", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(
-    after_help = "Begin with `demo`, then `dev`. Jobs use `login`, `logout`, `exec`, `credential-process` and `handoff`; all else is \
-                  for whoever writes mappings or runs a broker.
+    after_help = "Begin with `demo`, then `dev`. Jobs use `doctor job`, `login` to `docker-credential` and `handoff`; approvers \
+                  use `claim`; all else is for whoever writes mappings or runs a broker.
 Exit codes: 0 done, 1 findings or a denial, 2 usage or I/O, unless a command says otherwise"
 )]
 pub struct Cli {

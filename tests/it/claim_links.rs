@@ -12,7 +12,7 @@ use claimbound_test_support::{
 use serde_json::{Value, json};
 
 /// The provider knows nobody's account.
-fn config(github: &Issuer, gitlab: &Issuer, provider: &Provider, host: &CodeHost) -> BrokerConfig {
+pub fn config(github: &Issuer, gitlab: &Issuer, provider: &Provider, host: &CodeHost) -> BrokerConfig {
     let forge = |name: &str| {
         format!(
             "[forge.{name}]\nkind = \"{name}\"\nurl = \"{}\"\nclient_id = \"{}\"\nclient_secret = {{ env = \"FORGE_SECRET\" }}\n\
@@ -44,7 +44,7 @@ fn config(github: &Issuer, gitlab: &Issuer, provider: &Provider, host: &CodeHost
         )
 }
 
-fn people() -> Value {
+pub fn people() -> Value {
     json!({
         "ada": { "name": "Ada Lead", "groups": ["leads"] },
         "eve": { "name": "Eve Starter", "groups": ["leads"] },

@@ -3,13 +3,15 @@
 //! `target/pages`.
 
 use crate::{
-    BINARY,
+    BINARY, claim_links,
     claim_pages::{Visitor, accounts, config, job, open, state_of},
     cloud_action::{LOOK, act, assert_failed, assert_hidden, log, outputs, workflow},
     records,
 };
-use claimbound_test_support::{act::Run, broker::Broker, chromium, issuer::Issuer, jwt, provider::Provider};
-use serde_json::json;
+use claimbound_test_support::{
+    accounts::CodeHost, act::Run, broker::Broker, chromium, issuer::Issuer, jwt, provider::Provider,
+};
+use serde_json::{Value, json};
 
 const INPUTS: &str = "role: payments-release, mode: output, on-pending: wait";
 
@@ -20,6 +22,20 @@ async fn shown(run: &mut Run) -> [String; 3] {
     let words = run.shown("words:").await;
     let first = |text: &str| text.split("   (").next().unwrap().to_owned();
     [link, first(&code), first(&words)]
+}
+
+/// Whether everybody can use all pages, and whether there is a picture of each.
+fn assert_good(found: &Value) {
+    let none = json!([]);
+    assert_eq!(found["violations"], none, "{found:#}");
+    assert_eq!(found["wide"], none, "nothing needs sideways scrolling");
+    assert_eq!(found["complaints"], none, "nothing is blocked by the page's own policy");
+    for name in found["pages"].as_array().unwrap() {
+        for look in ["light", "dark", "narrow"] {
+            let picture = chromium::pictures().join(format!("{}-{look}.png", name.as_str().unwrap()));
+            assert!(picture.is_file(), "{}", picture.display());
+        }
+    }
 }
 
 #[tokio::test]
@@ -47,10 +63,7 @@ async fn a_person_claims_at_a_browser_while_the_job_waits() {
     });
     let (found, exit) = tokio::join!(chromium::drive("claim-browser.mjs", &settings), run.end());
 
-    let none = json!([]);
-    assert_eq!(found["violations"], none, "{found:#}");
-    assert_eq!(found["wide"], none, "nothing needs sideways scrolling");
-    assert_eq!(found["complaints"], none, "nothing is blocked by the page's own policy");
+    assert_good(&found);
     let left = ["You have 4 tries left", "You have 3 tries left", "You have 2 tries left", "You have one try left"];
     assert_eq!(found["left"], json!(left));
     assert_eq!((&found["firstStop"], &found["afterSkip"]), (&json!("skip"), &json!("main")));
@@ -61,12 +74,6 @@ async fn a_person_claims_at_a_browser_while_the_job_waits() {
     assert!(spaced.contains(&words), "{words}: {spaced}");
     assert!(page("strange").contains("U+202E") && page("strange").contains("characters more"), "{}", page("strange"));
     assert!(page("done").contains("release 1.2") && page("list").contains("rejected"), "{found:#}");
-    for name in found["pages"].as_array().unwrap() {
-        for look in ["light", "dark", "narrow"] {
-            let picture = chromium::pictures().join(format!("{}-{look}.png", name.as_str().unwrap()));
-            assert!(picture.is_file(), "{}", picture.display());
-        }
-    }
 
     // The job went on by itself, with a credential that says who answers for it.
     assert_eq!(exit.code, Some(0), "{}", log(&exit));
@@ -104,4 +111,18 @@ async fn a_rejection_ends_the_job_at_once() {
     assert_eq!((&outputs["available"], &outputs["reason"]), (&json!("false"), &json!("ceremony_rejected")));
     assert_eq!(state_of(&broker, id).0, "rejected");
     assert_eq!(issuer.given().len(), 1, "nothing is redeemed");
+}
+
+/// The pages on which people show an account at a code host. What is believed of it is `claim_links`'s.
+#[tokio::test]
+async fn a_person_links_an_account_at_a_browser() {
+    let (github, gitlab) = (Issuer::github(), Issuer::gitlab());
+    let (provider, host) = (Provider::start(&claim_links::people()).await, CodeHost::start().await);
+    let broker = Broker::start(BINARY, claim_links::config(&github, &gitlab, &provider, &host)).await;
+    let waits = open(&broker, &job(&github)).await;
+    let uri = format!("{}/claim/{}", broker.url(), waits.id);
+    let settings = json!({ "uri": uri, "login": "ada", "host": host.url() });
+    let found = chromium::drive("link-browser.mjs", &settings).await;
+    assert_good(&found);
+    assert_eq!(found["pages"], json!(["unlinked", "accounts", "going", "confirm", "not-linked"]));
 }

@@ -19,6 +19,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 const POLICY: &str = "format = 1\n[issuer.github]\nprofile = \"github-actions\"\nurl = \"{issuer.github}\"\nowners = { acme = 65 }\n\
     [issuer.gitlab]\nprofile = \"gitlab\"\nurl = \"{issuer.gitlab}\"\nowners = { acme = 65 }\n\
     [team.payments]\npath = \"teams/payments\"\napprovers = [\"okta:group:leads\"]\nmay = [\"sts_uses_per_token\"]\n";
+/// By whom approvers are known.
+const SIGN_IN: &str = "[[sign_in]]\nname = \"okta\"\nissuer = \"https://acme.okta.example\"\nclient_id = \"c\"\n";
 const NARROW: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:Get*","Resource":"*"}]}"#;
 
 fn roles() -> String {
@@ -79,7 +81,7 @@ impl House {
             .issuer("github", &github)
             .issuer("gitlab", &gitlab)
             .server("trusted_proxies = [\"127.0.0.1\"]")
-            .toml(&format!("[backend.aws]\nendpoint_url = \"{}\"", sts.url()));
+            .toml(&format!("[backend.aws]\nendpoint_url = \"{}\"\n{SIGN_IN}", sts.url()));
         let broker = Broker::start(BINARY, config).await;
         sts.provider(broker.audience(), &format!("{}/jwks", broker.url()));
         for name in ["deploy", "bounded", "claimed"] {

@@ -68,7 +68,8 @@ const OTHER_TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   claimbound agent --url https://claimbound.example.com --role payments-deploy -- terraform apply
-  eval \"$(claimbound agent --url https://claimbound.example.com --role payments-deploy --background)\"")]
+  eval \"$(claimbound agent --url https://claimbound.example.com \\
+    --role payments-deploy --background)\"")]
 pub struct AgentArgs {
     #[command(flatten)]
     job: JobArgs,

@@ -39,7 +39,8 @@ enum Operation {
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   ln -s \"$(command -v claimbound)\" /usr/local/bin/docker-credential-claimbound
-  export CLAIMBOUND_URL=https://claimbound.example.com CLAIMBOUND_ROLE=payments-images CLAIMBOUND_REGISTRY=registry.example.com
+  export CLAIMBOUND_URL=https://claimbound.example.com
+  export CLAIMBOUND_ROLE=payments-images CLAIMBOUND_REGISTRY=registry.example.com
   echo '{ \"credHelpers\": { \"registry.example.com\": \"claimbound\" } }' > ~/.docker/config.json")]
 pub struct DockerArgs {
     #[command(flatten)]

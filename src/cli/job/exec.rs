@@ -45,7 +45,8 @@ pub(super) const SPENT: &str = "CLAIMBOUND_TOKEN";
 /// person has not answered for it. Exit code 0: the command said so.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
-  claimbound exec --url https://claimbound.example.com --role payments-deploy -- aws s3 sync dist s3://payments")]
+  claimbound exec --url https://claimbound.example.com --role payments-deploy \\
+    -- aws s3 sync dist s3://payments")]
 pub struct ExecArgs {
     #[command(flatten)]
     job: JobArgs,

@@ -30,7 +30,8 @@ enum Operation {
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   git config --global credential.https://git.example.com.helper \\
-    '!claimbound git-credential --url https://claimbound.example.com --role payments-git --host git.example.com'")]
+    '!claimbound git-credential --role payments-git --host git.example.com'
+  export CLAIMBOUND_URL=https://claimbound.example.com")]
 pub struct GitArgs {
     #[command(flatten)]
     job: JobArgs,

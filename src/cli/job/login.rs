@@ -63,7 +63,8 @@ impl From<ModeArg> for Mode {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   eval \"$(claimbound login --url https://claimbound.example.com --role payments-deploy)\"
-  claimbound login --url https://claimbound.example.com --role payments-secrets --mode file --output /run/user/1000/token")]
+  claimbound login --url https://claimbound.example.com --role payments-secrets \\
+    --mode file --output /run/user/1000/token")]
 pub struct LoginArgs {
     #[command(flatten)]
     job: JobArgs,

@@ -20,9 +20,9 @@ const LEFT_SECONDS_MIN: i64 = 120;
 /// clients show them. `claimbound logout` ends what was asked for. Exit code 0: done; 2: usage; 3: refused; 4: the broker or
 /// the CI system cannot be asked; 5: a person has to answer for the role, or has said no.
 #[derive(Args, Debug)]
-#[command(after_help = "Example, in the file that AWS_CONFIG_FILE names:
+#[command(after_help = "Example, in the file that AWS_CONFIG_FILE names, with CLAIMBOUND_URL set:
   [profile payments]
-  credential_process = claimbound credential-process --url https://claimbound.example.com --role payments-deploy")]
+  credential_process = claimbound credential-process --role payments-deploy")]
 pub struct ProcessArgs {
     #[command(flatten)]
     job: JobArgs,

@@ -157,13 +157,17 @@ pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> (Result<Granted, R
             Err(unknown) => (Err(trail::record_refusal(parts, trail, unknown).await), about),
         };
     }
-    let mut ended = grant(parts, request, &mut trail).await;
-    if let (Err(Refusal::Blocked(Blocked::InFlight)), Some(place)) = (&ended, trail.first)
-        && place.settles(parts).await
-    {
-        trail = Trail::new(request);
-        ended = grant(parts, request, &mut trail).await;
-    }
+    let mut waited = false;
+    let ended = loop {
+        let ended = grant(parts, request, &mut trail).await;
+        match (&ended, trail.first) {
+            // The same request is under way: its outcome is this one's, too.
+            (Err(Refusal::Blocked(Blocked::InFlight)), Some(place)) if !waited && place.settles(parts).await => {
+                (waited, trail) = (true, Trail::new(request));
+            }
+            _ => break ended,
+        }
+    };
     match ended {
         Ok(granted) => (Ok(granted), trail.about(parts, None)),
         Err(refusal) => {

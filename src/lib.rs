@@ -19,6 +19,7 @@ pub mod history;
 pub mod http;
 pub mod issuance;
 pub mod keys;
+pub mod listen;
 pub mod net;
 pub mod operate;
 pub mod operators;

@@ -29,10 +29,9 @@ use openidconnect::{
 use serde_json::json;
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::sync::Mutex;
 use wire::Wire;
 
 pub use claims::Person;
@@ -126,8 +125,11 @@ pub struct People {
     client: Client,
     /// Plain HTTP to loopback.
     development: bool,
-    documents: Mutex<HashMap<String, (Instant, Arc<Provider>)>>,
+    documents: Mutex<HashMap<String, Kept>>,
 }
+
+/// One provider's documents, or why they could not be fetched, and when: locked by whoever fetches them, for who waits for the same.
+type Kept = Arc<tokio::sync::Mutex<Option<(Instant, Result<Arc<Provider>, String>)>>>;
 
 impl People {
     pub fn new(client: Client, development: bool) -> Self {
@@ -283,24 +285,32 @@ impl People {
         Ok(Relying::from_provider_metadata((*provider).clone(), id, secret).set_auth_type(kind))
     }
 
-    /// The provider's documents. Whoever waits for them waits for one fetch.
+    /// The provider's documents. Whoever waits for them waits for one fetch, whatever comes of it, and for no other provider.
     async fn provider(&self, sign_in: &SignIn) -> Result<Arc<Provider>, SignInError> {
-        let mut known = self.documents.lock().await;
+        let (asked, kept) = (Instant::now(), self.kept(sign_in));
+        let mut kept = kept.lock().await;
+        let down = |why: String| SignInError::Down { name: sign_in.name.clone(), why };
+        match &*kept {
+            Some((at, Ok(provider))) if at.elapsed() < DOCUMENTS_LIFE => return Ok(provider.clone()),
+            Some((at, Err(why))) if *at > asked => return Err(down(why.clone())),
+            _ => {}
+        }
+        let issuer = IssuerUrl::new(sign_in.issuer.clone()).map_err(|error| down(error.to_string()))?;
+        let found = Provider::discover_async(issuer, &self.wire(sign_in)).await;
+        let found = found.map(Arc::new).map_err(|error| wire::causes(&error));
+        *kept = Some((Instant::now(), found.clone()));
+        found.map_err(down)
+    }
+
+    fn kept(&self, sign_in: &SignIn) -> Kept {
         // Under another configuration they may be another provider's.
         let key = serde_json::to_string(sign_in).unwrap_or_default();
-        if let Some((at, provider)) = known.get(&key)
-            && at.elapsed() < DOCUMENTS_LIFE
-        {
-            return Ok(provider.clone());
-        }
-        let down = |why: String| SignInError::Down { name: sign_in.name.clone(), why };
-        let issuer = IssuerUrl::new(sign_in.issuer.clone()).map_err(|error| down(error.to_string()))?;
-        let wire = self.wire(sign_in);
-        let found = Provider::discover_async(issuer, &wire).await.map_err(|error| down(wire::causes(&error)))?;
-        let found = Arc::new(found);
-        known.retain(|_, (at, _)| at.elapsed() < DOCUMENTS_LIFE);
-        known.insert(key, (Instant::now(), found.clone()));
-        Ok(found)
+        let mut all = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|other, kept| {
+            let fresh = |(at, _): &(Instant, Result<_, _>)| at.elapsed() < DOCUMENTS_LIFE;
+            *other == key || kept.try_lock().map_or(true, |kept| kept.as_ref().is_some_and(fresh))
+        });
+        all.entry(key).or_default().clone()
     }
 
     fn wire<'a>(&'a self, sign_in: &'a SignIn) -> Wire<'a> {

@@ -7,7 +7,7 @@ process.chdir(new URL("..", import.meta.url).pathname);
 await rm("build", { recursive: true, force: true });
 const tests = (await readdir("test")).filter((file) => file.endsWith(".test.ts"));
 await build({
-  entryPoints: [...tests.map((file) => `test/${file}`), "src/agent.ts"],
+  entryPoints: [...tests.map((file) => `test/${file}`), "src/main.ts", "src/post.ts", "src/agent.ts"],
   outdir: "build",
   entryNames: "[name]",
   outExtension: { ".js": ".cjs" },

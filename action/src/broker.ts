@@ -1,13 +1,13 @@
 // What is said to the broker, and what its answers mean. Nothing an answer says steers where anything is sent.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import type { Pending } from "./ceremony.ts";
 import { Failure } from "./failure.ts";
 import type { Reply, Send } from "./http.ts";
 import type { Inputs } from "./inputs.ts";
 import { refusal } from "./report.ts";
 import { answered, DECISION_ID, Passing } from "./retry.ts";
-import { member, plain } from "./text.ts";
+import { member, plain, SECRET_CHARS_MIN } from "./text.ts";
 
 export interface Aws {
     kind: "aws";
@@ -27,6 +27,8 @@ export interface Decision {
     role: string;
     mapping: string;
     expiresInSeconds: number;
+    /** Of a dry run: somebody would have to claim it first. */
+    pending: boolean;
 }
 export interface Granted extends Decision {
     /** Ends the lease; a secret. */
@@ -38,8 +40,14 @@ export interface Granted extends Decision {
 
 type Json = Record<string, unknown>;
 
-/** A secret shorter than this could not be masked without masking half of the log. */
-const SECRET_CHARS_MIN = 8;
+/** No credential and no request lives longer; beyond, dates and timers would be something else than what is meant. */
+const LIFE_SECONDS_MAX = 366 * 86_400;
+/** Whoever is to ask less often than this asks too seldom to be there in time. */
+const INTERVAL_SECONDS_MAX = 600;
+/** Roles, mappings, ids: outputs of the step, which workflows put into scripts. */
+const NAME = /^[\w.:\/-]{1,256}$/;
+/** What AWS gives; it stands in files that shells and SDKs read, each by rules of its own. */
+const AWS_VALUE = /^[\w+\/=.:@-]+$/;
 /** The broker takes none that is longer. */
 const TOKEN_CHARS_MAX = 16 * 1024;
 /** Revoking is a courtesy at the job's end; nobody waits long for it. */
@@ -108,7 +116,9 @@ export async function exchange(
 function tokenOf(path: string): string {
     let text = "";
     try {
-        text = readFileSync(path, "utf8").trim();
+        // What has no size may have no end.
+        const { size } = statSync(path);
+        if (size > 0 && size <= 2 * TOKEN_CHARS_MAX) text = readFileSync(path, "utf8").trim();
     } catch {
         // Told below: what is no file is no token, either.
     }
@@ -192,13 +202,13 @@ function waiting(body: Json, inputs: Inputs, mask: (secret: string) => void): Pe
     // People follow this link and sign in there: it may lead to this broker alone.
     if (!claimUri.startsWith(`${inputs.audience}/claim/`)) throw odd("a `claim_uri` that is not the broker's own");
     return {
-        decisionId: word(body, "decision_id"),
+        decisionId: name(body, "decision_id"),
         authReqId,
         claimUri,
         matchCode: word(body, "match_code"),
         words: plain(body.match_words),
-        intervalSeconds: positive(body, "interval"),
-        expiresInSeconds: positive(body, "expires_in"),
+        intervalSeconds: positive(body, "interval", INTERVAL_SECONDS_MAX),
+        expiresInSeconds: positive(body, "expires_in", LIFE_SECONDS_MAX),
     };
 }
 
@@ -251,13 +261,12 @@ export function secretsOf(body: Json): string[] {
 
 function judged(body: Json, inputs: Inputs): Decision {
     if (body.dry_run !== true) throw odd("a credential although a dry run was asked for");
-    const role = word(body, "role");
-    if (inputs.role !== undefined && role !== inputs.role) throw odd(`the role \`${role}\``);
     return {
-        decisionId: word(body, "decision_id"),
-        role,
-        mapping: word(body, "mapping"),
+        decisionId: name(body, "decision_id"),
+        role: wanted(name(body, "role"), inputs),
+        mapping: name(body, "mapping"),
         expiresInSeconds: seconds(body),
+        pending: body.pending === true,
     };
 }
 
@@ -265,11 +274,12 @@ function granted(body: Json, inputs: Inputs, nowMs: number): Granted {
     const expiresInSeconds = seconds(body);
     const credential = isObject(body.credential) ? body.credential : {};
     return {
-        decisionId: word(body, "decision_id"),
-        leaseId: word(body, "lease_id"),
-        role: wanted(word(body, "role"), inputs),
-        mapping: word(body, "mapping"),
+        decisionId: name(body, "decision_id"),
+        leaseId: name(body, "lease_id"),
+        role: wanted(name(body, "role"), inputs),
+        mapping: name(body, "mapping"),
         expiresInSeconds,
+        pending: false,
         expiresAtMs: nowMs + expiresInSeconds * 1000,
         handle: secret(body, "access_token"),
         credential: "access_key_id" in credential ? aws(credential) : { kind: "jwt", jwt: secret(credential, "jwt") },
@@ -287,35 +297,39 @@ function aws(credential: Json): Aws {
     if (accountId === undefined) throw odd("no account in `assumed_role_arn`");
     return {
         kind: "aws",
-        accessKeyId: secret(credential, "access_key_id"),
-        secretAccessKey: secret(credential, "secret_access_key"),
-        sessionToken: secret(credential, "session_token"),
-        region: credential.region === undefined || credential.region === null ? undefined : word(credential, "region"),
+        accessKeyId: secret(credential, "access_key_id", AWS_VALUE),
+        secretAccessKey: secret(credential, "secret_access_key", AWS_VALUE),
+        sessionToken: secret(credential, "session_token", AWS_VALUE),
+        region: credential.region === undefined || credential.region === null ? undefined : name(credential, "region"),
         accountId,
         assumedRoleArn,
     };
 }
 
 /** Text for files and variables: printable, without blanks, so that it cannot become a second line or setting. */
-function secret(body: Json, name: string): string {
+function secret(body: Json, name: string, form = /^[\x21-\x7e]+$/): string {
     const value = body[name];
-    if (typeof value === "string" && value.length >= SECRET_CHARS_MIN && /^[\x21-\x7e]+$/.test(value)) return value;
+    if (typeof value === "string" && value.length >= SECRET_CHARS_MIN && form.test(value)) return value;
     throw odd(`no usable \`${name}\``);
 }
 
-function word(body: Json, name: string): string {
+function word(body: Json, name: string, form = /^[\x21-\x7e]{1,2048}$/): string {
     const value = body[name];
-    if (typeof value === "string" && /^[\x21-\x7e]{1,2048}$/.test(value)) return value;
+    if (typeof value === "string" && form.test(value)) return value;
     throw odd(`no usable \`${name}\``);
+}
+
+function name(body: Json, name: string): string {
+    return word(body, name, NAME);
 }
 
 function seconds(body: Json): number {
-    if (Number.isSafeInteger(body.expires_in) && Number(body.expires_in) >= 0) return Number(body.expires_in);
-    throw odd("no usable `expires_in`");
+    return body.expires_in === 0 ? 0 : positive(body, "expires_in", LIFE_SECONDS_MAX);
 }
 
-function positive(body: Json, name: string): number {
-    if (Number.isSafeInteger(body[name]) && Number(body[name]) > 0) return Number(body[name]);
+function positive(body: Json, name: string, max: number): number {
+    const value = body[name];
+    if (Number.isSafeInteger(value) && Number(value) > 0 && Number(value) <= max) return Number(value);
     throw odd(`no usable \`${name}\``);
 }
 

@@ -25,6 +25,8 @@ export interface Pending {
 }
 /** RFC 8628, section 3.5: what is added to the interval each time that the broker says `slow_down`. */
 const SLOWER_SECONDS = 5;
+/** Reasons by which a request is over at the broker: nothing is left to be withdrawn. */
+const OVER = /^(ceremony_\w+|expired_token|access_denied|grant_unknown)$/;
 /** How often the log says that the job still waits. */
 const SAY_SECONDS = 60;
 
@@ -47,16 +49,24 @@ export async function wait(
     runner.info(`It can be claimed until ${time(endsMs)}`);
     if (inputs.onPending === "stop") {
         const text = `${inputs.role ?? "The role"} is given once somebody has claimed it: ${pending.claimUri}, code ${pending.matchCode}`;
-        throw new Failure("ceremony_needed", `${text}. Then run this job again`, {
+        // What a claim binds to, the broker knows: a workload for good, or this very job.
+        const then =
+            "Then run this job again. Where each grant is claimed anew, that asks anew: use `on-pending: wait`";
+        throw new Failure("ceremony_needed", `${text}. ${then}`, {
             decisionId: pending.decisionId,
             details: pendingSummary(pending),
         });
     }
     // A cancelled job withdraws it in the post step.
     notes?.note({ asked: pending.authReqId });
-    const decided = await waited(pending, endsMs, inputs, source, runner, send, pace);
-    notes?.note({ asked: "" });
-    return decided;
+    try {
+        const decided = await waited(pending, endsMs, inputs, source, runner, send, pace);
+        notes?.note({ asked: "" });
+        return decided;
+    } catch (error) {
+        if (error instanceof Failure && OVER.test(error.reason)) notes?.note({ asked: "" });
+        throw error;
+    }
 }
 
 async function waited(

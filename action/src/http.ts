@@ -4,7 +4,7 @@
 import type { Agent, RequestOptions } from "node:https";
 import { readFileSync } from "node:fs";
 import * as tls from "node:tls";
-import { HttpClient } from "@actions/http-client";
+import { getProxyUrl, HttpClient } from "@actions/http-client";
 
 export interface Ask {
     method: "GET" | "POST";
@@ -93,17 +93,17 @@ export const send: Send = async (ask) => {
             if (size > BODY_BYTES_MAX) throw new NoAnswer(`an answer of more than ${BODY_BYTES_MAX / 1024} KiB`);
             chunks.push(chunk as Buffer);
         }
-        const retryAfter = Number(message.headers["retry-after"] ?? Number.NaN);
         return {
             status: message.statusCode ?? 0,
-            retryAfterSeconds: Number.isFinite(retryAfter) && retryAfter >= 0 ? retryAfter : undefined,
+            retryAfterSeconds: retryAfter(message.headers["retry-after"] ?? ""),
             body: json(Buffer.concat(chunks).toString("utf8")),
         };
     };
     try {
         return await Promise.race([answer(), late]);
     } catch (error) {
-        throw error instanceof NoAnswer ? error : broken(error);
+        const [Kind, text] = error instanceof NoAnswer ? ([NoAnswer, error.message] as const) : broken(error);
+        throw new Kind(`${text}${way(ask.url)}`);
     } finally {
         clearTimeout(timer);
         client.dispose();
@@ -127,13 +127,37 @@ const AWAY: Record<string, string> = {
     ETIMEDOUT: "the connection timed out",
 };
 
+/** What lies between this machine and a proxy has one code for everything, and stands in the text. */
+const TUNNEL = /^tunneling socket could not be established, (?:statusCode=(\d{3})|cause=.*?\b(E[A-Z]{4,})\b)/;
+
 /** Says the code alone: messages of the network layer can hold the URL. */
-function broken(error: unknown): NoAnswer {
-    const code = (error as { code?: unknown }).code;
-    if (typeof code !== "string") return new NoAnswer("the connection broke");
-    const untrusted = UNTRUSTED[code];
-    if (untrusted !== undefined) return new Untrusted(`${untrusted} (${code})`);
-    return new NoAnswer(`${AWAY[code] ?? "the connection failed"} (${code})`);
+function broken(error: unknown): readonly [typeof NoAnswer, string] {
+    const { code, message } = error as { code?: unknown; message?: unknown };
+    const [, status, cause] = TUNNEL.exec(String(message)) ?? [];
+    if (status !== undefined) return [NoAnswer, `the proxy answered ${status}`];
+    const known = cause ?? code;
+    if (typeof known !== "string") return [NoAnswer, "the connection broke"];
+    const untrusted = UNTRUSTED[known];
+    if (untrusted !== undefined) return [Untrusted, `${untrusted} (${known})`];
+    return [NoAnswer, `${AWAY[known] ?? "the connection failed"} (${known})`];
+}
+
+/** Who stands in between: often whoever the mistake lies with. */
+function way(url: string): string {
+    try {
+        const proxy = getProxyUrl(url);
+        // Never its user and password.
+        return proxy === "" ? "" : `; the environment sends this through the proxy \`${new URL(proxy).host}\``;
+    } catch {
+        return "; the proxy that the environment names is no URL";
+    }
+}
+
+/** Seconds, or a date (RFC 9110, section 10.2.3). */
+function retryAfter(header: string): number | undefined {
+    if (/^\d{1,9}$/.test(header)) return Number(header);
+    const at = header.endsWith(" GMT") ? Date.parse(header) : Number.NaN;
+    return Number.isNaN(at) ? undefined : Math.max(0, Math.ceil((at - Date.now()) / 1000));
 }
 
 function json(text: string): unknown {

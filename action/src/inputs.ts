@@ -44,6 +44,7 @@ export const INPUT_NAMES = [
     "job-timeout",
     "actor-token-file",
     "ca-file",
+    "summary",
 ] as const;
 type Name = (typeof INPUT_NAMES)[number];
 
@@ -94,6 +95,8 @@ export function readInputs(get: (name: Name) => string, folder = process.cwd()):
             problems.push(`\`ca-file\` is \`${get("ca-file")}\`, which is no file of certificates (PEM)`);
         }
     }
+    // Written by `summarize`, also where the inputs do not hold.
+    oneOf("summary", ["always", "failure", "never"]);
     const allowedAccountIds = get("allowed-account-ids")
         .split(/[\s,]+/)
         .filter((id) => id !== "");

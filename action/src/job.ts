@@ -16,10 +16,20 @@ export interface TokenSource {
 
 /** Where to ask for this job's token. Throws the text that fits the job if it may have none. */
 export function tokenSource(env: Environment): TokenSource {
+    const source = found(env);
+    if (source === undefined) throw untrusted(env) ?? noPermission(env);
+    return source;
+}
+
+/** Why nobody can have a token in this run, whatever its workflow says; `undefined` where that is not so. */
+export function untrusted(env: Environment): Failure | undefined {
+    return found(env) === undefined ? (fromFork(env) ?? fromDependabot(env)) : undefined;
+}
+
+function found(env: Environment): TokenSource | undefined {
     const url = env.ACTIONS_ID_TOKEN_REQUEST_URL ?? "";
     const bearer = env.ACTIONS_ID_TOKEN_REQUEST_TOKEN ?? "";
-    if (url !== "" && bearer !== "" && URL.canParse(url)) return { url, bearer };
-    throw fromFork(env) ?? fromDependabot(env) ?? noPermission(env);
+    return url !== "" && bearer !== "" && URL.canParse(url) ? { url, bearer } : undefined;
 }
 
 /** A fresh token for this audience. */
@@ -77,16 +87,24 @@ function fromDependabot(env: Environment): Failure | undefined {
     );
 }
 
+/** Runners that are not GitHub's, by the variable that they set; some of them are made of act. */
+const ELSEWHERE: [string, string][] = [
+    ["FORGEJO_ACTIONS", "This is Forgejo, where the job has `enable-openid-connect: true` instead of the permission"],
+    ["GITEA_ACTIONS", "This is Gitea: whether its jobs may have OIDC tokens, whoever runs it knows"],
+    ["ACT", "This is act, which has no OIDC tokens whatever the permissions say: such a job runs at GitHub alone"],
+];
+
 function noPermission(env: Environment): Failure {
     const job = plain(env.GITHUB_JOB) || "this job";
     const file = /^[^/]+\/[^/]+\/(.+)@/.exec(env.GITHUB_WORKFLOW_REF ?? "")?.[1];
     const workflow = file === undefined ? "the workflow" : `\`${plain(file)}\``;
+    const [, elsewhere = ""] = ELSEWHERE.find(([mark]) => (env[mark] ?? "") !== "") ?? [];
     return new Failure(
         "permission_missing",
         `The job \`${job}\` has no permission to ask GitHub for an OIDC token. Add to it:\n\n` +
             "    permissions:\n      id-token: write\n      contents: read\n\n" +
             `If \`${job}\` stands in a reusable workflow, its caller's permissions are the limit: the calling job in ` +
-            `${workflow}, the one with \`uses:\`, needs these lines too.`,
+            `${workflow}, the one with \`uses:\`, needs these lines too${elsewhere && `\n${elsewhere}`}`,
     );
 }
 

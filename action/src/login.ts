@@ -8,9 +8,9 @@ import { claimsOf, explained, skewed } from "./diagnose.ts";
 import { Failure } from "./failure.ts";
 import { type Send, trust } from "./http.ts";
 import { type Inputs, type Mode, readInputs } from "./inputs.ts";
-import { freshToken, tokenSource } from "./job.ts";
+import { freshToken, tokenSource, untrusted } from "./job.ts";
 import { Notes } from "./notes.ts";
-import { dryRunSummary, failureSummary, grantedSummary, time } from "./report.ts";
+import { dryRunSummary, failureSummary, grantedSummary, summarize, time } from "./report.ts";
 import { type Pace, persist } from "./retry.ts";
 import type { Runner } from "./runner.ts";
 
@@ -19,10 +19,9 @@ const TITLE = "claimbound";
 /** The whole main step: outputs, summary and exit code included. Throws nothing that it knows. */
 export async function login(runner: Runner, send: Send, pace: Pace): Promise<void> {
     runner.output("available", "false");
-    let skip = false;
+    const skip = runner.input("on-unavailable") === "skip";
     try {
-        const inputs = readInputs((name) => runner.input(name));
-        skip = inputs.onUnavailable === "skip";
+        const inputs = inputsOf(runner);
         trust(inputs.ca);
         await run(inputs, runner, send, pace);
     } catch (error) {
@@ -33,7 +32,17 @@ export async function login(runner: Runner, send: Send, pace: Pace): Promise<voi
         const title = skipped ? `${TITLE}: no credential, job goes on` : `${TITLE}: no credential`;
         if (skipped) runner.warn(error.message, title);
         else runner.fail(error.message, title);
-        await runner.summary(failureSummary(error, skipped ? "no credential, job goes on" : "no credential"));
+        const summary = failureSummary(error, skipped ? "no credential, job goes on" : "no credential");
+        await summarize(runner, summary, true);
+    }
+}
+
+/** GitHub gives jobs of forks no variables, either: an empty `broker-url` is no mistake of theirs. */
+function inputsOf(runner: Runner): Inputs {
+    try {
+        return readInputs((name) => runner.input(name));
+    } catch (error) {
+        throw untrusted(runner.env) ?? error;
     }
 }
 
@@ -69,9 +78,10 @@ async function run(inputs: Inputs, runner: Runner, send: Send, pace: Pace): Prom
 
 async function report(decision: Decision, runner: Runner): Promise<void> {
     runner.output("reason", "dry_run");
-    const { role, mapping, expiresInSeconds } = decision;
-    runner.info(`Dry run: this job would get ${role} by ${mapping} for ${expiresInSeconds} s`);
-    await runner.summary(dryRunSummary(decision));
+    const { role, mapping, expiresInSeconds, pending } = decision;
+    const once = pending ? ", once somebody has claimed it" : "";
+    runner.info(`Dry run: this job would get ${role} by ${mapping} for ${expiresInSeconds} s${once}`);
+    await summarize(runner, dryRunSummary(decision), false);
 }
 
 async function give(granted: Granted, inputs: Inputs, notes: Notes, runner: Runner, send: Send): Promise<void> {
@@ -108,7 +118,7 @@ async function give(granted: Granted, inputs: Inputs, notes: Notes, runner: Runn
         const text = `This job may take ${job} s (\`job-timeout\`), and its credential ends after ${granted.expiresInSeconds} s`;
         runner.warn(`${text}${kind}. A longer \`duration\` helps as far as the mapping lets it`, `${TITLE}: too short`);
     }
-    await runner.summary(grantedSummary(granted, mode));
+    await summarize(runner, grantedSummary(granted, mode), false);
 }
 
 function isGranted(decided: Granted | Decision): decided is Granted {

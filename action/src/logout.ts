@@ -1,7 +1,7 @@
 // The post step: the agent stops, the credential goes, the environment is as it was, the leases are ended. A job that was
 // green stays so: everything here is a courtesy, since credentials end by themselves.
 
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import type { Line } from "./agent/keeper.ts";
 import { LOG_FILE } from "./agent/order.ts";
 import { revoke } from "./broker.ts";
@@ -9,10 +9,10 @@ import { undo } from "./deliver.ts";
 import { Failure } from "./failure.ts";
 import { type Send, trust } from "./http.ts";
 import { type Lease, Notes } from "./notes.ts";
-import { failureSummary, time } from "./report.ts";
+import { failureSummary, summarize, time } from "./report.ts";
 import { type Pace, persist } from "./retry.ts";
 import type { Runner } from "./runner.ts";
-import { plain } from "./text.ts";
+import { plain, SECRET_CHARS_MIN } from "./text.ts";
 
 const TRY_FOR_MS = 15_000;
 /** The agent finishes an exchange that is under way first. */
@@ -20,7 +20,6 @@ const STOP_MS_MAX = 45_000;
 const TITLE = "claimbound: clean-up";
 const LOG_LINES_SHOWN = 50;
 
-/** Never throws. */
 export async function logout(runner: Runner, send: Send, pace: Pace): Promise<void> {
     const unremoved = () => runner.warn("Files or variables of the credential could not all be removed", TITLE);
     let notes: Notes | undefined;
@@ -60,13 +59,14 @@ export async function logout(runner: Runner, send: Send, pace: Pace): Promise<vo
 async function end(lease: Lease, brokerUrl: string, runner: Runner, send: Send, pace: Pace): Promise<void> {
     runner.mask(lease.handle);
     const ends = time(lease.expiresAtMs);
+    const name = plain(lease.leaseId);
     if (pace.nowMs() >= lease.expiresAtMs) {
-        runner.info(`Lease ${lease.leaseId} is over since ${ends}; there is nothing to end`);
+        runner.info(`Lease ${name} is over since ${ends}; there is nothing to end`);
         return;
     }
     const what = lease.kind === "aws" ? "AWS key" : "JWT";
     await tried(pace, () => revoke(send, brokerUrl, lease.handle)).then(
-        () => runner.info(`Lease ${lease.leaseId} is ended. A copied ${what} may be accepted until ${ends}`),
+        () => runner.info(`Lease ${name} is ended. A copied ${what} may be accepted until ${ends}`),
         (error: Error) => {
             runner.warn(`The lease was not ended at the broker and runs out by itself. ${error.message}`, TITLE);
         },
@@ -84,22 +84,33 @@ async function stopped(notes: Notes, runner: Runner, send: Send, pace: Pace): Pr
         const reply = await send({ method: "POST", url: `${agent.url}/stop`, headers, timeoutMs: STOP_MS_MAX });
         const said = (reply.body as { leases?: unknown } | undefined)?.leases;
         if (reply.status !== 200 || !Array.isArray(said)) throw new Error(`it answered ${reply.status}`);
-        leases = said as Lease[];
+        // If it died, anybody of this machine may answer at its port.
+        leases = said.filter(isLease);
         for (const { handle } of leases) runner.mask(handle);
         runner.info("The agent is stopped");
     } catch {
         const text = "The agent does not answer any more; leases that it opened run out by themselves";
         runner.warn(text, TITLE);
     }
-    await told(notes.path(LOG_FILE), runner, pace);
+    await told(notes.path(LOG_FILE), runner, pace).catch(() => runner.warn("The agent's log cannot be read", TITLE));
     return leases;
 }
 
+function isLease(value: unknown): value is Lease {
+    const { handle, leaseId, kind, expiresAtMs } = (value ?? {}) as Record<string, unknown>;
+    const texts = [handle, leaseId, kind].every((text) => typeof text === "string");
+    const ends = typeof expiresAtMs === "number" && !Number.isNaN(new Date(expiresAtMs).getTime());
+    return texts && ends && String(handle).length >= SECRET_CHARS_MIN;
+}
+
 async function told(path: string, runner: Runner, pace: Pace): Promise<void> {
-    if (!existsSync(path)) return;
-    const lines = readFileSync(path, "utf8")
-        .split("\n")
-        .filter((line) => line !== "");
+    let lines: string[];
+    try {
+        lines = readFileSync(path, "utf8").split("\n");
+    } catch {
+        // It had nothing to say, or somebody has removed it.
+        return;
+    }
     const read = lines.slice(-LOG_LINES_SHOWN).flatMap((line) => {
         try {
             return [JSON.parse(line) as Line];
@@ -113,7 +124,8 @@ async function told(path: string, runner: Runner, pace: Pace): Promise<void> {
     const { reason = "", text, decisionId = "", details = "" } = last;
     const since = `The agent could not renew the credential (${last.at}, now ${time(pace.nowMs())}): ${text}`;
     runner.warn(since, "claimbound: not renewed");
-    await runner.summary(failureSummary(new Failure(reason, since, { decisionId, details }), "not renewed"));
+    const failure = new Failure(reason, since, { decisionId, details });
+    await summarize(runner, failureSummary(failure, "not renewed"), true);
 }
 
 async function tried(pace: Pace, attempt: () => Promise<void>): Promise<void> {

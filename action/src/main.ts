@@ -1,13 +1,13 @@
+import { cancellable } from "./cancel.ts";
 import { send } from "./http.ts";
 import { login } from "./login.ts";
 import { realPace } from "./retry.ts";
-import { leave, runner } from "./runner.ts";
+import { leave, place, runner } from "./runner.ts";
 
-login(runner, send, realPace).catch(broken).finally(leave);
+const job = cancellable(send, realPace);
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, job.cancel);
+login(runner, job.send, job.pace).catch(broken).finally(leave);
 
 function broken(error: unknown): void {
-    // An error of this action itself: its kind and place, never a message that could hold what it worked on.
-    const stack = error instanceof Error ? (error.stack ?? "").split("\n    at ").slice(1, 4).join(" < ") : "";
-    const kind = error instanceof Error ? error.name : typeof error;
-    runner.fail(`An error of the action itself (${kind}): please report it with this place: ${stack}`, "claimbound");
+    runner.fail(`An error of the action itself ${place(error)}`, "claimbound");
 }

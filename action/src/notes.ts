@@ -83,7 +83,7 @@ export class Notes {
 
     /** The folder goes, with everything in it. */
     remove(): void {
-        rmSync(this.directory, { recursive: true, force: true, maxRetries: 3 });
+        rmSync(this.directory, { recursive: true, force: true, maxRetries: 5 });
     }
 }
 

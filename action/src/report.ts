@@ -4,20 +4,25 @@ import type { Decision, Granted } from "./broker.ts";
 import type { Pending } from "./ceremony.ts";
 import { Failure } from "./failure.ts";
 import type { Mode } from "./inputs.ts";
-import { html, plain, table, word } from "./text.ts";
+import { DECISION_ID } from "./retry.ts";
+import type { Runner } from "./runner.ts";
+import { html, member, paragraphs, plain, table, word } from "./text.ts";
 
 type Json = Record<string, unknown>;
 
 const LIST_MAX = 30;
+/** A person's reason stands in it, of at most 500 characters. */
+const DESCRIPTION_CHARS_MAX = 1_200;
 
 /** The broker's refusal. It is final: the same job gets the same answer. */
 export function refusal(body: Json, asked: string | undefined): Failure {
     const reason = word(body, "reason") || word(body, "error") || "refused";
-    const decisionId = plain(body.decision_id);
+    const decisionId = member(body, "decision_id", DECISION_ID);
+    const description = plain(body.error_description, DESCRIPTION_CHARS_MAX);
     const nearest = object(body.nearest);
     const conditions = list(nearest?.conditions).map((condition) => describe(object(condition) ?? {}));
     const lines = [
-        `The broker refused ${asked === undefined ? "this job" : `\`${plain(asked)}\``}: ${plain(body.error_description)}`,
+        `The broker refused ${asked === undefined ? "this job" : `\`${plain(asked)}\``}: ${description}`,
         `Reason: ${reason}${decisionId ? `, decision ${decisionId}` : ""}`,
     ];
     if (nearest !== undefined) {
@@ -25,8 +30,9 @@ export function refusal(body: Json, asked: string | undefined): Failure {
         for (const { claim, expected, got } of conditions) {
             lines.push(`  ${claim}:${expected === undefined ? "" : ` expected ${expected},`} ${got}`);
         }
+        lines.push(...list(nearest.remarks).map((remark) => `  ${plain(remark)}`));
     }
-    const roles = list(body.roles).map(plain);
+    const roles = list(body.roles).map((role) => plain(role));
     if (roles.length > 0) lines.push(`Roles of this job: \`${roles.join("`, `")}\``);
     if (body.did_you_mean !== undefined) lines.push(`Did you mean \`${plain(body.did_you_mean)}\`?`);
     if (body.contact !== undefined) lines.push(`Ask: ${plain(body.contact)}`);
@@ -66,7 +72,7 @@ export function grantedSummary(granted: Granted, mode: Mode): string {
 }
 
 export function dryRunSummary(decision: Decision): string {
-    return summary("dry run, would be granted", [
+    return summary(`dry run, would be granted${decision.pending ? " once somebody claims it" : ""}`, [
         ["Role", decision.role],
         ["Mapping", decision.mapping],
         ["For", `${decision.expiresInSeconds} s`],
@@ -85,8 +91,14 @@ export function pendingSummary(pending: Pending): string {
 }
 
 export function failureSummary(failure: Failure, title: string): string {
-    const text = failure.message.split("\n").map(html).join("<br>");
-    return `<h3>Claimbound: ${html(title)}</h3><p>${text}</p>${failure.details}\n`;
+    return `<h3>Claimbound: ${html(title)}</h3>${paragraphs(failure.message)}${failure.details}\n`;
+}
+
+/** Writes the step's summary, if the input of that name wants this one. */
+export async function summarize(runner: Runner, text: string, failed: boolean): Promise<void> {
+    const wanted = runner.input("summary");
+    if (wanted === "never" || (wanted === "failure" && !failed)) return;
+    await runner.summary(text);
 }
 
 /** RFC 3339, to the second. */

@@ -2,7 +2,7 @@
 
 import { Failure } from "./failure.ts";
 import { NoAnswer, type Reply, Untrusted } from "./http.ts";
-import { member, word } from "./text.ts";
+import { member, plain, word } from "./text.ts";
 
 /** Time and chance, so that tests have neither. */
 export interface Pace {
@@ -83,7 +83,10 @@ export async function answered(asked: Promise<Reply>, whom: string, reason: stri
         const told = word(reply.body, "reason");
         const decisionId = member(reply.body, "decision_id", DECISION_ID);
         const said = [told ? `\`${told}\`` : "", decisionId ? `decision ${decisionId}` : ""].filter((part) => part);
-        const text = `${whom} answered ${reply.status}${said.length > 0 ? ` (${said.join(", ")})` : ""}`;
+        const description = plain(member(reply.body, "error_description", /\S/));
+        const text =
+            `${whom} answered ${reply.status}${said.length > 0 ? ` (${said.join(", ")})` : ""}` +
+            (description === "" ? "" : `: ${description}`);
         throw new Passing(told || reason, text, reply.retryAfterSeconds, decisionId);
     }
     return reply;

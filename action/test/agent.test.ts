@@ -37,6 +37,7 @@ function grant(n: number, nowMs: number, lifeSeconds: number): Granted {
         role: "r",
         mapping: "m",
         expiresInSeconds: lifeSeconds,
+        pending: false,
         expiresAtMs: nowMs + lifeSeconds * 1000,
         handle: `handle-of-lease-${n}`,
         leaseId: `lease-${n}`,

@@ -216,7 +216,7 @@ export const REFUSAL = {
     error: "invalid_target",
     error_description: "No mapping gives this role to this job; the nearest mapping is `payments-production`",
     reason: "no_mapping",
-    decision_id: "0192-refused",
+    decision_id: "0192-4ef05ed",
     nearest: {
         mapping: "payments-production",
         role: "payments-deploy.production",
@@ -226,6 +226,7 @@ export const REFUSAL = {
             { claim: "ref_protected", expected: "`true`" },
             { claim: "workflow" },
         ],
+        remarks: ["the branch was renamed"],
     },
     roles: ["payments-secrets"],
     did_you_mean: "payments-secrets",

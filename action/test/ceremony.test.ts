@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { NoAnswer } from "../src/http.ts";
 import { login } from "../src/login.ts";
 import { logout } from "../src/logout.ts";
 import { AWS, BROKER, ciToken, EXCHANGE, FakePace, FakeRunner, grantedAws, Network, reply } from "./bench.ts";
@@ -70,8 +71,10 @@ test("a rejection ends the step at once, with its reason", async () => {
     const rejected = state("access_denied", { error_description: "Rejected: not during the freeze" });
     const network = new Network({ [EXCHANGE]: [pending(), rejected] });
     await run(runner, network);
-    assert.match(runner.all("fail").join(), /not during the freeze/);
+    for (const how of ["fail", "summary"]) assert.match(runner.all(how).join(), /Rejected: not during the freeze/, how);
     assert.equal(runner.last("output", "available"), "false");
+    await logout(runner, network.send, new FakePace());
+    assert.deepEqual(network.to("/revoke"), [], "there is nothing to withdraw any more");
 });
 
 test("what nobody claims in time ends, and the log says now and then that it waits", async () => {
@@ -84,6 +87,25 @@ test("what nobody claims in time ends, and the log says now and then that it wai
     const said = runner.all("info").filter((line) => line.includes("min left"));
     assert.equal(said.length, 10, said.join("\n"));
     assert.equal(network.to(EXCHANGE).length, 1 + 600 / 5);
+});
+
+test("a broker that goes away while the job waits is told, and the request withdrawn", async () => {
+    const runner = new FakeRunner({ role: ROLE });
+    const network = new Network({ [EXCHANGE]: [pending(), new NoAnswer("the connection was refused")] });
+    await run(runner, network);
+    assert.equal(runner.last("output", "reason"), "broker_unreachable");
+    await logout(runner, network.send, new FakePace());
+    assert.equal(network.to("/revoke")[0]?.form?.get("token"), REQUEST);
+});
+
+test("a broker that wants to be asked without a pause, or never again, is not obeyed", async () => {
+    for (const more of [{ interval: 0 }, { interval: 2 ** 31 }, { interval: "5" }, { expires_in: 1e12 }]) {
+        const runner = new FakeRunner({ role: ROLE });
+        const [network, pace] = [new Network({ [EXCHANGE]: pending(more) }), new FakePace()];
+        await run(runner, network, pace);
+        assert.equal(runner.last("output", "reason"), "answer_invalid", JSON.stringify(more));
+        assert.deepEqual([network.to(EXCHANGE).length, pace.slept], [1, []]);
+    }
 });
 
 test("a cancelled job withdraws what it waits for", async () => {

@@ -136,6 +136,24 @@ test("an agent that is gone is told, and the first lease is ended all the same",
     assert.deepEqual([network.to("/revoke").length, runner.all("fail")], [1, []]);
 });
 
+test("whoever else answers at the agent's port changes nothing", async () => {
+    const lease = { handle: "handle-of-somebody", leaseId: "0192-x", kind: "aws", expiresAtMs: NOW_MS + 1000 };
+    const odd = [null, 7, {}, { ...lease, handle: "e" }, { ...lease, handle: 5 }, { ...lease, expiresAtMs: 1e300 }];
+    for (const said of [{ leases: odd }, { leases: "all" }, null, "leases"]) {
+        const runner = new FakeRunner({ role: ROLE });
+        const network = new Network({
+            [EXCHANGE]: reply(200, grantedAws()),
+            "127.0.0.1:4711/stop": reply(200, said),
+        });
+        await run(runner, network);
+        writeFileSync(join(runner.saved("notes"), "agent.log"), "null\n7\n{}\nno JSON\n");
+        await logout(runner, network.send, new FakePace());
+        const revoked = network.to("/revoke").map((ask) => ask.form?.get("token"));
+        assert.deepEqual([revoked, runner.all("fail")], [[HANDLE], []], JSON.stringify(said));
+        assert.ok(!runner.all("mask").includes("e"), "it would hide half of the log");
+    }
+});
+
 test("the post step ends the lease and puts back what was there", async () => {
     const env = { AWS_ACCESS_KEY_ID: "AKIAEARLIEREARLIER12", AWS_REGION: "us-east-1" };
     const runner = new FakeRunner(ENV, env);

@@ -75,3 +75,56 @@ test("what is no JSON is no body", async () => {
     const html: RequestListener = (_, response) => void response.end("<html>");
     assert.equal((await serving(html, (url) => send({ method: "GET", url, timeoutMs: 5000 }))).body, undefined);
 });
+
+test("Retry-After may be a date, and nonsense counts as absent", async () => {
+    const date = new Date(Date.now() + 60_000).toUTCString();
+    const cases: [string, (seconds: number | undefined) => boolean][] = [
+        [date, (seconds) => seconds !== undefined && seconds > 50 && seconds <= 60],
+        [new Date(0).toUTCString(), (seconds) => seconds === 0],
+        ["-5", (seconds) => seconds === undefined],
+        ["soon", (seconds) => seconds === undefined],
+        ["", (seconds) => seconds === undefined],
+    ];
+    for (const [header, holds] of cases) {
+        const listener: RequestListener = (_, response) =>
+            void response.writeHead(429, { "retry-after": header }).end("{}");
+        const reply = await serving(listener, (url) => send({ method: "GET", url, timeoutMs: 5000 }));
+        assert.ok(holds(reply.retryAfterSeconds), `${header}: ${reply.retryAfterSeconds}`);
+    }
+});
+
+test("a proxy is asked unless NO_PROXY names the host, and told where it fails, without its password", async () => {
+    const names = ["http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"];
+    const before = names.map((name) => process.env[name]);
+    const ask = (timeoutMs = 5000) => send({ method: "GET", url: "http://broker.invalid/?secret", timeoutMs });
+    const fails = async (proxy: string, bypass: string, text: RegExp) => {
+        for (const name of names) delete process.env[name];
+        Object.assign(process.env, { http_proxy: proxy, NO_PROXY: bypass });
+        await assert.rejects(ask(), (error: Error) => text.test(error.message) && !/secret|pass/.test(error.message));
+    };
+    const server = createServer().listen(0, "127.0.0.1");
+    await new Promise((resolve) => server.once("listening", resolve));
+    const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const seen: (string | undefined)[] = [];
+    server.on("connect", (request, socket) => {
+        seen.push(request.url);
+        socket.end("HTTP/1.1 407 -\r\n\r\n");
+    });
+    try {
+        const proxy = `http://user:pass@${host}`;
+        const told = new RegExp(`^the proxy answered 407; the environment sends this through the proxy \`${host}\`$`);
+        await fails(proxy, "other.invalid", told);
+        assert.deepEqual(seen, ["broker.invalid:80"]);
+        await fails(proxy, "other.invalid, broker.invalid", /^its name is not known \(ENOTFOUND\)$/);
+        assert.equal(seen.length, 1, "it is not asked");
+        server.close();
+        await fails(proxy, "", new RegExp(`^the connection was refused \\(ECONNREFUSED\\); .* proxy \`${host}\`$`));
+        await fails("no url", "", /the proxy that the environment names is no URL/);
+    } finally {
+        server.close();
+        names.forEach((name, at) => {
+            if (before[at] === undefined) delete process.env[name];
+            else process.env[name] = before[at];
+        });
+    }
+});

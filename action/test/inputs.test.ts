@@ -71,6 +71,7 @@ const WRONG: [Record<string, string>, string][] = [
     [{ mode: "environment" }, "one of `agent`, `env`, `file`, `output`, `profile`"],
     [{ "on-unavailable": "ignore" }, "one of `fail`, `skip`"],
     [{ "on-pending": "ask" }, "one of `wait`, `stop`"],
+    [{ summary: "no" }, "one of `always`, `failure`, `never`"],
     [{ "dry-run": "yes" }, "one of `true`, `false`"],
     [{ "allowed-account-ids": "1234" }, "has 12 digits"],
     [{ "allowed-account-ids": "111111111111", mode: "output" }, "leave one out"],

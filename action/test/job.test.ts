@@ -41,7 +41,15 @@ test("without the permission the text names the lines, the job, and the calling 
         for (const part of ["`deploy`", "id-token: write", "the calling job in `.github/workflows/ci.yml`"]) {
             assert.ok(failure.message.includes(part), failure.message);
         }
+        assert.doesNotMatch(failure.message, /act|Forgejo/);
     }
+});
+
+test("runners that are not GitHub's are told what is otherwise with them", () => {
+    assert.match(why({ ACT: "true" }).message, /too\nThis is act, which has no OIDC tokens/);
+    const forgejo = why({ FORGEJO_ACTIONS: "true", GITEA_ACTIONS: "true", ACT: "true" }).message;
+    assert.match(forgejo, /`enable-openid-connect: true` instead/);
+    assert.doesNotMatch(forgejo, /Gitea|act,/);
 });
 
 test("a fork's pull request is told that it is one, and not to use pull_request_target", () => {

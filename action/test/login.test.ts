@@ -46,14 +46,18 @@ test("a refusal is one request, told whole, and never skipped", async () => {
     assert.match(text, /branch: expected `main`, got `feature`/);
     assert.equal(network.to(EXCHANGE).length, 1);
     assert.equal(runner.last("output", "reason"), "no_mapping");
-    assert.equal(runner.last("output", "decision-id"), "0192-refused");
+    assert.equal(runner.last("output", "decision-id"), "0192-4ef05ed");
 });
 
 test("an outage that outlasts the deadline names the broker's decision", async () => {
     const runner = new FakeRunner({ role: ROLE });
-    const outage = reply(503, { reason: "backend_refused", decision_id: "0192abcd" }, 3600);
+    const description = "The target does not answer";
+    const body = { reason: "backend_down", decision_id: "0192abcd", error_description: description };
+    const outage = reply(503, body, 3600);
     const network = new Network({ "/.well-known/claimbound": reply(200, facts()), [EXCHANGE]: outage });
-    assert.match(await failed(runner, network), /answered 503 \(`backend_refused`, decision 0192abcd\)/);
+    const text =
+        /answered 503 \(`backend_down`, decision 0192abcd\): The target does not answer\. Given up after 1 try/;
+    assert.match(await failed(runner, network), text);
     assert.equal(runner.last("output", "decision-id"), "0192abcd");
 });
 
@@ -138,6 +142,10 @@ test("redirects are not followed, and what is no broker's answer is not used", a
         [{ [EXCHANGE]: reply(200, { ...grantedAws(), role: "another-role" }) }, "answer_invalid"],
         [{ [EXCHANGE]: reply(200, grantedAws({ session_token: `${AWS.session_token}\nx` })) }, "answer_invalid"],
         [{ [EXCHANGE]: reply(200, { ...grantedAws(), expires_in: "soon" }) }, "answer_invalid"],
+        [{ [EXCHANGE]: reply(200, { ...grantedAws(), expires_in: 1e15 }) }, "answer_invalid"],
+        [{ [EXCHANGE]: reply(200, { ...grantedAws(), mapping: "$(id)" }) }, "answer_invalid"],
+        [{ [EXCHANGE]: reply(200, grantedAws({ secret_access_key: `${AWS.secret_access_key};x` })) }, "answer_invalid"],
+        [{ [EXCHANGE]: reply(200, grantedAws({ region: "eu west" })) }, "answer_invalid"],
         [{ [EXCHANGE]: reply(200, grantedAws({ assumed_role_arn: "x" })) }, "answer_invalid"],
         [{ "pipelines.example/token": reply(403, {}) }, "ci_refused"],
     ];
@@ -183,6 +191,24 @@ test("the lease behind an answer that is not to be used is ended, once, and the 
     }
 });
 
+test("a fork's job, which has no variables, is told that it is one, and goes on where that is allowed", async () => {
+    const event = join(mkdtempSync(join(tmpdir(), "event-")), "event.json");
+    writeFileSync(event, JSON.stringify({ pull_request: { head: { repo: { full_name: "mallory/a" } } } }));
+    const env = {
+        ACTIONS_ID_TOKEN_REQUEST_URL: "",
+        GITHUB_EVENT_NAME: "pull_request",
+        GITHUB_EVENT_PATH: event,
+        GITHUB_REPOSITORY: "acme/a",
+    };
+    const empty = { "broker-url": "", "on-unavailable": "skip" };
+    const runner = new FakeRunner(empty, env);
+    await run(runner, new Network());
+    assert.deepEqual([runner.all("fail"), runner.last("output", "reason")], [[], "fork_pull_request"]);
+    const own = new FakeRunner(empty);
+    assert.match(await failed(own, new Network()), /`broker-url` is empty/);
+    assert.match(await failed(new FakeRunner({ "broker-url": "" }, env), new Network()), /comes from the fork/);
+});
+
 test("a dry run is told and leaves nothing", async () => {
     const runner = new FakeRunner({ role: ROLE, "dry-run": "true" });
     const answer = {
@@ -199,6 +225,11 @@ test("a dry run is told and leaves nothing", async () => {
     assert.deepEqual([runner.all("fail"), runner.all("variable"), runner.all("save")], [[], [], []]);
     assert.deepEqual([runner.last("output", "available"), runner.last("output", "reason")], ["false", "dry_run"]);
     assert.match(runner.all("summary").join(), /would be granted/);
+
+    const pending = new FakeRunner({ role: ROLE, "dry-run": "true" });
+    await run(pending, new Network({ [EXCHANGE]: reply(200, { ...answer, pending: true }) }));
+    assert.match(pending.all("info").join(), /for 900 s, once somebody has claimed it$/);
+    assert.match(pending.all("summary").join(), /would be granted once somebody claims it/);
 
     const disobeyed = new Network({ [EXCHANGE]: reply(200, grantedAws()) });
     await failed(new FakeRunner({ role: ROLE, "dry-run": "true" }), disobeyed);

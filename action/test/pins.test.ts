@@ -28,4 +28,16 @@ test("examples, pages and workflows name every action by its commit", () => {
         named.filter(([, action]) => !/@([0-9a-f]{40}|<sha>)$/.test(action)),
         [],
     );
+    // Two versions of one action are an upgrade that was forgotten.
+    const pinned = [...new Set(named.map(([, action]) => action).filter((action) => !action.endsWith("<sha>")))];
+    const names = pinned.map((action) => action.split("@")[0]);
+    assert.deepEqual(names, [...new Set(names)]);
+});
+
+test("the action has the version of the program that it is released with", () => {
+    const { version } = JSON.parse(readFileSync("package.json", "utf8")) as { version: string };
+    assert.match(
+        readFileSync("../Cargo.toml", "utf8"),
+        new RegExp(`^version = "${version.replaceAll(".", "\\.")}"$`, "m"),
+    );
 });

@@ -71,7 +71,7 @@ fn grant(number: u128) -> Commit {
     };
     let subjects = (0..6).map(|subject| [subject; 32]).collect();
     let guards = vec![Guard::NotSuspended { subjects, at: NOW }];
-    Commit { guards, changes: vec![Change::OpenLease(opened)], entry: Some(entry) }
+    Commit { guards, changes: vec![Change::OpenLease(Box::new(opened))], entry: Some(entry) }
 }
 
 async fn written(writer: Arc<Writer>, commits: Vec<Commit>) {

@@ -7,6 +7,7 @@
 #[path = "../../core/benches/mappings/company.rs"]
 #[allow(dead_code, reason = "the core's own bench uses more of it")]
 mod company;
+mod crowd;
 mod floor;
 mod load;
 mod machine;
@@ -45,6 +46,9 @@ struct Args {
     /// Instead of the table, grants for so many seconds with a look at the memory, and a verification of what was written
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     soak: Option<u64>,
+    /// Instead of the table, so many processes that ask an agent for keys at the same moment
+    #[arg(long, value_name = "PROCESSES", conflicts_with = "soak", value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    agent: Option<u64>,
     /// Print one JSON object as the last line
     #[arg(long)]
     json: bool,
@@ -66,6 +70,12 @@ enum Command {
     /// The floor's server, which this program starts itself
     #[command(hide = true)]
     Floor { issuer_key: String },
+    /// What an agent runs for `--agent`
+    #[command(hide = true)]
+    Crowd { processes: usize },
+    /// One of its processes
+    #[command(hide = true)]
+    Asks,
 }
 
 /// A time that is worth measuring for.
@@ -81,16 +91,20 @@ fn connections(text: &str) -> Result<usize, String> {
 
 fn main() -> std::io::Result<()> {
     let args = Args::parse();
-    if let Some(Command::Floor { issuer_key }) = &args.command {
-        return floor::serve(issuer_key);
+    match &args.command {
+        Some(Command::Floor { issuer_key }) => return floor::serve(issuer_key),
+        Some(Command::Crowd { processes }) => return crowd::crowd(*processes),
+        Some(Command::Asks) => return crowd::asks(),
+        None => {}
     }
     let binary = args.binary.canonicalize()?;
     // One thread: the load must leave the processors to what is measured.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let told = match args.soak {
-            Some(seconds) => soak::run(&binary, seconds).await,
-            None => table(&args, &binary).await,
+        let told = match (args.soak, args.agent) {
+            (Some(seconds), _) => soak::run(&binary, seconds).await,
+            (None, Some(processes)) => crowd::run(&binary, usize::try_from(processes).unwrap_or(usize::MAX)).await,
+            (None, None) => table(&args, &binary).await,
         };
         if args.json {
             println!("{told}");

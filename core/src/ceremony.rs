@@ -212,6 +212,9 @@ pub enum State {
     Rejected {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<Person>,
+        /// In the person's words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     Withdrawn,
     Expired,
@@ -268,7 +271,7 @@ pub enum Event<'e> {
     /// A person claims it. Their session was judged by whoever they sent it to, the code here and last.
     Claim { claim: Claim, code_right: bool, starters: &'e [Starter] },
     /// A person who may approve says no.
-    Reject { by: Person, starters: &'e [Starter] },
+    Reject { by: Person, reason: String, starters: &'e [Starter] },
     /// Its job opens a lease for it.
     Consume,
     /// Its lease surely came to nothing.
@@ -332,7 +335,7 @@ pub fn step(state: &State, terms: &Terms, event: Event<'_>, now: UnixSeconds) ->
             }
             if !code_right {
                 let next = match all.saturating_add(1) {
-                    WRONG_CODES_MAX.. => S::Rejected { by: None },
+                    WRONG_CODES_MAX.. => S::Rejected { by: None, reason: None },
                     _ => S::Pending { claims: claims.clone(), tries: counted(tries, &claim.by) },
                 };
                 return Ok(Step { next, wrong_code: true });
@@ -344,11 +347,11 @@ pub fn step(state: &State, terms: &Terms, event: Event<'_>, now: UnixSeconds) ->
                 false => S::Pending { claims, tries: tries.clone() },
             })
         }
-        (state, E::Reject { by, starters }) if state.is_open(terms.standing) => {
+        (state, E::Reject { by, reason, starters }) if state.is_open(terms.standing) => {
             // Who started the job may stop it: to say no needs no second person.
             match terms.admits(&by, starters.iter()) {
                 Err(Refused::NotEligible) => Err(Refused::NotEligible),
-                _ => to(S::Rejected { by: Some(by) }),
+                _ => to(S::Rejected { by: Some(by), reason: Some(reason) }),
             }
         }
         (S::Claimed { claims, redeemed }, E::Consume) if !terms.standing => {

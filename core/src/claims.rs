@@ -51,7 +51,9 @@ impl<'t> Claims<'t> {
     /// Reads one object and nothing after it (RFC 8259; white space around it is allowed, a byte order mark is not).
     pub fn parse(bytes: &'t [u8]) -> Result<Self, ClaimsError> {
         let broken = Cell::new(None);
-        let mut reader = serde_json::Deserializer::from_slice(bytes);
+        // All at once: a reader of bytes looks at each text by itself.
+        let text = std::str::from_utf8(bytes).map_err(|_| ClaimsError::Malformed)?;
+        let mut reader = serde_json::Deserializer::from_str(text);
         let value = Reader { depth: 0, broken: &broken }
             .deserialize(&mut reader)
             .map_err(|_| broken.get().unwrap_or(ClaimsError::Malformed))?;

@@ -90,7 +90,7 @@ reasons! {
     CeremonyMismatch "ceremony_mismatch" "The request belongs to another job, or asks for something else.";
     CeremonyRejected "ceremony_rejected" "A person rejected it, too many codes were wrong, or the job withdrew it.";
     CeremonyExpired "ceremony_expired" "Nobody claimed it in time, or its job did not come for it.";
-    CeremonyOutdated "ceremony_outdated" "The rule, or who may approve, is another by now: what was claimed is void.";
+    CeremonyOutdated "ceremony_outdated" "The rule, or who may approve, is another by now, or something of it was suspended: what was claimed is void.";
     CeremonyUsed "ceremony_used" "What was claimed has been redeemed.";
     RefreshMismatch "refresh_mismatch" "The refresh token was given for another token or role.";
     RefreshEnded "refresh_ended" "The refresh token's family was ended, or its session is over.";

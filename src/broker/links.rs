@@ -2,7 +2,7 @@
 //! person and code host give: with it a person is known where a job's token says by account who started it.
 //!
 //! Where the sign-in itself says who people are there (`forge_id_claim`), that counts alone. One that replaces another counts a day
-//! later, so that nobody is somebody else for the length of one claim.
+//! later, so that nobody is somebody else for the length of one claim; also where the other one was taken back before.
 
 use super::{
     Broker, Visitor,
@@ -28,6 +28,8 @@ const LINK_SECONDS: i64 = 365 * 86_400;
 const REPLACED_SECONDS: i64 = 86_400;
 /// What its row says where an operator's has `may`.
 const WORD: &str = "link";
+/// Of one that its person took back. It is kept as long as another one has to wait.
+const TAKEN_BACK: &str = "unlink";
 
 /// An account that is a person's.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,6 +41,12 @@ pub struct Link {
     /// From then on it counts.
     pub counts: UnixSeconds,
     pub until: UnixSeconds,
+}
+
+/// A link as it is kept.
+struct Kept {
+    link: Link,
+    taken_back: bool,
 }
 
 /// A code host where a person may show an account, and the one that they have shown.
@@ -57,13 +65,17 @@ impl Broker {
         let active = self.active();
         let mut found = Vec::new();
         for (issuer, forge) in offered(&active.config, person) {
-            let key = key(person, issuer);
-            let kept = self.read(move |reader| reader.session(&key)).await?;
-            let kept = kept.filter(|kept| kept.expires > self.clock.now() && kept.binding == binding(forge));
-            let link = kept.and_then(|kept| of(issuer, kept));
-            found.push(Linkable { issuer: issuer.clone(), link });
+            let kept = self.kept_link(person, issuer, forge).await?.filter(|kept| !kept.taken_back);
+            found.push(Linkable { issuer: issuer.clone(), link: kept.map(|kept| kept.link) });
         }
         Ok(found)
+    }
+
+    async fn kept_link(&self, person: &Person, issuer: &str, forge: &Forge) -> Result<Option<Kept>, Down> {
+        let key = key(person, issuer);
+        let kept = self.read(move |reader| reader.session(&key)).await?;
+        let kept = kept.filter(|kept| kept.expires > self.clock.now() && kept.binding == binding(forge));
+        Ok(kept.and_then(|kept| of(issuer, kept)))
     }
 
     /// The person with the accounts that count by now.
@@ -108,8 +120,7 @@ impl Broker {
             SignInFailed::Down
         };
         let now = self.clock.now();
-        let before = self.linkable(&visitor.person).await.map_err(down)?;
-        let before = before.into_iter().find(|one| one.issuer == **name).and_then(|one| one.link);
+        let before = self.kept_link(&visitor.person, name, forge).await.map_err(down)?.map(|kept| kept.link);
         let counts = match &before {
             Some(other) if other.account.id != account.id => now.plus(REPLACED_SECONDS),
             // The same again: it goes on as it stood.
@@ -118,16 +129,42 @@ impl Broker {
         };
         let until = now.plus(LINK_SECONDS);
         let link = Link { issuer: issuer.to_owned(), account, since: now, counts, until };
-        let mut details = Details::default();
-        let told = |link: &Link| json!({ "issuer": link.issuer, "id": link.account.id, "name": link.account.name });
-        details.json.insert("person".to_owned(), json!(visitor.person));
-        details.json.insert("account".to_owned(), told(&link));
+        let mut details = about(visitor, &link);
         details.json.insert("instead_of".to_owned(), json!(before.as_ref().map(told)));
         let what = What::AccountLinked { how: "oauth", expires: until };
-        let kept = row(&visitor.person, &link, binding(forge));
+        let kept = row(&visitor.person, &link, WORD, binding(forge));
         self.record_person(what, vec![Change::OpenSession(kept)], details).await.map_err(down)?;
         Ok(link)
     }
+
+    /// Takes back the account that the person has shown there. Says whether there was one.
+    ///
+    /// # Errors
+    /// The store cannot be asked or written.
+    pub async fn end_link(&self, visitor: &Visitor, issuer: &str) -> Result<bool, Down> {
+        let active = self.active();
+        let Some((_, forge)) = offered(&active.config, &visitor.person).find(|(name, _)| *name == issuer) else {
+            return Ok(false);
+        };
+        let kept = self.kept_link(&visitor.person, issuer, forge).await?;
+        let Some(kept) = kept.filter(|kept| !kept.taken_back) else { return Ok(false) };
+        let link = Link { until: self.clock.now().plus(REPLACED_SECONDS), ..kept.link };
+        let kept = row(&visitor.person, &link, TAKEN_BACK, binding(forge));
+        let details = about(visitor, &link);
+        self.record_person(What::AccountUnlinked, vec![Change::OpenSession(kept)], details).await?;
+        Ok(true)
+    }
+}
+
+fn told(link: &Link) -> serde_json::Value {
+    json!({ "issuer": link.issuer, "id": link.account.id, "name": link.account.name })
+}
+
+fn about(visitor: &Visitor, link: &Link) -> Details {
+    let mut details = Details::default();
+    details.json.insert("person".to_owned(), json!(visitor.person));
+    details.json.insert("account".to_owned(), told(link));
+    details
 }
 
 /// Code hosts where the person's sign-in does not say who they are.
@@ -147,7 +184,7 @@ fn binding(forge: &Forge) -> [u8; 32] {
     digest_of(&json!({ "link": [forge.kind, forge.url, forge.client_id] }).to_string())
 }
 
-fn row(person: &Person, link: &Link, binding: [u8; 32]) -> Session {
+fn row(person: &Person, link: &Link, word: &str, binding: [u8; 32]) -> Session {
     let Link { issuer, account, since, counts, until } = link;
     let known = Person {
         name: Some(account.name.clone()),
@@ -163,23 +200,25 @@ fn row(person: &Person, link: &Link, binding: [u8; 32]) -> Session {
         session: key(person, issuer),
         operator: person.to_string(),
         sign_in: person.sign_in.clone(),
-        may: format!("{WORD} {}", counts.0),
+        may: format!("{word} {}", counts.0),
         binding,
         expires: *until,
         person: Some(known),
     }
 }
 
-fn of(issuer: &str, kept: Session) -> Option<Link> {
+fn of(issuer: &str, kept: Session) -> Option<Kept> {
     let (word, counts) = kept.may.split_once(' ')?;
-    let known = kept.person.filter(|_| word == WORD)?;
-    Some(Link {
+    let taken_back = word == TAKEN_BACK;
+    let known = kept.person.filter(|_| taken_back || word == WORD)?;
+    let link = Link {
         issuer: issuer.to_owned(),
         account: Account { id: known.forge_ids.get(issuer)?.clone(), name: known.name.unwrap_or_default() },
         since: UnixSeconds(known.auth_time?),
         counts: UnixSeconds(counts.parse().ok()?),
         until: kept.expires,
-    })
+    };
+    Some(Kept { link, taken_back })
 }
 
 #[cfg(test)]
@@ -207,10 +246,12 @@ mod tests {
             counts: UnixSeconds(20),
             until: UnixSeconds(30),
         };
-        let kept = row(&person, &link, [0; 32]);
-        assert_eq!(of("github", kept.clone()), Some(link));
-        assert_eq!(of("gitlab", kept.clone()), None);
-        assert_eq!(of("github", Session { may: "page".into(), ..kept }), None, "a session is no link");
+        let read = |issuer, kept: &Session| of(issuer, kept.clone()).map(|kept| (kept.link, kept.taken_back));
+        let kept = row(&person, &link, WORD, [0; 32]);
+        assert_eq!(read("github", &kept), Some((link.clone(), false)));
+        assert_eq!(read("gitlab", &kept), None);
+        assert_eq!(read("github", &Session { may: "page".into(), ..kept }), None, "a session is no link");
+        assert_eq!(read("github", &row(&person, &link, TAKEN_BACK, [0; 32])), Some((link, true)));
         let other = Person { subject: "00u2".into(), ..person.clone() };
         assert!(key(&person, "github") != key(&other, "github") && key(&person, "github") != key(&person, "gitlab"));
     }

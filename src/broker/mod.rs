@@ -318,15 +318,20 @@ impl Broker {
     /// that drops during minting would leave a live credential without an outcome.
     pub async fn exchange(self: &Arc<Self>, asked: Asked) -> Answer {
         let broker = self.clone();
-        self.finish(async move { broker.exchange_here(&asked).await }).await
+        self.finish(|| async move { broker.exchange_here(&asked).await }).await
     }
 
     /// Does it to its end, also when whoever asked hangs up; a stop waits for it.
-    fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Finish<T> {
+    fn finish<T, F>(&self, work: impl FnOnce() -> F + Send + 'static) -> Finish<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send,
+    {
         let running = self.running.clone();
+        // Begun in its place: a future that is handed over is copied, and has room for itself twice.
         Finish::new(self.runtime.clone(), async move {
             let _running = running.read_owned().await;
-            work.await
+            work().await
         })
     }
 
@@ -404,7 +409,7 @@ impl Broker {
     /// The store cannot record it.
     pub async fn revoke(self: &Arc<Self>, token: Secret) -> Result<Revoked, Down> {
         let broker = self.clone();
-        self.finish(async move { broker.revoke_here(&token).await }).await
+        self.finish(|| async move { broker.revoke_here(&token).await }).await
     }
 
     async fn revoke_here(&self, token: &Secret) -> Result<Revoked, Down> {

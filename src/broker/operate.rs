@@ -48,7 +48,7 @@ impl Broker {
     /// Why it was not done.
     pub async fn operate(self: &Arc<Self>, operator: Operator, deed: Deed) -> Result<Done, OperateError> {
         let broker = self.clone();
-        let deed = async move {
+        let deed = || async move {
             let done = operate::operate(&broker.house(), &operator, deed).await;
             broker.count_suspensions().await;
             done

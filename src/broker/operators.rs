@@ -117,7 +117,7 @@ impl Broker {
         }
         let broker = self.clone();
         // As exchanges do: what is spent is on record, also when the caller hangs up.
-        self.finish(async move { broker.job(&presented).await }).await
+        self.finish(|| async move { broker.job(&presented).await }).await
     }
 
     fn person_of(&self, session: Session) -> Result<Who, NoOperator> {
@@ -148,27 +148,38 @@ impl Broker {
                 _ => NoOperator::Unknown,
             }
         })?;
-        let OperatorJob { issuer, id, name, claims, spend, judged: may } = job;
+        let OperatorJob { issuer, id, name, claims, spend, subjects, judged: may } = job;
         let operator = format!("{issuer}:{id}");
         let words: Vec<&str> = may.iter().map(|may| may.name()).collect();
-        let what = match words.is_empty() {
-            true => What::OperatorRefused { operator: &operator, how: "job" },
-            false => What::OperatorSignedIn { operator: &operator, how: "job", may: &words, expires: None },
-        };
         let mut details = Details::default();
         details.json.insert("claims".to_owned(), claims);
-        let record = Record {
-            decision: None,
-            at: now,
-            what,
-            principal: Some(Party { issuer: &issuer, id: &id, name: &name }),
-            actor: None,
-            mappings_version: Some(snapshot.mappings.version),
+        let commit = |guards: Vec<Guard>, may: &[&str]| {
+            let what = match may.is_empty() {
+                true => What::OperatorRefused { operator: &operator, how: "job" },
+                false => What::OperatorSignedIn { operator: &operator, how: "job", may, expires: None },
+            };
+            let record = Record {
+                decision: None,
+                at: now,
+                what,
+                principal: Some(Party { issuer: &issuer, id: &id, name: &name }),
+                actor: None,
+                mappings_version: Some(snapshot.mappings.version),
+            };
+            let entry = Some(record.seal(&details, exchange::salt()));
+            self.writer.commit(Commit { guards, changes: vec![], entry })
         };
-        let entry = Some(record.seal(&details, exchange::salt()));
-        let commit = Commit { guards: vec![Guard::Unspent(spend)], changes: vec![], entry };
-        match self.writer.commit(commit).await.map_err(|error| down(&error))? {
-            Outcome::Durable { .. } if !may.is_empty() => {
+        // A job that somebody has stopped does not stop others, and least of all takes that back.
+        let not_suspended = Guard::NotSuspended { subjects, at: now };
+        let mut outcome =
+            commit(vec![Guard::Unspent(spend), not_suspended], &words).await.map_err(|error| down(&error))?;
+        let suspended = matches!(outcome, Outcome::Blocked(Blocked::Suspended(_)));
+        if suspended {
+            tracing::warn!(operator, "a job of an operator that is suspended asked");
+            outcome = commit(vec![Guard::Unspent(spend)], &[]).await.map_err(|error| down(&error))?;
+        }
+        match outcome {
+            Outcome::Durable { .. } if !may.is_empty() && !suspended => {
                 Ok(Who { operator: Operator::new(operator, may), expires: None })
             }
             Outcome::Durable { .. } => Err(NoOperator::Unknown),

@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 /// file by file is not judged half-way.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Looking takes at most one part in this many of the time, however large the folder.
-const LOOK_SHARE: u32 = 20;
+const LOOK_SHARE: u32 = 100;
 /// Findings of a refused folder that its record keeps.
 const FINDINGS_KEPT_MAX: usize = 20;
 

@@ -2,13 +2,13 @@
 //! whoever calls; here it is asked whether they may, whether somebody else started the job, and last whether they read the
 //! job's log.
 
-use super::{is_code, request_of, words_of};
+use super::{accounts, ended, is_code, request_of, told_ended, words_of};
 use crate::{
     exchange::salt,
     secret::Secret,
     store::{
-        Blocked, Change, Commit, Down, Guard, KeptCeremony, Move, Outcome, Reader, Scope, Standing, WhichCeremonies,
-        WhichStanding, Writer, subject_key,
+        Blocked, Change, Commit, Down, Guard, KeptCeremony, Move, Outcome, Reader, Standing, WhichCeremonies,
+        WhichStanding, Writer,
     },
     telemetry::CeremonySeries,
     webhooks::{Event as Happened, Webhooks},
@@ -121,8 +121,10 @@ pub enum DeskError {
     /// Its time is over.
     #[error("its time is over")]
     Expired,
-    /// An operator suspended one of their accounts at CI systems.
-    #[error("your account at the CI system is suspended")]
+    /// An operator suspended one of their accounts at CI systems, one of who claimed it before, or what it is for.
+    #[error(
+        "an operator suspended your account at the CI system, that of who claimed it before you, or what it is for"
+    )]
     Suspended,
     #[error("give a reason of 1 to {REASON_CHARACTERS_MAX} characters without control characters")]
     NoReason,
@@ -213,7 +215,7 @@ impl Desk {
         .await
     }
 
-    /// A person who may approve it says no.
+    /// A person who may approve it says no. Whoever opened it is told why.
     ///
     /// # Errors
     /// Why it is not rejected by them.
@@ -230,7 +232,7 @@ impl Desk {
             now,
             |kept| {
                 let starters = kept.starters();
-                let event = Event::Reject { by: person.clone(), starters: &starters };
+                let event = Event::Reject { by: person.clone(), reason: reason.to_owned(), starters: &starters };
                 let step = step(&kept.ceremony.state, &kept.ceremony.bound.terms, event, now)?;
                 Ok((step.next, "rejected", false, Some(reason)))
             },
@@ -260,15 +262,19 @@ impl Desk {
             if ends.is_none() && !kept.ceremony.is_open(now) {
                 return Ok(false);
             }
-            let how = if ends.is_some() { "withdrawn" } else { "left" };
+            let (how, told) = match &ends {
+                Some(step) if step.next == State::Expired => (ended(&kept.ceremony), Some(told_ended(&kept.ceremony))),
+                Some(_) => ("withdrawn", Some(Happened::Withdrawn)),
+                None => ("left", None),
+            };
             let state = ends.as_ref().map_or(kept.ceremony.state.name(), |step| step.next.name());
             let guards = ends.into_iter().map(|step| Guard::Ceremony(kept.ceremony.to(step.next))).collect();
             let entry = event(&kept, how, state, Map::new(), now);
             let commit = Commit { guards, changes: vec![Change::Leave(request)], entry: Some(entry) };
             match self.writer.commit(commit).await? {
                 Outcome::Durable { .. } => {
-                    if how == "withdrawn" {
-                        self.tell(&kept, Happened::Withdrawn);
+                    if let Some(told) = told {
+                        self.tell(&kept, told);
                     }
                     return Ok(true);
                 }
@@ -290,11 +296,11 @@ impl Desk {
             let kept = self.read(WhichCeremonies::One(id), 1).await?.pop().ok_or(DeskError::Unknown)?;
             let (next, how, wrong_code, reason) = judge(&kept)?;
             let expired = next == State::Expired;
-            let how = if expired { "expired" } else { how };
+            let how = if expired { ended(&kept.ceremony) } else { how };
             let moved = kept.ceremony.to(next);
             let changes = standing(&kept, &moved, now).into_iter().collect();
             let entry = event(&kept, how, moved.next.name(), self.told(&kept, person, reason, &moved.next), now);
-            let guards = person.map(|person| not_suspended(person, now)).into_iter();
+            let guards = person.map(|person| not_suspended(person, &kept, &moved.next, now)).into_iter();
             let guards = guards.chain([Guard::Ceremony(moved.clone())]).collect();
             let commit = Commit { guards, changes, entry: Some(entry) };
             let committed = self.writer.commit(commit).await?;
@@ -305,7 +311,7 @@ impl Desk {
                         self.tell(&kept, Happened::Claimed);
                     }
                     State::Rejected { .. } => self.tell(&kept, Happened::Rejected),
-                    State::Expired => self.tell(&kept, Happened::Expired),
+                    State::Expired => self.tell(&kept, told_ended(&kept.ceremony)),
                     _ => {}
                 }
             }
@@ -340,7 +346,9 @@ impl Desk {
         reason: Option<&str>,
         next: &State,
     ) -> Map<String, Value> {
-        let mut told = claims_of(next.claims());
+        // Of one that is over: who had claimed it until then.
+        let state = if next.claims().is_empty() { &kept.ceremony.state } else { next };
+        let mut told = claims_of(state.claims());
         if let Some(person) = person {
             told.insert("person".into(), json!(person));
             told.insert("through".into(), self.through.name().into());
@@ -363,9 +371,14 @@ impl Desk {
     }
 }
 
-/// Whoever has a person's stolen account answers for nothing, while that is suspended.
-fn not_suspended(person: &Person, at: UnixSeconds) -> Guard {
-    let subjects = person.forge_ids.iter().map(|(issuer, id)| subject_key(Scope::Person, issuer, id)).collect();
+/// Whoever has a person's stolen account answers for nothing, while that is suspended, also not with what they claimed before; and
+/// nobody for what is suspended itself. To say no is always possible to the others.
+fn not_suspended(person: &Person, kept: &KeptCeremony, next: &State, at: UnixSeconds) -> Guard {
+    let mut subjects: Vec<[u8; 32]> = accounts(person).collect();
+    if let State::Pending { claims, .. } | State::Claimed { claims, .. } = next {
+        subjects.extend(claims.iter().flat_map(|claim| accounts(&claim.by)));
+        subjects.extend(&kept.ceremony.bound.subjects);
+    }
     Guard::NotSuspended { subjects, at }
 }
 

@@ -11,7 +11,8 @@ pub use desk::{Before, Desk, DeskError, Review, Taken, Through};
 
 use crate::{
     secret::Secret,
-    store::{Ceremony, KeptCeremony},
+    store::{Ceremony, KeptCeremony, Scope, subject_key},
+    webhooks::Event,
 };
 use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
@@ -19,7 +20,7 @@ use aws_lc_rs::{
     rand,
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use claimbound_core::ceremony::{CeremonyId, WORDS_SHOWN, match_code, normal_code, words};
+use claimbound_core::ceremony::{CeremonyId, Person, State, WORDS_SHOWN, match_code, normal_code, words};
 
 /// So that people and scanners see what it is.
 const PREFIX: &str = "cbq_";
@@ -73,6 +74,21 @@ fn is_code(kept: &KeptCeremony, typed: &str) -> bool {
 /// Three words that page and log show: another ceremony has others.
 pub fn words_of(ceremony: &Ceremony) -> [&'static str; WORDS_SHOWN] {
     words(&hash(&[&ceremony.id.0.to_be_bytes(), &ceremony.key]))
+}
+
+/// A person's accounts at CI systems, as they are suspended.
+pub(crate) fn accounts(person: &Person) -> impl Iterator<Item = [u8; 32]> {
+    person.forge_ids.iter().map(|(issuer, id)| subject_key(Scope::Person, issuer, id))
+}
+
+/// How evidence calls it that a ceremony is over by itself.
+fn ended(ceremony: &Ceremony) -> &'static str {
+    if ceremony.void { "voided" } else { State::Expired.name() }
+}
+
+/// How people are told of it.
+fn told_ended(ceremony: &Ceremony) -> Event {
+    if ceremony.void { Event::Withdrawn } else { Event::Expired }
 }
 
 /// SHA-256 over the parts, each behind its length.

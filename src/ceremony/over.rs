@@ -1,9 +1,10 @@
-//! What ends by itself: ceremonies that nobody came for, and claims of first uses whose time is over. Each end is a record, so
-//! that who asks later why a job waits again finds why.
+//! What ends by itself: ceremonies that nobody came for, claims of first uses whose time is over, and whatever of both rests on
+//! something that was suspended. Each end is a record, so that who asks later why a job waits again finds why.
 
 use super::{
     Desk,
     desk::{claims_of, entry},
+    ended as how_ended, told_ended,
 };
 use crate::{
     store::{Change, Commit, Down, Guard, Outcome, WhichCeremonies, WhichStanding},
@@ -20,7 +21,7 @@ use std::sync::Arc;
 const OVER_MAX: u32 = 200;
 
 impl Desk {
-    /// Ends what nobody came for in time, with a record of each. Says how many.
+    /// Ends what nobody came for in time, and what a suspension made void, with a record of each. Says how many.
     ///
     /// # Errors
     /// The store cannot be asked, or cannot record it.
@@ -31,11 +32,12 @@ impl Desk {
             let ceremony = &kept.ceremony;
             let Ok(step) = step(&ceremony.state, &ceremony.bound.terms, Event::Tick, now) else { continue };
             let details = claims_of(ceremony.state.claims());
-            let entry = entry((ceremony.id, &ceremony.bound.shown), "expired", step.next.name(), details, now);
+            let about = (ceremony.id, &ceremony.bound.shown);
+            let entry = entry(about, how_ended(ceremony), step.next.name(), details, now);
             let guards = vec![Guard::Ceremony(ceremony.to(step.next))];
             let commit = Commit { guards, changes: vec![], entry: Some(entry) };
             if let Outcome::Durable { .. } = self.writer.commit(commit).await? {
-                self.tell(&kept, Happened::Expired);
+                self.tell(&kept, told_ended(ceremony));
                 ended += 1;
             }
         }

@@ -35,26 +35,26 @@ use std::path::PathBuf;
   claimbound access --repository acme/payments-api --at 2026-03-05T14:00:00Z --format json
   claimbound access --approver okta:group:payments-leads --mappings mappings")]
 pub struct AccessArgs {
-    /// The role
+    /// Who could have this role, and who did
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
-    /// The repository, `OWNER/NAME` or its immutable id
+    /// What this repository could have, and what it had: `OWNER/NAME` or its immutable id
     #[arg(long, value_name = "REPOSITORY")]
     repository: Option<String>,
-    /// Who claims, as the folder names them: `okta:group:payments-leads`, `okta:email:…`, `okta:sub:…`; all that are given are one
+    /// What this person may claim, as the folder names them: `okta:group:payments-leads`, `okta:email:…`, `okta:sub:…`; all that are given are one
     /// person's
     #[arg(long, value_name = "APPROVER", conflicts_with_all = ["at", "from", "to", "store", "broker"])]
     approver: Vec<Approver>,
     /// The mapping folder of `--approver`
     #[arg(long, value_name = "DIR", default_value = "mappings", requires = "approver")]
     mappings: PathBuf,
-    /// A day (`2026-03-05`) or a time (`2026-03-05T14:00:00Z`)
+    /// On this day (`2026-03-05`) or at this time (`2026-03-05T14:00:00Z`)
     #[arg(long, value_name = "DATE", value_parser = moment, conflicts_with_all = ["from", "to"])]
     at: Option<Moment>,
-    /// The beginning of a span; by default where the log begins
+    /// From this day or time on; by default from the log's beginning
     #[arg(long, value_name = "DATE", value_parser = moment)]
     from: Option<Moment>,
-    /// The end of a span, that day or second included; by default now
+    /// Until this day or second, which is included; by default now
     #[arg(long, value_name = "DATE", value_parser = moment)]
     to: Option<Moment>,
     #[command(flatten)]

@@ -63,6 +63,9 @@ enum Command {
 
 /// Arguments of `audit verify`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  claimbound audit verify --store sqlite:claimbound.db
+  claimbound audit verify --export decision.json --checkpoint-key checkpoint-key.txt")]
 pub struct Verify {
     /// The store, like `sqlite:claimbound.db`; a broker may hold it meanwhile; by default the configuration's
     #[arg(long, value_name = "URL")]

@@ -21,19 +21,19 @@ use clap::Args;
 /// Which ceremonies and claims: all that is given must hold.
 #[derive(Args, Clone, Debug)]
 pub struct ClaimArgs {
-    /// Of a mapping
+    /// Those of this mapping
     #[arg(long, value_name = "NAME")]
     mapping: Option<String>,
-    /// Of a role
+    /// Those of this role
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
-    /// Of a repository: its name, or the immutable id that evidence names it by
+    /// Those of this repository: its name, or the immutable id that evidence names it by
     #[arg(long, value_name = "ID")]
     repository: Option<String>,
-    /// One ceremony by its id
+    /// The one of this id
     #[arg(long, value_name = "ID")]
     ceremony: Option<CeremonyId>,
-    /// Claimed by this person, `SIGN-IN:SUBJECT`
+    /// Those that this person claimed, `SIGN-IN:SUBJECT`
     #[arg(long, value_name = "PERSON")]
     approver: Option<String>,
 }
@@ -51,8 +51,11 @@ impl ClaimArgs {
 /// is carried over (`claim carry`) or claimed again. Reads the store beside its brokers, and then judges by the folder as it
 /// stands on disk. Exit code 0; 2: usage; 3: refused; 4: broker or store cannot be asked.
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  claimbound ceremonies
+  claimbound ceremonies --lapsed 30d --format json")]
 pub struct CeremoniesArgs {
-    /// In place of that: what nobody claimed within this time, and claims that stand no more
+    /// Instead, what nobody claimed in the last of this time, like `30d`, and claims that stand no more
     #[arg(long, value_name = "DURATION", value_parser = since)]
     lapsed: Option<Seconds>,
     #[command(flatten)]
@@ -69,6 +72,8 @@ pub struct CeremoniesArgs {
 /// It holds from its commit on, through every broker over the store. Exit code 0; 2: usage; 3: refused; 4: broker or store
 /// cannot be asked.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:
+  claimbound claim reset --approver okta:00u1 --reason 'left the company' --dry-run")]
 pub struct ResetArgs {
     #[command(flatten)]
     claims: ClaimArgs,
@@ -112,7 +117,7 @@ pub fn list(args: CeremoniesArgs) -> Result<u8> {
     if let Some(Seconds(seconds)) = args.lapsed {
         let asked = AskLapses { claims: args.claims.filter(), seconds };
         return governed::run(&args.place, Deed::Lapses(asked), |done| {
-            let Done::Lapses(found) = done else { bail!("the broker answered something else") };
+            let Done::Lapses(found) = done else { bail!("the broker's answer is of another version") };
             match args.format {
                 Format::Json => print_json(done),
                 Format::Human => Ok(loaded::print(&nothing_came(found))?),
@@ -120,7 +125,7 @@ pub fn list(args: CeremoniesArgs) -> Result<u8> {
         });
     }
     governed::run(&args.place, Deed::Ceremonies(args.claims.filter()), |done| {
-        let Done::Ceremonies(found) = done else { bail!("the broker answered something else") };
+        let Done::Ceremonies(found) = done else { bail!("the broker's answer is of another version") };
         match args.format {
             Format::Json => print_json(done),
             Format::Human => Ok(loaded::print(&human(found))?),
@@ -142,7 +147,7 @@ pub fn carry(CarryArgs { claims, what }: CarryArgs) -> Result<u8> {
 
 fn change(deed: Deed, what: &WhatArgs, verb: &str) -> Result<u8> {
     governed::run(&what.place, deed, |done| {
-        let Done::Claims(claims) = done else { bail!("the broker answered something else") };
+        let Done::Claims(claims) = done else { bail!("the broker's answer is of another version") };
         match what.format {
             Format::Json => print_json(done),
             Format::Human => Ok(loaded::print(&told(claims, verb))?),

@@ -15,7 +15,7 @@ use crate::{
     client::broker::url,
     http::claim::{Seen, Told, View},
 };
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use claimbound_core::ceremony::CeremonyId;
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
@@ -49,7 +49,7 @@ struct At {
     /// The broker's public URL
     #[arg(long, value_name = "URL", env = "CLAIMBOUND_URL", value_parser = url)]
     url: String,
-    /// Authorities for the broker's certificate beside the system's, PEM
+    /// Certificate authorities to trust beside the system's, PEM
     #[arg(long, value_name = "FILE", env = "CLAIMBOUND_CA_FILE")]
     ca_file: Option<PathBuf>,
 }
@@ -68,7 +68,7 @@ struct As {
 /// Sign in, to claim
 ///
 /// The broker sends you to the provider that its configuration names; the answer comes back to a port of this machine. The
-/// session lasts 15 minutes and is kept in a file of your own, below `$XDG_RUNTIME_DIR` or `$XDG_STATE_HOME`. It is none of an operator.
+/// session lasts 15 minutes and is kept in a file of your own, below `$XDG_RUNTIME_DIR` or `$XDG_STATE_HOME`. No operator's command takes it.
 /// With `--device` you type a code anywhere else, and the session can only look: `list` and `show`. Exit code 0: signed in; 2:
 /// usage, or nobody signed in in time; 3: refused; 4: the broker or its provider cannot be asked.
 #[derive(Args, Debug)]
@@ -87,8 +87,8 @@ pub struct LoginArgs {
 
 /// End the session
 ///
-/// It ends at the broker and in the file. Exit code 0: it is over; 2: usage, or you are not signed in; 3: the broker knows of none,
-/// and it is gone from the file; 4: the broker cannot be asked, and the file is as it was.
+/// It ends at the broker and in the file. Exit code 0: it is over; 2: usage, or you are not signed in; 3: the broker does not know it
+/// any more, and the file does not hold it any more; 4: the broker cannot be asked, and the file is as it was.
 #[derive(Args, Debug)]
 pub struct LogoutArgs {
     #[command(flatten)]
@@ -155,7 +155,7 @@ pub struct RejectArgs {
     /// The ceremony's id, or the link in the job's log
     #[arg(value_name = "CEREMONY")]
     ceremony: String,
-    /// Why, kept with the evidence under your name; asked for if it is left out
+    /// Why, kept with the evidence under your name and told to who started the job; asked for if it is left out
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
@@ -174,8 +174,10 @@ impl At {
             None if given.contains("://") => bail!("`{given}` is no link of the broker `{}`", self.url),
             None => given,
         };
-        id.parse().with_context(|| {
-            format!("`{id}` is no ceremony's id: 32 hexadecimal digits, as the link in the job's log ends")
+        id.parse().map_err(|_| {
+            anyhow!(
+                "`{id}` is no ceremony's id: give its 32 hexadecimal digits, with which the link in the job's log ends"
+            )
         })
     }
 }
@@ -267,7 +269,7 @@ fn given(flag: Option<&String>, name: &str, ask: &str) -> Result<String> {
         return Ok(given.clone());
     }
     if !io::stdin().is_terminal() {
-        bail!("give `{name}`: nobody sits here who could be asked");
+        bail!("give `{name}`: standard input is no terminal, so nobody can be asked for it");
     }
     eprint!("{ask}: ");
     let mut typed = String::new();

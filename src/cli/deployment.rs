@@ -19,8 +19,8 @@ impl Deployment {
         let path = self.config.display();
         if !self.config.exists() {
             bail!(
-                "there is no `{path}`: name the broker's configuration with `--config FILE`, or say by flags what would \
-                 stand in it; `--help` lists them"
+                "there is no `{path}`: name the broker's configuration with `--config FILE`, or give by other flags what \
+                 is wanted of it, such as `--store URL` or `--broker URL`; `--help` lists those of this command"
             );
         }
         let mut config = Config::read(&self.config, true).map_err(|invalid| {

@@ -41,14 +41,26 @@ pub struct DevArgs {
     #[arg(long, default_value = DIRECTORY)]
     dir: PathBuf,
     /// Where the local issuers listen, on loopback
-    #[arg(long, value_name = "ADDRESS", default_value = ISSUER_ADDRESS)]
+    #[arg(long, value_name = "ADDRESS", default_value = ISSUER_ADDRESS, value_parser = loopback)]
     issuer_listen: SocketAddr,
-    /// Where the broker listens; written into a new directory's configuration, port 0 as the port that was free
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    /// Where the broker listens, on loopback; written into a new directory's configuration, port 0 as the port that was free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = loopback)]
     listen: SocketAddr,
-    /// Where the broker's operator listener is; written into a new directory's configuration
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    /// Where the broker's operator listener is, on loopback; written into a new directory's configuration
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081", value_parser = loopback)]
     operator_listen: SocketAddr,
+}
+
+/// An address that nobody else reaches: whoever has the directory mints tokens that this broker takes.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| "write an address and a port, like `127.0.0.1:8080`".to_owned())?;
+    match address.ip().is_loopback() {
+        true => Ok(address),
+        false => Err("`dev` listens on loopback alone (`127.0.0.1` or `[::1]`), since its broker takes tokens that \
+                      anybody on this machine can mint"
+            .to_owned()),
+    }
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -129,11 +141,14 @@ pub(super) fn for_shell(path: &Path) -> String {
 ///
 /// The issuer need not run: its key and address stand in the directory. Exit code 0; 2: usage, or no such directory.
 #[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  claimbound dev token --repository acme/payments-api --environment staging
+  claimbound dev token --profile gitlab --repository search/indexer --claims")]
 pub struct TokenArgs {
     /// The CI system to play: any profile that `claimbound profile show` lists
     #[arg(long, default_value = "github-actions")]
     profile: Profile,
-    /// The job's repository, `owner/name`: a workspace, a pipeline or a service account at CI systems without
+    /// The job's repository, `owner/name`; at CI systems without, its workspace, pipeline or service account
     #[arg(long, required_unless_present = "subject")]
     repository: Option<String>,
     /// Immutable id of the repository; by default the sample's, or one made from the name
@@ -298,6 +313,15 @@ mod tests {
         let minted = open_issuer(home.path()).unwrap().mint(line.profile, &line.request()).unwrap();
         assert_eq!(jwt::claims_of(minted.reveal())["sub"], "103700000000000000001");
         assert!(Line::try_parse_from(["x", "--profile", "google"]).is_err(), "neither repository nor subject");
+    }
+
+    #[test]
+    fn nobody_else_reaches_it() {
+        assert!(loopback("127.0.0.1:0").is_ok() && loopback("[::1]:8080").is_ok());
+        for open in ["0.0.0.0:8080", "[::]:8080", "192.0.2.7:80"] {
+            assert!(loopback(open).unwrap_err().contains("on loopback alone"), "{open}");
+        }
+        assert!(loopback("8080").unwrap_err().contains("like `127.0.0.1:8080`"));
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub enum DoctorKind {
     /// Ask AWS: fetch the published documents, and ask STS once for a session that may do nothing
     ///
     /// Exit code 0: all is well, 1: something is missing, 2: it cannot be asked.
+    #[command(after_help = "Example:
+  claimbound doctor aws --role payments-deploy")]
     Aws {
         /// The role that shall work
         #[arg(long)]

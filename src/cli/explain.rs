@@ -146,7 +146,7 @@ pub fn run(args: ExplainArgs) -> Result<u8> {
         }
         let url = args.deployment.or(args.store.as_ref(), |config| config.store)?;
         let Some(told) = decision::answer(&*store::open_reader(&url)?, id, args.format.into())? else {
-            bail!("the store `{url}` has no decision `{id}`; refusals beyond their rate stand in a sum alone");
+            bail!("the store `{url}` has no decision `{id}`; of refusals that came too fast only their number is kept");
         };
         return loaded::tell(told);
     }

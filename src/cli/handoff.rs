@@ -61,7 +61,7 @@ pub struct HandoffArgs {
     /// A file that holds the job's token
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Authorities for certificates beside the system's, PEM
+    /// Certificate authorities to trust beside the system's, PEM
     #[arg(long, value_name = "FILE", env = "CLAIMBOUND_CA_FILE")]
     ca_file: Option<PathBuf>,
 }
@@ -74,7 +74,11 @@ pub fn run(args: HandoffArgs) -> Result<u8> {
     let (code, why) = match handed {
         Ok((handoff, told)) => match file {
             Some(mut file) => {
-                file.write_all(handoff.reveal().as_bytes()).and_then(|()| file.sync_all()).with_context(|| {
+                let written = file.write_all(handoff.reveal().as_bytes()).and_then(|()| file.sync_all());
+                if written.is_err() {
+                    let _ = fs::remove_file(&args.output);
+                }
+                written.with_context(|| {
                     format!(
                         "cannot write `{}`; the handoff is lost, and the job's token is spent",
                         args.output.display()

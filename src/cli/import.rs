@@ -43,6 +43,10 @@ const PLACES_SHOWN_MAX: usize = 3;
 /// narrowly as it was is not imported. Names stand without ids, so the folder loads once `claimbound pin` has filled
 /// them in. Exit code 0: all is imported; 1: something is not; 2: usage, or a file cannot be read, and nothing is written.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  claimbound import octo-sts .github/chainguard/*.sts.yaml --out mappings
+  aws iam get-account-authorization-details --filter Role > roles.json
+  claimbound import aws roles.json --out mappings")]
 pub struct ImportArgs {
     /// What the files are
     #[arg(value_enum)]

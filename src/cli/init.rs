@@ -34,6 +34,8 @@ Ids are immutable, names are not; the forge tells them:
 /// Exit code 0; 1: a folder of these parts would not load, and nothing is written; 2: usage, or there is a folder
 /// already.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  claimbound init --issuer github --owner acme=65 --team shop --repository acme/shop-api=740000011")]
 pub struct InitArgs {
     /// The folder to write
     #[arg(default_value = "mappings")]
@@ -70,9 +72,9 @@ pub struct InitArgs {
 /// When something is missing, or the folder cannot be written.
 pub fn run(args: &InitArgs) -> Result<u8> {
     let missing: Vec<&str> = [
-        (args.issuer.is_none(), "--issuer PROFILE"),
-        (args.team.is_none(), "--team NAME"),
-        (args.repositories.is_empty(), "--repository NAME=ID"),
+        (args.issuer.is_none(), "`--issuer PROFILE`"),
+        (args.team.is_none(), "`--team NAME`"),
+        (args.repositories.is_empty(), "`--repository NAME=ID`"),
     ]
     .into_iter()
     .filter_map(|(missing, flag)| missing.then_some(flag))
@@ -200,7 +202,7 @@ impl InitArgs {
         let shared = profile.tenancy_of(url) == Some(Tenancy::Multi) || profiles.is_shared(url);
         if shared && profile.names_owner() && self.owners.is_empty() {
             writeln!(io::stderr(), "{HELP}")?;
-            bail!("say --owner NAME=ID: strangers share `{url}`, so the owners whose jobs may be known are listed");
+            bail!("say `--owner NAME=ID`: strangers share `{url}`, so the owners whose jobs may be known are listed");
         }
         let mut owners = String::new();
         if self.owners.is_empty() && !shared {

@@ -30,6 +30,8 @@ pub enum IssuerCommand {
     ///
     /// Each is replaced at once, so a reader never sees half of one. Exit code 0; 2: usage, or a directory cannot be
     /// read or written.
+    #[command(after_help = "Example:
+  claimbound issuer export site")]
     Export {
         /// Where to write `.well-known/openid-configuration` and `jwks`: what stands at the issuer's URL
         #[arg(value_name = "DIR")]
@@ -41,7 +43,7 @@ pub enum IssuerCommand {
         /// `[signing] seal`
         #[arg(long, value_name = "PLACE")]
         seal: Option<Place>,
-        /// The name in tokens; by default the configuration's `[signing] issuer_url`
+        /// The issuer's URL, as tokens name it (`iss`); by default the configuration's `[signing] issuer_url`
         #[arg(long, value_name = "URL", value_parser = issuer_url)]
         issuer_url: Option<String>,
         #[command(flatten)]
@@ -63,7 +65,7 @@ pub fn run(args: &IssuerArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<u
         [(JWKS_PATH, signer.jwks(now)), (OPENID_CONFIGURATION_PATH, openid_configuration(issuer_url, broker))]
     {
         let file = directory.join(path.trim_start_matches('/'));
-        write(&file, &document).with_context(|| format!("cannot write {}", file.display()))?;
+        write(&file, &document).with_context(|| format!("cannot write `{}`", file.display()))?;
         writeln!(out, "wrote {} for {issuer_url}{path}", file.display())?;
     }
     writeln!(

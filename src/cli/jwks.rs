@@ -40,6 +40,8 @@ enum JwksCommand {
     ///
     /// What is written fits `jwks = { file = "…" }` of the issuer's configuration: its usable keys alone; those that
     /// a broker would ignore are told on standard error. Exit code 0; 2: usage, or the keys cannot be had.
+    #[command(after_help = "Example:
+  claimbound jwks fetch --issuer gitlab --out gitlab-jwks.json")]
     Fetch {
         /// The issuer: its name in the configuration, or its URL. A URL is asked without a configuration: at public
         /// addresses, under the system's authorities, for keys of any algorithm
@@ -56,6 +58,8 @@ enum JwksCommand {
     /// A side is a file, an issuer's name in the configuration, or its URL. Issuers are asked, also those whose keys are
     /// pinned. Files are read by the rules of the first side that has a name, by itself for keys of any algorithm. Exit
     /// code 0: the usable keys are the same, 1: they differ, 2: usage, or a side cannot be had.
+    #[command(after_help = "Example:
+  claimbound jwks diff gitlab-jwks.json gitlab")]
     Diff {
         /// What is there now, like the pinned file
         #[arg(value_name = "FILE|NAME|URL")]

@@ -42,7 +42,8 @@ const KEYS: &str = "/operator/keys";
 pub enum KeysCommand {
     /// List every key with its state: published, signing, retiring, gone
     ///
-    /// Exit code 0; 2: usage, or the directory cannot be opened.
+    /// Exit code 0; 2: usage, or the directory cannot be opened. With `--broker` a running broker answers; 3: it refused; 4: it
+    /// cannot be asked.
     List {
         #[command(flatten)]
         common: Common,
@@ -50,7 +51,8 @@ pub enum KeysCommand {
     /// Make new keys: published now, signing in 24 hours
     ///
     /// Works beside a running broker, which reads the directory again within a minute, or asks it (`--broker`). Exit
-    /// code 0; 2: usage, the directory cannot be opened, or a rotation is under way.
+    /// code 0; 2: usage, the directory cannot be opened, or a rotation is under way; of a broker, 3: it refused; 4: it cannot
+    /// be asked.
     Rotate {
         /// Sign with the new keys at once: relying parties that cache the key set refuse tokens until they fetch it
         /// again
@@ -63,7 +65,7 @@ pub enum KeysCommand {
     ///
     /// Where no other key of its algorithm signs, a new one does from now on. Works beside a running broker, which reads
     /// the directory again within a minute. Asked again, it lists again. Exit code 0; 2: usage, there is no such key, or
-    /// the directory or the store cannot be opened.
+    /// the directory or the store cannot be opened; of a broker (`--broker`), 3: it refused; 4: it cannot be asked.
     Revoke {
         /// The key, as `claimbound keys list` shows it
         #[arg(value_name = "KID")]

@@ -21,19 +21,22 @@ use clap::Args;
 /// A page at a time; where there are more, the last line says how to go on. Reads the store beside its brokers. Exit code
 /// 0; 2: usage; 3: refused; 4: broker or store cannot be asked.
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  claimbound leases --repository acme/payments-api
+  claimbound leases --role payments-deploy.production --expiring-within 15m")]
 pub struct LeasesArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// In a state, whenever they were opened (unless `--since` says when): issuing, issued, failed, unknown, ended
+    /// Those in this state, whenever they were opened (unless `--since` says when): issuing, issued, failed, unknown, ended
     #[arg(long, value_name = "STATE", value_parser = state, conflicts_with_all = ["at", "expiring_within"])]
     state: Option<LeaseState>,
-    /// Open at this time, whatever became of them since
+    /// Those that were open at this time, whatever became of them since
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with_all = ["since", "expiring_within"])]
     at: Option<i64>,
-    /// Opened since this time, dead or alive, the youngest first
+    /// Those opened since this time, dead or alive, the youngest first
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "expiring_within")]
     since: Option<i64>,
-    /// Alive, and expiring within this time, like `15m`
+    /// Those that are alive and expire within this time, like `15m`
     #[arg(long, value_name = "TIME", value_parser = duration)]
     expiring_within: Option<i64>,
     /// Where the page before ended
@@ -67,7 +70,7 @@ pub fn run(args: LeasesArgs) -> Result<u8> {
     };
     let asked = List { leases, when, cursor: args.cursor, limit: Some(args.limit) };
     governed::run(&args.place, Deed::Leases(asked), |done| {
-        let Done::Leases(page) = done else { bail!("the broker answered something else") };
+        let Done::Leases(page) = done else { bail!("the broker's answer is of another version") };
         match args.format {
             Format::Json => print_json(page),
             Format::Human => Ok(loaded::print(&human(page))?),

@@ -49,15 +49,23 @@ mod unused;
 
 use crate::broker::SystemClock;
 use claimbound_core::time::Clock;
-use clap::{Parser, Subcommand};
-use std::{env, ffi::OsString, path::Path, process::ExitCode};
+use clap::{
+    CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    path::Path,
+    process::ExitCode,
+};
 
 /// A CI OIDC federation broker: a CI token in, a short-lived, narrowly scoped credential out
 #[derive(Parser, Debug)]
 #[command(name = "claimbound", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(
-    after_help = "Begin with `demo`, then `dev`. Jobs use `doctor job`, `login` to `docker-credential` and `handoff`; approvers \
-                  use `claim`; all else is for whoever writes mappings or runs a broker.
+    after_help = "Begin with `demo`, then `dev`. Jobs use `doctor job` and the commands from `login` to `handoff`; approvers use \
+                  `claim`; all else is for whoever writes mappings or runs a broker.
 Exit codes: 0 done, 1 findings or a denial, 2 usage or I/O, unless a command says otherwise"
 )]
 pub struct Cli {
@@ -119,14 +127,35 @@ enum Command {
     Man(completions::ManArgs),
 }
 
-/// The command line. Docker calls programs by a name that says what for.
+/// The command line. Docker calls programs by a name that says what for; a variable that is empty is none, since CI systems set
+/// inputs that nobody gave so.
 pub fn parse() -> Cli {
     let mut words: Vec<OsString> = env::args_os().collect();
     let called = words.first().and_then(|word| Path::new(word).file_name());
     if called.is_some_and(|name| name == "docker-credential-claimbound") {
         words.insert(1, "docker-credential".into());
     }
-    Cli::parse_from(words)
+    let matched = without_empty_variables(Cli::command()).try_get_matches_from(words);
+    let cli = matched.and_then(|matches| Cli::from_arg_matches(&matches));
+    cli.unwrap_or_else(|mut error| {
+        let lacks_url = |lacks: &ContextValue| lacks.to_string().contains("--url <URL>");
+        if error.kind() == ErrorKind::MissingRequiredArgument
+            && error.get(ContextKind::InvalidArg).is_some_and(lacks_url)
+        {
+            let tip = "the variable `CLAIMBOUND_URL` may name the broker".into();
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+        }
+        error.exit()
+    })
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
+    let without = |argument: clap::Arg| match argument.get_env().is_some_and(is_empty) {
+        true => argument.env(None::<&str>),
+        false => argument,
+    };
+    command.mut_args(without).mut_subcommands(without_empty_variables)
 }
 
 /// Runs a command; errors that are no findings are told here, once.
@@ -190,7 +219,6 @@ pub fn run(cli: Cli) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     /// What is missing in the help of a command and all below it.
     fn unexplained(command: &clap::Command, path: &str, found: &mut Vec<String>) {

@@ -41,6 +41,9 @@ enum What {
 /// loads with it and all tests pass. Exit code 0; 1: the folder would not load, or a test would fail, and nothing is
 /// written; 2: usage, or the folder does not load now.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  claimbound new mapping shop-production --team shop --role shop-deploy.production \\
+    --repository acme/shop-api=740000011 --branch main --environment production")]
 struct MappingArgs {
     /// What it is called
     name: String,

@@ -45,8 +45,8 @@ struct LoginArgs {
 
 /// End the session
 ///
-/// It ends at the broker and in the file. Exit code 0: it is over; 2: usage; 3: the broker knows of none, and it is gone from the
-/// file; 4: the broker cannot be asked, and the file is as it was.
+/// It ends at the broker and in the file. Exit code 0: it is over; 2: usage; 3: the broker does not know it any more,
+/// and the file does not hold it any more; 4: the broker cannot be asked, and the file is as it was.
 #[derive(clap::Args, Debug)]
 struct LogoutArgs {
     #[command(flatten)]

@@ -28,6 +28,9 @@ const NAMES_MAX: usize = 4000;
 /// names, and to the one that the forge's own runner names. Exit code 0: every name has its id; 1: a name is not known to
 /// the forge, or `--check` found something; 2: usage, or the API cannot be asked, and nothing is written.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  GITHUB_TOKEN=\"$(gh auth token)\" claimbound pin mappings
+  claimbound pin mappings --check")]
 pub struct PinArgs {
     /// The mapping folder, or a part of it
     #[arg(default_value = "mappings")]

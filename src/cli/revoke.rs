@@ -32,6 +32,9 @@ const TOKEN_BYTES_MAX: u64 = 16 * 1024;
 /// `dead_now` its target refuses it, `denied` its target is told to, `at_expiry` it works until then. Exit code 0: done;
 /// 2: usage; 3: refused; 4: the broker or its store cannot be asked.
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  claimbound revoke --url https://claimbound.example.com --token-file handle
+  claimbound revoke --repository acme/payments-api --reason 'INC-17' --dry-run")]
 pub struct RevokeArgs {
     #[command(flatten)]
     filter: FilterArgs,
@@ -75,7 +78,7 @@ pub fn run(args: RevokeArgs) -> Result<u8> {
     };
     let asked = Revoke { leases, reason, dry_run: args.dry_run };
     governed::run(&args.place, Deed::Revoke(asked), |done| {
-        let Done::Revoked(revoked) = done else { bail!("the broker answered something else") };
+        let Done::Revoked(revoked) = done else { bail!("the broker's answer is of another version") };
         match args.format {
             _ if args.print_policy => {
                 for policy in revoked.policies.values() {
@@ -159,7 +162,7 @@ fn by_possession(args: &RevokeArgs) -> Result<u8> {
             .lock()
             .take(TOKEN_BYTES_MAX + 1)
             .read_to_string(&mut text)
-            .context("cannot read the credential")?,
+            .context("cannot read the credential from standard input")?,
     };
     let token = Secret::new(text);
     let trimmed = token.reveal().trim();

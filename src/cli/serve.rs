@@ -34,6 +34,9 @@ use tokio::{
 /// or at once on SIGHUP. SIGTERM and Ctrl-C stop it in order. Exit code 0: after that, or after a clean `--check`; 2:
 /// errors in configuration, folder, keys or store, all of them told.
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  claimbound serve --config /etc/claimbound/claimbound.toml --check
+  claimbound serve --config /etc/claimbound/claimbound.toml")]
 pub struct ServeArgs {
     /// The configuration; relative paths in it count from its directory
     #[arg(long, value_name = "FILE", default_value = "claimbound.toml")]

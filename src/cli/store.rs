@@ -25,6 +25,8 @@ enum Command {
 }
 
 #[derive(clap::Args, Debug)]
+#[command(after_help = "Example:
+  claimbound store adopt --evidence evidence.jsonl")]
 #[group(required = true, multiple = false, args = ["evidence", "accept_lost_suspensions"])]
 struct Adopt {
     #[command(flatten)]

@@ -24,6 +24,9 @@ use serde_json::json;
 /// subject, or with `--list`, shows what stands suspended. Exit code 0: it stands; 2: usage; 3: refused; 4: broker or store
 /// cannot be asked.
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  claimbound suspend --repository acme/payments-api --reason 'INC-17' --for 2h --revoke
+  claimbound suspend --list")]
 pub struct SuspendArgs {
     #[command(flatten)]
     subject: SubjectArgs,
@@ -36,7 +39,7 @@ pub struct SuspendArgs {
     /// Also end the leases that there are
     #[arg(long)]
     revoke: bool,
-    /// Take a name that the folder does not know
+    /// Take a name although the folder does not know it
     #[arg(long)]
     force: bool,
     /// Show what stands suspended
@@ -54,13 +57,15 @@ pub struct SuspendArgs {
 /// Not while leases from before it are alive, unless `--leave-leases` says so. What is not suspended stays so. Exit code 0:
 /// it does not stand any more; 2: usage; 3: refused; 4: broker or store cannot be asked.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:
+  claimbound resume --repository acme/payments-api --reason 'INC-17 is over'")]
 pub struct ResumeArgs {
     #[command(flatten)]
     subject: SubjectArgs,
     /// Why: for whoever reads the evidence
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Although leases from before the suspension are alive
+    /// Do it although leases from before the suspension are alive
     #[arg(long)]
     leave_leases: bool,
     #[command(flatten)]
@@ -93,7 +98,7 @@ pub fn suspend(args: SuspendArgs) -> Result<u8> {
     let Some(reason) = args.reason else { bail!("say why, with `--reason TEXT`") };
     let asked = Suspend { subject, reason, seconds: args.seconds, revoke: args.revoke, force: args.force };
     governed::run(&args.place, Deed::Suspend(asked), |done| {
-        let Done::Suspended(suspended) = done else { bail!("the broker answered something else") };
+        let Done::Suspended(suspended) = done else { bail!("the broker's answer is of another version") };
         match args.format {
             Format::Json => print_json(done),
             Format::Human => Ok(loaded::print(&human(suspended))?),
@@ -106,7 +111,7 @@ pub fn resume(args: ResumeArgs) -> Result<u8> {
     let Some(subject) = args.subject.subject() else { bail!("nothing says what to resume; `suspensions` lists it") };
     let asked = Resume { subject, reason: args.reason, leave_leases: args.leave_leases };
     governed::run(&args.place, Deed::Resume(asked), |done| {
-        let Done::Resumed { resumed } = done else { bail!("the broker answered something else") };
+        let Done::Resumed { resumed } = done else { bail!("the broker's answer is of another version") };
         if args.format == Format::Json {
             return print_json(done);
         }
@@ -121,7 +126,7 @@ pub fn resume(args: ResumeArgs) -> Result<u8> {
 /// Runs `suspensions`.
 pub fn suspensions(args: SuspensionsArgs) -> Result<u8> {
     governed::run(&args.place, Deed::Suspensions, |done| {
-        let Done::Suspensions { suspensions } = done else { bail!("the broker answered something else") };
+        let Done::Suspensions { suspensions } = done else { bail!("the broker's answer is of another version") };
         if args.format == Format::Json {
             return print_json(&json!({ "suspensions": suspensions }));
         }

@@ -40,6 +40,8 @@ pub enum TrustKind {
     ///
     /// With `--format json`, the bodies of the two requests. Exit code 0; 2: usage, no such role, or the folder does
     /// not load.
+    #[command(after_help = "Example:
+  claimbound trust vault --role payments-deploy.production")]
     Vault {
         #[command(flatten)]
         common: Common,
@@ -57,6 +59,8 @@ pub enum TrustKind {
     ///
     /// YAML, or JSON, which the API server reads as well. Exit code 0; 2: usage, no such role, or the folder does not
     /// load.
+    #[command(after_help = "Example:
+  claimbound trust kubernetes --role payments-cluster > authentication.yaml")]
     Kubernetes {
         #[command(flatten)]
         common: Common,
@@ -78,7 +82,7 @@ pub struct Common {
     /// The mapping folder; by default the configuration's `[mappings] path`
     #[arg(long, value_name = "DIR")]
     pub mappings: Option<PathBuf>,
-    /// The name in tokens; by default the configuration's `[signing] issuer_url`
+    /// The issuer's URL, as tokens name it (`iss`); by default the configuration's `[signing] issuer_url`
     #[arg(long, value_name = "URL", value_parser = issuer_url)]
     pub issuer_url: Option<String>,
     #[command(flatten)]

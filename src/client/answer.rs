@@ -10,6 +10,8 @@ use std::time::Duration;
 const SECRET_BYTES_MIN: usize = 8;
 const SECRET_BYTES_MAX: usize = 64 * 1024;
 const WORD_BYTES_MAX: usize = 2048;
+/// No broker gives anything for longer; what is added to the time must not run over.
+const EXPIRES_SECONDS_MAX: i64 = 7 * 86_400;
 
 /// What the broker gave.
 #[derive(Debug)]
@@ -92,12 +94,13 @@ impl Granted {
             other => Credential::Jwt(secret(other, "jwt")?),
         };
         let refresh = body.get("refresh_token").filter(|token| !token.is_null());
+        let expires_in = body["expires_in"].as_i64().filter(|left| (0..=EXPIRES_SECONDS_MAX).contains(left));
         Ok(Self {
             decision_id: word(body, "decision_id")?,
             lease_id: word(body, "lease_id")?,
             role,
             mapping: word(body, "mapping")?,
-            expires_in: body["expires_in"].as_i64().filter(|left| *left >= 0).ok_or_else(|| none("expires_in"))?,
+            expires_in: expires_in.ok_or_else(|| none("expires_in"))?,
             handle: secret(body, "access_token")?,
             refresh: refresh.map(|_| secret(body, "refresh_token")).transpose()?,
             credential,
@@ -212,6 +215,7 @@ pub mod tests {
         for (body, part) in [
             (with("/role", json!("other")), "the role `other`"),
             (with("/expires_in", json!(-1)), "`expires_in`"),
+            (with("/expires_in", json!(i64::MAX)), "`expires_in`"),
             (with("/access_token", json!("short")), "`access_token`"),
             (with("/credential/secret_access_key", json!("se cret\nX=1")), "`secret_access_key`"),
             (with("/credential/session_token", json!("$(evil)$(evil)")), "`session_token`"),

@@ -40,7 +40,9 @@ pub(super) async fn wait(job: &Job, pending: &Pending, log: &dyn Log, pace: &dyn
     if job.on_pending == OnPending::Stop {
         let role = job.ask.role.as_ref().map_or_else(|| "The role".to_owned(), |role| format!("`{role}`"));
         let text = format!(
-            "{role} is given once somebody has claimed it: {}, code {}. Then run this again",
+            "{role} is given once somebody has claimed it: {}, code {}. If one claim stands for all that follow (`when = \
+             \"first_use\"`), run this again then. If each job is claimed (`when = \"every\"`), only a command that waits can \
+             be given it: `claimbound login`, `exec` or `agent` with `--on-pending wait`",
             pending.claim_uri, pending.match_code
         );
         return Err(Failure::new(Kind::Pending, "ceremony_needed", text).decided(&pending.decision_id));
@@ -240,6 +242,7 @@ mod tests {
         let failure = granted.unwrap_err();
         assert_eq!((failure.kind, failure.reason.as_str(), forms.len()), (Kind::Pending, "ceremony_needed", 1));
         assert!(said.iter().any(|line| line.contains("link:")));
+        assert!(failure.text.contains("`when = \"every\"`), only a command that waits"), "{failure}");
         let script = [vec![pending()], vec![state("authorization_pending", false); 130]].concat();
         let (granted, said, ..) = run(script, OnPending::Wait).await;
         assert_eq!(granted.unwrap_err().reason, "expired_token");

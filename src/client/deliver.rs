@@ -4,7 +4,9 @@
 use super::{
     Log,
     answer::{Aws, Credential, Granted},
+    broker::revoke,
     failure::Failure,
+    http::Http,
     keep::{self, Handle, Keep, Lease, Variable, name_of},
     source::Environment,
     text::quoted,
@@ -64,8 +66,10 @@ impl Runner {
         let end: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let append = || -> io::Result<()> {
             let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-            // One write, so that nothing of others stands in between.
-            file.write_all(format!("{name}<<{end}\n{value}\n{end}\n").as_bytes())
+            let before = file.metadata()?.len();
+            // One write, so that nothing of others stands in between; half of one would spoil what stands there.
+            let written = file.write_all(format!("{name}<<{end}\n{value}\n{end}\n").as_bytes());
+            written.inspect_err(|_| drop(file.set_len(before)))
         };
         append().map_err(|error| Failure::file("write", path, &error))
     }
@@ -129,6 +133,12 @@ impl Wanted<'_> {
         }
         if let Some(output) = self.output {
             let path = std::path::absolute(output).map_err(|error| Failure::file("find", output, &error))?;
+            if path.is_dir() || !path.parent().is_some_and(Path::is_dir) {
+                let why =
+                    if path.is_dir() { "it is a directory" } else { "there is no such directory to write it into" };
+                let text = format!("`--output {}` can be no file: {why}", output.display());
+                return Err(Failure::usage("file", text));
+            }
             let checkout = CHECKOUTS.into_iter().filter_map(env).find(|checkout| path.starts_with(checkout));
             if let Some(checkout) = checkout {
                 log.say(&format!(
@@ -352,6 +362,18 @@ pub fn lease(granted: &Granted, broker_url: &str, now: i64, files: Vec<PathBuf>,
     }
 }
 
+/// Ends a lease at the broker, and what renews it.
+///
+/// # Errors
+/// The broker did not say that it did.
+pub async fn end(http: &Http, lease: &Lease) -> Result<(), Failure> {
+    for handle in &lease.handles {
+        revoke(http, &lease.broker_url, &Secret::new(handle.0.clone())).await?;
+    }
+    Ok(())
+}
+
+/// What variables held before they are given these values, and how to know that they still have them.
 pub fn changes(variables: &[(&str, String)], env: Environment<'_>) -> Vec<Variable> {
     let change = |(name, value): &(&str, String)| Variable {
         name: (*name).to_owned(),
@@ -374,12 +396,7 @@ pub fn undo(
 ) -> Result<(), Failure> {
     let mut failed = Ok(());
     for path in &lease.files {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                failed = failed.and(Err(Failure::file("remove", path, &error)));
-            }
-            _ => {}
-        }
+        failed = failed.and(keep::remove(path));
     }
     if let Some(runner) = Runner::of(env) {
         for Variable { name, before, digest } in &lease.variables {
@@ -516,9 +533,17 @@ mod tests {
             wanted(Some(Mode::Profile)).precheck(&rival, &log).unwrap_err().text.contains("`AWS_ACCESS_KEY_ID` is set")
         );
         assert!(wanted(Some(Mode::Env)).precheck(&rival, &log).is_ok());
-        let inside = Wanted { output: Some(Path::new("/checkout/keys")), ..wanted(None) };
-        inside.precheck(&|name| (name == "CI_PROJECT_DIR").then(|| "/checkout".to_owned()), &log).unwrap();
+        let checkout = tempfile::tempdir().unwrap();
+        let variable = |name: &str| (name == "CI_PROJECT_DIR").then(|| checkout.path().display().to_string());
+        let to = |path: &Path| Wanted { output: Some(path), ..wanted(None) }.precheck(&variable, &log);
+        to(&checkout.path().join("keys")).unwrap();
         assert!(log.0.lock().unwrap()[0].contains("stands in the checkout"));
+        assert!(to(checkout.path()).unwrap_err().text.ends_with("can be no file: it is a directory"));
+        let failure = to(&checkout.path().join("none/keys")).unwrap_err();
+        assert!(
+            failure.text.ends_with("/none/keys` can be no file: there is no such directory to write it into"),
+            "{failure}"
+        );
         let accounts = ["444455556666".to_owned()];
         assert_eq!(admit(&aws(), &accounts).unwrap_err().reason, "account_not_allowed");
         assert!(admit(&aws(), &["111122223333".to_owned()]).is_ok() && admit(&jwt(), &accounts).is_err());

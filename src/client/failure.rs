@@ -26,6 +26,13 @@ impl Kind {
             Self::Pending => 5,
         }
     }
+
+    /// The one of this exit code.
+    pub fn of(code: u64) -> Option<Self> {
+        [Self::Usage, Self::Refused, Self::Unavailable, Self::Pending]
+            .into_iter()
+            .find(|kind| u64::from(kind.code()) == code)
+    }
 }
 
 /// No credential. The text is fit for a terminal and holds no secret.

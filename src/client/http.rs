@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 
 const BODY_BYTES_MAX: usize = 256 * 1024;
 const CA_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Longer than any command tries, and short enough to be added to the time.
+const RETRY_AFTER_SECONDS_MAX: u64 = 3600;
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Where and how a job's requests go.
@@ -70,6 +72,7 @@ impl Http {
         };
         let answer = self.client.call(call, &rules).await.map_err(|error| text::plain(&error.why))?;
         let seconds = Answer::header(&answer, "retry-after").and_then(|value| value.parse().ok());
+        let seconds = seconds.map(|seconds: u64| seconds.min(RETRY_AFTER_SECONDS_MAX));
         let body = Zeroizing::new(answer.body);
         Ok(Reply {
             status: answer.status,

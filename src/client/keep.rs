@@ -4,7 +4,11 @@
 //! that share no variables, so its name comes from what they do share: the user and the job.
 
 use super::{failure::Failure, source::Environment};
-use aws_lc_rs::digest::{SHA256, digest};
+use crate::secret::Secret;
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    rand,
+};
 use rustix::process::geteuid;
 use serde_json::Value;
 use std::{
@@ -15,17 +19,24 @@ use std::{
 };
 
 /// What says which job this is; the first set that is whole counts.
-const JOBS: [&[&str]; 6] = [
+const JOBS: [&[&str]; 9] = [
     &["GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT", "GITHUB_JOB", "RUNNER_NAME"],
     &["CI_JOB_ID"],
     &["BUILDKITE_JOB_ID"],
     &["CIRCLE_WORKFLOW_JOB_ID"],
     &["BITBUCKET_STEP_UUID"],
     &["TFC_RUN_ID"],
+    &["SEMAPHORE_JOB_ID"],
+    // Of a machine that serves several builds; parallel branches of one build have an executor each.
+    &["JENKINS_URL", "BUILD_TAG", "EXECUTOR_NUMBER"],
+    &["BUILD_BUILDID", "SYSTEM_JOBID"],
 ];
 const DIGEST_CHARS: usize = 16;
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 const LEASE: &str = "lease-";
+/// How the names of files end that are not whole yet.
+const NEW: &str = ".new";
+const RANDOM_BYTES: usize = 8;
 
 /// The directory.
 #[derive(Clone, Debug)]
@@ -44,12 +55,20 @@ impl Keep {
         match DirBuilder::new().mode(0o700).create(&directory) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Failure::file("make", &directory, &error)),
+            Err(error) => {
+                let text = format!(
+                    "cannot make `{}`: {error}. Name a directory that can be made or written to with `--state-dir` or \
+                     `CLAIMBOUND_STATE_DIR`",
+                    directory.display()
+                );
+                return Err(Failure::usage("state_dir", text));
+            }
         }
         let found = fs::symlink_metadata(&directory).map_err(|error| Failure::file("read", &directory, &error))?;
         if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
             let text = format!(
-                "`{}` is not a directory that you alone can read (`chmod 700`); name another with `--state-dir`",
+                "`{}` is not a directory of yours that nobody else can read: `chmod 700` it, or name another with \
+                 `--state-dir` or `CLAIMBOUND_STATE_DIR`",
                 directory.display()
             );
             return Err(Failure::usage("state_dir", text));
@@ -66,10 +85,45 @@ impl Keep {
     /// # Errors
     /// Then it must not be used.
     pub fn remember(&self, lease: &Lease) -> Result<(), Failure> {
-        write(
-            &self.path(&format!("{LEASE}{}.json", name_of(&[&lease.lease_id]))),
-            lease.to_json().to_string().as_bytes(),
-        )
+        write(&self.lease_path(&lease.lease_id), lease.to_json().to_string().as_bytes())
+    }
+
+    fn lease_path(&self, lease_id: &str) -> PathBuf {
+        self.path(&format!("{LEASE}{}.json", name_of(&[lease_id])))
+    }
+
+    /// What was written down of this lease.
+    pub fn lease(&self, lease_id: &str) -> Option<Lease> {
+        Lease::of_json(&read(&self.lease_path(lease_id)).ok()??)
+    }
+
+    /// Nothing of this lease is to be ended any more. A file that stays is one that `logout` looks at again.
+    pub fn forget(&self, lease_id: &str) {
+        let _ = fs::remove_file(self.lease_path(lease_id));
+    }
+
+    /// This refresh token had its turn, and the next one, which is written down, ends the same.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn spent(&self, refresh: &Secret) -> Result<(), Failure> {
+        for (_, mut lease) in self.leases()? {
+            let before = lease.handles.len();
+            lease.handles.retain(|handle| handle.0 != refresh.reveal());
+            if lease.handles.len() < before {
+                self.remember(&lease)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what runs that were killed had begun to write.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn sweep(&self) -> Result<(), Failure> {
+        let begun = |path: &PathBuf| path.as_os_str().as_encoded_bytes().ends_with(NEW.as_bytes());
+        self.files()?.iter().filter(|path| begun(path)).try_for_each(|path| remove(path))
     }
 
     /// Every file of the job's.
@@ -86,7 +140,10 @@ impl Keep {
     /// # Errors
     /// The directory cannot be read.
     pub fn leases(&self) -> Result<Vec<(PathBuf, Lease)>, Failure> {
-        let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(LEASE));
+        let named = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(LEASE) && !name.ends_with(NEW)
+        };
         let mut leases: Vec<(PathBuf, Lease)> = self
             .files()?
             .into_iter()
@@ -124,16 +181,28 @@ pub fn name_of(parts: &[&str]) -> String {
     hex[..DIGEST_CHARS].to_owned()
 }
 
+/// Removes a file of ours; it may be gone already.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::file("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
 /// Writes a file that nobody else can read, whole or not at all; never through a link that stands there.
 ///
 /// # Errors
 /// It cannot be written.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    // By chance: containers that share a directory have process ids in common.
+    let mut random = [0; RANDOM_BYTES];
+    rand::fill(&mut random).map_err(|_| Failure::usage("random", "The system gives no random bytes"))?;
     let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.new", std::process::id()));
+    beside.push(format!(".{:016x}{NEW}", u64::from_ne_bytes(random)));
     let written = || -> io::Result<()> {
-        // Left by a run that was killed, under this very process id.
-        let _ = fs::remove_file(&beside);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
         let done = file.write_all(bytes).and_then(|()| fs::rename(&beside, path));
         if done.is_err() {
@@ -252,6 +321,23 @@ mod tests {
         assert_eq!(kept.iter().map(|(_, lease)| lease).collect::<Vec<_>>(), [&lease]);
         assert_eq!(fs::metadata(&kept[0].0).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!format!("{lease:?}").contains("cbl_"));
+        // What a run that was killed has begun to write is no lease, and goes; what had its turn ends nothing.
+        let begun = keep.path("lease-x.json.0123.new");
+        fs::copy(&kept[0].0, &begun).unwrap();
+        assert_eq!(keep.leases().unwrap().len(), 1);
+        keep.sweep().unwrap();
+        assert!(!begun.exists());
+        let (first, last) = (Secret::new("cbr_first".to_owned()), Handle("cbr_last".to_owned()));
+        let renewable =
+            |last: &Handle| Lease { handles: vec![lease.handles[0].clone(), last.clone()], ..lease.clone() };
+        keep.remember(&renewable(&Handle(first.reveal().to_owned()))).unwrap();
+        keep.spent(&first).unwrap();
+        assert_eq!(keep.lease("0192-l"), Some(lease.clone()));
+        keep.remember(&renewable(&last)).unwrap();
+        keep.spent(&first).unwrap();
+        assert_eq!(keep.lease("0192-l"), Some(renewable(&last)));
+        keep.forget("0192-l");
+        assert!(keep.files().unwrap().is_empty());
     }
 
     #[test]
@@ -263,6 +349,10 @@ mod tests {
         assert!(Keep::open(Some(&open), &|_| None).unwrap_err().text.contains("--state-dir"));
         symlink(folder.path(), folder.path().join("link")).unwrap();
         assert!(Keep::open(Some(&folder.path().join("link")), &|_| None).is_err());
+        for base in ["/nowhere", "/proc/self"] {
+            let failure = Keep::open(None, &|name| (name == "RUNNER_TEMP").then(|| base.to_owned())).unwrap_err();
+            assert!(failure.text.starts_with("cannot make `/") && failure.text.contains("`--state-dir`"), "{failure}");
+        }
         // What stands where a file is to go is replaced, not followed.
         let (target, link) = (folder.path().join("target"), folder.path().join("there"));
         fs::write(&target, "old").unwrap();

@@ -32,6 +32,10 @@ use std::{
     time::Duration,
 };
 
+/// A refresh token whose answer was lost may come once more within 30 s of its turn, and ends all leases after: a try that
+/// gets no answer is given up while there is time for another.
+const RENEWAL_ATTEMPT_MAX: Duration = Duration::from_secs(10);
+
 /// Where a command tells what it does, and a runner what it must hide.
 pub trait Log: Sync {
     fn say(&self, line: &str);
@@ -87,6 +91,7 @@ impl Job {
         persist(pace, deadline, async |left| self.broker.compare(&self.http, left).await).await?;
         let mask = |secret: &str| log.mask(secret);
         let answered = persist(pace, deadline, async |left| {
+            let left = left.min(RENEWAL_ATTEMPT_MAX);
             let token = self.token(log, left).await?;
             self.broker.renew(&self.http, &self.ask, refresh, &token, &mask, left).await
         });

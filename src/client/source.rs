@@ -27,6 +27,8 @@ const EVENT_BYTES_MAX: u64 = 32 * 1024 * 1024;
 const REQUEST_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
 const REQUEST_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 
+/// The variable that names the file of the job's token.
+pub const TOKEN_FILE: &str = "CLAIMBOUND_TOKEN_FILE";
 /// Variables in which CI systems give a job its one token.
 const GIVEN: [&str; 7] = [
     "BITBUCKET_STEP_OIDC_TOKEN",
@@ -90,15 +92,15 @@ impl Minter {
 /// There is none: the text says what to write, as far as the environment tells which CI system this is.
 pub fn find(token_file: Option<&Path>, env: Environment<'_>) -> Result<Source, Failure> {
     if let Some(path) = token_file {
-        return Ok(Source::File(path.to_owned()));
+        return file(path, "--token-file");
     }
-    match (env("CLAIMBOUND_TOKEN_FILE"), env("CLAIMBOUND_TOKEN")) {
+    match (env(TOKEN_FILE), env("CLAIMBOUND_TOKEN")) {
         (Some(_), Some(_)) => {
             let text =
                 "`CLAIMBOUND_TOKEN` and `CLAIMBOUND_TOKEN_FILE` are both set; which of the two is meant? Unset one";
             return Err(Failure::usage("token_ambiguous", text));
         }
-        (Some(path), None) => return Ok(Source::File(path.into())),
+        (Some(path), None) => return file(Path::new(&path), TOKEN_FILE),
         (None, Some(token)) => {
             return given("CLAIMBOUND_TOKEN", token);
         }
@@ -126,6 +128,22 @@ pub fn find(token_file: Option<&Path>, env: Environment<'_>) -> Result<Source, F
         return given(name, token);
     }
     Err(missing(env))
+}
+
+/// A file that holds a token: looked at before anybody is asked for anything, and read anew each time.
+fn file(path: &Path, name: &str) -> Result<Source, Failure> {
+    holds_token(path, name).map(|()| Source::File(path.to_owned()))
+}
+
+/// Whether the file that this flag or variable names holds a token.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn holds_token(path: &Path, name: &str) -> Result<(), Failure> {
+    match from_file(path) {
+        Ok(_) => Ok(()),
+        Err(failure) => Err(Failure { text: format!("`{name}`: {}", failure.text), ..failure }),
+    }
 }
 
 /// A token that stands in a variable.
@@ -336,8 +354,13 @@ mod tests {
         assert!(found(&both).unwrap_err().text.contains("both set"));
         let wrong = found(&[("CLAIMBOUND_TOKEN", "$TOKEN")]).unwrap_err();
         assert!(wrong.text.starts_with("`CLAIMBOUND_TOKEN` holds no JWT") && wrong.kind == Kind::Usage, "{wrong:?}");
-        let flag = find(Some(Path::new("/flag")), &|_| Some("x".to_owned()));
-        assert!(matches!(flag, Ok(Source::File(path)) if path == Path::new("/flag")));
+        let token = tempfile::NamedTempFile::new().unwrap();
+        let flag = || find(Some(token.path()), &|_| Some("x".to_owned()));
+        assert!(flag().unwrap_err().text.starts_with("`--token-file`: `/"));
+        fs::write(token.path(), "a.b.c").unwrap();
+        assert!(matches!(flag(), Ok(Source::File(path)) if path == token.path()));
+        let missing = found(&[(TOKEN_FILE, "/nowhere/t")]).unwrap_err();
+        assert!(missing.text.starts_with("`CLAIMBOUND_TOKEN_FILE`: cannot read `/nowhere/t`: "), "{missing}");
         assert!(matches!(found(&[("BITBUCKET_STEP_OIDC_TOKEN", "a.b.c")]), Ok(Source::Given { .. })));
         assert!(matches!(found(&[("CIRCLECI", "true"), ("CIRCLE_OIDC_TOKEN_V2", "a.b.c")]), Ok(Source::Given { .. })));
     }

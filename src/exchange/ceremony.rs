@@ -10,7 +10,7 @@ use super::{
     trail::Trail,
 };
 use crate::{
-    ceremony::{new_code, new_id, new_request, request_of, words_of},
+    ceremony::{accounts, new_code, new_id, new_request, request_of, words_of},
     secret::Secret,
     store::{
         Asked, Blocked, Bound, Ceremony, Change, Down, Guard, KeptCeremony, Move, Spend, Standing, Waiting,
@@ -152,17 +152,22 @@ impl Redeems {
 fn state(kept: &KeptCeremony, job: &Waiting, now: UnixSeconds) -> Result<Option<Waits>, Refusal> {
     let ceremony = &kept.ceremony;
     let over = |reason| Err(Refusal::Grant(reason));
+    let ended = if ceremony.void { Reason::CeremonyOutdated } else { Reason::CeremonyExpired };
     if job.withdrawn {
         return over(Reason::CeremonyRejected);
     }
     match &ceremony.state {
         State::Pending { .. } | State::Claimed { .. } if now >= ceremony.bound.terms.expires && !is_stood(ceremony) => {
-            over(Reason::CeremonyExpired)
+            over(ended)
         }
         State::Pending { .. } | State::Claimed { .. } => Ok(Some(Waits::of(ceremony, now))),
         State::Consumed { .. } => over(Reason::CeremonyUsed),
-        State::Rejected { .. } | State::Withdrawn => over(Reason::CeremonyRejected),
-        State::Expired => over(Reason::CeremonyExpired),
+        State::Rejected { reason, .. } => {
+            let said = reason.as_deref().filter(|_| kept.is_openers(job)).map(Box::from);
+            Err(Refusal::Rejected { said })
+        }
+        State::Withdrawn => over(Reason::CeremonyRejected),
+        State::Expired => over(ended),
     }
 }
 
@@ -213,6 +218,8 @@ pub(super) struct Gate {
     /// What surely minting nothing gives back.
     pub(super) back: Option<Move>,
     pub(super) approvals: Vec<Approval>,
+    /// Accounts of who answers for this one grant: while one of them is suspended, nobody does.
+    pub(super) answering: Vec<[u8; 32]>,
     pub(super) ceremony: Option<CeremonyId>,
 }
 
@@ -290,8 +297,9 @@ pub(super) async fn gate(
             let moved = ceremony.to(consumed);
             let back = step(&moved.next, &ceremony.bound.terms, Event::GiveBack, now).ok();
             let back = back.map(|step| moved.then(step.next, true));
-            let (approvals, ceremony) = (claims.clone(), Some(ceremony.id));
-            return Ok(Ok(Gate { guard: Some(Guard::Ceremony(moved)), change: None, back, approvals, ceremony }));
+            let answering = claims.iter().flat_map(|claim| accounts(&claim.by)).collect();
+            let (guard, approvals, ceremony) = (Some(Guard::Ceremony(moved)), claims.clone(), Some(ceremony.id));
+            return Ok(Ok(Gate { guard, change: None, back, approvals, answering, ceremony }));
         }
         (When::Every, Pays::Turn(_)) => return Err(Refusal::Grant(Reason::RefreshEnded)),
         (When::Every, Pays::Token(_)) => {}
@@ -309,18 +317,19 @@ pub(super) async fn gate(
         bound_terms.expires = bound_terms.expires.min(token_expires);
     }
     let shown = shown(set, grant, (case, principal_id, principal_name), ask, terms);
+    let starter = starter(&case.principal);
     Ok(Err(Box::new(Opening {
         key,
         rule,
         job,
         repository: repository(&case.principal.issuer, principal_id),
-        starter: starter(&case.principal),
+        starter: starter.clone(),
         asked: Asked {
             role: ask.role.map(str::to_owned),
             duration: ask.duration.map(|duration| duration.0),
             scope: ask.scope.map(str::to_owned),
         },
-        bound: Bound { terms: bound_terms, shown, subjects: if standing { subjects.to_vec() } else { Vec::new() } },
+        bound: Bound { terms: bound_terms, shown, subjects: subjects.to_vec(), opener: Some(starter) },
         token: *subject.token.key(),
     })))
 }
@@ -424,6 +433,7 @@ async fn attempt(
                 repository: opening.repository,
                 bound: opening.bound.clone(),
                 opened: now,
+                void: false,
                 state: State::opened(),
                 version: 0,
             };

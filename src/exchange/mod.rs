@@ -129,20 +129,23 @@ pub struct Refused {
     pub hint: Option<Box<Hint>>,
     /// What it waits for.
     pub waits: Option<Box<Waits>>,
+    /// Why its ceremony was rejected, in the words of who did.
+    pub said: Option<Box<str>>,
     /// Of a token that came again with the same request in the words of AWS STS.
     pub first: Option<Box<First>>,
 }
 
 impl Refused {
     /// Of what is on record already, or needs none.
-    fn untold(request: &Request<'_>, refusal: Refusal, now: UnixSeconds) -> Self {
+    fn untold(request: &Request<'_>, mut refusal: Refusal, now: UnixSeconds) -> Self {
         let (reason, retry_after_seconds) = (refusal.reason(), refusal.retry_after_seconds(now));
+        let said = refusal.take_said();
         let waits = match refusal {
             Refusal::Opened(waits) | Refusal::Waiting(waits) => Some(waits),
             _ => None,
         };
         let (standing, role_asked) = (Standing::ProvenJob, request.ask.role.is_some());
-        Self { reason, standing, role_asked, retry_after_seconds, hint: None, waits, first: None }
+        Self { reason, standing, role_asked, retry_after_seconds, hint: None, waits, said, first: None }
     }
 }
 
@@ -154,7 +157,7 @@ pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> (Result<Granted, R
         let about = trail.about(parts, None);
         return match ceremony::poll(parts, auth_req_id).await {
             Ok(told) => (Err(Refused::untold(request, told, parts.now)), about),
-            Err(unknown) => (Err(trail::record_refusal(parts, trail, unknown).await), about),
+            Err(unknown) => (Err(Box::pin(trail::record_refusal(parts, trail, unknown)).await), about),
         };
     }
     let mut waited = false;
@@ -172,7 +175,7 @@ pub async fn run(parts: &Parts<'_>, request: &Request<'_>) -> (Result<Granted, R
         Ok(granted) => (Ok(granted), trail.about(parts, None)),
         Err(refusal) => {
             let (about, place) = (trail.about(parts, Some(&refusal)), trail.first);
-            let recorded = trail::record_refusal(parts, trail, refusal).instrument(step::refuse());
+            let recorded = Box::pin(trail::record_refusal(parts, trail, refusal)).instrument(step::refuse());
             let mut refused = recorded.await;
             if let (Reason::Replay, Some(place)) = (refused.reason, place) {
                 refused.first = place.first(parts).await.map(Box::new);
@@ -239,6 +242,7 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let who = (&case, trail.principal_id(), trail.principal_name());
     let direct = parent.is_none() && promise.is_none() && sts.is_none();
     let gate = ceremony::gate(parts, who, &grant, (&ask, &pays, token_expires), (&subjects, direct)).await?;
+    subjects.extend(gate.iter().flat_map(|gate| &gate.answering));
     let approved_by = gate.as_ref().map_or_else(|_| Vec::new(), ceremony::Gate::approved_by);
     let renewal = match sts {
         // STS's answer has no place for a refresh token.
@@ -283,7 +287,9 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let gate = match gate {
         Ok(gate) => gate,
         // Nobody has claimed it: the pending answer is a refusal that opens what they claim.
-        Err(opening) => return Err(ceremony::open(parts, request, trail, (&pays, not_suspended), *opening).await),
+        Err(opening) => {
+            return Err(Box::pin(ceremony::open(parts, request, trail, (&pays, not_suspended), *opening)).await);
+        }
     };
     trail.approved(&gate.approvals);
     let (handle, place) = (plan.handle(), plan.status());
@@ -343,7 +349,8 @@ async fn grant<'r>(parts: &Parts<'r>, request: &Request<'r>, trail: &mut Trail<'
     let granted = What::Granted { mapping, role, lease, parent, how, handle, expires, family, ceremony, eased };
     let list =
         place.filter(|place| !place.is_kept()).map(|place| Change::KeepList { list: place.list, until: place.until });
-    let changes = [Change::OpenLease(opened)].into_iter().chain(renewal.change()).chain(gate.change).chain(list);
+    let changes =
+        [Change::OpenLease(Box::new(opened))].into_iter().chain(renewal.change()).chain(gate.change).chain(list);
     let changes = changes.chain(trail.first.map(|first| first.granted(lease))).collect();
     trail.opens(lease, state, uses, renewal.turn(), gate.back);
     let admitted = trail.commit(parts, guards, changes, granted).instrument(step::admit()).await;
@@ -412,4 +419,19 @@ fn handoff_lasts(asked: Option<Seconds>, token_expires: UnixSeconds, now: UnixSe
 /// The future may cross threads: checked here so that no one finds out late.
 fn _assert_send(parts: &'static Parts<'static>, request: &'static Request<'static>) -> impl Future + Send {
     run(parts, request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each exchange is a value that is built and moved: what only a few of them need stands in boxes.
+    #[test]
+    fn an_exchange_takes_little_room() {
+        fn room<P, R, F>(_: fn(P, R) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = room::<&'static Parts<'static>, &'static Request<'static>, _>(run);
+        assert!(bytes <= 8 * 1024, "{bytes} bytes");
+    }
 }

@@ -1,7 +1,7 @@
 //! A job that acts as an operator: the same trust and the same workload as in an exchange, for another audience. A token
 //! that is good here is good for nothing at `/token`, and the other way round.
 
-use super::{Parts, Refusal, proof};
+use super::{Parts, Refusal, proof, subjects};
 use crate::store::{LeaseState, Spend};
 use claimbound_core::{delegation, trust::UnverifiedToken, workload::Case};
 use serde_json::Value;
@@ -15,6 +15,8 @@ pub struct OperatorJob<T> {
     pub claims: Value,
     /// What believing it costs, whatever comes of it.
     pub spend: Spend,
+    /// What of it may be suspended.
+    pub subjects: Vec<[u8; 32]>,
     /// What was made of it.
     pub judged: T,
 }
@@ -42,5 +44,6 @@ pub async fn operator_job<T>(
     // One token, one request: nothing is ever sent again.
     let leaves = LeaseState::Issued;
     let spend = Spend { token: token.into(), issued, request: [0; 32], leaves, may_retry: false, uses: 1 };
-    Ok(OperatorJob { issuer: issuer.to_string(), id, name, claims, spend, judged: judge(&case) })
+    let subjects = subjects::of_principal(&case, &id);
+    Ok(OperatorJob { issuer: issuer.to_string(), id, name, claims, spend, subjects, judged: judge(&case) })
 }

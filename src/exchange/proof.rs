@@ -129,7 +129,7 @@ where
         Proof::Poll { auth_req_id, subject: Some(subject), actor } => (subject, actor, None, Some(auth_req_id)),
         Proof::Handoff { token, actor } => {
             let token = UnverifiedToken::parse_typed(token, decoded, HANDOFF_TYP)?;
-            return parent::prove(parts, request, &token, Some(actor), decoded_actor, trail).await;
+            return Box::pin(parent::prove(parts, request, &token, Some(actor), decoded_actor, trail)).await;
         }
         Proof::Poll { .. } => return Err(Refusal::Grant(Reason::GrantUnknown)),
     };
@@ -141,7 +141,7 @@ where
         && parts.own.are_exchanged()
         && token.issuer() == parts.own.issuer_url()
     {
-        return parent::prove(parts, request, &token, actor, decoded_actor, trail).await;
+        return Box::pin(parent::prove(parts, request, &token, actor, decoded_actor, trail)).await;
     }
     // Nothing is believed of it: a refusal is counted with others of tokens that name this issuer.
     let named = parts.issuers.table().get(token.issuer()).and_then(|known| mappings.issuer_named(&known.name));

@@ -48,6 +48,9 @@ pub enum Refusal {
     /// Its job came back too early.
     #[error("ceremony {} is not claimed", .0.ceremony)]
     Waiting(Box<Waits>),
+    /// Its ceremony was rejected. `said`: in whose words, for who opened it.
+    #[error("its ceremony was rejected")]
+    Rejected { said: Option<Box<str>> },
     /// Before anything was judged: the token stays good.
     #[error("the repository's rate is used up for {retry_after_seconds} s")]
     RateLimited { retry_after_seconds: u32 },
@@ -86,6 +89,7 @@ impl Refusal {
             Self::Blocked(Blocked::Unclaimed) => Reason::CeremonyOutdated,
             Self::Blocked(Blocked::Moved) => Reason::CeremonyUsed,
             Self::Opened(_) | Self::Waiting(_) => Reason::CeremonyNeeded,
+            Self::Rejected { .. } => Reason::CeremonyRejected,
             Self::Turn { blocked: Blocked::Reused, .. } => Reason::RefreshReused,
             Self::Turn { .. } => Reason::RefreshEnded,
             // `Replay`, and what no exchange guards today: never an issue.
@@ -112,6 +116,14 @@ impl Refusal {
             Self::Blocked(Blocked::Moved) => Self::Grant(Reason::CeremonyUsed),
             Self::Blocked(Blocked::Unclaimed) => Self::Grant(Reason::CeremonyOutdated),
             other => other,
+        }
+    }
+
+    /// What the person who rejected its ceremony said.
+    pub(super) fn take_said(&mut self) -> Option<Box<str>> {
+        match self {
+            Self::Rejected { said } => said.take(),
+            _ => None,
         }
     }
 

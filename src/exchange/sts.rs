@@ -114,8 +114,8 @@ impl Place {
             Noted::Refused { decision, reason, role_asked, hint } => {
                 let reason = Reason::ALL.iter().copied().find(|known| known.name() == reason)?;
                 let standing = Standing::ProvenJob;
-                let refused =
-                    Refused { reason, standing, role_asked, retry_after_seconds: None, hint, waits: None, first: None };
+                let (retry_after_seconds, waits, said, first) = (None, None, None, None);
+                let refused = Refused { reason, standing, role_asked, retry_after_seconds, hint, waits, said, first };
                 First { decision, answer: FirstAnswer::Refused(Box::new(refused)) }
             }
         })

@@ -324,9 +324,11 @@ pub(super) async fn record_refusal(parts: &Parts<'_>, trail: Trail<'_>, refusal:
     if let Refusal::Opened(_) = refusal {
         return Refused::untold(trail.request, refusal, parts.now);
     }
-    let (refusal, waits) = refusal.take_waits();
+    let (mut refusal, waits) = refusal.take_waits();
+    let said = refusal.take_said();
     let mut refused = record(parts, trail, refusal).await;
     refused.waits = waits.filter(|_| refused.reason == Reason::CeremonyNeeded);
+    refused.said = said.filter(|_| refused.reason == Reason::CeremonyRejected);
     refused
 }
 
@@ -337,7 +339,7 @@ async fn record(parts: &Parts<'_>, mut trail: Trail<'_>, refusal: Refusal) -> Re
     let (wait, waiting) = (refusal.retry_after_seconds(parts.now), reason);
     let refused = |reason, standing, hint| {
         let retry_after_seconds = wait.filter(|_| reason == waiting);
-        Refused { reason, standing, role_asked, retry_after_seconds, hint, waits: None, first: None }
+        Refused { reason, standing, role_asked, retry_after_seconds, hint, waits: None, said: None, first: None }
     };
     let Some(principal) = &trail.principal else {
         parts.strangers.note(trail.request, trail.issuer, reason, parts);

@@ -6,7 +6,10 @@
 
 mod shape;
 
-use super::form::{FormCode, FormError};
+use super::{
+    claim::Seen,
+    form::{FormCode, FormError},
+};
 use crate::{
     broker::Answer,
     config::Hints,
@@ -31,6 +34,9 @@ const RETRY_SECONDS: u32 = 5;
 const RETRY_ISSUER_SECONDS: u32 = 30;
 /// An exchange that runs is done within this time.
 const RETRY_IN_FLIGHT_SECONDS: u32 = 2;
+
+/// An answer with a token of ours, which stands in it twice, has about so many.
+const ANSWER_BYTES: usize = 4 * 1024;
 
 /// How resource servers prove themselves (RFC 7617).
 const BASIC: &str = "Basic realm=\"claimbound\", charset=\"UTF-8\"";
@@ -64,7 +70,10 @@ pub struct Noted {
 impl Reply {
     /// A status and a JSON body.
     pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
-        let body = serde_json::to_vec(body).expect("text, numbers and lists of them always encode");
+        // Room for most of them: a vector that grows is copied, and leaves copies of a credential behind.
+        let mut told = Vec::with_capacity(ANSWER_BYTES);
+        serde_json::to_writer(&mut told, body).expect("text, numbers and lists of them always encode");
+        let body = told;
         Self { status, retry_after_seconds: None, body, noted: Noted::default(), challenge: None, close: false }
     }
 
@@ -462,7 +471,8 @@ fn words(reason: Reason) -> &'static str {
         Reason::CeremonyRejected => "The request was rejected or withdrawn; begin with a token exchange",
         Reason::CeremonyExpired => "Nobody claimed the request in time, or it was not redeemed in time",
         Reason::CeremonyOutdated => {
-            "What was claimed is void: the mapping, the role or who may approve has changed; begin with a token exchange"
+            "What was claimed is void: the mapping, the role or who may approve has changed, or something of it was suspended; \
+             begin with a token exchange"
         }
         Reason::CeremonyUsed => "What was claimed for this request has been redeemed",
         Reason::CeremonyCrowded => {
@@ -515,7 +525,11 @@ fn refusal(answer: &Answer, refused: &Refused, hints: Hints, public_url: &str) -
     let proven = refused.standing == Standing::ProvenJob && verdict != STRANGER;
     let told = Told {
         error: verdict.error,
-        error_description: description(&verdict, hint, ", and `nearest` shows what failed"),
+        error_description: match refused.said.as_deref().filter(|_| proven) {
+            // Text of a person: what cannot be seen is named.
+            Some(said) => format!("The request was rejected, with these words: {}", Seen::prose(said).to_text()),
+            None => description(&verdict, hint, ", and `nearest` shows what failed"),
+        },
         error_uri: uri(verdict.reason),
         reason: verdict.reason,
         decision_id: text(answer.id.0),

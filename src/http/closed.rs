@@ -41,6 +41,7 @@ impl Front for Closed {
             role_asked: false,
             retry_after_seconds: None,
             waits: None,
+            said: None,
             first: None,
             hint: None,
         };

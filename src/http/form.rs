@@ -72,11 +72,17 @@ impl Form {
     /// Reads a whole body. An empty body has no parameters.
     pub fn parse(body: &[u8]) -> Result<Self, FormError> {
         let mut parameters: Vec<(String, Zeroizing<String>)> = Vec::new();
-        for pair in body.split(|byte| *byte == b'&').filter(|_| !body.is_empty()) {
+        let mut rest = Some(body).filter(|body| !body.is_empty());
+        while let Some(text) = rest {
+            let (pair, behind) = match memchr::memchr(b'&', text) {
+                Some(at) => (&text[..at], Some(&text[at + 1..])),
+                None => (text, None),
+            };
+            rest = behind;
             if parameters.len() == PARAMETERS_MAX {
                 return Err(invalid(format!("the form has more than {PARAMETERS_MAX} parameters; send fewer")));
             }
-            let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
+            let (name, value) = match memchr::memchr(b'=', pair) {
                 Some(at) => (&pair[..at], &pair[at + 1..]),
                 None => (pair, &pair[pair.len()..]),
             };
@@ -332,25 +338,20 @@ fn shown(name: &str) -> String {
     if plain && name.len() <= 32 { format!("`{name}`") } else { "a parameter".to_owned() }
 }
 
-/// Bytes that stand for themselves in a form.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0x21;
-    while byte <= 0x7E {
-        plain[byte] = byte != b'+' as usize && byte != b'%' as usize;
-        byte += 1;
-    }
-    plain
-};
+/// Whether all of them stand for themselves. A token does, with thousands of bytes: all of them are looked at, because a loop
+/// without an exit is one for which processors have wide instructions.
+fn is_plain(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |plain, byte| plain & (0x21..=0x7E).contains(byte) & (*byte != b'+') & (*byte != b'%'))
+}
 
 /// One name or value. What browsers' encoders never send unencoded is refused, not guessed at.
 pub fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, &'static str> {
     // The whole room at once: a vector that grows leaves copies of a token behind.
     let mut decoded = Zeroizing::new(Vec::with_capacity(bytes.len()));
-    let mut rest = bytes;
+    let (mut rest, all) = (bytes, is_plain(bytes));
     loop {
-        // A token is one run of thousands of bytes that stand for themselves.
-        let plain = rest.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(rest.len());
+        let special = |byte: &u8| !is_plain(std::slice::from_ref(byte));
+        let plain = if all { rest.len() } else { rest.iter().position(special).unwrap_or(rest.len()) };
         decoded.extend_from_slice(&rest[..plain]);
         let Some((special, behind)) = rest[plain..].split_first() else { break };
         rest = match special {

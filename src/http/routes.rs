@@ -102,6 +102,7 @@ pub const PUBLIC: &[Endpoint] = &[
     open(Method::POST, "/claim/link", "Begin to show an account at a code host", || web::to(claim::link::begin)),
     open(Method::GET, "/claim/link/callback", "Where a code host sends the browser", || web::to(claim::link::callback)),
     open(Method::POST, "/claim/link/finish", "Keep the account", || web::to(claim::link::finish)),
+    open(Method::POST, "/claim/link/remove", "Take an account back", || web::to(claim::link::remove)),
     open(Method::GET, "/claim/{id}", "What a ceremony binds, as a page", || web::to(claim::show)),
     open(Method::POST, "/claim/{id}", "Claim a ceremony", || web::to(claim::claim)),
     open(Method::POST, "/claim/{id}/reject", "Reject a ceremony", || web::to(claim::reject)),

@@ -7,7 +7,7 @@ use super::{
     routes::{self, Endpoint, OPERATOR, PUBLIC},
     tls::{Certificate, Watch},
 };
-use crate::{broker::Broker, config::Config};
+use crate::{broker::Broker, config::Config, listen::crowded};
 use actix_web::{App, HttpServer, dev::Server, middleware::from_fn, web::Data};
 use std::{
     future::Future,
@@ -62,7 +62,8 @@ pub fn bind(config: &Config) -> io::Result<Listeners> {
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).map_err(|why| {
+    let listener = TcpListener::bind(address).and_then(|listener| crowded(&listener).map(|()| listener));
+    listener.map_err(|why| {
         let remedy = match why.kind() {
             io::ErrorKind::AddrInUse => "; stop what listens there, or give another port",
             io::ErrorKind::AddrNotAvailable => "; this host has no such address: give one of its own, or `0.0.0.0`",

@@ -8,6 +8,9 @@ use claimbound_core::{
 use serde::Serialize;
 use uuid::Uuid;
 
+/// The claims of a token have about so many.
+const CLAIMS_BYTES: usize = 1024;
+
 /// What differs between kinds of tokens.
 pub(super) struct Token<'a> {
     pub issuer_url: &'a str,
@@ -93,7 +96,9 @@ impl<'a, More: Serialize> Claims<'a, More> {
 
     /// As the token carries them.
     pub(super) fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("texts and numbers are JSON")
+        let mut claims = Vec::with_capacity(CLAIMS_BYTES);
+        serde_json::to_writer(&mut claims, self).expect("texts and numbers are JSON");
+        claims
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Ceremony {
     pub repository: [u8; 32],
     pub bound: Bound,
     pub opened: UnixSeconds,
+    /// Its end was brought forward: something that it rests on was suspended.
+    pub void: bool,
     pub state: State,
     /// Counts its changes: whoever moves it says which one they saw.
     pub version: u64,
@@ -38,9 +40,26 @@ pub struct Ceremony {
 pub struct Bound {
     pub terms: Terms,
     pub shown: Shown,
-    /// Of a first use: what a suspension of makes the claim void ([`super::subject_key`]).
+    /// What a suspension of makes it void, and what was claimed ([`super::subject_key`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subjects: Vec<[u8; 32]>,
+    /// Who started the job that opened it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opener: Option<Starter>,
+}
+
+impl Bound {
+    /// Takes over the end that is kept beside it. Says whether that was brought forward.
+    pub(super) fn end(&mut self, expires: UnixSeconds) -> bool {
+        let opened_with = std::mem::replace(&mut self.terms.expires, expires);
+        expires < opened_with
+    }
+}
+
+/// A subject as it stands in the text of a [`Bound`]. It is a hash, so nobody happens upon it; whoever writes one on purpose, say into
+/// a branch's name, has their own ceremony ended with the suspension of that.
+pub(super) fn subject_text(subject: &[u8; 32]) -> String {
+    serde_json::to_string(subject).expect("they are numbers")
 }
 
 impl Ceremony {
@@ -113,6 +132,12 @@ impl KeptCeremony {
     /// Who started the jobs, also of those that have gone.
     pub fn starters(&self) -> Vec<Starter> {
         self.jobs.iter().map(|job| job.starter.clone()).collect()
+    }
+
+    /// Whether this job is of who opened the ceremony. Where each issuance is claimed, one job alone waits.
+    pub fn is_openers(&self, job: &Waiting) -> bool {
+        let bound = &self.ceremony.bound;
+        !bound.terms.standing || (job.starter.id.is_some() && bound.opener.as_ref() == Some(&job.starter))
     }
 }
 

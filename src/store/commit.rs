@@ -115,13 +115,9 @@ pub const RETRIES_MAX: u32 = 2;
 
 /// What changes if every guard holds.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every commit opens a lease: a box would be one allocation more for each"
-)]
 pub enum Change {
-    /// Opens a lease, in the state that its plan allows.
-    OpenLease(Lease),
+    /// Opens a lease, in the state that its plan allows. In a box: it is larger than all other changes, and each moves as the largest.
+    OpenLease(Box<Lease>),
     /// Settles a lease and its token's single-use record: the outcome of minting. Blocked by [`Blocked::LeaseEnded`]
     /// if the lease is not in the state that it is settled from: an outcome is bound once, by the exchange or by the
     /// sweeper.
@@ -164,7 +160,7 @@ pub enum Change {
     /// then are refused, and families of renewals, operators' sessions, open ceremonies and standing claims end.
     Adopt(Epoch),
     /// Suspends a subject: that stands in place of the one that it names, or where none stood. Blocked by
-    /// [`Blocked::Moved`] if that is not how it is.
+    /// [`Blocked::Moved`] if that is not how it is. Ceremonies and standing claims that rest on it are void from then on.
     Suspend { suspension: Suspension, replaces: Option<SuspensionId> },
     /// Takes the suspension of a subject back. Blocked by [`Blocked::Moved`] if this one does not stand.
     Resume { subject: [u8; 32], suspension: SuspensionId },
@@ -349,6 +345,9 @@ pub struct Down {
 /// `chain` is as it was.
 pub trait Engine: Send {
     fn apply(&mut self, batch: &[Commit], chain: &mut Chain) -> Result<Vec<Outcome>, Down>;
+
+    /// After a batch, everybody having been answered: what an engine does for itself, in a moment.
+    fn pause(&mut self) {}
 
     /// Removes single-use records that are to be kept until before `now`, counters whose window and sessions whose time is
     /// over by then, denials of what has expired, and whom leases that have expired were for: a bounded number of each; and

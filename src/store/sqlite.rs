@@ -4,6 +4,7 @@
 //! the writer. One broker owns the file, by a lock that its end releases however it ends.
 
 mod ceremonies;
+mod checkpoint;
 mod engine;
 mod file;
 mod guards;
@@ -33,6 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/sqlite_0008.sql"),
     include_str!("migrations/sqlite_0009.sql"),
     include_str!("migrations/sqlite_0010.sql"),
+    include_str!("migrations/sqlite_0011.sql"),
 ];
 /// Marks the file as ours (`PRAGMA application_id`): "CLBD".
 const APPLICATION_ID: i32 = 0x434c_4244;

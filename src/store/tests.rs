@@ -121,7 +121,7 @@ fn grant(number: u128, of: Spend) -> Commit {
     Commit {
         guards: vec![Guard::Unspent(of)],
         entry: Some(entry(number, what)),
-        changes: vec![Change::OpenLease(opened.clone())],
+        changes: vec![Change::OpenLease(Box::new(opened.clone()))],
     }
 }
 

@@ -201,6 +201,11 @@ impl Room {
                 // Says nothing about commits: whoever grows the tree tells of it.
                 let _ = reply.send(self.attempt(|engine, _| engine.keep_tree(&rows)));
             }
+            // Says nothing about commits either.
+            let _ = self.attempt(|engine, _| {
+                engine.pause();
+                Ok(())
+            });
         }
     }
 

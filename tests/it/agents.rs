@@ -3,7 +3,8 @@
 
 use crate::{
     BINARY, aws,
-    clients::{COMES, DEPLOY, Machine, deploying, ended},
+    clients::{COMES, DEPLOY, Machine, deploying, ended, releasing},
+    job_ways::gitlab,
     records,
 };
 use claimbound_test_support::{
@@ -21,6 +22,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Arc, OnceLock},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -136,9 +138,16 @@ async fn an_agent_answers_its_command_alone_and_ends_with_it() {
 async fn an_agent_renews_and_says_when_it_may_not() {
     let (issuer, sts) = (Issuer::github(), Sts::new());
     let broker = aws::broker(&issuer, &sts, "").await;
-    let relay = relayed(broker.url(), |nth, answer| match nth {
+    let state = Arc::new(OnceLock::<PathBuf>::new());
+    let known = state.clone();
+    let relay = relayed(broker.url(), move |nth, answer| match nth {
         // Two thirds of this are over before anybody can ask.
-        0 | 1 => answer.body["expires_in"] = 1.into(),
+        0 => answer.body["expires_in"] = 1.into(),
+        // Nothing can be written down any more: the command is not to suffer from that.
+        1 => {
+            answer.body["expires_in"] = 1.into();
+            fs::remove_dir_all(known.get().unwrap()).unwrap();
+        }
         _ => {
             answer.status = 400;
             answer.body =
@@ -146,6 +155,7 @@ async fn an_agent_renews_and_says_when_it_may_not() {
         }
     });
     let machine = Machine::new(&relay.await, deploying(&issuer));
+    state.set(machine.path("state")).unwrap();
     let words = ["agent", "--role", DEPLOY, "--audience", broker.audience(), "--", "sh", "-c", ASKING];
     let mut agent = machine.prepared(Path::new(BINARY), &words);
     let ran = finish(agent.env("GITHUB_STEP_SUMMARY", machine.path("summary")));
@@ -157,10 +167,47 @@ async fn an_agent_renews_and_says_when_it_may_not() {
         fs::write(machine.path("stop"), "").unwrap();
     };
     let (exit, ()) = tokio::join!(ran, asked);
-    ended(&exit, 5, &["error: not renewed at ", "The broker refused `payments-deploy`: Not any more"]);
+    let parts =
+        ["warning: cannot write `", "error: not renewed at ", "The broker refused `payments-deploy`: Not any more"];
+    ended(&exit, 5, &parts);
     assert_eq!(exit.stderr.matches("payments-deploy by payments-deploys until ").count(), 2, "{}", exit.stderr);
     assert!(fs::read_to_string(machine.path("summary")).unwrap().contains("    The broker refused `payments-deploy`"));
     assert_eq!(issuer.given().len(), 3, "a fresh token each time");
+}
+
+#[tokio::test]
+async fn an_agent_of_a_job_with_one_token_renews_by_refresh_tokens() {
+    let (issuer, sts) = (Issuer::gitlab(), Sts::new());
+    let broker = aws::broker_of(gitlab(&issuer, &sts), &sts).await;
+    let relay = relayed(broker.url(), |nth, answer| {
+        if nth < 2 {
+            answer.body["expires_in"] = 1.into();
+        }
+    });
+    let mut machine = Machine::new(&relay.await, releasing(&issuer));
+    machine.request = None;
+    let words = ["agent", "--role", DEPLOY, "--audience", broker.audience(), "--", "sh", "-c", ASKING];
+    let mut agent = machine.prepared(Path::new(BINARY), &words);
+    let ran = finish(agent.env("CLAIMBOUND_TOKEN", issuer.job().branch("main").token(broker.audience())));
+    let asked = async {
+        let (uri, bearer) = at(&machine).await;
+        let third = async || {
+            let (keys, sessions) = (keys_of(&uri, &bearer).await, sts.sessions());
+            let theirs = sessions.get(2).filter(|_| keys.status == 200)?;
+            (keys.text_of("SecretAccessKey") == theirs.secret_access_key).then_some(())
+        };
+        eventually(COMES, third).await;
+        // What is over and what had its turn is written down no more.
+        let [kept] = machine.files().try_into().unwrap();
+        let kept: serde_json::Value = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
+        assert_eq!(kept["handles"].as_array().unwrap().len(), 2);
+        fs::write(machine.path("stop"), "").unwrap();
+    };
+    let (exit, ()) = tokio::join!(ran, asked);
+    ended(&exit, 5, &[]);
+    let families: Vec<_> = records::of_kind(&broker, "granted").iter().map(|body| body["family"].clone()).collect();
+    assert!(families.iter().all(|family| *family == families[0] && family.is_string()), "{families:?}");
+    assert_eq!((records::of_kind(&broker, "family_ended").len(), machine.files().len(), sts.calls()), (1, 0, 3));
 }
 
 /// A step that leaves an agent behind.
@@ -209,9 +256,10 @@ async fn an_agent_in_the_background_ends_when_it_is_told_to_or_nobody_needs_it()
     let mut job = Command::new("sleep").arg("600").spawn().unwrap();
     let (uri, _) = left_behind(&machine, &format!("--watch {}", job.id())).await;
     assert_eq!(keys_of(&uri, "").await.status, 401, "it is there as long as the job is");
+    // Nobody waits for it, as in a container whose first process does not: it is over all the same.
     job.kill().unwrap();
-    job.wait().unwrap();
     nobody_at(&uri).await;
+    job.wait().unwrap();
     eventually(COMES, async || state(&machine, "token").is_empty().then_some(())).await;
     assert_eq!(over().await, 3);
 
@@ -244,6 +292,9 @@ async fn a_step_of_github_sets_the_next_ones_and_refuses_as_every_command_does()
     let words = ["agent", "--role", DEPLOY, "--background", "--lifetime", "10m"];
     let rival = step(&words, &[("AWS_PROFILE", "own")]).await;
     ended(&rival, 2, &["`AWS_PROFILE` is set in this job, and AWS clients prefer it to the agent"]);
+    let nobody = i32::MAX.to_string();
+    let watching = step(&[&words[..], &["--watch", &nobody]].concat(), &[]).await;
+    ended(&watching, 2, &["`--watch 2147483647`: there is no such process"]);
     assert!(issuer.given().is_empty());
     ended(
         &step(&["agent", "--role", "payments-admin", "--background"], &[]).await,
@@ -252,6 +303,13 @@ async fn a_step_of_github_sets_the_next_ones_and_refuses_as_every_command_does()
     );
     ended(&step(&["agent", "--background", "--", "true"], &[]).await, 2, &["cannot be used with"]);
     ended(&step(&["agent", "--role", DEPLOY], &[]).await, 2, &["COMMAND"]);
+    ended(&step(&["agent", "--lifetime", "2h", "--", "true"], &[]).await, 2, &["cannot be used with"]);
+
+    // What could not be told to the next steps is not left for them.
+    let lost = step(&words, &[("GITHUB_ENV", "/nowhere/env")]).await;
+    ended(&lost, 2, &["cannot write `/nowhere/env`"]);
+    assert!(machine.files().is_empty());
+    assert_eq!(records::of_kind(&broker, "ended").len(), 1);
 
     let exit = step(&words, &[]).await;
     ended(&exit, 0, &["::add-mask::"]);
@@ -272,5 +330,5 @@ async fn a_step_of_github_sets_the_next_ones_and_refuses_as_every_command_does()
     ended(&step(&["logout"], &now).await, 0, &[]);
     let set = fs::read_to_string(machine.path("env")).unwrap();
     assert!(set.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI<<") && !set.contains(&uri), "they are emptied: {set}");
-    assert_eq!(records::of_kind(&broker, "ended").len(), 1);
+    assert_eq!(records::of_kind(&broker, "ended").len(), 2);
 }

@@ -8,7 +8,7 @@ use claimbound::{
     ceremony::{Desk, DeskError, Taken},
     config::Config,
     exchange::{Granted, Issued, Refused, Waits},
-    operate::{CarryClaims, ClaimFilter, Deed, Done, ResetClaims, Suspend},
+    operate::{CarryClaims, ClaimFilter, Deed, Done, ResetClaims, Resume, Suspend},
     operators::{May, Operator},
     secret::Secret,
     store::{self, Scope, Subject},
@@ -31,7 +31,7 @@ use claimbound_test_support::{
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{
         Arc,
@@ -424,7 +424,7 @@ async fn a_first_use_is_claimed_once_until_it_is_taken_back() {
     assert!(matches!(rejected, Err(DeskError::Suspended)), "{rejected:?}");
     assert_eq!(house.state(other.ceremony).await, "pending");
 
-    // Void with a suspension, also when that is over; void by reset.
+    // Void with a suspension, also when that is over, and so is what waits; void by reset.
     let suspend = |seconds| Suspend {
         subject: Subject::new(Scope::Repository, "github", "740000001"),
         reason: "odd".into(),
@@ -435,6 +435,7 @@ async fn a_first_use_is_claimed_once_until_it_is_taken_back() {
     house.operate(Deed::Suspend(suspend(1))).await;
     tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
     assert_eq!(plain().await.err(), Some("ceremony_needed"));
+    assert!(matches!(house.claim(&other, "bob").await, Err(DeskError::Expired | DeskError::Refused(Not::NotNow))));
     let again = house.wait(&house.job()).await;
     house.claim(&again, "bob").await.unwrap();
     assert!(plain().await.is_ok());
@@ -445,6 +446,66 @@ async fn a_first_use_is_claimed_once_until_it_is_taken_back() {
     assert_eq!(plain().await.err(), Some("ceremony_needed"));
     let (body, details) = house.records("claims").remove(0);
     assert_eq!((&body["how"], &body["count"], &details["operator"]), (&json!("reset"), &json!(1), &json!("okta:op")));
+}
+
+/// A suspension ends what waits for people, what they claimed and its job has not fetched, and what some of a quorum claimed: also for
+/// when it is over. Of whose account is suspended no claim counts meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_suspended_has_to_be_claimed_anew() {
+    let server = Postgres::start();
+    for (server, brokers) in [(None, 1), (Some(&server), 2)] {
+        let house = House::over("when = \"every\"\nquorum = 2", server, brokers).await;
+        let last = house.brokers.last().unwrap();
+        let operate = async |deed| last.operate(Operator::new("okta:op", May::ALL), deed).await.map(drop).unwrap();
+        let subject = |scope, id: &str| Subject::new(scope, "github", id);
+        let suspend = |subject| {
+            Deed::Suspend(Suspend { subject, reason: "odd".into(), seconds: None, revoke: false, force: true })
+        };
+        let resume = |subject| Deed::Resume(Resume { subject, reason: "looked at".into(), leave_leases: true });
+        let run = |number: u32| house.job().claim("run_id", number.to_string());
+        let (claimed, begun) = (house.wait(&run(1)).await, house.wait(&run(2)).await);
+        let lab = house.gitlab.job().token(AUDIENCE);
+        let other = house.begin(&lab).await.err().and_then(|refused| refused.waits).unwrap();
+        for (waits, by) in [(&claimed, "bob"), (&claimed, "carol"), (&begun, "bob"), (&other, "bob"), (&other, "carol")]
+        {
+            house.claim(waits, by).await.unwrap();
+        }
+        let repository = || subject(Scope::Repository, "740000001");
+        operate(suspend(repository())).await;
+        assert_eq!(house.redeem(&claimed, &run(1).token(AUDIENCE)).await.err(), Some("ceremony_outdated"));
+        assert!(matches!(
+            house.claim(&begun, "carol").await,
+            Err(DeskError::Expired | DeskError::Refused(Not::NotNow))
+        ));
+        operate(resume(repository())).await;
+        assert_eq!(house.redeem(&claimed, &run(1).token(AUDIENCE)).await.err(), Some("ceremony_outdated"));
+        house.desk().expire(house.clock.now()).await.unwrap();
+        assert_eq!(house.redeem(&claimed, &run(1).token(AUDIENCE)).await.err(), Some("ceremony_outdated"));
+        assert!(matches!(house.claim(&begun, "carol").await, Err(DeskError::Refused(Not::NotNow))));
+        assert!(house.redeem(&other, &lab).await.is_ok(), "another code host's is another");
+        let voided = house.records("ceremony").into_iter().filter(|(body, _)| body["how"] == "voided");
+        let told = |(body, details): (Value, Value)| {
+            let by = details["claims"].as_array().unwrap().iter().map(|one| one["by"]["subject"].as_str().unwrap());
+            [body["ceremony"].as_str().unwrap(), body["state"].as_str().unwrap(), &by.collect::<Vec<_>>().join(" ")]
+                .map(str::to_owned)
+        };
+        let told: BTreeSet<_> = voided.map(told).collect();
+        let expected = |waits: &Waits, by: &str| [waits.ceremony.to_string(), "expired".to_owned(), by.to_owned()];
+        assert_eq!(told, BTreeSet::from([expected(&claimed, "bob carol"), expected(&begun, "bob")]));
+
+        // Claimed anew; and while one of two is suspended, neither their claim nor another beside it is any good.
+        let anew = house.wait(&run(1)).await;
+        house.claim(&anew, "bob").await.unwrap();
+        let bob = || subject(Scope::Person, &id_of("bob").to_string());
+        operate(suspend(bob())).await;
+        assert!(matches!(house.claim(&anew, "carol").await, Err(DeskError::Suspended)));
+        operate(resume(bob())).await;
+        assert_eq!(house.claim(&anew, "carol").await.unwrap().state, "claimed");
+        operate(suspend(bob())).await;
+        assert_eq!(house.redeem(&anew, &run(1).token(AUDIENCE)).await.err(), Some("suspended"));
+        operate(resume(bob())).await;
+        assert!(house.redeem(&anew, &run(1).token(AUDIENCE)).await.is_ok());
+    }
 }
 
 /// A change that is not wider leaves claims to be carried over; any other makes them void.
@@ -615,6 +676,26 @@ async fn security_123_what_is_over_is_over() {
     assert_eq!(crowded, 4);
 }
 
+/// Why it was rejected is told to who opened it, and to no other who joined.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opened_it_is_told_why_it_was_rejected() {
+    let house = House::new("when = \"first_use\"").await;
+    let opened = house.wait(&house.job()).await;
+    let zoe = [("run_id", "2".to_owned()), ("actor", "zoe".to_owned()), ("actor_id", id_of("zoe").to_string())];
+    let zoe = zoe.into_iter().fold(house.job(), |job, (claim, value)| job.claim(claim, value));
+    let joined = house.wait(&zoe).await;
+    assert_eq!(joined.ceremony, opened.ceremony);
+    house.desk().reject(opened.ceremony, &lead("bob"), "a freeze", UnixSeconds(now())).await.unwrap();
+    for (waits, job, said) in [(&opened, house.job(), Some("a freeze")), (&joined, zoe.clone(), None)] {
+        for subject in [None, Some(Secret::new(job.token(AUDIENCE)))] {
+            let auth_req_id = Secret::new(waits.auth_req_id.as_ref().unwrap().reveal().to_owned());
+            let refused =
+                house.ask(0, AskedGrant::Poll { auth_req_id, subject, actor: None }, None).await.err().unwrap();
+            assert_eq!((refused.reason.name(), refused.said.as_deref()), ("ceremony_rejected", said));
+        }
+    }
+}
+
 /// What stands in answers, and that asking costs nothing.
 #[tokio::test]
 async fn the_answers_over_http() {
@@ -662,6 +743,7 @@ async fn the_answers_over_http() {
     assert_eq!(broker.revoke(id).await.status, 200);
     let over = broker.exchange(&[("grant_type", CIBA), ("auth_req_id", id), ("subject_token", &token())]).await;
     assert_eq!(told(&over), (400, "access_denied".to_owned()), "{}", over.text);
+    assert!(over.text_of("error_description").starts_with("The request was rejected or withdrawn"), "{}", over.text);
 
     let again = broker.exchange_for(&token(), ROLE).await;
     assert_eq!(told(&again).1, "authorization_pending");
@@ -727,7 +809,7 @@ async fn people_are_told_once() {
     assert!(withdrawn.contains("Withdrawn: a job of acme/payments-api") && withdrawn.contains(&before), "{withdrawn}");
     assert!(opened.contains("Somebody must answer") && opened.contains(&instead.ceremony.to_string()), "{opened}");
     assert_eq!(house.records("refused").pop().unwrap().1["withdrawn"], before);
-    // And a suspension ends what stood claimed.
+    // And a suspension ends what waits, and what stood claimed.
     let suspend = Suspend {
         subject: Subject::new(Scope::Repository, "github", "740000001"),
         reason: "odd".into(),
@@ -736,6 +818,9 @@ async fn people_are_told_once() {
         force: true,
     };
     house.operate(Deed::Suspend(suspend)).await;
+    house.desk().expire(house.clock.now()).await.unwrap();
+    let withdrawn = told().await;
+    assert!(withdrawn.contains("Withdrawn: a job of") && withdrawn.contains(&instead.ceremony.to_string()));
     house.desk().lapse(house.clock.now()).await.unwrap();
     let lapsed = told().await;
     assert!(lapsed.contains("Lapsed: live has to be claimed anew") && lapsed.contains(&waits.ceremony.to_string()));

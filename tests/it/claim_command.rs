@@ -3,44 +3,51 @@
 use crate::{
     BINARY,
     claim_pages::{SESSION, Visitor, accounts, config, job, open, redeem, state_of},
+    cloud_operators::{SignedIn, signed_in},
     records,
 };
 use claimbound_test_support::{
     broker::Broker,
     canary,
-    command::Exit,
+    command::{self, Exit},
     http::{self, Answer},
     issuer::Issuer,
     provider::{Browser, Provider},
 };
 use serde_json::{Value, json};
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// `claimbound claim login`, and the person at its browser; what it said, and where it sent them.
-async fn login(broker: &Broker, arguments: &[&str], login: &str) -> (Exit, String) {
-    let arguments = [&["claim", "login", "--url", broker.audience(), "--no-browser"], arguments].concat();
-    let mut child =
-        broker.prepared(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
-    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut told = String::new();
-    let url = loop {
-        let line = stderr.next_line().await.unwrap().unwrap_or_else(|| panic!("no address: {told}"));
-        if line.starts_with("http") {
-            break line;
-        }
-        told.push_str(&line);
-    };
-    let back = Browser::default().sign_in(&url, login).await.unwrap_or_else(|page| panic!("{}", page.text));
-    assert_eq!(http::get(&back).await.status, 200);
-    let mut stdout = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut stdout).await.unwrap();
-    let code = child.wait().await.unwrap().code();
-    (Exit { code, stdout, stderr: told }, url)
+/// `claimbound claim login`.
+async fn login(broker: &Broker, arguments: &[&str], login: &str) -> SignedIn {
+    signed_in(broker, &[&["claim", "login", "--url", broker.audience()], arguments].concat(), login).await
 }
 
 async fn claim(broker: &Broker, arguments: &[&str]) -> Exit {
     broker.command(&[&["claim"], arguments, &["--url", broker.audience()]].concat()).await
+}
+
+/// At a terminal, where somebody types these answers, each when it is asked for; what the screen shows.
+async fn at_terminal(broker: &Broker, arguments: &[&str], answers: &[(&str, &str)]) -> Exit {
+    let words = [&[BINARY, "claim"], arguments, &["--url", broker.audience()]].concat();
+    let line: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+    // `script` of util-linux gives a command a terminal of its own.
+    let mut script = command::command(Path::new("script"), broker.directory());
+    script.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("`script` is installed");
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (mut shown, mut buffer) = (String::new(), [0; 4096]);
+    for (question, answer) in answers {
+        while !shown.ends_with(question) {
+            let read = screen.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "no `{question}` in {shown}");
+            shown.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+        keyboard.write_all(format!("{answer}\n").as_bytes()).await.unwrap();
+    }
+    screen.read_to_string(&mut shown).await.unwrap();
+    let code = child.wait().await.unwrap().code();
+    Exit { code, stdout: shown, stderr: String::new() }
 }
 
 #[track_caller]
@@ -77,10 +84,10 @@ async fn a_person_signs_in_looks_and_claims_on_the_command_line() {
     let nothing = claim(&broker, &["list"]).await;
     assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(0), "nothing waits for you, and nothing did lately\n"));
 
-    let (signed_in, _) = login(&broker, &["--sign-in", "idp"], "ada").await;
-    assert_eq!(signed_in.code, Some(0), "{}", signed_in.stdout);
-    assert!(signed_in.stdout.starts_with("signed in as idp:ada until "), "{}", signed_in.stdout);
-    assert!(signed_in.stdout.ends_with("; may: look, approve, reject\n"), "{}", signed_in.stdout);
+    let SignedIn { exit, .. } = login(&broker, &["--sign-in", "idp"], "ada").await;
+    assert_eq!(exit.code, Some(0), "{}", exit.stdout);
+    assert!(exit.stdout.starts_with("signed in as idp:ada until "), "{}", exit.stdout);
+    assert!(exit.stdout.ends_with("; may: look, approve, reject\n"), "{}", exit.stdout);
     let kept = broker.directory().join(".local/state/claimbound/claim.json");
     assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     let held: Value = serde_json::from_slice(&fs::read(&kept).unwrap()).unwrap();
@@ -128,9 +135,12 @@ async fn a_person_signs_in_looks_and_claims_on_the_command_line() {
     assert!(claim(&broker, &["show", &waits.id]).await.stdout.contains("You have 4 tries left."));
     let none = claim(&broker, &["approve", &waits.id, "--code", &waits.code, "--reason", " "]).await;
     refused(&none, 3, "give a reason");
-    let done = claim(&broker, &["approve", &link, "--code", &waits.code, "--reason", "release 1.2"]).await;
-    assert_eq!((done.code, done.stdout.as_str()), (Some(0), "claimed: nobody else is needed\n"), "{}", done.stderr);
-    assert!(done.stderr.contains("What is not proven"), "it is shown before: {}", done.stderr);
+    let answers = [("Match code from the job's log: ", &*waits.code), ("Why you claim it: ", " release 1.2 ")];
+    let done = at_terminal(&broker, &["approve", &link], &answers).await;
+    assert_eq!(done.code, Some(0), "{}", done.stdout);
+    assert!(done.stdout.ends_with("claimed: nobody else is needed\r\n"), "{}", done.stdout);
+    let place = |part: &str| done.stdout.find(part).unwrap_or_else(|| panic!("no `{part}` in {}", done.stdout));
+    assert!(place("What is not proven") < place("Match code"), "it is shown before: {}", done.stdout);
     let again = claim(&broker, &["approve", &link, "--code", &waits.code, "--reason", "release 1.2"]).await;
     refused(&again, 3, "It is claimed");
     let ceremonies: Vec<_> = records::all(&broker).into_iter().filter(|(body, _)| body["kind"] == "ceremony").collect();
@@ -171,8 +181,8 @@ async fn a_person_signs_in_looks_and_claims_on_the_command_line() {
     let path = format!("ceremonies/{}/approve", waits.id);
     let old = with(&broker, "POST", &path, &token, &body).await;
     assert_eq!((old.status, &old.body["error"]), (403, &json!("insufficient_user_authentication")), "{}", old.text);
-    let (again, url) = login(&broker, &["--ceremony", &waits.id], "ada").await;
-    assert_eq!(again.code, Some(0));
+    let SignedIn { exit, url, .. } = login(&broker, &["--ceremony", &waits.id], "ada").await;
+    assert_eq!(exit.code, Some(0));
     assert!(url.contains("max_age=900"), "{url}");
 
     // On another device: it looks, and nothing else.
@@ -202,8 +212,10 @@ async fn a_person_signs_in_looks_and_claims_on_the_command_line() {
     }
     assert_eq!(state_of(&broker, &waits.id), before);
 
-    let no = claim(&broker, &["reject", &waits.id, "--reason", "not expected"]).await;
-    assert_eq!((no.code, no.stdout.as_str()), (Some(0), "rejected\n"), "{}", no.stderr);
+    refused(&claim(&broker, &["reject", &waits.id]).await, 2, "give `--reason`");
+    let no = at_terminal(&broker, &["reject", &waits.id], &[("Why you reject it: ", "not expected")]).await;
+    assert_eq!(no.code, Some(0), "{}", no.stdout);
+    assert!(no.stdout.ends_with("rejected\r\n"), "{}", no.stdout);
     assert_eq!(state_of(&broker, &waits.id).0, "rejected");
     assert!(claim(&broker, &["list"]).await.stdout.contains("  rejected  "));
     let token = {

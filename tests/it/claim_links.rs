@@ -74,6 +74,21 @@ async fn finish(visitor: &mut Visitor<'_>, back: &str) -> claimbound_test_suppor
     visitor.post("/claim/link/finish", &[("code", &code), ("state", &state)]).await
 }
 
+/// An account at GitHub, from the list of accounts.
+async fn show(visitor: &mut Visitor<'_>, host: &CodeHost, account: &Value) -> u16 {
+    let token = form_token(&visitor.get("/claim").await, "/claim/link");
+    let going = visitor.post("/claim/link", &[("form_token", &token), ("issuer", "github")]).await;
+    let back = host.agree(&link(&going), account);
+    finish(visitor, &back).await.status
+}
+
+/// Takes it back.
+async fn remove(visitor: &mut Visitor<'_>) -> u16 {
+    let token = form_token(&visitor.get("/claim").await, "/claim/link/remove");
+    let form = [("form_token", token.as_str()), ("issuer", "github")];
+    visitor.post("/claim/link/remove", &form).await.status
+}
+
 #[tokio::test]
 async fn who_shows_their_account_may_claim_what_others_started() {
     let (github, gitlab) = (Issuer::github(), Issuer::gitlab());
@@ -157,6 +172,21 @@ async fn who_shows_their_account_may_claim_what_others_started() {
     let answer = ada.post("/claim/link", &[("form_token", &token), ("issuer", "elsewhere")]).await;
     assert_page(&answer, 404, "no such code host");
 
+    // Taken back at once, by a form that was made for it. Another one has to wait all the same; the same one has not.
+    let token = form_token(&ada.get("/claim").await, "/claim/link");
+    let other = ada.post("/claim/link/remove", &[("form_token", &token), ("issuer", "github")]).await;
+    assert_page(&other, 403, "made for another session");
+    assert_eq!(remove(&mut eve).await, 303);
+    assert!(eve.get("/claim").await.text.contains("github: none"));
+    let (_, details) = records::all(&broker).into_iter().rfind(|(body, _)| body["kind"] == "account_unlinked").unwrap();
+    let who = (&details["person"]["subject"], &details["account"]["id"]);
+    assert_eq!(who, (&json!("eve"), &json!("99")), "{details}");
+    assert_eq!(show(&mut eve, &host, &json!({ "id": 12, "login": "eve" })).await, 303);
+    assert_page(&eve.get("/claim").await, 200, "github: eve <span class=\"id\">id 12</span>, counts from ");
+    assert_eq!(remove(&mut ada).await, 303);
+    assert_page(&ada.get(&path).await, 200, "is not linked to the CI system");
+    assert_eq!(show(&mut ada, &host, &octo).await, 303);
+
     assert_eq!(state_of(&broker, &waits.id), before);
     let done = ada.say("claim", &waits.id, &[("code", &waits.code), ("reason", "release 1.2")]).await;
     assert_eq!(done.status, 303, "{}", done.text);
@@ -164,7 +194,7 @@ async fn who_shows_their_account_may_claim_what_others_started() {
     assert_eq!(details["person"]["forge_ids"], json!({ "github": "31", "gitlab": "7" }));
     assert_eq!(redeem(&broker, &job, &waits).await.status, 200);
     let tokens = host.tokens();
-    assert_eq!(tokens.len(), 4);
+    assert_eq!(tokens.len(), 6);
     let secrets: Vec<&str> = tokens.iter().map(String::as_str).chain([CodeHost::SECRET]).collect();
     canary::assert_absent(broker.directory(), &secrets);
 }

@@ -438,11 +438,14 @@ async fn security_121_what_other_sites_and_other_browsers_send_is_not_believed()
     assert_eq!(state_of(&broker, &waits.id), before);
     let going = ada.post("/claim/sign-in", &[("sign_in", "idp"), ("to", &waits.id)]).await;
     assert!(link(&going).contains("&max_age=900"), "{}", link(&going));
-    let done = ada.say("reject", &waits.id, &[("reason", "not expected")]).await;
+    let done = ada.say("reject", &waits.id, &[("reason", "not\u{202E} expected")]).await;
     assert_eq!(done.status, 303, "however old the sign-in is, one may say no: {}", done.text);
     assert_page(&ada.get(&path).await, 200, "It was rejected");
     assert_eq!(state_of(&broker, &waits.id).0, "rejected");
-    assert_eq!(redeem(&broker, &job(&issuer), &waits).await.body["error"], "access_denied");
+    let refused = redeem(&broker, &job(&issuer), &waits).await;
+    assert_eq!(refused.body["error"], "access_denied");
+    let said = "The request was rejected, with these words: not‹U+202E› expected";
+    assert_eq!(refused.text_of("error_description"), said);
 
     // Nobody may try for ever.
     let mut last = 0;

@@ -173,3 +173,27 @@ async fn a_ceremony_that_nobody_could_claim_stops_the_start() {
     assert_eq!(checked.code, Some(0), "{}", checked.stderr);
     assert!(checked.stderr.contains("CB0540") && checked.stderr.contains("is known by `ipd`"), "{}", checked.stderr);
 }
+
+/// A provider that does not answer holds up those who sign in there, and nobody else.
+#[tokio::test]
+async fn who_signs_in_elsewhere_does_not_wait() {
+    let (issuer, provider) = (Issuer::github(), Provider::start(&people()).await);
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let sign_in = format!(
+        "[[sign_in]]\nname = \"silent\"\nissuer = \"http://{}\"\nclient_id = \"c\"\nallow_private_network = true\n",
+        silent.local_addr().unwrap()
+    );
+    let broker = Broker::start(BINARY, config(&issuer, &provider, "when = \"every\"").toml(&sign_in)).await;
+    let (mut one, mut other) = (Visitor::new(&broker), Visitor::new(&broker));
+    let mut waits = Box::pin(one.post("/claim/sign-in", &[("sign_in", "silent")]));
+    let held = tokio::select! {
+        answer = &mut waits => panic!("{}", answer.text),
+        held = silent.accept() => held.unwrap(),
+    };
+    tokio::select! {
+        answer = &mut waits => panic!("{}", answer.text),
+        going = other.post("/claim/sign-in", &[("sign_in", "idp")]) => assert_page(&going, 200, "Going on to idp"),
+    }
+    drop((held, silent));
+    assert_page(&waits.await, 503, "Not available");
+}

@@ -135,6 +135,18 @@ async fn each_mode_gives_the_credential_where_it_says_and_nowhere_else() {
     assert_eq!(jwt::claims_of(&exit.stdout)["role"], RELEASE, "{}", exit.stderr);
     let exit = machine.run(&["login", "--mode", "profile"]).await;
     ended(&exit, 2, &["gives a JWT, which no profile carries", "The lease is ended"]);
+    let exit = machine.run(&["credential-process", "--role", RELEASE]).await;
+    ended(
+        &exit,
+        2,
+        &["gives a JWT, and `credential-process` is for AWS keys. Use `claimbound exec`, or `claimbound login"],
+    );
+    let given = issuer.given().len();
+    for (output, why) in [("none/jwt", "there is no such directory"), (".", "it is a directory")] {
+        let exit = machine.run(&["login", "--mode", "file", "--output", output]).await;
+        ended(&exit, 2, &[&format!("`--output {output}` can be no file: {why}")]);
+    }
+    assert_eq!(issuer.given().len(), given, "it was looked at before a token was asked for");
 
     // In GitHub Actions: masked before it could be printed, and set for the next steps.
     let step = async |words: &[&str], more: &[(&str, &str)]| {
@@ -144,14 +156,22 @@ async fn each_mode_gives_the_credential_where_it_says_and_nowhere_else() {
             .env("GITHUB_OUTPUT", machine.path("outputs"));
         finish(step.envs(more.iter().copied())).await
     };
-    let exit = step(&["login", "--mode", "env"], &[]).await;
+    let exit = step(&["login", "--mode", "env"], &[("CLAIMBOUND_DURATION", ""), ("CLAIMBOUND_CA_FILE", "")]).await;
+    let given = issuer.given().pop().unwrap();
     ended(&exit, 0, &[]);
     assert_eq!(exit.stdout, "");
+    let kept = |kind: &str| {
+        let files = machine.files().into_iter();
+        files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(kind)).count()
+    };
+    let leases = kept("lease-");
+    let lost = step(&["login"], &[("GITHUB_ENV", "/nowhere/env")]).await;
+    ended(&lost, 2, &["cannot write `/nowhere/env`", "The lease is ended"]);
+    assert_eq!((kept("lease-"), kept("credential-")), (leases, 0), "what could not be given on is not left, either");
     let set = fs::read_to_string(machine.path("env")).unwrap();
     let token = set.lines().nth(1).unwrap().to_owned();
     assert!(set.starts_with("CLAIMBOUND_JWT<<") && jwt::claims_of(&token)["role"] == RELEASE, "{set}");
-    let given = issuer.given();
-    for secret in [given.last().unwrap(), &token] {
+    for secret in [&given, &token] {
         assert!(exit.stderr.contains(&format!("::add-mask::{secret}\n")), "{}", exit.stderr);
     }
     assert!(fs::read_to_string(machine.path("outputs")).unwrap().contains("lease-id<<"));
@@ -159,7 +179,7 @@ async fn each_mode_gives_the_credential_where_it_says_and_nowhere_else() {
     let exit = step(&["logout"], &[("CLAIMBOUND_JWT", &token)]).await;
     ended(&exit, 0, &["is ended"]);
     assert!(fs::read_to_string(machine.path("env")).unwrap().contains("CLAIMBOUND_JWT<<"), "it is emptied");
-    assert_eq!(records::of_kind(&broker, "ended").len(), 5);
+    assert_eq!(records::of_kind(&broker, "ended").len(), 7);
     assert!(!machine.path("vars").exists() && machine.files().is_empty());
 }
 
@@ -238,9 +258,31 @@ async fn a_broker_that_is_away_is_waited_for_until_the_deadline() {
     let exit = machine.run(&["login", "--timeout", "1s"]).await;
     ended(&exit, 4, &["cannot be reached", "Given up after "]);
     assert!(issuer.given().is_empty(), "no token for a broker that nobody has seen");
+    // What is wrong with this job is said before anybody is asked.
+    for flag in ["--token-file", "--actor-token-file"] {
+        let exit = machine.run(&["login", flag, "none"]).await;
+        ended(&exit, 2, &[&format!("`{flag}`: cannot read `none`")]);
+    }
+    fs::write(machine.path("none"), "no token").unwrap();
+    let mut login = machine.prepared(Path::new(BINARY), &["exec", "--", "true"]);
+    let exit = finish(login.env("CLAIMBOUND_TOKEN_FILE", "none")).await;
+    ended(&exit, 2, &["`CLAIMBOUND_TOKEN_FILE`: `none` holds no JWT"]);
     let mut login = machine.prepared(Path::new(BINARY), &["login"]);
     let (exit, ()) = tokio::join!(finish(&mut login), broker.restart());
     ended(&exit, 0, &["This job has payments-release"]);
+    // A job's end does not fail for a broker that is away, and can be tried again.
+    ended(&machine.run(&["exec", "--", "true"]).await, 0, &[]);
+    ended(&machine.run(&["login", "--mode", "output"]).await, 0, &[]);
+    broker.kill9().await;
+    let out = ["logout", "--timeout", "1s"];
+    let exit = machine.run(&out).await;
+    ended(&exit, 0, &["warning: Lease ", " was not ended at the broker and runs out by itself at 20", "a moment ago"]);
+    assert!(machine.files().iter().all(|path| path.file_name().unwrap().to_string_lossy().starts_with("lease-")));
+    ended(&machine.run(&[&out[..], &["--strict"]].concat()).await, 4, &["error: Lease "]);
+    broker.restart().await;
+    ended(&machine.run(&[&out[..], &["--strict"]].concat()).await, 0, &["is ended"]);
+    assert!(!machine.path("state").exists());
+    assert_eq!(records::of_kind(&broker, "ended").len(), 3);
 }
 
 /// Answers every request with this.
@@ -278,17 +320,18 @@ async fn another_broker_gets_no_token() {
     ended(&machine.run(&["login"]).await, 2, &["No claimbound broker answers at"]);
     assert!(issuer.given().is_empty());
     machine.url = broker.audience().replace("127.0.0.1", "localhost");
-    let exit = machine.run(&["login", "--role", RELEASE, "--audience", broker.audience()]).await;
-    ended(&exit, 0, &["This job has payments-release"]);
+    let mut login = machine.prepared(Path::new(BINARY), &["login", "--role", RELEASE]);
+    ended(&finish(login.env("CLAIMBOUND_AUDIENCE", broker.audience())).await, 0, &["This job has payments-release"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_processes_that_ask_at_once_are_one_exchange() {
+async fn all_processes_that_ask_at_once_are_one_exchange() {
+    let processes = if std::env::var_os("CLAIMBOUND_SOAK").is_some() { 200 } else { 20 };
     let (issuer, sts) = (Issuer::github(), Sts::new());
     let mut broker = aws::broker(&issuer, &sts, "").await;
     let machine = Machine::new(broker.audience(), deploying(&issuer));
     let words = ["credential-process", "--role", DEPLOY];
-    let said = join_all((0..20).map(|_| machine.run(&words))).await;
+    let said = join_all((0..processes).map(|_| machine.run(&words))).await;
     for exit in &said {
         ended(exit, 0, &[]);
         assert_eq!(exit.stdout, said[0].stdout);
@@ -309,12 +352,28 @@ async fn twenty_processes_that_ask_at_once_are_one_exchange() {
     let (cache, now) = (cache.unwrap(), std::time::UNIX_EPOCH.elapsed().unwrap().as_secs());
     let mut kept: Value = serde_json::from_slice(&fs::read(&cache).unwrap()).unwrap();
     let again = [&words[..], &["--timeout", "1s"]].concat();
-    for (left, code) in [(400, 0), (60, 4)] {
+    // Due long since.
+    kept["at"] = 0.into();
+    for (left, code, told) in [(60, 4, "cannot be reached"), (400, 0, "good for some minutes more")] {
         kept["expires"] = (now + left).into();
         fs::write(&cache, kept.to_string()).unwrap();
         let exit = machine.run(&again).await;
-        assert_eq!((exit.code, exit.stdout.is_empty()), (Some(code), code != 0), "{}", exit.stderr);
+        ended(&exit, code, &[told]);
+        assert_eq!(exit.stdout.is_empty(), code != 0);
     }
+    // One has tried to renew them: the others do not even ask.
+    for exit in join_all((0..processes).map(|_| machine.run(&words))).await {
+        assert_eq!((exit.code, exit.stdout == said[0].stdout, exit.stderr.as_str()), (Some(0), true, ""));
+    }
+    // Nobody waits for the one that tries, as long as what is kept is good.
+    fs::write(&cache, kept.to_string()).unwrap();
+    let lock =
+        machine.files().into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with("lock-"));
+    let lock = fs::File::open(lock.unwrap()).unwrap();
+    lock.lock().unwrap();
+    let exit = machine.run(&words).await;
+    assert_eq!((exit.code, exit.stdout == said[0].stdout, exit.stderr.as_str()), (Some(0), true, ""));
+    drop(lock);
     broker.restart().await;
     let renewed = machine.run(&words).await;
     ended(&renewed, 0, &[]);

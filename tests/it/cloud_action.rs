@@ -2,6 +2,7 @@
 //! says where no broker or runner is as it should be is seen in `cloud_texts`; its parts are tested in `action/test`.
 
 use crate::{BINARY, aws, cloud_aws, records};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use claimbound_test_support::{
     act::{Act, USES},
     broker::Broker,
@@ -82,6 +83,7 @@ async fn a_workflow_gets_a_jwt_and_the_post_step_ends_its_lease() {
         run: |
           printf %s "$TOKEN" > "$PROOF/token"
           echo "I have $TOKEN"
+          echo "Authorization: basic $(printf 'u:%s' "$TOKEN" | base64 -w0)"
 "#;
     let text = workflow(broker.audience(), "role: payments-release, mode: output, duration: 10m", use_it) + LOOK;
     let exit = act.run(&text, Some(&request)).await;
@@ -115,7 +117,11 @@ async fn a_workflow_gets_a_jwt_and_the_post_step_ends_its_lease() {
     let given = issuer.given();
     assert_eq!(given.len(), 1);
     let signature = |jwt: &str| jwt.rsplit('.').next().unwrap().to_owned();
-    let secrets = [&token, &given[0], &signature(&token), &signature(&given[0]), &request.bearer];
+    let basic = BASE64_STANDARD.encode(format!("u:{token}"));
+    assert!(log(&exit).contains("Authorization: basic "), "{}", log(&exit));
+    // In the middle of a longer text its letters are others than alone.
+    let basic = basic[8..40].to_owned();
+    let secrets = [&token, &given[0], &signature(&token), &signature(&given[0]), &request.bearer, &basic];
     assert_hidden(&act, &exit, &secrets.map(String::as_str));
 }
 
@@ -188,7 +194,12 @@ async fn without_permission_the_calling_job_is_named_and_nothing_is_sent() {
     let (act, trap) = (act(), Trap::new());
     let text = workflow(&trap.url(), "role: r, on-unavailable: skip", "");
     let exit = act.run(&text, None).await;
-    assert_failed(&exit, &["The job `deploy` has no permission", "id-token: write", "the calling job in"]);
+    let parts =
+        ["The job `deploy` has no permission", "id-token: write", "the calling job in", "This is act, which has no"];
+    assert_failed(&exit, &parts);
+    let summary =
+        "<p>The job `deploy` has no permission to ask GitHub for an OIDC token. Add to it:</p><pre>    permissions:";
+    assert!(log(&exit).contains(summary), "{}", log(&exit));
 }
 
 #[tokio::test]
@@ -197,7 +208,8 @@ async fn a_fork_s_pull_request_is_told_so_and_skipped_where_that_is_allowed() {
     let payload = json!({ "pull_request": { "number": 7, "head": head, "base": { "ref": "main" } } });
     let (act, trap) = (act().event("pull_request", payload), Trap::new());
     let broker_url = trap.url();
-    let exit = act.run(&workflow(&broker_url, "role: r", ""), None).await;
+    // Its jobs have no `vars`, either: the broker's URL is empty there.
+    let exit = act.run(&workflow("", "role: r", ""), None).await;
     assert_failed(&exit, &["This pull request comes from the fork `mallory/payments-api`", "on-unavailable: skip"]);
     let next = r#"
       - if: steps.login.outputs.available != 'true'

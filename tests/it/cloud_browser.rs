@@ -105,7 +105,7 @@ async fn a_rejection_ends_the_job_at_once() {
     let done = ada.say("reject", id, &[("reason", "not today")]).await;
     assert_eq!(done.status, 303, "{}", done.text);
     let exit = run.end().await;
-    let told = "The request was rejected or withdrawn";
+    let told = "The request was rejected, with these words: not today";
     assert_failed(&exit, &[told, "Reason: ceremony_rejected", "Summary - <h3>Claimbound: no credential</h3>"]);
     let outputs = outputs(&act);
     assert_eq!((&outputs["available"], &outputs["reason"]), (&json!("false"), &json!("ceremony_rejected")));

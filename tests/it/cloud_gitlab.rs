@@ -247,6 +247,8 @@ async fn a_jwt_comes_in_the_way_that_is_asked_for() {
         &include("none", ""),
         &job("file", r#"cp "$CLAIMBOUND_CREDENTIAL_FILE" "$PROOF/file""#),
         &job("env", r#"sh -c "printf %s \"\$INDEX_JWT\"" > "$PROOF/env""#),
+        // As with CI_DEBUG_TRACE.
+        "  before_script: [set -x, !reference [.env, before_script]]\n",
         &job("none", r#"claimbound exec -- sh -c "printf %s \"\$CLAIMBOUND_JWT\"" > "$PROOF/none""#),
     ]
     .concat();
@@ -274,6 +276,10 @@ async fn a_jwt_comes_in_the_way_that_is_asked_for() {
         assert_eq!(life, if mode == "file" { 300 } else { 900 });
         assert!(!log(&exit).contains(&token), "{}", log(&exit));
     }
+    for token in [&file, &env, &none] {
+        assert!(!log(&exit).contains(token.as_str()), "{}", log(&exit));
+    }
+    assert!(said(&exit, "env").contains("+ sh -c"), "the script is traced: {}", log(&exit));
     assert_eq!(records::of_kind(&broker, "family_ended").len(), 3, "{}", log(&exit));
 }
 
@@ -389,9 +395,13 @@ async fn a_release_s_component_knows_its_programs() {
         fs::write(files.path().join(format!("claimbound-{arch}-unknown-linux-musl")), arch).unwrap();
     }
     let script = root().join("scripts/release-files");
-    assert_eq!(command::run(&script, files.path(), &["9.9.9", "."]).await.code, Some(1), "it is another version");
-    let exit = command::run(&script, files.path(), &[VERSION, "."]).await;
+    let action = format!("acme/claimbound/action@{}", "0".repeat(40));
+    for wrong in [["9.9.9", ".", action.as_str()], [VERSION, ".", "acme/claimbound/action@v1"]] {
+        assert_eq!(command::run(&script, files.path(), &wrong).await.code, Some(1), "another version, or a tag");
+    }
+    let exit = command::run(&script, files.path(), &[VERSION, ".", &action]).await;
     assert_eq!(exit.code, Some(0), "{}", log(&exit));
+    assert!(exit.stdout.contains(&format!("\n    uses: {action} # v{VERSION}\n")), "{}", exit.stdout);
     let component = fs::read_to_string(files.path().join("claimbound.yml")).unwrap();
     for arch in ["x86_64", "aarch64"] {
         let (_, input) = component.split_once(&format!("sha256-{}:", arch.replace('_', "-"))).unwrap();

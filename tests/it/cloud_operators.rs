@@ -88,11 +88,20 @@ fn assert_refused(answer: &Answer, told: &str) {
     assert!(answer.text_of("error_description").contains(told), "{}", answer.text);
 }
 
-/// The command, and the person at its browser; `deliver` takes the address that the provider sends the browser to.
-async fn login(broker: &Broker, arguments: &[&str], login: &str) -> (Exit, String) {
-    let arguments = [&["operator", "login", "--broker", broker.operator_url(), "--no-browser"], arguments].concat();
-    let mut child =
-        broker.prepared(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
+/// A command that signed somebody in.
+pub struct SignedIn {
+    /// What it said beside the address.
+    pub exit: Exit,
+    /// Where it sent the browser.
+    pub url: String,
+    /// Where the provider sent the browser back to.
+    pub back: String,
+}
+
+/// A command that signs in (`claimbound operator login`, `claimbound claim login`), and the person at its browser.
+pub async fn signed_in(broker: &Broker, arguments: &[&str], login: &str) -> SignedIn {
+    let mut command = broker.prepared(&[arguments, &["--no-browser"]].concat());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
     let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut told = String::new();
     let url = loop {
@@ -106,16 +115,14 @@ async fn login(broker: &Broker, arguments: &[&str], login: &str) -> (Exit, Strin
     // What others send to the port ends nothing.
     let forged = back.replace("state=", "state=x");
     assert_eq!(http::get(&forged).await.status, 404);
-    let shown = http::get(&back).await;
-    assert_eq!(shown.status, 200);
+    assert_eq!(http::get(&back).await.status, 200);
     let mut stdout = String::new();
     child.stdout.take().unwrap().read_to_string(&mut stdout).await.unwrap();
-    let mut rest = String::new();
     while let Ok(Some(line)) = stderr.next_line().await {
-        rest.push_str(&line);
+        told.push_str(&line);
     }
     let code = child.wait().await.unwrap().code();
-    (Exit { code, stdout, stderr: rest }, back)
+    SignedIn { exit: Exit { code, stdout, stderr: told }, url, back }
 }
 
 #[tokio::test]
@@ -131,7 +138,8 @@ async fn a_person_signs_in_looks_and_signs_out() {
     let decision = answer.text_of("decision_id").to_owned();
     let url = broker.operator_url().to_owned();
 
-    let (exit, back) = login(&broker, &[], "00u1bob").await;
+    let arguments = ["operator", "login", "--broker", &url];
+    let SignedIn { exit, back, .. } = signed_in(&broker, &arguments, "00u1bob").await;
     assert_eq!(exit.code, Some(0), "{}{}", exit.stdout, exit.stderr);
     assert!(exit.stdout.starts_with("signed in as idp:00u1bob until "), "{}", exit.stdout);
     assert!(exit.stdout.contains("may: suspend, explain, audit"), "{}", exit.stdout);

@@ -155,11 +155,17 @@ async fn what_no_broker_answers_is_neither_followed_nor_used_and_its_lease_is_en
     ]);
     let refusal = json!({
         "error": "invalid_target", "error_description": "No mapping gives it", "reason": "no_mapping",
-        "nearest": { "mapping": "payments-production", "role": "payments-release", "conditions": conditions },
+        "nearest": {
+            "mapping": "payments-production", "role": "payments-release", "conditions": conditions,
+            "remarks": ["the branch is another than ever"],
+        },
         "roles": ["payments-secrets"], "did_you_mean": "payments-secrets", "contact": "payments-oncall@acme.example",
         "claims": { "branch": "feature" },
     });
     let refusing = Impostor::saying(400, &refusal, ENDED);
+    let typed = "Rejected: not in the\r\n::stop-commands::freeze <b>of spring</b>";
+    let said_no = json!({ "error": "access_denied", "reason": "ceremony_rejected", "error_description": typed });
+    let rejecting = Impostor::saying(400, &said_no, ENDED);
     let huge = Impostor::new(format!("HTTP/1.1 200 -\r\n\r\n{}", " ".repeat(300_000)), ENDED);
     let (cut, babbling) = (Impostor::new("", ENDED), Impostor::new("what?\r\n\r\n", ENDED));
     let unknown = format!("https://{}.example", "a".repeat(64));
@@ -199,12 +205,22 @@ async fn what_no_broker_answers_is_neither_followed_nor_used_and_its_lease_is_en
                 "environment: expected `production`, this job has none",
                 "ref_protected: expected `true`, what this job has is not known",
                 "workflow: does not fit",
+                "the branch is another than ever",
                 "Roles of this job: `payments-secrets`",
                 "Did you mean `payments-secrets`?",
                 "<summary>Claims of this job</summary>",
             ],
         ),
         login(&refusing.url, "mode: output", "no_mapping", &["The broker refused this job: No mapping gives it"]),
+        login(
+            &rejecting.url,
+            SKIP,
+            "ceremony_rejected",
+            &[
+                "The broker refused `payments-release`: Rejected: not in the ::stop-commands::freeze <b>of spring</b>",
+                "Rejected: not in the ::stop-commands::freeze &lt;b&gt;of spring&lt;/b&gt;<br>Reason: ceremony_rejected",
+            ],
+        ),
         away(&huge.url, &["cannot be reached: an answer of more than 256 KiB. Given up after 1 try"]),
         away(&cut.url, &["cannot be reached: the connection broke (ECONNRESET)"]),
         away(&babbling.url, &["cannot be reached: the connection failed (HPE_"]),
@@ -221,7 +237,7 @@ async fn inputs_that_do_not_hold_are_told_all_at_once() {
     let (act, issuer, trap) = (act(), Issuer::github(), Trap::new());
     let (request, url) = (issuer.run(&releasing(&issuer)), trap.url());
     let all = "audience: audience, duration: soon, timeout: 1h, mode: environment, on-unavailable: maybe, dry-run: yes please, \
-               allowed-account-ids: \"12\"";
+               allowed-account-ids: \"12\", summary: perhaps";
     let logins = [
         login(
             "",
@@ -235,6 +251,7 @@ async fn inputs_that_do_not_hold_are_told_all_at_once() {
                 "`mode` is `environment`; it is one of `agent`, `env`, `file`, `output`, `profile`",
                 "`on-unavailable` is `maybe`; it is one of `fail`, `skip`",
                 "`dry-run` is `yes please`; it is one of `true`, `false`",
+                "`summary` is `perhaps`; it is one of `always`, `failure`, `never`",
                 "`allowed-account-ids` has `12`; an AWS account id has 12 digits",
             ],
         ),

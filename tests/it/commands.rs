@@ -321,6 +321,18 @@ async fn roles_profiles_and_help_are_told() {
     {
         assert_code(&run(root, &[command, "--help"]).await, 0);
     }
+    for (arguments, told) in [
+        (&["login"][..], "tip: the variable `CLAIMBOUND_URL` may name the broker"),
+        (&["dev", "--listen", "0.0.0.0:8080"], "`dev` listens on loopback alone"),
+        (
+            &["claim", "show", "x", "--url", "https://b.example"],
+            "`x` is no ceremony's id: give its 32 hexadecimal digits",
+        ),
+    ] {
+        let exit = run(root, arguments).await;
+        assert_code(&exit, 2);
+        assert!(exit.stderr.contains(told), "{}", exit.stderr);
+    }
     assert_code(&run(root, &["check", "--explain", "CB0701"]).await, 0);
     assert_code(&run(root, &["check", "no-such-folder"]).await, 2);
 }

@@ -113,7 +113,7 @@ async fn init_begins_only_where_nothing_is_and_only_what_loads() {
     assert!(ends(directory.path(), INIT, 2).await.contains("nothing is overwritten"));
     assert_eq!(fs::read(directory.path().join(TEAM_FILE)).unwrap(), before);
     for (line, code, told) in [
-        ("init a --issuer github --team shop --repository acme/a=1", 2, "say --owner NAME=ID"),
+        ("init a --issuer github --team shop --repository acme/a=1", 2, "say `--owner NAME=ID`"),
         ("init a --issuer google --team shop --repository acme/a=1", 2, "name no repository"),
         ("init a --issuer gitlb --team shop --repository acme/a=1", 2, "did you mean `gitlab`?"),
         ("init a --issuer github --owner acme=65 --team shop --repository acme/a", 2, "acme/a=740000001"),

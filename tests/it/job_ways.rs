@@ -69,7 +69,7 @@ async fn a_closed_network_is_left_by_its_proxy_with_an_authority_of_its_own() {
 }
 
 /// Jobs of GitLab, which have one token, and may have AWS keys.
-fn gitlab(gitlab: &Issuer, sts: &Sts) -> BrokerConfig {
+pub fn gitlab(gitlab: &Issuer, sts: &Sts) -> BrokerConfig {
     let policy = "format = 1\n[issuer.gitlab]\nprofile = \"gitlab\"\nurl = \"{issuer.gitlab}\"\nowners = { acme = 65 }\n\
         [team.payments]\npath = \"teams/payments\"\nissuers = [\"gitlab\"]\n";
     let role = "[role.payments-deploy]\ndescription = \"Deploy\"\nbackend = \"aws\"\nteams = [\"payments\"]\nissuers = [\"gitlab\"]\n\
@@ -113,6 +113,15 @@ async fn a_job_of_one_token_renews_its_keys_by_refresh_tokens() {
         keys.push(exit.stdout);
         age(&machine);
     }
+    let renewable = |path: &PathBuf| {
+        let kept: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap_or_default();
+        kept["handles"].as_array().is_some_and(|handles| handles.len() == 2)
+    };
+    assert_eq!(
+        machine.files().iter().filter(|path| renewable(path)).count(),
+        1,
+        "the last refresh token ends them all"
+    );
     keys.dedup();
     assert_eq!((keys.len(), sts.calls(), records::of_kind(&broker, "granted").len()), (3, 3, 3));
     // The next in line is not what another token of the job brings: that is another job's.

@@ -107,6 +107,20 @@ async fn a_job_s_token_is_good_for_one_request_and_for_one_listener() {
     for nothing in ["", "x", "cbs_", "a.b.c"] {
         assert_nobody(&ask(&broker, session, nothing).await);
     }
+    // Whose repository is suspended is nobody, and that is on record; others are who they were.
+    let web = || issuer.job().repository("acme/payments-web").branch("main").token(&audience(&broker));
+    let subject = json!({ "scope": "repository", "issuer": "github", "name": "740000001" });
+    let request = http::client().post(format!("{}/operator/suspend", broker.operator_url())).bearer_auth(web());
+    let suspended = http::send(request.json(&json!({ "subject": subject, "reason": "INC-2" }))).await.unwrap();
+    assert_eq!(suspended.status, 200, "{}", suspended.text);
+    let token = oncall(&issuer).token(&audience(&broker));
+    for _ in 0..2 {
+        let answer = ask(&broker, session, &token).await;
+        assert_nobody(&answer);
+        assert_eq!(answer.text, constant.text);
+    }
+    assert_eq!(records::of_kind(&broker, "operator_refused").len(), 6, "once: the token is spent");
+    assert_eq!(ask(&broker, session, &web()).await.status, 200);
     let verified = broker.command(&["audit", "verify"]).await;
     assert_eq!(verified.code, Some(0), "{}{}", verified.stdout, verified.stderr);
 }

@@ -167,7 +167,7 @@ async fn kubernetes_clients_get_a_token_and_a_time_to_ask_again() {
     ended(
         &machine.run(&["kube", "--role", DEPLOY]).await,
         2,
-        &["The role `payments-deploy` gives AWS keys; `kube` is for JWTs"],
+        &["The role `payments-deploy` gives AWS keys, and `kube` is for JWTs. Use `claimbound credential-process`"],
     );
     assert_eq!(
         (

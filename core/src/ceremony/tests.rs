@@ -33,6 +33,10 @@ fn claim(number: u8, right: bool, starters: &[Starter]) -> Event<'_> {
     Event::Claim { claim, code_right: right, starters }
 }
 
+fn no(number: u8, starters: &[Starter]) -> Event<'_> {
+    Event::Reject { by: person(number), reason: "not now".into(), starters }
+}
+
 fn go(state: &State, terms: &Terms, event: Event<'_>) -> Result<State, Refused> {
     step(state, terms, event, NOW).map(|step| step.next)
 }
@@ -51,16 +55,16 @@ fn the_moves() {
     assert_eq!((claimed.name(), claimed.claims().len()), ("claimed", 2));
     assert_eq!(go(&claimed, &terms, claim(4, true, &by_one)), Err(Refused::NotNow));
     let consumed = go(&claimed, &terms, Event::Consume).unwrap();
-    for event in [Event::Consume, Event::Withdraw, Event::Tick, Event::Reject { by: person(2), starters: &by_one }] {
+    for event in [Event::Consume, Event::Withdraw, Event::Tick, no(2, &by_one)] {
         assert_eq!(go(&consumed, &terms, event), Err(Refused::NotNow));
     }
     for open in [&opened, &claimed] {
         assert_eq!(go(open, &terms, Event::Withdraw), Ok(State::Withdrawn));
-        let no = go(open, &terms, Event::Reject { by: person(2), starters: &by_one }).unwrap();
-        assert_eq!(no.name(), "rejected");
-        let own = go(open, &terms, Event::Reject { by: person(1), starters: &by_one });
+        let rejected = go(open, &terms, no(2, &by_one)).unwrap();
+        assert_eq!(rejected, State::Rejected { by: Some(person(2)), reason: Some("not now".into()) });
+        let own = go(open, &terms, no(1, &by_one));
         assert!(own.is_ok(), "who started it may stop it");
-        assert_eq!(go(open, &terms, Event::Reject { by: person(101), starters: &by_one }), Err(Refused::NotEligible));
+        assert_eq!(go(open, &terms, no(101, &by_one)), Err(Refused::NotEligible));
         assert_eq!(step(open, &terms, Event::Consume, END).map(|step| step.next), Ok(State::Expired));
         assert_eq!(step(open, &terms, claim(4, true, &by_one), END).map(|step| step.next), Ok(State::Expired));
     }
@@ -97,7 +101,7 @@ fn five_wrong_codes_a_person_fifteen_for_all_and_only_of_people_who_may() {
         assert_eq!(state.name(), "pending");
     }
     assert_eq!(go(&state, &terms, claim(5, true, &[])).unwrap().name(), "claimed", "somebody else still may");
-    assert_eq!(go(&state, &terms, claim(4, false, &[])), Ok(State::Rejected { by: None }));
+    assert_eq!(go(&state, &terms, claim(4, false, &[])), Ok(State::Rejected { by: None, reason: None }));
 }
 
 #[test]
@@ -144,7 +148,7 @@ fn a_job_that_joins_takes_its_starters_claim_away() {
 fn a_standing_claim_is_final() {
     let terms = Terms { standing: true, ..terms(1) };
     let claimed = go(&State::opened(), &terms, claim(2, true, &[])).unwrap();
-    for event in [Event::Consume, Event::Withdraw, Event::Tick, Event::Reject { by: person(3), starters: &[] }] {
+    for event in [Event::Consume, Event::Withdraw, Event::Tick, no(3, &[])] {
         assert_eq!(step(&claimed, &terms, event, END), Err(Refused::NotNow));
     }
 }
@@ -184,10 +188,9 @@ proptest! {
         let (mut state, mut now, mut consumed) = (State::opened(), NOW, 0);
         for (kind, who, right, passes) in events {
             now = now.plus(passes * 10);
-            let by = person(who);
             let event = match kind {
                 0..=2 => claim(who, right, &starters),
-                3 => Event::Reject { by, starters: &starters },
+                3 => no(who, &starters),
                 4 => Event::Consume,
                 _ => Event::Withdraw,
             };

@@ -92,7 +92,7 @@ pub enum What<'r> {
     /// A grant that waits for people: its job opened a ceremony, or joined the open one.
     Pending { reason: Reason, ceremony: u128, mapping: &'r str, role: &'r str },
     /// What became of a ceremony (`claimed` by one person, `wrong_code`, `rejected`, `withdrawn`, `left` by one of its jobs,
-    /// `expired`), and the state that it is in since. Who did it, why, and what was shown stands in the details.
+    /// `expired`, `lapsed`, `voided`), and the state that it is in since. Who did it, why, and what was shown stands in the details.
     Ceremony { ceremony: u128, how: &'r str, state: &'r str, mapping: &'r str, role: &'r str },
     /// An operator took so many standing claims back, or carried them over to a changed rule (`how`); who, why and which stands
     /// in the details.
@@ -107,8 +107,7 @@ pub enum What<'r> {
     /// what that means: `dead_now`, `denied` (the target is told to refuse it), `at_expiry`. `children`: how many leases ended
     /// with it whose tokens came of its own, and theirs; the effect is that of the weakest.
     Ended { lease: LeaseId, how: &'r str, effect: &'r str, children: u32 },
-    /// An operator suspended something, or a standing suspension (`replaces`) was made longer. Who did, and why, stands in
-    /// the details, and so does a person's id: then `subject` is `None`.
+    /// An operator suspended something, or made a suspension (`replaces`) longer. Who, why, and for `subject` a person's id: see details.
     Suspended {
         suspension: SuspensionId,
         scope: &'r str,
@@ -124,8 +123,7 @@ pub enum What<'r> {
     Cut { backend: &'r str, scope: &'r str, subject: &'r str, until: UnixSeconds },
     /// A backend's target took the list of what it refuses: so many entries, as this version of its policy.
     DenialsApplied { backend: &'r str, version: &'r str, count: u64 },
-    /// A family of renewals was ended (`revoked` by possession), with the leases of it that were alive, and what that means
-    /// for their credentials.
+    /// A family of renewals was ended (`revoked` by possession) with its living leases, and what that means for their credentials.
     FamilyEnded { family: LeaseId, how: &'r str, effect: &'r str },
     /// A mapping folder became the one that judges, beside this effective configuration.
     MappingsActivated { version: [u8; 32], configuration: [u8; 32] },
@@ -144,13 +142,13 @@ pub enum What<'r> {
     VisitorSignedOut,
     /// A person, who stands in the details, showed that an account at a code host is theirs; it counts until `expires`.
     AccountLinked { how: &'r str, expires: UnixSeconds },
+    /// A person, who stands in the details, took such an account back.
+    AccountUnlinked,
     /// A broker process opened the store.
     Started { version: &'r str },
-    /// Details of records up to this position are erased from now on, where they were made before this time; who reads
-    /// them says whose are kept.
+    /// Details of records up to this position, made before this time, are erased from now on; who reads them says whose are kept.
     DetailsErased { through: i64, before: UnixSeconds },
-    /// Records up to this position are emptied from now on, body and details, where they were made before this time. Their
-    /// leaves and links stay.
+    /// Records up to this position, made before this time, are emptied from now on, body and details. Leaves and links stay.
     RecordsPruned { through: i64, before: UnixSeconds },
     /// A signing key was met for the first time (`made`), or ended before its time (`revoked`).
     SigningKey { kid: &'r str, algorithm: &'r str, state: &'r str },
@@ -180,9 +178,9 @@ pub struct Body<'b> {
     pub decision: Option<DecisionId>,
     /// Seconds since 1970.
     pub at: i64,
-    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `family_ended`, `suspended`, `resumed`, `cut`,
-    /// `denials_applied`, `ceremony`, `claims`, `mappings_activated`, `mappings_refused`, `operator_signed_in`, `operator_refused`,
-    /// `operator_signed_out`, `visitor_signed_in`, `visitor_signed_out`, `account_linked`, `started`, `details_erased`, `records_pruned`, `signing_key` or `adopted`.
+    /// `granted`, `dry_run`, `refused`, `summed`, `settled`, `ended`, `family_ended`, `suspended`, `resumed`, `cut`, `denials_applied`, `ceremony`,
+    /// `claims`, `mappings_activated`, `mappings_refused`, `operator_signed_in`, `operator_refused`, `operator_signed_out`, `visitor_signed_in`,
+    /// `visitor_signed_out`, `account_linked`, `account_unlinked`, `started`, `details_erased`, `records_pruned`, `signing_key` or `adopted`.
     #[serde(borrow)]
     pub kind: Cow<'b, str>,
     /// [`Reason::name`].
@@ -364,7 +362,8 @@ impl<'b> Body<'b> {
             | "operator_signed_in"
             | "operator_refused"
             | "operator_signed_out"
-            | "account_linked" => Keeping::Deed,
+            | "account_linked"
+            | "account_unlinked" => Keeping::Deed,
             _ => Keeping::Store,
         }
     }
@@ -523,7 +522,7 @@ impl<'b> Body<'b> {
             }
             What::OperatorSignedOut { operator } => self.operator = Some(operator.into()),
             What::VisitorSignedIn { expires } => self.expires = Some(expires.0),
-            What::VisitorSignedOut => {}
+            What::VisitorSignedOut | What::AccountUnlinked => {}
             What::AccountLinked { how, expires } => {
                 self.how = Some(how.into());
                 self.expires = Some(expires.0);
@@ -573,6 +572,7 @@ impl What<'_> {
             What::VisitorSignedIn { .. } => "visitor_signed_in",
             What::VisitorSignedOut => "visitor_signed_out",
             What::AccountLinked { .. } => "account_linked",
+            What::AccountUnlinked => "account_unlinked",
             What::Started { .. } => "started",
             What::DetailsErased { .. } => "details_erased",
             What::RecordsPruned { .. } => "records_pruned",

@@ -28,6 +28,9 @@ const EXPORT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Arguments of `audit export`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  claimbound audit export --decision 01a20096-c45e-73a6-aa27-a59913fc00f6 --out decision.json
+  claimbound audit export --all --out evidence.jsonl")]
 #[group(id = "what", required = true, multiple = false, args = ["decision", "all"])]
 pub struct ExportArgs {
     /// The decision whose evidence is asked for: its records, those of its lease, the mapping folder that judged, each
@@ -115,7 +118,7 @@ fn of_decision(reader: &dyn Reader, id: DecisionId) -> Result<Export> {
     let checkpoint = Checkpoint::open(&note, &[]).context("the store's checkpoint cannot be read")?;
     let mut records = reader.decision(id)?;
     let Some(first) = records.first() else {
-        bail!("the store has no decision `{id}`; refusals beyond their rate stand in a sum alone");
+        bail!("the store has no decision `{id}`; of refusals that came too fast only their number is kept");
     };
     let after = first.position;
     let body = Body::parse(&first.body)?;

@@ -13,23 +13,23 @@ pub struct SubjectArgs {
     /// An issuer by its name in the folder: alone, every job of it; else where the id is from
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
-    /// Every job of an owner: its immutable id, or a name that `owners` lists
+    /// Every job of this owner: its immutable id, or a name that `owners` lists
     #[arg(long, value_name = "ID", group = "subject")]
     tenant: Option<String>,
-    /// Every job of a repository: its immutable id, or a name that the folder or a lease knows; of issuers without
+    /// Every job of this repository: its immutable id, or a name that the folder or a lease knows; of issuers without
     /// repositories, the principal's id
     #[arg(long, value_name = "ID", group = "subject")]
     repository: Option<String>,
-    /// Every job of a run
+    /// Every job of this run
     #[arg(long, value_name = "ID", group = "subject")]
     run: Option<String>,
-    /// Every job that a person started: the forge's immutable id of the initiator
+    /// Every job that this person started: the forge's immutable id of the initiator
     #[arg(long, value_name = "ID", group = "subject")]
     person: Option<String>,
-    /// Every grant by a mapping
+    /// Every grant by this mapping
     #[arg(long, value_name = "NAME", group = "subject")]
     mapping: Option<String>,
-    /// Every grant of a role
+    /// Every grant of this role
     #[arg(long, value_name = "NAME", group = "subject")]
     role: Option<String>,
 }
@@ -58,37 +58,37 @@ impl SubjectArgs {
 /// Which leases: all that is given must hold.
 #[derive(Args, Clone, Debug)]
 pub struct FilterArgs {
-    /// One lease by its id
+    /// The lease of this id
     #[arg(long, value_name = "ID")]
     lease: Option<LeaseId>,
-    /// Of an issuer by its name in the folder; this and the next four are the job's, or all of them the actor's
+    /// Those of this issuer, by its name in the folder; this and the next four tell of the job, or all of them of who acts for it
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
-    /// Of an owner by its immutable id
+    /// Those of this owner, by its immutable id
     #[arg(long, value_name = "ID")]
     tenant: Option<String>,
-    /// Of a repository: its immutable id, or the name that it had when the lease was opened
+    /// Those of this repository: its immutable id, or the name that it had when the lease was opened
     #[arg(long, value_name = "ID")]
     repository: Option<String>,
-    /// Of a run
+    /// Those of this run
     #[arg(long, value_name = "ID")]
     run: Option<String>,
-    /// Of runs that a person of `--issuer` started: the forge's immutable id
+    /// Those of runs that this person of `--issuer` started: the forge's immutable id
     #[arg(long, value_name = "ID", requires = "issuer")]
     person: Option<String>,
-    /// By a mapping
+    /// Those by this mapping
     #[arg(long, value_name = "NAME")]
     mapping: Option<String>,
-    /// Of a role
+    /// Those of this role
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
-    /// Of a team's mappings
+    /// Those by this team's mappings
     #[arg(long, value_name = "NAME")]
     team: Option<String>,
-    /// Of a principal: its immutable id, as evidence names it
+    /// Those of this principal: its immutable id, as evidence names it
     #[arg(long, value_name = "ID")]
     principal: Option<String>,
-    /// For which somebody acts: the actor, as evidence names it
+    /// Those for which this actor acts, as evidence names it
     #[arg(long, value_name = "ISSUER:ID")]
     actor: Option<String>,
 }

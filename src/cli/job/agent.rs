@@ -11,7 +11,7 @@ use super::{
     JobArgs, Pending, Terminal,
     cache::renew_at,
     credential,
-    exec::{RIVALS, SPENT, code, found, watched},
+    exec::{RIVALS, SPENT, Told, code, found, watched},
     login::forget_expired,
     run, variable,
 };
@@ -21,12 +21,12 @@ use crate::{
     client::{
         Job, Log as _, OnPending,
         answer::{Credential, Granted},
-        broker::revoke,
-        deliver::{SECRET_VARIABLES, admit, default_profile, lease, moment, region},
+        deliver::{SECRET_VARIABLES, admit, default_profile, end, lease, moment, region},
         failure::{Failure, Kind},
         keep::{Keep, Lease},
         retry::{Pace as _, RealPace},
     },
+    listen::crowded,
     secret::Secret,
 };
 use anyhow::Result;
@@ -37,12 +37,12 @@ use loopback::{Held, State};
 use std::{
     convert::Infallible,
     ffi::OsString,
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     io::Write as _,
     net::Ipv4Addr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{net::TcpListener, process::Command, time::sleep};
 
@@ -50,6 +50,8 @@ use tokio::{net::TcpListener, process::Command, time::sleep};
 const AGAIN: Duration = Duration::from_secs(30);
 /// However short the keys live, they are not renewed more often.
 const RENEWAL_MIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether keys are due: a machine may sleep, and its clock may be set.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 const BEARER_BYTES: usize = 32;
 /// How long a background agent may live.
 const LIFETIME_SECONDS_MAX: i64 = 24 * 3600;
@@ -83,10 +85,10 @@ pub struct AgentArgs {
     #[arg(long)]
     background: bool,
     /// With `--background`: end after this time, at most `24h`
-    #[arg(long, value_name = "TIME", default_value = "6h", value_parser = lifetime, requires = "background")]
+    #[arg(long, value_name = "TIME", default_value = "6h", value_parser = lifetime, requires = "background", conflicts_with = "command")]
     lifetime: i64,
     /// With `--background`: end with this process; by itself the one that runs the job, as far as the CI system shows it
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..), requires = "background")]
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..), requires = "background", conflicts_with = "command")]
     watch: Option<i32>,
     /// What `--background` starts
     #[arg(long, hide = true, requires = "background")]
@@ -116,7 +118,7 @@ pub fn agent(args: AgentArgs) -> Result<u8> {
 async fn around(args: &AgentArgs) -> Result<u8, Failure> {
     let (program, arguments) = args.command.split_first().ok_or_else(|| Failure::usage("command", "Name a command"))?;
     found(program)?;
-    let summary = variable("GITHUB_STEP_SUMMARY");
+    let (told, summary) = (Told::listen()?, variable("GITHUB_STEP_SUMMARY"));
     let (agent, listener) = Agent::begin(args, summary).await?;
     let mut command = Command::new(program);
     command.args(arguments);
@@ -128,7 +130,7 @@ async fn around(args: &AgentArgs) -> Result<u8, Failure> {
     command.envs(agent.region.iter().cloned());
     let ran = match command.spawn() {
         Ok(child) => tokio::select! {
-            ended = watched(child) => ended.map(code),
+            ended = watched(child, told) => ended.map(code),
             never = agent.work(listener) => match never {},
         },
         Err(error) => Err(Failure::usage("command", format!("`{}` does not start: {error}", program.display()))),
@@ -163,6 +165,7 @@ impl Agent {
         }
         let listen = |error: std::io::Error| Failure::usage("listen", format!("loopback has no free port: {error}"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(listen)?;
+        crowded(&listener).map_err(listen)?;
         let uri = format!("http://{}{}", listener.local_addr().map_err(listen)?, loopback::PATH);
         let mut random = [0; BEARER_BYTES];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| Failure::usage("random", "The system gives no random bytes"))?;
@@ -185,7 +188,7 @@ impl Agent {
         if let Credential::Aws(aws) = &granted.credential {
             agent.region = region(aws);
         }
-        match agent.take(granted) {
+        match agent.take(granted, None) {
             Ok(()) => Ok((agent, listener)),
             Err(failure) => {
                 // Nobody will use it.
@@ -195,23 +198,40 @@ impl Agent {
         }
     }
 
-    /// From now on clients get these.
-    fn take(&self, granted: Granted) -> Result<(), Failure> {
+    /// From now on clients get these: the first, or what came for this refresh token or another token of the job.
+    fn take(&self, granted: Granted, spent: Option<&Secret>) -> Result<(), Failure> {
         let now = SystemClock.now().0;
         let lease = lease(&granted, &self.job.broker.url, now, Vec::new(), Vec::new());
-        locked(&self.leases).push(lease.clone());
+        let spent = spent.filter(|_| granted.refresh.is_some());
+        {
+            let mut leases = locked(&self.leases);
+            for before in leases.iter_mut() {
+                before.handles.retain(|handle| spent.is_none_or(|spent| handle.0 != spent.reveal()));
+            }
+            leases.retain(|before| !over(before, now));
+            leases.push(lease.clone());
+        }
         admit(&granted, &self.accounts)?;
-        let Credential::Aws(aws) = &granted.credential else {
-            let text = format!("The role `{}` gives a JWT; `agent` is for AWS keys, `exec` for both", granted.role);
+        let Granted { role, mapping, lease_id, decision_id, refresh, expires_in, credential, .. } = granted;
+        let Credential::Aws(aws) = credential else {
+            let text = format!("The role `{role}` gives a JWT, and `agent` is for AWS keys. Use `claimbound exec`");
             return Err(Failure::usage("mode_unfit", text));
         };
-        forget_expired(&self.keep, now)?;
         // If this process is killed, `logout` ends it.
-        self.keep.remember(&lease)?;
-        let Granted { role, mapping, lease_id, decision_id, .. } = &granted;
+        let noted = self.keep.remember(&lease).and_then(|()| {
+            spent.map_or(Ok(()), |spent| self.keep.spent(spent))?;
+            forget_expired(&self.keep, now)
+        });
+        if let Err(failure) = noted {
+            if locked(&self.state.held).is_empty() {
+                return Err(failure);
+            }
+            // The command does not have to end for a full disk: this process ends the lease.
+            self.log.say(&format!("warning: {failure}"));
+        }
         let until = moment(lease.expires);
         self.log.say(&format!("{role} by {mapping} until {until}; lease {lease_id}, decision {decision_id}"));
-        *locked(&self.state.held) = Held::new(aws, now, granted.expires_in, granted.refresh);
+        *locked(&self.state.held) = Held::new(aws, now, Instant::now(), expires_in, refresh);
         Ok(())
     }
 
@@ -226,14 +246,20 @@ impl Agent {
     /// What fails is said; what is held is given until it is nearly dead.
     async fn renew(&self) -> Infallible {
         loop {
-            let (due, refresh) = {
-                let held = locked(&self.state.held);
-                let due = held.expires - renew_at(held.expires - held.at) - SystemClock.now().0;
-                (due, held.refresh.as_ref().map(|refresh| Secret::new(refresh.reveal().to_owned())))
+            sleep(RENEWAL_MIN).await;
+            let refresh = loop {
+                let due = {
+                    let held = locked(&self.state.held);
+                    let due = held.left(SystemClock.now().0, Instant::now()) - renew_at(held.life);
+                    u64::try_from(due).ok().filter(|due| *due > 0).ok_or_else(|| held.refresh())
+                };
+                match due {
+                    Ok(due) => sleep(Duration::from_secs(due).min(LOOK_EVERY)).await,
+                    Err(refresh) => break refresh,
+                }
             };
-            sleep(Duration::from_secs(u64::try_from(due).unwrap_or_default()).max(RENEWAL_MIN)).await;
             let next = self.job.next(refresh.as_ref(), &self.log, &RealPace).await;
-            let Err(failure) = next.and_then(|granted| self.take(granted)) else { continue };
+            let Err(failure) = next.and_then(|granted| self.take(granted, refresh.as_ref())) else { continue };
             let now = moment(SystemClock.now().0);
             if failure.kind == Kind::Unavailable {
                 self.log.say(&format!("warning: not renewed at {now}, tried again soon: {failure}"));
@@ -260,25 +286,25 @@ impl Agent {
         }
     }
 
-    /// Ends every lease that is not over.
+    /// Ends every lease that is not over, the last first: it matters most.
     async fn end(&self) {
         let leases = std::mem::take(&mut *locked(&self.leases));
-        for lease in leases.iter().filter(|lease| lease.expires > SystemClock.now().0) {
-            for handle in &lease.handles {
-                let ended = revoke(&self.job.http, &lease.broker_url, &Secret::new(handle.0.clone())).await;
-                if let Err(failure) = ended {
-                    let id = &lease.lease_id;
-                    let text = "was not ended at the broker and runs out by itself";
-                    return self.log.say(&format!("warning: lease {id} {text}. {failure}"));
-                }
+        for lease in leases.iter().rev() {
+            if !over(lease, SystemClock.now().0)
+                && let Err(failure) = end(&self.job.http, lease).await
+            {
+                let text = "was not ended at the broker and runs out by itself, unless `claimbound logout` ends it";
+                // Those before it are at the same broker.
+                return self.log.say(&format!("warning: lease {} {text}. {failure}", lease.lease_id));
             }
-        }
-        for (path, kept) in self.keep.leases().unwrap_or_default() {
-            if leases.iter().any(|lease| lease.lease_id == kept.lease_id) {
-                drop(fs::remove_file(path));
-            }
+            self.keep.forget(&lease.lease_id);
         }
     }
+}
+
+/// Whether nothing of it is left to be ended: a refresh token may outlive what it came with.
+fn over(lease: &Lease, now: i64) -> bool {
+    lease.expires <= now && lease.handles.len() == 1
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

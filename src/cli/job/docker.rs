@@ -41,7 +41,8 @@ enum Operation {
   ln -s \"$(command -v claimbound)\" /usr/local/bin/docker-credential-claimbound
   export CLAIMBOUND_URL=https://claimbound.example.com
   export CLAIMBOUND_ROLE=payments-images CLAIMBOUND_REGISTRY=registry.example.com
-  echo '{ \"credHelpers\": { \"registry.example.com\": \"claimbound\" } }' > ~/.docker/config.json")]
+and in ~/.docker/config.json:
+  { \"credHelpers\": { \"registry.example.com\": \"claimbound\" } }")]
 pub struct DockerArgs {
     #[command(flatten)]
     job: JobArgs,
@@ -51,7 +52,7 @@ pub struct DockerArgs {
     /// Who the token is said to belong to, as the registry wants it
     #[arg(long, value_name = "NAME", env = "CLAIMBOUND_USERNAME", default_value = "claimbound", value_parser = username)]
     username: String,
-    /// Docker says it
+    /// What is asked for; Docker says it
     #[arg(value_enum)]
     operation: Operation,
 }

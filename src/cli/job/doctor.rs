@@ -166,8 +166,7 @@ fn modes(job: &JobArgs, found: &mut Findings) {
         Ok(keep) => keep.tidy(),
         Err(failure) => found.missing(&failure.text),
     }
-    let tokens =
-        [job.token_file.clone(), job.actor_token_file.clone(), variable("CLAIMBOUND_TOKEN_FILE").map(Into::into)];
+    let tokens = [job.token_file.clone(), job.actor_token_file.clone(), variable(source::TOKEN_FILE).map(Into::into)];
     for path in tokens.iter().flatten() {
         let Ok(file) = fs::metadata(path) else { continue };
         if file.mode() & 0o077 != 0 {

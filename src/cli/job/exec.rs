@@ -6,20 +6,23 @@ use crate::{
     client::{
         Log as _,
         answer::Credential,
-        broker::revoke,
-        deliver::{admit, lease, moment, variables},
+        deliver::{admit, end, lease, moment, variables},
         failure::Failure,
-        keep::Lease,
         source::executable,
     },
-    secret::Secret,
 };
 use anyhow::Result;
 use claimbound_core::time::Clock as _;
 use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
-    ffi::OsString, fs, io, io::IsTerminal as _, os::unix::process::ExitStatusExt as _, path::Path, process::ExitStatus,
+    ffi::OsString,
+    future::poll_fn,
+    io::{self, IsTerminal as _},
+    os::unix::process::ExitStatusExt as _,
+    path::Path,
+    process::ExitStatus,
+    task::Poll,
 };
 use tokio::{
     process::{Child, Command},
@@ -73,6 +76,7 @@ pub fn exec(args: ExecArgs) -> Result<u8> {
             args.command.split_first().ok_or_else(|| Failure::usage("command", "Name a command"))?;
         found(program)?;
         let keep = args.job.state.open()?;
+        let told = Told::listen()?;
         let granted = credential(&job, &log).await?;
         let now = SystemClock.now().0;
         let lease = lease(&granted, &job.broker.url, now, Vec::new(), Vec::new());
@@ -100,17 +104,11 @@ pub fn exec(args: ExecArgs) -> Result<u8> {
             let child = child.map_err(|error| {
                 Failure::usage("command", format!("`{}` does not start: {error}", program.display()))
             })?;
-            watched(child).await
+            watched(child, told).await
         };
         let ran = ran.await;
-        match ended(&job.http, &lease).await {
-            Ok(()) => {
-                for (path, kept) in keep.leases().unwrap_or_default() {
-                    if kept.lease_id == lease.lease_id {
-                        drop(fs::remove_file(path));
-                    }
-                }
-            }
+        match end(&job.http, &lease).await {
+            Ok(()) => keep.forget(&lease.lease_id),
             Err(failure) => log.say(&format!(
                 "warning: lease {} was not ended at the broker and runs out by itself. {failure}",
                 lease.lease_id
@@ -118,13 +116,6 @@ pub fn exec(args: ExecArgs) -> Result<u8> {
         }
         ran.map(code)
     })
-}
-
-async fn ended(http: &crate::client::http::Http, lease: &Lease) -> Result<(), Failure> {
-    for handle in &lease.handles {
-        revoke(http, &lease.broker_url, &Secret::new(handle.0.clone())).await?;
-    }
-    Ok(())
 }
 
 /// Looked for before a token is spent on it.
@@ -138,34 +129,63 @@ pub(super) fn found(program: &OsString) -> Result<(), Failure> {
     if there { Ok(()) } else { Err(Failure::usage("command", format!("there is no program `{}`", program.display()))) }
 }
 
-/// Waits for the command, and passes on what this process is told.
-pub(super) async fn watched(mut child: Child) -> Result<ExitStatus, Failure> {
-    let lost = |error: io::Error| Failure::usage("command", format!("the command cannot be awaited: {error}"));
-    let take = |kind: SignalKind| signal(kind).map_err(lost);
-    let (mut hangup, mut terminate) = (take(SignalKind::hangup())?, take(SignalKind::terminate())?);
-    let (mut interrupt, mut quit) = (take(SignalKind::interrupt())?, take(SignalKind::quit())?);
-    let (mut user1, mut user2) = (take(SignalKind::user_defined1())?, take(SignalKind::user_defined2())?);
-    // A terminal sends its own to the command, too.
-    let typed = io::stdin().is_terminal();
-    loop {
-        let told = tokio::select! {
-            ended = child.wait() => return ended.map_err(lost),
-            told = next(&mut hangup, Signal::HUP) => told,
-            told = next(&mut terminate, Signal::TERM) => told,
-            told = next(&mut user1, Signal::USR1) => told,
-            told = next(&mut user2, Signal::USR2) => told,
-            told = next(&mut interrupt, Signal::INT) => if typed { continue } else { told },
-            told = next(&mut quit, Signal::QUIT) => if typed { continue } else { told },
+/// The signals that this process takes from now on: nothing that comes before a command runs is lost.
+pub(super) struct Told([(Signals, Signal); 6]);
+
+impl Told {
+    /// # Errors
+    /// The system gives no signals.
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let take = |kind: SignalKind, which: Signal| match signal(kind) {
+            Ok(signals) => Ok((signals, which)),
+            Err(error) => Err(Failure::usage("signal", format!("no signal can be awaited: {error}"))),
         };
-        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        // It may have ended a moment ago, which `wait` tells next.
-        let _ = pid.map(|pid| kill_process(pid, told));
+        Ok(Self([
+            take(SignalKind::hangup(), Signal::HUP)?,
+            take(SignalKind::terminate(), Signal::TERM)?,
+            take(SignalKind::interrupt(), Signal::INT)?,
+            take(SignalKind::quit(), Signal::QUIT)?,
+            take(SignalKind::user_defined1(), Signal::USR1)?,
+            take(SignalKind::user_defined2(), Signal::USR2)?,
+        ]))
+    }
+
+    async fn next(&mut self) -> Signal {
+        poll_fn(|context| {
+            for (signals, which) in &mut self.0 {
+                if signals.poll_recv(context).is_ready() {
+                    return Poll::Ready(*which);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits for one that ends programs.
+    pub(super) async fn until_end(&mut self) {
+        while [Signal::USR1, Signal::USR2].contains(&self.next().await) {}
     }
 }
 
-async fn next(signals: &mut Signals, which: Signal) -> Signal {
-    signals.recv().await;
-    which
+/// Waits for the command, and passes on what this process is told.
+pub(super) async fn watched(mut child: Child, mut told: Told) -> Result<ExitStatus, Failure> {
+    // A terminal sends its own to the command, too.
+    let typed = io::stdin().is_terminal();
+    loop {
+        let which = tokio::select! {
+            ended = child.wait() => {
+                return ended.map_err(|error| Failure::usage("command", format!("the command cannot be awaited: {error}")));
+            }
+            which = told.next() => which,
+        };
+        if typed && [Signal::INT, Signal::QUIT].contains(&which) {
+            continue;
+        }
+        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        // It may have ended a moment ago, which `wait` tells next.
+        let _ = pid.map(|pid| kill_process(pid, which));
+    }
 }
 
 /// As shells tell it.

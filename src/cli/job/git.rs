@@ -41,7 +41,7 @@ pub struct GitArgs {
     /// Who the token is said to belong to, as the server wants it
     #[arg(long, value_name = "NAME", default_value = "claimbound", value_parser = username)]
     username: String,
-    /// Git says it
+    /// What is asked for; Git says it
     #[arg(value_enum)]
     operation: Operation,
 }

@@ -1,11 +1,11 @@
 //! `claimbound login` and `claimbound logout`: a credential for the commands that follow, and its end.
 
-use super::{JobArgs, Pending, StateArgs, Terminal, credential, run, variable};
+use super::{JobArgs, Pending, StateArgs, Terminal, credential, run, timeout, variable};
 use crate::{
     broker::SystemClock,
     client::{
         Log as _,
-        broker::revoke,
+        broker::{UNREACHABLE, revoke},
         deliver::{Mode, Wanted, moment, undo},
         failure::Failure,
         http::Http,
@@ -18,15 +18,12 @@ use anyhow::Result;
 use claimbound_core::time::Clock as _;
 use clap::{Args, ValueEnum};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Write as _},
     path::PathBuf,
     time::Duration,
 };
-
-/// Ending leases at a job's end.
-const LOGOUT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How to give the credential on.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -115,6 +112,12 @@ pub fn login(args: LoginArgs) -> Result<u8> {
             Err(failure) => {
                 // Nobody will use it.
                 let ended = revoke(&job.http, &job.broker.url, &granted.handle).await;
+                if let Some(lease) = keep.lease(&granted.lease_id) {
+                    let undone = undo(&lease, &mut BTreeMap::new(), &variable, &log);
+                    if ended.is_ok() && undone.is_ok() {
+                        keep.forget(&lease.lease_id);
+                    }
+                }
                 let end = ended.map_or("was not ended at the broker and runs out by itself", |()| "is ended");
                 return Err(Failure { text: format!("{}. The lease {end}", failure.text), ..failure });
             }
@@ -139,12 +142,22 @@ pub(super) fn put(text: &Secret) -> Result<u8, Failure> {
 
 /// End what this job's commands began
 ///
-/// Removes the files that `login` wrote, puts back the variables that it set in GitHub Actions, ends the leases of `login`,
-/// the others at the broker, stops agents in the background, and removes what they kept. It is for the last step of a job, and does not
-/// fail it: what cannot be ended runs out by itself, and is said. Exit code 0: done; 2: usage; 4: a lease could not be ended.
+/// Stops agents in the background, removes the files that `login` wrote, puts back the variables that it set in GitHub Actions, ends
+/// the leases of `login` and of all other commands at the broker, and removes what they kept. It is for the last step of a job, so a
+/// broker that is away does not fail it: a lease that is not ended is warned about and runs out by itself, and another `logout` tries
+/// again. Exit code 0: done, but for what is warned about; 2: usage, or a file or variable is left; 4: an agent does not end, or with
+/// `--strict` a lease.
 #[derive(Args, Debug)]
+#[command(after_help = "Example, as the last step of a job:
+  claimbound logout")]
 pub struct LogoutArgs {
-    /// Authorities for certificates beside the system's, PEM
+    /// Fail with exit code 4 where the broker has not ended every lease
+    #[arg(long)]
+    strict: bool,
+    /// How long to ask each broker, at most `10m`
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = timeout)]
+    timeout: i64,
+    /// Certificate authorities to trust beside the system's, PEM
     #[arg(long, value_name = "FILE", env = "CLAIMBOUND_CA_FILE")]
     ca_file: Option<PathBuf>,
     #[command(flatten)]
@@ -157,33 +170,54 @@ pub fn logout(args: LogoutArgs) -> Result<u8> {
         let log = Terminal::new();
         let http = Http::new(args.ca_file.as_deref())?;
         let keep = args.state.open()?;
+        let mut code = 0;
+        let mut failed = |failure: &Failure, counts: bool| {
+            log.say(&format!("{}: {failure}", if counts { "error" } else { "warning" }));
+            if counts && code == 0 {
+                code = failure.kind.code();
+            }
+        };
         // Before its leases: it would open another.
-        let mut failed = super::agent::stop(&keep, &log).await.map(|()| 0);
-        let mut held = BTreeMap::new();
+        if let Err(failure) = super::agent::stop(&keep, &log).await {
+            failed(&failure, true);
+        }
+        let (mut held, mut away) = (BTreeMap::new(), BTreeSet::new());
+        let timeout = Duration::from_secs(u64::try_from(args.timeout).unwrap_or_default());
         // The last that was set is put back first.
         for (path, lease) in keep.leases()?.into_iter().rev() {
-            if let Err(failure) = undo(&lease, &mut held, &variable, &log) {
-                log.say(&format!("warning: {failure}"));
-                failed = Err(failure);
+            let undone = undo(&lease, &mut held, &variable, &log);
+            let ended = end(&lease, &http, timeout, &mut away, &log).await;
+            if undone.is_ok() && ended.is_ok() {
+                drop(fs::remove_file(&path));
             }
-            match end(&lease, &http, &log).await {
-                Ok(()) => drop(fs::remove_file(&path)),
-                Err(failure) => {
-                    let text = format!(
-                        "Lease {} was not ended at the broker and runs out by itself. {failure}",
-                        lease.lease_id
-                    );
-                    failed = Err(Failure { text, ..failure });
-                }
+            if let Err(failure) = undone {
+                failed(&failure, true);
+            }
+            if let Err(failure) = ended {
+                let until = moment(lease.expires);
+                let text = format!(
+                    "Lease {} was not ended at the broker and runs out by itself at {until}. {failure}",
+                    lease.lease_id
+                );
+                failed(&Failure { text, ..failure }, args.strict);
             }
         }
-        super::cache::forget(&keep)?;
+        if let Err(failure) = super::cache::forget(&keep).and(keep.sweep()) {
+            failed(&failure, true);
+        }
         keep.tidy();
-        failed
+        Ok(code)
     })
 }
 
-async fn end(lease: &Lease, http: &Http, log: &Terminal) -> Result<(), Failure> {
+/// Ends one lease; not at a broker that could not be asked a moment ago.
+async fn end(
+    lease: &Lease,
+    http: &Http,
+    timeout: Duration,
+    away: &mut BTreeSet<String>,
+    log: &Terminal,
+) -> Result<(), Failure> {
     if lease.handles.is_empty() {
         // An agent's, with what it has set and nothing to end.
         return Ok(());
@@ -192,11 +226,19 @@ async fn end(lease: &Lease, http: &Http, log: &Terminal) -> Result<(), Failure> 
         log.say(&format!("Lease {} is over since {}; there is nothing to end", lease.lease_id, moment(lease.expires)));
         return Ok(());
     }
-    let deadline = RealPace.now() + LOGOUT_TIMEOUT;
+    if away.contains(&lease.broker_url) {
+        let text = format!("The broker at {} could not be asked a moment ago", lease.broker_url);
+        return Err(Failure::passing(UNREACHABLE, text));
+    }
+    let deadline = RealPace.now() + timeout;
     for handle in &lease.handles {
         let handle = Secret::new(handle.0.clone());
         log.mask(handle.reveal());
-        persist(&RealPace, deadline, async |_| revoke(http, &lease.broker_url, &handle).await).await?;
+        let ended = persist(&RealPace, deadline, async |_| revoke(http, &lease.broker_url, &handle).await).await;
+        if ended.is_err() {
+            away.insert(lease.broker_url.clone());
+        }
+        ended?;
     }
     let until = moment(lease.expires);
     log.say(&format!("Lease {} is ended. A copy of its credential may be accepted until {until}", lease.lease_id));
@@ -206,7 +248,7 @@ async fn end(lease: &Lease, http: &Http, log: &Terminal) -> Result<(), Failure> 
 /// Leases that are over need no end any more.
 pub(super) fn forget_expired(keep: &Keep, now: i64) -> Result<(), Failure> {
     for (path, lease) in keep.leases()? {
-        if lease.expires < now && lease.files.is_empty() && lease.handles.len() == 1 {
+        if lease.expires <= now && lease.files.is_empty() && lease.handles.len() == 1 {
             let _ = fs::remove_file(path);
         }
     }

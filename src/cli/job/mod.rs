@@ -23,6 +23,7 @@ use crate::client::{
 };
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use exec::Told;
 use std::{
     env,
     path::PathBuf,
@@ -32,7 +33,6 @@ use std::{
     },
     time::Duration,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 /// For all tries of one command together.
 const TIMEOUT_SECONDS_MAX: i64 = 600;
@@ -47,9 +47,9 @@ pub struct JobArgs {
     #[arg(long, value_name = "ROLE", env = "CLAIMBOUND_ROLE")]
     role: Option<String>,
     /// The broker's public URL, where `--url` is another address of it
-    #[arg(long, value_name = "URL", value_parser = broker::url)]
+    #[arg(long, value_name = "URL", env = "CLAIMBOUND_AUDIENCE", value_parser = broker::url)]
     audience: Option<String>,
-    /// For how long, at most what the role allows, like `30m`
+    /// For how long, like `30m`; at most what the role and the mapping allow
     #[arg(long, value_name = "TIME", env = "CLAIMBOUND_DURATION", value_parser = duration)]
     duration: Option<i64>,
     /// A file that holds the job's token, where the CI system is not known by itself
@@ -58,10 +58,10 @@ pub struct JobArgs {
     /// A file that holds the token of who acts on the job's behalf
     #[arg(long, value_name = "FILE", env = "CLAIMBOUND_ACTOR_TOKEN_FILE")]
     actor_token_file: Option<PathBuf>,
-    /// Authorities for certificates beside the system's, PEM
+    /// Certificate authorities to trust beside the system's, PEM
     #[arg(long, value_name = "FILE", env = "CLAIMBOUND_CA_FILE")]
     ca_file: Option<PathBuf>,
-    /// How long to try, at most `10m`
+    /// How long to try to reach the broker and the CI system, at most `10m`
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout)]
     timeout: i64,
     #[command(flatten)]
@@ -82,7 +82,7 @@ pub enum Pending {
     /// Show the link and wait
     #[default]
     Wait,
-    /// Show the link and end with exit code 5
+    /// Show the link and end with exit code 5: where one claim stands for the jobs that follow (`when = "first_use"`)
     Stop,
 }
 
@@ -117,8 +117,9 @@ impl JobArgs {
     /// Everything that can fail without a token.
     fn job(&self, on_pending: OnPending) -> Result<Job, Failure> {
         let http = Http::new(self.ca_file.as_deref())?;
+        let source = source::find(self.token_file.as_deref(), &variable)?;
         if let Some(path) = &self.actor_token_file {
-            source::from_file(path)?;
+            source::holds_token(path, "--actor-token-file")?;
         }
         Ok(Job {
             http,
@@ -127,7 +128,7 @@ impl JobArgs {
                 audience: self.audience.clone().unwrap_or_else(|| self.url.clone()),
             },
             ask: Ask { role: self.role.clone().filter(|role| !role.is_empty()), duration: self.duration },
-            source: source::find(self.token_file.as_deref(), &variable)?,
+            source,
             actor_token_file: self.actor_token_file.clone(),
             on_pending,
             timeout: Duration::from_secs(u64::try_from(self.timeout).unwrap_or_default()),
@@ -180,11 +181,8 @@ fn run(command: impl AsyncFnOnce() -> Result<u8, Failure>) -> Result<u8> {
 /// The job's credential, unless somebody ends this process before.
 async fn credential(job: &Job, log: &Terminal) -> Result<crate::client::answer::Granted, Failure> {
     let cancelled = async {
-        let watched =
-            |kind| signal(kind).map_err(|error| Failure::usage("signal", format!("no signal can be awaited: {error}")));
-        let (mut terminate, mut interrupt) = (watched(SignalKind::terminate())?, watched(SignalKind::interrupt())?);
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        Err(Failure::usage("cancelled", "Cancelled"))
+        Told::listen()?.until_end().await;
+        Err(Failure::usage("cancelled", "Cancelled by a signal before there was a credential"))
     };
     let granted = tokio::select! {
         granted = job.credential(log, &RealPace) => granted,

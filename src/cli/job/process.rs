@@ -16,8 +16,8 @@ const LEFT_SECONDS_MIN: i64 = 120;
 ///
 /// For `credential_process` of a profile. Keys are asked for once and kept, in a file that nobody else can read, until 16
 /// minutes or a third of their life are left; then the next call renews them. However many processes ask at once, one
-/// exchanges. If the broker is away, keys that are still good for two minutes are given. Errors are on standard error, where AWS
-/// clients show them. `claimbound logout` ends what was asked for. Exit code 0: done; 2: usage; 3: refused; 4: the broker or
+/// exchanges, and the others get what is kept as long as that is good for two minutes; so does every call while the broker is
+/// away, which is asked again after 30 s. Errors are on standard error, where AWS clients show them. `claimbound logout` ends what was asked for. Exit code 0: done; 2: usage; 3: refused; 4: the broker or
 /// the CI system cannot be asked; 5: a person has to answer for the role, or has said no.
 #[derive(Args, Debug)]
 #[command(after_help = "Example, in the file that AWS_CONFIG_FILE names, with CLAIMBOUND_URL set:

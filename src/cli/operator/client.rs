@@ -28,7 +28,7 @@ pub struct BrokerArgs {
     /// `CLAIMBOUND_OPERATOR_URL`
     #[arg(id = "broker", long, value_name = "URL")]
     url: Option<String>,
-    /// Authorities for the broker's certificate beside the system's, PEM; by default the variable `CLAIMBOUND_CA_FILE`
+    /// Certificate authorities to trust beside the system's, PEM; by default the variable `CLAIMBOUND_CA_FILE`
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }

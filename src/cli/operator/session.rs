@@ -87,7 +87,11 @@ pub fn forget(kind: Kind, broker: &str) -> Result<()> {
 fn change(kind: Kind, change: impl FnOnce(&mut All)) -> Result<()> {
     let path = file(kind)?;
     let folder = path.parent().context("a file stands in a folder")?;
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| format!("`{}`", folder.display()))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot make `{}`", folder.display()))?;
     let _lock = lock(&path.with_extension("lock"))?;
     let mut all = read(&path)?;
     change(&mut all);
@@ -115,7 +119,9 @@ fn lock(path: &Path) -> Result<File> {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_WAIT_MAX => thread::sleep(LOCK_LOOK),
             Err(TryLockError::WouldBlock) => bail!("another command holds `{}`; wait until it ends", path.display()),
-            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("`{}`", path.display())),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock `{}`", path.display()));
+            }
         }
     }
 }

@@ -31,6 +31,8 @@ const POLICY_CHARACTERS_MAX: usize = 2048;
 const BOUNDARY: &str = "claimbound-denials";
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  claimbound trust aws --role payments-deploy > trust.tf")]
 pub struct AwsArgs {
     #[command(flatten)]
     pub common: Common,

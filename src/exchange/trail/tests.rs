@@ -149,7 +149,7 @@ async fn admit(parts: &Parts<'_>, trail: &mut Trail<'_>, state: LeaseState) -> R
     };
     trail.opens(opened.id, state, vec![], None, None);
     let guards = vec![Guard::Unspent(spend(1, state))];
-    trail.commit(parts, guards, vec![Change::OpenLease(opened)], granted).await?;
+    trail.commit(parts, guards, vec![Change::OpenLease(Box::new(opened))], granted).await?;
     trail.admitted();
     Ok(())
 }
@@ -319,7 +319,7 @@ async fn a_use_counts_unless_surely_nothing_was_minted() {
             };
             trail.opens(opened.id, Issuing, vec![once], None, None);
             let guards = vec![Guard::Unspent(spend(token, Issuing)), Guard::Within(once)];
-            trail.commit(&parts, guards, vec![Change::OpenLease(opened.clone())], granted).await
+            trail.commit(&parts, guards, vec![Change::OpenLease(Box::new(opened.clone()))], granted).await
         };
         let mut trail = proven_by(&first, 1);
         admit(&mut trail, 1).await.unwrap();
@@ -362,7 +362,8 @@ async fn what_is_taken_back_gives_its_uses_back() {
     };
     trail.opens(opened.id, Issued, vec![once], None, None);
     let guards = vec![Guard::Unspent(spend(1, Issued)), Guard::Within(once)];
-    let down = trail.commit(&parts, guards, vec![Change::OpenLease(opened.clone())], granted).await.unwrap_err();
+    let down =
+        trail.commit(&parts, guards, vec![Change::OpenLease(Box::new(opened.clone()))], granted).await.unwrap_err();
     drop(house.stall.take());
     let parts = house.parts();
     assert_eq!(record_refusal(&parts, trail, down).await.reason, Reason::StoreDown);

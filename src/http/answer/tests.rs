@@ -54,6 +54,7 @@ fn refuse(reason: Reason, standing: Standing, role_asked: bool, hint: Hint, hint
         retry_after_seconds: None,
         hint: Some(Box::new(hint)),
         waits: None,
+        said: None,
         first: None,
     };
     let reply = exchanged(&answer(Err(refused)), hints, "https://cb.example");

@@ -20,6 +20,11 @@ use claimbound_core::ceremony::CeremonyId;
 pub const PURPOSE: &str = "link";
 const HEADING: &str = "Not linked";
 
+/// What the token of a form that takes an account back is for.
+pub fn removal(issuer: &str) -> String {
+    format!("unlink {issuer}")
+}
+
 /// `POST /claim/link`: leads to a code host.
 pub async fn begin(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
     either(begun(&request, &shared).await)
@@ -97,6 +102,23 @@ async fn finished(request: &HttpRequest, shared: &Shared) -> Answer {
             let text = "The code host's answer was not accepted. Nothing was linked; begin again.";
             Err(with_cookie(desk.message(StatusCode::FORBIDDEN, HEADING, text), &taken_back))
         }
+    }
+}
+
+/// `POST /claim/link/remove`: takes an account back.
+pub async fn remove(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
+    either(removed(&request, &shared).await)
+}
+
+async fn removed(request: &HttpRequest, shared: &Shared) -> Answer {
+    let desk = Desk::of(request, shared)?;
+    let form = desk.form().await?;
+    let issuer = form.get("issuer").unwrap_or_default();
+    let signed = desk.sender(&form, &removal(issuer), None).await?;
+    match desk.broker.end_link(&signed.visitor, issuer).await {
+        // Also where there was none: sent twice, it is as sent once.
+        Ok(_) => Ok(desk.see_other("/claim")),
+        Err(error) => Err(desk.down(&error)),
     }
 }
 

@@ -113,6 +113,8 @@ pub struct LinkRow {
     told: Option<(Seen, Seen, String)>,
     /// The form's token.
     token: String,
+    /// Of the form that takes it back.
+    removal: String,
 }
 
 impl LinkRow {
@@ -124,7 +126,9 @@ impl LinkRow {
             };
             (Seen::name(&link.account.name), Seen::name(&link.account.id), counts)
         });
-        Self { issuer: one.issuer.clone(), told, token: form_token(session, super::link::PURPOSE) }
+        let token = |what: &str| form_token(session, what);
+        let (begin, removal) = (token(super::link::PURPOSE), token(&super::link::removal(&one.issuer)));
+        Self { issuer: one.issuer.clone(), told, token: begin, removal }
     }
 }
 

@@ -65,6 +65,7 @@ impl Front for Arc<Fake> {
             role_asked: false,
             retry_after_seconds: None,
             waits: None,
+            said: None,
             first: None,
             hint: None,
         };

@@ -359,7 +359,7 @@ impl<'b> Held<'b> {
         }
         let written = Some(suspension.clone());
         self.suspensions.put(subject, Some(Suspended { id: suspension.id, until: suspension.until, written }));
-        self.ceremonies.suspend(subject);
+        self.ceremonies.suspend(subject, suspension.since);
         None
     }
 

@@ -4,7 +4,7 @@
 use super::{batch::Table, bytes, get, statements::Session};
 use crate::store::{
     Blocked, Bound, Ceremony, Change, Commit, Down, Guard, KeptCeremony, Move, Standing, Waiting, WhichCeremonies,
-    ceremony::{KEPT_SECONDS, OPEN_OF_REPOSITORY_MAX, Told, WAITING_MAX},
+    ceremony::{KEPT_SECONDS, OPEN_OF_REPOSITORY_MAX, Told, WAITING_MAX, subject_text},
 };
 use claimbound_core::{
     ceremony::{CeremonyId, State},
@@ -68,6 +68,8 @@ pub(super) struct Kept {
     expires: i64,
     version: u64,
     waiting: usize,
+    /// Of a batch that suspends.
+    subjects: Vec<[u8; 32]>,
     /// Where this batch moves it.
     moved: Option<State>,
     /// By this batch.
@@ -92,7 +94,8 @@ pub(super) struct Ceremonies {
     /// Whether it has left.
     jobs: Table<[u8; 32], bool>,
     waiting: Vec<Waiting>,
-    suspended: Vec<[u8; 32]>,
+    /// Subjects, and since when.
+    suspended: Vec<([u8; 32], i64)>,
     adopted: bool,
 }
 
@@ -153,6 +156,7 @@ impl Ceremonies {
             expires: ceremony.bound.terms.expires.0,
             version: ceremony.version,
             waiting: 0,
+            subjects: ceremony.bound.subjects.clone(),
             moved: None,
             opened: Some(Box::new(ceremony.clone())),
         };
@@ -204,8 +208,13 @@ impl Ceremonies {
         }
     }
 
-    /// A suspension makes void what was claimed for the subject, also what this batch does not hold.
-    pub(super) fn suspend(&mut self, subject: [u8; 32]) {
+    /// A suspension makes void what was claimed for the subject, and what waits to be, also what this batch does not hold.
+    pub(super) fn suspend(&mut self, subject: [u8; 32], since: i64) {
+        for ceremony in self.kept.keys(|kept| kept.expires > since && kept.subjects.contains(&subject)) {
+            let Some(kept) = self.kept.get(&ceremony) else { continue };
+            let kept = Kept { expires: since, version: kept.version + 1, ..kept.clone() };
+            self.kept.put(ceremony, kept);
+        }
         let of = |stands: &Option<Stands>| {
             let subjects = stands.iter().flat_map(|stands| stands.subjects.as_chunks::<32>().0);
             subjects.into_iter().any(|one| *one == subject)
@@ -218,7 +227,7 @@ impl Ceremonies {
             }
             self.standing.put(key, Some(over));
         }
-        self.suspended.push(subject);
+        self.suspended.push((subject, since));
     }
 
     pub(super) fn adopt(&mut self) {
@@ -248,12 +257,14 @@ impl Session {
         let ids: Vec<Vec<u8>> = wanted.ids.iter().map(|id| id.to_vec()).collect();
         let (opened, repositories) = (vecs(&wanted.opened), vecs(&wanted.repositories));
         if !(ids.is_empty() && opened.is_empty()) {
-            let sql = "SELECT id, key, repository, open, expires, version,
+            let sql = "SELECT id, key, repository, open, expires, version, CASE WHEN $4 THEN bound END AS bound,
                               (SELECT count(*) FROM waiting WHERE ceremony = ceremonies.id) AS jobs
                        FROM ceremonies WHERE id = ANY($1) OR (open AND (key = ANY($2) OR repository = ANY($3)))
                        ORDER BY id FOR UPDATE";
-            for row in &client.query(sql, &[&ids, &opened, &repositories]).await? {
+            let suspends = !wanted.suspended.is_empty();
+            for row in &client.query(sql, &[&ids, &opened, &repositories, &suspends]).await? {
                 let jobs: i64 = get(row, "jobs")?;
+                let subjects = if suspends { parsed::<Bound>(row, "bound")?.subjects } else { Vec::new() };
                 let kept = Kept {
                     key: bytes(row, "key")?,
                     repository: bytes(row, "repository")?,
@@ -261,6 +272,7 @@ impl Session {
                     expires: get(row, "expires")?,
                     version: get::<i64>(row, "version")?.unsigned_abs(),
                     waiting: usize::try_from(jobs).unwrap_or(usize::MAX),
+                    subjects,
                     moved: None,
                     opened: None,
                 };
@@ -291,7 +303,11 @@ impl Session {
             client.execute(over, &[]).await?;
             client.execute("DELETE FROM standing", &[]).await?;
         }
-        for subject in &held.suspended {
+        for (subject, since) in &held.suspended {
+            // First these: who claims one meanwhile commits before it is looked for what stands.
+            let over = "UPDATE ceremonies SET expires = $2, version = version + 1 WHERE id IN
+                        (SELECT id FROM ceremonies WHERE expires > $2 AND position($1 IN bound) > 0 ORDER BY id FOR UPDATE)";
+            client.execute(over, &[&subject_text(subject), since]).await?;
             let void = "UPDATE standing SET until = 0 WHERE position($1 IN subjects) > 0";
             client.execute(void, &[&&subject[..]]).await?;
         }
@@ -321,8 +337,9 @@ impl Session {
                     .await?;
             } else {
                 let state = kept.moved.as_ref().map(json);
-                let go = "UPDATE ceremonies SET state = coalesce($2, state), open = $3, version = $4 WHERE id = $1";
-                client.execute(go, &[&&ceremony[..], &state, &kept.open, &version]).await?;
+                let go = "UPDATE ceremonies SET state = coalesce($2, state), open = $3, version = $4, expires = $5
+                          WHERE id = $1";
+                client.execute(go, &[&&ceremony[..], &state, &kept.open, &version, &kept.expires]).await?;
             }
         }
         for job in &held.waiting {
@@ -412,12 +429,14 @@ pub(super) fn parsed<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, 
 }
 
 pub(super) fn ceremony(row: &Row) -> Result<Ceremony, Down> {
+    let mut bound: Bound = parsed(row, "bound")?;
     Ok(Ceremony {
         id: CeremonyId(u128::from_be_bytes(bytes(row, "id")?)),
         key: bytes(row, "key")?,
         rule: bytes(row, "rule")?,
         repository: bytes(row, "repository")?,
-        bound: parsed::<Bound>(row, "bound")?,
+        void: bound.end(UnixSeconds(get(row, "expires")?)),
+        bound,
         opened: UnixSeconds(get(row, "opened")?),
         state: parsed(row, "state")?,
         version: get::<i64>(row, "version")?.unsigned_abs(),

@@ -3,7 +3,7 @@
 use super::id_at;
 use crate::store::{
     Blocked, Bound, Ceremony, Down, KeptCeremony, Move, Standing, Waiting, WhichCeremonies, WhichStanding,
-    ceremony::{KEPT_SECONDS, OPEN_OF_REPOSITORY_MAX, Told, WAITING_MAX},
+    ceremony::{KEPT_SECONDS, OPEN_OF_REPOSITORY_MAX, Told, WAITING_MAX, subject_text},
 };
 use claimbound_core::{ceremony::CeremonyId, time::UnixSeconds};
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, types::Type};
@@ -143,9 +143,11 @@ pub(super) fn carry(connection: &Connection, about: &[[u8; 32]], rules: [&[u8; 3
     about.iter().try_for_each(|key| carrying.execute((key, rules[0], rules[1])).map(drop))
 }
 
-/// A suspension makes void what was claimed for the subject: from then on its time is over. Keys are hashes: none begins
-/// within another.
-pub(super) fn suspended(connection: &Connection, subject: &[u8; 32]) -> rusqlite::Result<()> {
+/// A suspension makes void what was claimed for the subject, and what waits to be: from then on its time is over. One that was
+/// redeemed, too, so that it is not given back. Keys are hashes: none begins within another.
+pub(super) fn suspended(connection: &Connection, subject: &[u8; 32], since: i64) -> rusqlite::Result<()> {
+    let over = "UPDATE ceremonies SET expires = ?2, version = version + 1 WHERE expires > ?2 AND instr(bound, ?1) > 0";
+    connection.prepare_cached(over)?.execute((subject_text(subject), since))?;
     connection
         .prepare_cached("UPDATE standing SET until = 0 WHERE instr(subjects, ?1) > 0")?
         .execute([subject])
@@ -171,12 +173,14 @@ pub(super) fn sweep(connection: &Connection, now: UnixSeconds) -> rusqlite::Resu
 }
 
 fn ceremony(row: &Row<'_>) -> rusqlite::Result<Ceremony> {
+    let mut bound: Bound = parsed(row, "bound")?;
     Ok(Ceremony {
         id: CeremonyId(id_at(row, "id")?),
         key: row.get("key")?,
         rule: row.get("rule")?,
         repository: row.get("repository")?,
-        bound: parsed(row, "bound")?,
+        void: bound.end(UnixSeconds(row.get("expires")?)),
+        bound,
         opened: UnixSeconds(row.get("opened")?),
         state: parsed(row, "state")?,
         version: row.get::<_, i64>("version")?.unsigned_abs(),

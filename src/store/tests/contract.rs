@@ -36,7 +36,7 @@ macro_rules! contract {
             a_tree_grows_and_proves_in_stored_order a_store_that_was_adopted_refuses_older_tokens
             what_may_have_been_forgotten_ends_with_an_adoption
             a_ceremony_moves_once_from_each_version a_ceremony_is_found_until_it_is_swept
-            a_claim_stands_until_it_is_taken_back
+            a_claim_stands_until_it_is_taken_back a_suspension_ends_what_waits
             what_is_old_goes_and_the_rest_verifies a_lease_that_lives_keeps_its_record
         }
     };

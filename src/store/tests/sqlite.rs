@@ -57,6 +57,25 @@ fn a_second_broker_is_refused_and_a_reader_is_not() {
 }
 
 #[test]
+fn states_are_checked_without_a_table_for_each_row() {
+    let place = Folder::new();
+    drop(place.open().unwrap());
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    for table in ["spent", "leases"] {
+        let columns = "SELECT group_concat('?') FROM pragma_table_info(?1)";
+        let marks: String = connection.query_row(columns, [table], |row| row.get(0)).unwrap();
+        let mut plan = connection.prepare(&format!("EXPLAIN INSERT INTO {table} VALUES ({marks})")).unwrap();
+        let steps: Vec<String> = plan.raw_query().mapped(|row| row.get("opcode")).map(Result::unwrap).collect();
+        assert!(steps.iter().any(|step| step == "IdxInsert"), "{table}: {steps:?}");
+        assert!(!steps.iter().any(|step| step == "OpenEphemeral"), "{table}: {steps:?}");
+    }
+    let spent = |state: &str| format!("INSERT INTO spent VALUES (randomblob(32), 0, zeroblob(32), '{state}', 0)");
+    connection.execute(&spent("unknown"), []).unwrap();
+    let error = connection.execute(&spent("spent"), []).unwrap_err().to_string();
+    assert!(error.starts_with("CHECK constraint failed: state = "), "{error}");
+}
+
+#[test]
 fn the_file_is_private() {
     let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let place = Folder::new();

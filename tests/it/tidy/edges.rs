@@ -25,6 +25,7 @@ const CORE: &[(&str, &str)] = &[
 const SERVICE: &[(&str, &str)] = &[
     // Leaves.
     ("secret", ""),
+    ("listen", ""),
     ("telemetry", "core::reason core::time otlp"),
     ("net", "secret"),
     ("otlp", "net secret"),
@@ -70,13 +71,13 @@ const SERVICE: &[(&str, &str)] = &[
     (
         "http",
         "broker config core::ceremony core::diag core::evidence core::mapping core::reason core::time core::workload documents exchange \
-         folder history issuance::AwsSession issuance::Credential issuance::Ended issuance::Later issuance::Narrowing keys::signing::KeyInfo operate operators people rate secret store::Down \
+         folder history issuance::AwsSession issuance::Credential issuance::Ended issuance::Later issuance::Narrowing keys::signing::KeyInfo listen operate operators people rate secret store::Down \
          telemetry",
     ),
     ("dev", "broker config core documents exchange http issuance keys net secret store telemetry"),
     (
         "cli",
-        "broker client config core dev documents exchange folder history http issuance keys net operate operators otlp secret store telemetry",
+        "broker client config core dev documents exchange folder history http issuance keys listen net operate operators otlp secret store telemetry",
     ),
 ];
 

@@ -1,7 +1,10 @@
 //! Claim ceremonies: one move of each version, one open about each key, and claims that stand until they do not.
 
 use super::*;
-use crate::store::ceremony::{KEPT_SECONDS, OPEN_OF_REPOSITORY_MAX, WAITING_MAX};
+use crate::store::{
+    Move,
+    ceremony::{KEPT_SECONDS, OPEN_OF_REPOSITORY_MAX, WAITING_MAX},
+};
 use claimbound_core::ceremony::{Approvers, CeremonyId, Shown, ShownParty, Starter, State, Terms};
 use std::collections::BTreeSet;
 
@@ -34,8 +37,9 @@ fn ceremony(number: u128, about: u8, of: u8) -> Ceremony {
         key: [about; 32],
         rule: [1; 32],
         repository: [of; 32],
-        bound: Bound { terms, shown: shown(), subjects: vec![] },
+        bound: Bound { terms, shown: shown(), subjects: vec![], opener: None },
         opened: NOW,
+        void: false,
         state: State::opened(),
         version: 0,
     }
@@ -83,7 +87,7 @@ pub(in crate::store::tests) fn a_ceremony_moves_once_from_each_version(place: &d
     assert_eq!(found.ceremony.bound, ceremony(1, 1, 1).bound);
     // One of a hundred who saw the same.
     let to_claimed = found.ceremony.to(claimed());
-    let to_rejected = found.ceremony.to(State::Rejected { by: None });
+    let to_rejected = found.ceremony.to(State::Rejected { by: None, reason: None });
     let batch: Vec<Commit> = (0..100)
         .map(|number| {
             let to = if number % 2 == 0 { &to_claimed } else { &to_rejected };
@@ -258,4 +262,58 @@ pub(in crate::store::tests) fn a_claim_stands_until_it_is_taken_back(place: &dyn
     let batch = [commit(vec![], vec![Change::Stand(Box::new(anew))]), lapse(3, 1_000), lapse(2, 1_000)];
     assert_eq!(engine.apply(&batch, &mut chain).unwrap(), [durable(15), unclaimed, durable(16)]);
     assert_eq!(keys(0), [3]);
+}
+
+pub(in crate::store::tests) fn a_suspension_ends_what_waits(place: &dyn Place) {
+    let (mut engine, mut chain) = place.engine().unwrap();
+    let subject =
+        |number: u8| crate::store::Subject::new(crate::store::Scope::Repository, "github", number.to_string());
+    let resting = |number: u8, on: u8| {
+        let mut commit = opening(number.into(), number, 1);
+        if let Change::OpenCeremony(ceremony) = &mut commit.changes[0] {
+            ceremony.bound.subjects = vec![[8; 32], subject(on).key()];
+        }
+        commit
+    };
+    engine.apply(&[resting(1, 1), resting(2, 1), resting(3, 2)], &mut chain).unwrap();
+    let consumed = || State::Consumed { claims: vec![], redeemed: 0 };
+    let consume = one_of(place, 1).ceremony.to(consumed());
+    let back = consume.then(State::Claimed { claims: vec![], redeemed: 1 }, true);
+    let claim = one_of(place, 2).ceremony.to(claimed());
+    let late = claim.then(consumed(), false);
+    let suspension = Suspension {
+        id: SuspensionId(1),
+        subject: subject(1),
+        since: NOW.plus(60).0,
+        until: None,
+        operator: "ada".into(),
+        reason: "odd".into(),
+    };
+    let goes = |moved: Move| commit(vec![Guard::Ceremony(moved)], vec![]);
+    // What came before it, also in one batch with it, ends; and nothing is given back to what was redeemed.
+    let batch = [
+        goes(consume),
+        resting(4, 1),
+        goes(claim),
+        commit(vec![], vec![Change::Suspend { suspension, replaces: None }]),
+        goes(late),
+        commit(vec![], vec![Change::GiveClaimBack(back)]),
+        resting(5, 1),
+    ];
+    let outcomes = engine.apply(&batch, &mut chain).unwrap();
+    let blocked: Vec<_> = outcomes.iter().map(|one| matches!(one, Outcome::Blocked(Blocked::Moved))).collect();
+    assert_eq!(blocked, [false, false, false, false, true, false, false], "{outcomes:?}");
+    let found = [1, 2, 3, 4, 5].map(|number| one_of(place, number).ceremony);
+    let ends = found.each_ref().map(|one| (one.void, one.bound.terms.expires.0 - NOW.0));
+    assert_eq!(ends, [(true, 60), (true, 60), (false, 600), (true, 60), (false, 600)]);
+    assert_eq!(found.each_ref().map(|one| one.state.name()), ["consumed", "claimed", "pending", "pending", "pending"]);
+    let reader = place.reader();
+    let over = reader.ceremonies(WhichCeremonies::Over(NOW.plus(60)), 10).unwrap();
+    let over: BTreeSet<_> = over.into_iter().map(|one| one.ceremony.id.0).collect();
+    assert_eq!(over, BTreeSet::from([2, 4]), "each waits for its record");
+    assert!(reader.ceremonies(WhichCeremonies::OpenAbout([4; 32], NOW.plus(60)), 1).unwrap().is_empty());
+    let expired = found[1].to(State::Expired);
+    assert!(matches!(one(engine.as_mut(), &mut chain, goes(expired)), Outcome::Durable { .. }));
+    engine.sweep(NOW.plus(60 + KEPT_SECONDS - 1)).unwrap();
+    assert!(one_of(place, 2).ceremony.void, "its job may still ask");
 }

@@ -241,7 +241,8 @@ impl Act {
     }
 
     /// Puts a `node` before the real one that writes down how it was called. act asks once where Node really is, so it
-    /// answers that itself.
+    /// answers that itself. act closes the terminal of a step that failed without reading what is left in it: such a step
+    /// ends half a second late, so that act has read it by then.
     fn watch_node(&self) {
         let real = env::split_paths(&env::var_os("PATH").unwrap_or_default())
             .map(|path| path.join("node"))
@@ -252,7 +253,8 @@ impl Act {
             "#!{}\nconst given = process.argv.slice(2);\n\
              if (given.join().includes('process.execPath')) {{ console.log(__filename); process.exit(); }}\n\
              require('fs').appendFileSync('{}', given.join(' ') + '\\n');\n\
-             process.exit(require('child_process').spawnSync(process.execPath, given, {{ stdio: 'inherit' }}).status);\n",
+             const {{ status }} = require('child_process').spawnSync(process.execPath, given, {{ stdio: 'inherit' }});\n\
+             setTimeout(() => process.exit(status), status === 0 ? 0 : 500);\n",
             real.display(),
             self.home.path().join("arguments").display(),
         );

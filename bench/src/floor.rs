@@ -1,7 +1,7 @@
 //! The floor: what no exchange can be cheaper than. A server that verifies a token and signs another, without policy, state or
-//! evidence; and both operations by themselves.
+//! evidence; the same with what must be on disk; and both operations by themselves.
 
-use crate::{machine::thread_cpu_us, tokens::Tokens};
+use crate::{durable::Durable, machine::thread_cpu_us, tokens::Tokens};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -9,7 +9,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use serde_json::{Value, json};
-use std::{hint::black_box, io::Write as _};
+use std::{hint::black_box, io::Write as _, path::Path};
 
 /// Longest form that the floor reads, in bytes.
 const FORM_BYTES_MAX: usize = 64 * 1024;
@@ -56,13 +56,19 @@ fn claims() -> Value {
     })
 }
 
-/// Serves until it is killed, with as many workers as processors; prints its address first.
-pub fn serve(issuer: &str) -> std::io::Result<()> {
+/// Serves until it is killed, with as many workers as processors; prints its address first. With a file, each token is good once.
+pub fn serve(issuer: &str, store: Option<&Path>) -> std::io::Result<()> {
     let keys = web::Data::new(Keys::new(issuer));
+    let store = store.map(Durable::start).transpose().map_err(std::io::Error::other)?;
+    let store = web::Data::new(store);
     actix_web::rt::System::new().block_on(async {
         let server = HttpServer::new(move || {
             let limit = web::PayloadConfig::new(FORM_BYTES_MAX);
-            App::new().app_data(keys.clone()).app_data(limit).route("/token", web::post().to(exchange))
+            App::new()
+                .app_data(keys.clone())
+                .app_data(store.clone())
+                .app_data(limit)
+                .route("/token", web::post().to(exchange))
         });
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let server = server.workers(workers).bind("127.0.0.1:0")?;
@@ -73,11 +79,15 @@ pub fn serve(issuer: &str) -> std::io::Result<()> {
     })
 }
 
-async fn exchange(keys: web::Data<Keys>, body: String) -> HttpResponse {
-    match body.rsplit_once("subject_token=") {
-        Some((_, token)) if keys.verifies(token) => HttpResponse::Ok()
-            .json(json!({ "access_token": keys.sign(&claims()), "token_type": "Bearer", "expires_in": 900 })),
-        _ => HttpResponse::BadRequest().finish(),
+async fn exchange(keys: web::Data<Keys>, store: web::Data<Option<Durable>>, body: String) -> HttpResponse {
+    let token = body.rsplit_once("subject_token=").map_or("", |(_, token)| token);
+    if !keys.verifies(token) {
+        return HttpResponse::BadRequest().finish();
+    }
+    let answer = json!({ "access_token": keys.sign(&claims()), "token_type": "Bearer", "expires_in": 900 });
+    match store.as_ref() {
+        Some(store) if !store.spend(token).await => HttpResponse::BadRequest().finish(),
+        _ => HttpResponse::Ok().json(answer),
     }
 }
 

@@ -21,8 +21,8 @@ pub fn tree_cpu_us(root: u32) -> u64 {
 
 /// Processor time of this thread so far, in microseconds.
 pub fn thread_cpu_us() -> f64 {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1_000.0
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
 }
 
 /// What this process waited for of its children's, in microseconds.

@@ -8,6 +8,7 @@
 #[allow(dead_code, reason = "the core's own bench uses more of it")]
 mod company;
 mod crowd;
+mod durable;
 mod floor;
 mod load;
 mod machine;
@@ -69,7 +70,7 @@ struct Args {
 enum Command {
     /// The floor's server, which this program starts itself
     #[command(hide = true)]
-    Floor { issuer_key: String },
+    Floor { issuer_key: String, store: Option<PathBuf> },
     /// What an agent runs for `--agent`
     #[command(hide = true)]
     Crowd { processes: usize },
@@ -92,7 +93,7 @@ fn connections(text: &str) -> Result<usize, String> {
 fn main() -> std::io::Result<()> {
     let args = Args::parse();
     match &args.command {
-        Some(Command::Floor { issuer_key }) => return floor::serve(issuer_key),
+        Some(Command::Floor { issuer_key, store }) => return floor::serve(issuer_key, store.as_deref()),
         Some(Command::Crowd { processes }) => return crowd::crowd(*processes),
         Some(Command::Asks) => return crowd::asks(),
         None => {}

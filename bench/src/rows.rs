@@ -69,6 +69,8 @@ pub enum Row {
     Million,
     /// An HTTP server that verifies and signs, and does nothing else
     Floor,
+    /// The same, and each token once: a transaction in a SQLite file for all who wait
+    FloorDurable,
     /// RS256 verifications by themselves
     Verify,
     /// ES256 signatures by themselves
@@ -208,9 +210,15 @@ impl Bench {
                 self.server(row, &[bao.pid()], &shape, self.again(), Pace::Saturating).await
             }
             Row::Floor => {
-                let (floor, url) = self.floor().await;
+                let (floor, url) = self.floor(None).await;
                 let pid = floor.id().expect("the floor runs");
                 self.server(row, &[pid], &form(&url, &secrets(0), 200), self.again(), Pace::Saturating).await
+            }
+            Row::FloorDurable => {
+                let home = tempfile::tempdir().expect("a directory can be made");
+                let (floor, url) = self.floor(Some(&home.path().join("floor.db"))).await;
+                let pid = floor.id().expect("the floor runs");
+                self.server(row, &[pid], &form(&url, &secrets(0), 200), self.once(0), Pace::Saturating).await
             }
             Row::Verify | Row::Sign => {
                 let operation = if row == Row::Verify { Operation::Verify } else { Operation::Sign };
@@ -274,11 +282,16 @@ impl Bench {
         BASE64.encode(self.github.key().public_bytes())
     }
 
-    async fn floor(&self) -> (Child, String) {
+    async fn floor(&self, store: Option<&Path>) -> (Child, String) {
         let own = std::env::current_exe().expect("this program has a path");
         let mut floor = command(&own, Path::new("/"));
-        let mut child =
-            floor.arg("floor").arg(self.issuer_key()).stdout(Stdio::piped()).spawn().expect("the floor starts");
+        let mut child = floor
+            .arg("floor")
+            .arg(self.issuer_key())
+            .args(store)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the floor starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).await.expect("the floor says where it listens");

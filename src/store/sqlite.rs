@@ -10,6 +10,7 @@ mod file;
 mod guards;
 mod notes;
 mod reader;
+mod sweep;
 
 pub(super) use engine::{Sqlite, migrate};
 pub(super) use reader::SqliteReader;
@@ -35,6 +36,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/sqlite_0009.sql"),
     include_str!("migrations/sqlite_0010.sql"),
     include_str!("migrations/sqlite_0011.sql"),
+    include_str!("migrations/sqlite_0012.sql"),
 ];
 /// Marks the file as ours (`PRAGMA application_id`): "CLBD".
 const APPLICATION_ID: i32 = 0x434c_4244;

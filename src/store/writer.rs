@@ -27,8 +27,9 @@ use tokio::sync::{
 pub const BATCH_COMMITS_MAX: usize = 256;
 /// Commits that may wait; beyond it the answer is 503.
 pub const QUEUE_COMMITS_MAX: usize = 4096;
-/// A batch waits for more if the one before had at least so many, and it has fewer than that one.
-const CROWD_COMMITS: usize = 4;
+/// A batch waits for more if the one before had at least so many, and it has fewer than that one. Fewer are better served at once:
+/// a processor would wait with them.
+const CROWD_COMMITS: usize = 32;
 /// How long it waits then.
 const GATHER: Duration = Duration::from_millis(1);
 /// How long anybody waits for the store.

@@ -7,7 +7,7 @@ use super::{
     checkpoint::{Checkpoints, PAGES},
     file,
     guards::{self, Times, family, turned},
-    key, notes, prepare, version,
+    key, notes, prepare, sweep, version,
 };
 use crate::store::{
     Acting, Blocked, Change, Commit, Denial, Down, Engine, Epoch, Family, Guard, Lease, LeaseState, Outcome, Settled,
@@ -20,10 +20,9 @@ use claimbound_core::{
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, named_params, params};
 use std::{fs::File, path::Path};
 
-/// Single-use records, counters and sessions that one sweep removes, at most: it runs between batches, and nobody should feel it.
-const SWEEP_ROWS_MAX: u32 = 5_000;
-/// Of the writer's connection: tokens' single-use records stand anywhere in their tree.
-const CACHE_KIB: i64 = 16 * 1024;
+/// Of the writer's connection. SQLite looks through all of it at the end of most transactions: where a tree was balanced in one,
+/// a page had the number of the last possible page for a moment, and whatever stands behind the file's end is to be forgotten.
+const CACHE_KIB: i64 = 4 * 1024;
 /// The log is cut back to this size after a checkpoint, in bytes.
 const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
@@ -32,6 +31,8 @@ pub(in crate::store) struct Sqlite {
     connection: Connection,
     /// Tokens to be kept until before this time may have lost their record.
     forgotten: UnixSeconds,
+    /// Where the next sweep goes on.
+    swept: Vec<u8>,
     /// When the store was last adopted: tokens issued until then may have lost theirs.
     adopted: UnixSeconds,
     /// The last transaction failed: what the file holds is to be asked, not assumed.
@@ -52,7 +53,9 @@ impl Sqlite {
         let times = connection.query_row(times, [], |row| Ok((UnixSeconds(row.get(0)?), UnixSeconds(row.get(1)?))));
         let (forgotten, adopted) = times.map_err(|error| told(error.into()))?;
         let checkpoints = Checkpoints::start(&mut connection, &path, PAGES).map_err(told)?;
-        Ok((Self { connection, forgotten, adopted, doubtful: false, checkpoints, _lock: lock }, chain))
+        let engine =
+            Self { connection, forgotten, swept: Vec::new(), adopted, doubtful: false, checkpoints, _lock: lock };
+        Ok((engine, chain))
     }
 
     #[cfg(test)]
@@ -156,43 +159,13 @@ impl Engine for Sqlite {
 
     fn sweep(&mut self, now: UnixSeconds) -> Result<u64, Down> {
         let transaction = begin(&mut self.connection)?;
-        let (removed, newest): (u64, Option<i64>) = {
-            let mut removing = transaction.prepare_cached(
-                "DELETE FROM spent WHERE token IN (SELECT token FROM spent WHERE keep_until < ?1 ORDER BY keep_until LIMIT ?2)
-                 RETURNING keep_until",
-            )?;
-            let mut rows = removing.query((now.0, SWEEP_ROWS_MAX))?;
-            let mut found = (0, None);
-            while let Some(row) = rows.next()? {
-                found = (found.0 + 1, found.1.max(Some(row.get(0)?)));
-            }
-            found
-        };
-        let over =
-            "DELETE FROM uses WHERE counter IN (SELECT counter FROM uses WHERE until <= ?1 ORDER BY until LIMIT ?2)";
-        transaction.prepare_cached(over)?.execute((now.0, SWEEP_ROWS_MAX))?;
-        let over = "DELETE FROM sessions WHERE session IN
-             (SELECT session FROM sessions WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
-        transaction.prepare_cached(over)?.execute((now.0, SWEEP_ROWS_MAX))?;
-        transaction.prepare_cached("DELETE FROM denials WHERE until <= ?1")?.execute([now.0])?;
-        let forget = "UPDATE leases SET person = NULL WHERE id IN
-             (SELECT id FROM leases WHERE person IS NOT NULL AND expires <= ?1 AND NOT EXISTS
-                  (SELECT 1 FROM families WHERE families.id = leases.id AND ended = 0 AND families.expires > ?1)
-              ORDER BY expires LIMIT ?2)";
-        transaction.prepare_cached(forget)?.execute((now.0, SWEEP_ROWS_MAX))?;
-        let forget = "UPDATE leases SET actor_person = NULL WHERE id IN
-             (SELECT id FROM leases WHERE actor_person IS NOT NULL AND expires <= ?1 ORDER BY expires LIMIT ?2)";
-        transaction.prepare_cached(forget)?.execute((now.0, SWEEP_ROWS_MAX))?;
-        ceremonies::sweep(&transaction, now)?;
-        notes::sweep(&transaction, now, SWEEP_ROWS_MAX)?;
-        let over = "DELETE FROM status_lists WHERE until < ?1";
-        transaction.prepare_cached(over)?.execute([now.0])?;
+        let swept = sweep::sweep(&transaction, now, &self.swept)?;
         // Not `now`: a clock that ran ahead for a while must not refuse every token until that time comes.
-        let forgotten = newest.map_or(self.forgotten, |newest| self.forgotten.max(UnixSeconds(newest).plus(1)));
+        let forgotten = swept.newest.map_or(self.forgotten, |newest| self.forgotten.max(UnixSeconds(newest).plus(1)));
         transaction.prepare_cached("UPDATE sweeps SET swept = ?1, forgotten = ?2")?.execute((now.0, forgotten.0))?;
         transaction.commit()?;
-        self.forgotten = forgotten;
-        Ok(removed)
+        (self.forgotten, self.swept) = (forgotten, swept.last);
+        Ok(swept.removed)
     }
 
     fn forget(&mut self, step: &Forget) -> Result<(), Down> {

@@ -73,8 +73,7 @@ impl Reply {
         // Room for most of them: a vector that grows is copied, and leaves copies of a credential behind.
         let mut told = Vec::with_capacity(ANSWER_BYTES);
         serde_json::to_writer(&mut told, body).expect("text, numbers and lists of them always encode");
-        let body = told;
-        Self { status, retry_after_seconds: None, body, noted: Noted::default(), challenge: None, close: false }
+        Self { status, retry_after_seconds: None, body: told, noted: Noted::default(), challenge: None, close: false }
     }
 
     /// As actix sends it.
